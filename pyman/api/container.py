@@ -1,0 +1,446 @@
+"""`io.pyman.Container`: the life of containers, their output and what is known of them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pyman.api.inspect import ExecInspect, InspectContainer
+from pyman.api.method import Access, Interface, Method, Nothing, Vanish
+from pyman.api.spec import Caller, ContainerSpec
+
+__all__ = [
+    "INTERFACE",
+    "AttachReply",
+    "AttachRequest",
+    "CreateReply",
+    "CreateRequest",
+    "ErrorInfo",
+    "ExecInspectReply",
+    "ExecInspectRequest",
+    "ExecReply",
+    "ExecRequest",
+    "ExistsReply",
+    "ExistsRequest",
+    "InspectReply",
+    "InspectRequest",
+    "KillRequest",
+    "ListContainer",
+    "ListReply",
+    "ListRequest",
+    "LogsReply",
+    "LogsRequest",
+    "NameRequest",
+    "RemoveRequest",
+    "RenameRequest",
+    "ResizeRequest",
+    "RestartRequest",
+    "Result",
+    "ResultsReply",
+    "RunReply",
+    "RunRequest",
+    "Selection",
+    "SelectionRequest",
+    "StopRequest",
+    "UpdateRequest",
+    "WaitRequest",
+    "WhyReply",
+    "WhyStep",
+]
+
+
+class ErrorInfo(msgspec.Struct, frozen=True):
+    """A failure that concerns one of several objects: what a raised error carries."""
+
+    code: str
+    message: str
+    subject: str = ""
+    hint: str = ""
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Which containers: by name or id (also short ids), or all, or the latest, or by filters as in List.
+
+    Exactly one way is used; `all` and `filters` may select none.
+    """
+
+    names: list[str] = []
+    all: bool = False
+    latest: bool = False
+    filters: dict[str, list[str]] = {}
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What became of one selected container. `name` is as the caller gave it, else the container's."""
+
+    name: str
+    id: str = ""
+    error: ErrorInfo | None = None
+    exit_code: int | None = None
+    """Wait only."""
+    changed: bool = True
+    """False where there was nothing to do (stopping a stopped container)."""
+
+
+class ResultsReply(msgspec.Struct, frozen=True):
+    """One result for each selected container, in the order of the request."""
+
+    results: list[Result]
+
+
+class CreateRequest(msgspec.Struct, frozen=True):
+    spec: ContainerSpec
+    caller: Caller = Caller()
+    replace: bool = False
+    """Remove a container of the same name first, with force."""
+
+
+class CreateReply(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+    warnings: list[str] = []
+
+
+class RunRequest(msgspec.Struct, frozen=True):
+    """Create and start. With the log driver `passthrough` the request brings three descriptors
+    (stdin, stdout, stderr) that become the container's own."""
+
+    spec: ContainerSpec
+    caller: Caller = Caller()
+    replace: bool = False
+    attach: bool = False
+    """Hand over the attach socket with the `started` reply and end with the exit code."""
+    detach: bool = False
+    """End the call with the `started` reply."""
+    attach_stdin: bool = False
+    """The caller means to write to the container's stdin through the attach socket."""
+    rows: int = 0
+    columns: int = 0
+    """Size of the caller's terminal, in characters; 0: unknown."""
+
+
+class RunReply(msgspec.Struct, frozen=True):
+    """`created` (id and warnings), then `started` — with `attach`, one descriptor comes with it:
+    conmon's attach socket, connected before the command runs — then `exited`, the last."""
+
+    phase: str
+    id: str
+    name: str = ""
+    warnings: list[str] = []
+    exit_code: int | None = None
+
+
+class SelectionRequest(msgspec.Struct, frozen=True):
+    selection: Selection
+    recursive: bool = False
+    """Start: also what the container depends on."""
+
+
+class StopRequest(msgspec.Struct, frozen=True):
+    selection: Selection
+    timeout: float | None = None
+    """Seconds between the stop signal and SIGKILL; none: the container's own."""
+    signal: str = ""
+    """Instead of the container's own stop signal."""
+    ignore: bool = False
+    """A name that does not exist is no failure."""
+
+
+class RestartRequest(msgspec.Struct, frozen=True):
+    selection: Selection
+    timeout: float | None = None
+    running: bool = False
+    """Only containers that run."""
+
+
+class KillRequest(msgspec.Struct, frozen=True):
+    selection: Selection
+    signal: str = "KILL"
+    """A name with or without SIG, or a number."""
+
+
+class RemoveRequest(msgspec.Struct, frozen=True):
+    selection: Selection
+    force: bool = False
+    ignore: bool = False
+    timeout: float | None = None
+    """Seconds until SIGKILL with force; none: the container's own."""
+    volumes: bool = False
+    depend: bool = False
+
+
+class WaitRequest(msgspec.Struct, frozen=True):
+    """Waits until each selected container has been in one of the conditions (`names.WaitCondition`);
+    no condition given: stopped or exited. A container already there answers at once."""
+
+    selection: Selection
+    conditions: list[str] = []
+    ignore: bool = False
+    """A name that does not exist counts as removed, exit code -1."""
+
+
+class RenameRequest(msgspec.Struct, frozen=True):
+    name: str
+    new_name: str
+
+
+class UpdateRequest(msgspec.Struct, frozen=True):
+    """Change what may change while the container exists; absent means unchanged."""
+
+    name: str
+    restart_policy: str | None = None
+    restart_tries: int | None = None
+
+
+class NameRequest(msgspec.Struct, frozen=True):
+    name: str
+
+
+class ExistsRequest(msgspec.Struct, frozen=True):
+    name: str
+
+
+class ExistsReply(msgspec.Struct, frozen=True):
+    exists: bool
+
+
+class AttachRequest(msgspec.Struct, frozen=True):
+    """Hand over conmon's attach socket. `start`: start the container first if it does not run
+    (the socket is connected before its command runs)."""
+
+    name: str
+    start: bool = False
+    stdin: bool = True
+    rows: int = 0
+    columns: int = 0
+
+
+class AttachReply(msgspec.Struct, frozen=True):
+    """First `attached` with one descriptor, last `exited` with the exit code."""
+
+    phase: str
+    id: str
+    terminal: bool = False
+    exit_code: int | None = None
+
+
+class ResizeRequest(msgspec.Struct, frozen=True):
+    """Tell a container's terminal, or an exec session's, its size in characters."""
+
+    rows: int
+    columns: int
+    name: str = ""
+    exec_id: str = ""
+
+
+class ExecRequest(msgspec.Struct, frozen=True):
+    """Run a further command in a running container.
+
+    Not detached: the first reply brings conmon's attach socket, the last the exit code.
+    """
+
+    name: str
+    command: list[str]
+    env: dict[str, str] = {}
+    user: str = ""
+    work_dir: str = ""
+    terminal: bool = False
+    stdin: bool = False
+    privileged: bool = False
+    detach: bool = False
+    detach_keys: str | None = None
+    rows: int = 0
+    columns: int = 0
+
+
+class ExecReply(msgspec.Struct, frozen=True):
+    phase: str
+    """`started` (with the descriptor unless detached), `exited`."""
+    exec_id: str
+    id: str = ""
+    exit_code: int | None = None
+
+
+class ExecInspectRequest(msgspec.Struct, frozen=True):
+    exec_id: str
+
+
+class ExecInspectReply(msgspec.Struct, frozen=True):
+    session: ExecInspect
+
+
+class LogsRequest(msgspec.Struct, frozen=True):
+    names: list[str] = []
+    latest: bool = False
+    follow: bool = False
+
+
+class LogsReply(msgspec.Struct, frozen=True):
+    """Log files as read-only descriptors, oldest first; the client reads and parses them itself.
+
+    `file`: one descriptor comes along. A follower reads a file to its end before it goes on to the
+    next of the same container: the file before it is final by then. `backlog-end`: every file that
+    existed at the time of the call has been sent. `ended`: the container will write no more to what
+    was sent (it ended, or was removed); with `follow` a later start is a new call.
+    """
+
+    phase: str
+    id: str = ""
+    name: str = ""
+    format: str = ""
+    """`k8s-file` (RFC 3339 time, stream, P or F, text), or `none`."""
+    terminal: bool = False
+
+
+class InspectRequest(msgspec.Struct, frozen=True):
+    names: list[str] = []
+    latest: bool = False
+    size: bool = False
+
+
+class InspectReply(msgspec.Struct, frozen=True):
+    """What was found; a name that was not found stands in `errors` instead."""
+
+    containers: list[InspectContainer]
+    errors: list[ErrorInfo] = []
+
+
+class ListRequest(msgspec.Struct, frozen=True):
+    all: bool = False
+    """Also those that do not run. A filter on status, exited, and `last`, imply it."""
+    last: int = 0
+    """Only the n created last, in any state; 0: no limit."""
+    size: bool = False
+    filters: dict[str, list[str]] = {}
+    """Podman's: id name label status exited ancestor before since volume network pod health until
+    restart-policy command. Values of one key are alternatives (labels: all of them), keys must all fit."""
+    namespace: str = ""
+
+
+class ListContainer(msgspec.Struct, frozen=True):
+    """One line of `ps`, with the keys of Podman's JSON."""
+
+    id: str = msgspec.field(name="Id")
+    names: list[str] = msgspec.field(name="Names")
+    image: str = msgspec.field(name="Image")
+    image_id: str = msgspec.field(name="ImageID")
+    command: list[str] = msgspec.field(name="Command")
+    created: int = msgspec.field(name="Created")
+    """Seconds since the epoch, as the next ones."""
+    created_at: str = msgspec.field(name="CreatedAt")
+    """RFC 3339 with nanoseconds."""
+    started_at: int = msgspec.field(name="StartedAt")
+    exited: bool = msgspec.field(name="Exited")
+    exited_at: int = msgspec.field(name="ExitedAt")
+    exit_code: int = msgspec.field(name="ExitCode")
+    state: str = msgspec.field(name="State")
+    status: str = msgspec.field(name="Status")
+    """Health or detail beyond the state; empty otherwise."""
+    pid: int = msgspec.field(name="Pid")
+    restarts: int = msgspec.field(name="Restarts")
+    auto_remove: bool = msgspec.field(name="AutoRemove")
+    labels: dict[str, str] = msgspec.field(name="Labels")
+    mounts: list[str] = msgspec.field(name="Mounts")
+    namespaces: dict[str, str] = msgspec.field(name="Namespaces")
+    """Kind to inode number (`mnt` to `4026532567`); filled with `namespace`-wishes only while it runs."""
+    networks: list[str] = msgspec.field(name="Networks")
+    ports: list[str] = msgspec.field(name="Ports")
+    pod: str = msgspec.field(name="Pod")
+    pod_name: str = msgspec.field(name="PodName")
+    is_infra: bool = msgspec.field(name="IsInfra")
+    size: dict[str, int] | None = msgspec.field(name="Size", default=None)
+    """`rootFsSize` and `rwSize` in bytes, if asked for."""
+
+
+class ListReply(msgspec.Struct, frozen=True):
+    """Newest first."""
+
+    containers: list[ListContainer]
+
+
+class WhyStep(msgspec.Struct, frozen=True):
+    time: str
+    """RFC 3339."""
+    seq: int
+    status: str
+    text: str
+    """One sentence for people."""
+
+
+class WhyReply(msgspec.Struct, frozen=True):
+    """The chain of events behind the last restart, or behind there being none."""
+
+    id: str
+    name: str
+    summary: str
+    steps: list[WhyStep]
+
+
+INTERFACE = Interface(
+    name="io.pyman.Container",
+    doc=(__doc__ or "").strip(),
+    methods=(
+        Method("Create", CreateRequest, CreateReply, "Define a container.", access=Access.OWNER),
+        Method(
+            "Run",
+            RunRequest,
+            RunReply,
+            "Create and start, attached or not, and wait for the end.",
+            access=Access.OWNER,
+            streaming=True,
+            descriptors_in=3,
+            descriptors_out=True,
+        ),
+        Method("Init", SelectionRequest, ResultsReply, "Create in the OCI runtime.", access=Access.OWNER),
+        Method("Start", SelectionRequest, ResultsReply, "Start containers.", access=Access.OWNER),
+        Method("Stop", StopRequest, ResultsReply, "Stop, with SIGKILL after the time-out.", access=Access.OWNER),
+        Method("Restart", RestartRequest, ResultsReply, "Stop if running, then start.", access=Access.OWNER),
+        Method("Kill", KillRequest, ResultsReply, "Send a signal to the container's command.", access=Access.OWNER),
+        Method("Pause", SelectionRequest, ResultsReply, "Freeze every process.", access=Access.OWNER),
+        Method("Unpause", SelectionRequest, ResultsReply, "Thaw every process.", access=Access.OWNER),
+        Method("Remove", RemoveRequest, ResultsReply, "Remove containers.", access=Access.OWNER),
+        Method(
+            "Wait",
+            WaitRequest,
+            ResultsReply,
+            "Wait for a state; answers with exit codes.",
+            access=Access.READ,
+            vanish=Vanish.CANCEL,
+        ),
+        Method("Rename", RenameRequest, Nothing, "Give another name.", access=Access.OWNER),
+        Method("Update", UpdateRequest, CreateReply, "Change a container's settings.", access=Access.OWNER),
+        Method("Exists", ExistsRequest, ExistsReply, "Whether a name or id is known.", access=Access.READ),
+        Method(
+            "Attach",
+            AttachRequest,
+            AttachReply,
+            "Hand over the container's streams.",
+            access=Access.OWNER,
+            streaming=True,
+            descriptors_out=True,
+        ),
+        Method("Resize", ResizeRequest, Nothing, "Set the size of a terminal.", access=Access.OWNER),
+        Method(
+            "Exec",
+            ExecRequest,
+            ExecReply,
+            "Run a further command in a container.",
+            access=Access.OWNER,
+            streaming=True,
+            descriptors_out=True,
+        ),
+        Method("ExecInspect", ExecInspectRequest, ExecInspectReply, "An exec session.", access=Access.READ),
+        Method(
+            "Logs",
+            LogsRequest,
+            LogsReply,
+            "Hand over log files as descriptors.",
+            access=Access.READ,
+            streaming=True,
+            vanish=Vanish.CANCEL,
+            descriptors_out=True,
+        ),
+        Method("Inspect", InspectRequest, InspectReply, "Everything known of containers.", access=Access.READ),
+        Method("List", ListRequest, ListReply, "Containers, newest first.", access=Access.READ),
+        Method("Why", NameRequest, WhyReply, "Why it was or was not restarted.", access=Access.READ),
+    ),
+)

@@ -1,0 +1,210 @@
+"""What `inspect` and `info` show, with the keys of Podman's JSON."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = [
+    "ExecInspect",
+    "ExecProcess",
+    "InspectConfig",
+    "InspectContainer",
+    "InspectHostConfig",
+    "InspectLogConfig",
+    "InspectMount",
+    "InspectNetwork",
+    "InspectRestart",
+    "InspectRestartPolicy",
+    "InspectState",
+    "InspectUlimit",
+]
+
+
+class InspectState(msgspec.Struct, frozen=True, rename="pascal"):
+    oci_version: str
+    status: str
+    running: bool
+    paused: bool
+    restarting: bool
+    """The restart policy will start it again; see `Restart` for when."""
+    oom_killed: bool = msgspec.field(name="OOMKilled")
+    dead: bool
+    pid: int
+    conmon_pid: int
+    exit_code: int
+    exit_known: bool
+    """False where the exit code could not be learnt: `ExitCode` is -1 then."""
+    error: str
+    started_at: str
+    """RFC 3339; 0001-01-01T00:00:00Z: never."""
+    finished_at: str
+    cgroup_path: str
+    monitor: str
+    """`ok`, `lost` (conmon ended before the container), `wedged` (does not answer), or empty."""
+
+
+class InspectRestart(msgspec.Struct, frozen=True, rename="pascal"):
+    """What the restart policy will do next."""
+
+    count: int
+    """Restarts by the policy since the last start by a user."""
+    next: str
+    """RFC 3339 time of the pending restart; empty: none."""
+    delay: float
+    """Seconds of the current delay."""
+    reason: str
+    """Why there will be, or will not be, a restart."""
+
+
+class InspectMount(msgspec.Struct, frozen=True, rename="pascal"):
+    type: str
+    source: str
+    destination: str
+    driver: str = ""
+    mode: str = ""
+    options: list[str] = []
+    rw: bool = msgspec.field(name="RW", default=True)
+    propagation: str = ""
+
+
+class InspectNetwork(msgspec.Struct, frozen=True, rename="pascal"):
+    sandbox_key: str = ""
+    ip_address: str = msgspec.field(name="IPAddress", default="")
+    mac_address: str = ""
+    ports: dict[str, list[dict[str, str]]] = {}
+    networks: dict[str, dict[str, str]] = {}
+
+
+class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
+    hostname: str
+    user: str
+    attach_stdin: bool
+    tty: bool
+    open_stdin: bool
+    env: list[str]
+    cmd: list[str]
+    image: str
+    working_dir: str
+    entrypoint: list[str]
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    stop_signal: int
+    stop_timeout: float
+    timeout: int
+    umask: str
+    create_command: list[str]
+    init: bool
+    systemd_mode: bool = False
+
+
+class InspectLogConfig(msgspec.Struct, frozen=True, rename="pascal"):
+    type: str
+    path: str
+    size: str
+    tag: str
+    config: dict[str, str] | None = None
+
+
+class InspectRestartPolicy(msgspec.Struct, frozen=True, rename="pascal"):
+    name: str
+    maximum_retry_count: int
+    delay: float
+    factor: float
+    maximum_delay: float
+    reset: float
+    give_up_after: int
+    window: float
+    stop_codes: list[int]
+
+
+class InspectUlimit(msgspec.Struct, frozen=True, rename="pascal"):
+    name: str
+    soft: int
+    hard: int
+
+
+class InspectHostConfig(msgspec.Struct, frozen=True, rename="pascal"):
+    binds: list[str]
+    cgroup_manager: str
+    cgroup_mode: str
+    container_id_file: str = msgspec.field(name="ContainerIDFile")
+    log_config: InspectLogConfig
+    network_mode: str
+    restart_policy: InspectRestartPolicy
+    auto_remove: bool
+    annotations: dict[str, str]
+    cap_add: list[str]
+    cap_drop: list[str]
+    ipc_mode: str
+    pid_mode: str
+    uts_mode: str = msgspec.field(name="UTSMode")
+    userns_mode: str
+    privileged: bool
+    readonly_rootfs: bool
+    security_opt: list[str]
+    shm_size: int
+    runtime: str
+    cgroup_parent: str
+    ulimits: list[InspectUlimit]
+    init: bool
+
+
+class InspectContainer(msgspec.Struct, frozen=True, rename="pascal"):
+    id: str
+    created: str
+    path: str
+    args: list[str]
+    state: InspectState
+    restart: InspectRestart
+    image: str
+    image_name: str
+    rootfs: str
+    pod: str
+    static_dir: str
+    oci_config_path: str = msgspec.field(name="OCIConfigPath")
+    oci_runtime: str = msgspec.field(name="OCIRuntime")
+    conmon_pid_file: str
+    pid_file: str
+    name: str
+    restart_count: int
+    driver: str
+    mount_label: str
+    process_label: str
+    effective_caps: list[str]
+    bounding_caps: list[str]
+    exec_ids: list[str] = msgspec.field(name="ExecIDs")
+    mounts: list[InspectMount]
+    dependencies: list[str]
+    network_settings: InspectNetwork
+    namespace: str
+    lock_number: int
+    is_infra: bool
+    config: InspectConfig
+    host_config: InspectHostConfig
+    resolv_conf_path: str = ""
+    hostname_path: str = ""
+    hosts_path: str = ""
+    app_armor_profile: str = ""
+    size_rw: int | None = None
+    """Bytes written above the root filesystem, if asked for."""
+    size_root_fs: int | None = None
+
+
+class ExecProcess(msgspec.Struct, frozen=True):
+    entrypoint: str
+    arguments: list[str]
+    privileged: bool
+    tty: bool
+    user: str
+
+
+class ExecInspect(msgspec.Struct, frozen=True, rename="pascal"):
+    id: str = msgspec.field(name="ID")
+    container_id: str = msgspec.field(name="ContainerID")
+    running: bool
+    exit_code: int
+    pid: int
+    open_stdin: bool
+    can_remove: bool
+    detach_keys: str
+    process_config: ExecProcess

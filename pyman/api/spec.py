@@ -1,0 +1,130 @@
+"""What a container is asked to be: the create request, with the field names of Podman's SpecGenerator."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["Caller", "ContainerSpec", "LogConfig", "Namespace", "RestartBackoff", "Rlimit"]
+
+
+class Namespace(msgspec.Struct, frozen=True):
+    """`nsmode` is host, private, none, shareable, container or ns; `value` the container or the path."""
+
+    nsmode: str = ""
+    value: str = ""
+
+
+class LogConfig(msgspec.Struct, frozen=True):
+    driver: str = ""
+    """k8s-file, json-file (the same), none, passthrough; empty: the configured default."""
+    path: str = ""
+    size: int = 0
+    """Rotate when the file is larger, in bytes; 0: never."""
+    max_files: int = 1
+    """Files kept, the one being written included. 1: the rotated file is deleted."""
+    tag: str = ""
+    options: dict[str, str] = {}
+
+
+class Rlimit(msgspec.Struct, frozen=True):
+    type: str
+    """RLIMIT_NOFILE and so on."""
+    hard: int
+    soft: int
+
+
+class RestartBackoff(msgspec.Struct, frozen=True):
+    """The times of the restart policy. Seconds; none: the engine's default."""
+
+    delay: float | None = None
+    """Before the first restart (0.1)."""
+    factor: float | None = None
+    """By which it grows (2)."""
+    maximum: float | None = None
+    """The longest (60)."""
+    reset: float | None = None
+    """Running as long starts over with the first delay (10)."""
+    give_up_after: int | None = None
+    """As many restarts within `window` end it; 0 or none: never."""
+    window: float | None = None
+    """Seconds for `give_up_after` (60)."""
+    stop_codes: list[int] = []
+    """Exit codes after which there is no restart."""
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """What a request takes from the process that made it; nothing is ever read from the supervisor's."""
+
+    cwd: str = ""
+    environment: dict[str, str] = {}
+    """Only what was asked for with --env-host or `-e NAME`."""
+    umask: int | None = None
+    cgroup: str = ""
+    """Contents of /proc/self/cgroup, for `cgroups=split`."""
+
+
+class ContainerSpec(msgspec.Struct, frozen=True):
+    """A container to be. Absent fields take the engine's configured default."""
+
+    name: str = ""
+    """Empty: a random adjective_surname."""
+    namespace: str = ""
+    """The part of the state it lives in; a client may see one only."""
+    rootfs: str = ""
+    """Absolute path of a directory that is the root filesystem."""
+    rootfs_overlay: bool = False
+    """Keep the directory unchanged: writes go to an overlay that ends with the run."""
+    image: str = ""
+
+    command: list[str] = []
+    entrypoint: list[str] | None = None
+    env: dict[str, str] = {}
+    env_host: bool = False
+    unsetenv: list[str] = []
+    unsetenv_all: bool = False
+    terminal: bool = False
+    stdin: bool = False
+    work_dir: str = ""
+    user: str = ""
+    """User[:group], names or numbers."""
+    groups: list[str] = []
+    hostname: str = ""
+    umask: str = ""
+    """Octal; empty: 0022."""
+    init: bool = False
+    init_path: str = ""
+    read_only_filesystem: bool = False
+    read_write_tmpfs: bool = True
+    """With a read-only root filesystem: tmpfs on /run, /tmp and /var/tmp."""
+    privileged: bool = False
+    r_limits: list[Rlimit] = []
+
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+    stop_signal: str = ""
+    stop_timeout: float | None = None
+    """Seconds."""
+    timeout: int = 0
+    """Seconds after which the container is killed; 0: never."""
+    restart_policy: str = ""
+    restart_tries: int | None = None
+    restart_backoff: RestartBackoff = RestartBackoff()
+    remove: bool = False
+    """Remove it when it has ended."""
+    oci_runtime: str = ""
+    log_configuration: LogConfig = LogConfig()
+    pid_file: str = ""
+    conmon_pid_file: str = ""
+    cid_file: str = ""
+    """Where the client wrote the id; kept so that `rm --cidfile` and inspect know it."""
+    detach_keys: str | None = None
+    create_command: list[str] = []
+    """The command line that made it, for inspect."""
+
+    netns: Namespace = Namespace()
+    """none, or host."""
+    pidns: Namespace = Namespace()
+    ipcns: Namespace = Namespace()
+    utsns: Namespace = Namespace()
+    cgroupns: Namespace = Namespace()

@@ -1,0 +1,289 @@
+"""Every error that a person or a program can be told, as one tree.
+
+::
+
+    PymanError
+      CallerError                 the request cannot be carried out as it stands
+        InvalidArgument             a value or a combination of options
+        InvalidConfig               a configuration file: file, key, value, what was expected
+        OptionDiffers               an option that the running supervisor was not started with
+        NotSupported                something this version or this host cannot do
+        NotFound
+          NoSuchContainer
+          NoSuchExec
+        AmbiguousId                 a short id that fits several objects
+        NameInUse
+        WrongState                  the container is not in a state that permits this
+        PermissionDenied
+        CommandNotFound             exit status 127
+        CommandNotExecutable        exit status 126
+      HostError                   the machine: what it lacks or refuses
+        ConmonNotFound
+        ConmonOutdated
+        ConmonFailed
+        RuntimeNotFound             no usable OCI runtime
+        RuntimeFailed               the OCI runtime refused
+        StorageFailed               a file system operation
+        DiskFull
+        DeadlineExceeded            a container or its monitor does not answer
+      EngineError                 the engine: its state or its connection
+        EngineStopped               the supervisor is shutting down
+        EngineUnavailable           no supervisor can be reached or started
+        AlreadyRunning              another supervisor owns the state directory
+        StateDamaged                the state database cannot be used
+        LocksMismatch               the lock file belongs to another configuration
+        ProtocolError               a message that is not understood
+        MessageTooLarge
+        JournalGap                  events asked for are gone
+        InternalError               a bug
+
+Rules: an error has a stable code (its class name), a subject (what it is about), a sentence for people
+that starts with "cannot", and optionally a hint that says what to do. `fault` tells whose move it is.
+On the wire it is the Varlink error `io.pyman.<code>` with the parameters subject, message and hint;
+the client raises the class that the supervisor raised. Standard library only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+__all__ = [
+    "ERRORS",
+    "INTERFACE",
+    "AlreadyRunning",
+    "AmbiguousId",
+    "CallerError",
+    "CommandNotExecutable",
+    "CommandNotFound",
+    "ConmonFailed",
+    "ConmonNotFound",
+    "ConmonOutdated",
+    "DeadlineExceeded",
+    "DiskFull",
+    "EngineError",
+    "EngineStopped",
+    "EngineUnavailable",
+    "HostError",
+    "InternalError",
+    "InvalidArgument",
+    "InvalidConfig",
+    "JournalGap",
+    "LocksMismatch",
+    "MessageTooLarge",
+    "NameInUse",
+    "NoSuchContainer",
+    "NoSuchExec",
+    "NotFound",
+    "NotSupported",
+    "OptionDiffers",
+    "PermissionDenied",
+    "ProtocolError",
+    "PymanError",
+    "RuntimeFailed",
+    "RuntimeNotFound",
+    "StateDamaged",
+    "StorageFailed",
+    "WrongState",
+    "from_wire",
+    "to_wire",
+]
+
+INTERFACE = "io.pyman"
+"""The Varlink interface that declares the errors."""
+
+
+class PymanError(Exception):
+    """What failed, on what, and what to do about it.
+
+    `subject` is the name or id of the object (may be empty), `message` one sentence without a full
+    stop, `hint` what the reader can do (may be empty).
+    """
+
+    fault: ClassVar[str] = "engine"
+    exit_status: ClassVar[int] = 125
+
+    def __init__(self, message: str, *, subject: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.subject = subject
+        self.hint = hint
+
+    @property
+    def code(self) -> str:
+        return type(self).__name__
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.hint}" if self.hint else self.message
+
+
+class CallerError(PymanError):
+    fault = "caller"
+
+
+class HostError(PymanError):
+    fault = "host"
+
+
+class EngineError(PymanError):
+    fault = "engine"
+
+
+class InvalidArgument(CallerError):
+    pass
+
+
+class InvalidConfig(CallerError):
+    pass
+
+
+class OptionDiffers(CallerError):
+    pass
+
+
+class NotSupported(CallerError):
+    pass
+
+
+class NotFound(CallerError):
+    pass
+
+
+class NoSuchContainer(NotFound):
+    pass
+
+
+class NoSuchExec(NotFound):
+    pass
+
+
+class AmbiguousId(CallerError):
+    pass
+
+
+class NameInUse(CallerError):
+    pass
+
+
+class WrongState(CallerError):
+    pass
+
+
+class PermissionDenied(CallerError):
+    pass
+
+
+class CommandNotFound(CallerError):
+    exit_status = 127
+
+
+class CommandNotExecutable(CallerError):
+    exit_status = 126
+
+
+class ConmonNotFound(HostError):
+    pass
+
+
+class ConmonOutdated(HostError):
+    pass
+
+
+class ConmonFailed(HostError):
+    pass
+
+
+class RuntimeNotFound(HostError):
+    pass
+
+
+class RuntimeFailed(HostError):
+    exit_status = 126
+
+
+class StorageFailed(HostError):
+    pass
+
+
+class DiskFull(HostError):
+    pass
+
+
+class DeadlineExceeded(HostError):
+    pass
+
+
+class EngineStopped(EngineError):
+    pass
+
+
+class EngineUnavailable(EngineError):
+    pass
+
+
+class AlreadyRunning(EngineError):
+    pass
+
+
+class StateDamaged(EngineError):
+    pass
+
+
+class LocksMismatch(EngineError):
+    pass
+
+
+class ProtocolError(EngineError):
+    pass
+
+
+class MessageTooLarge(EngineError):
+    pass
+
+
+class JournalGap(EngineError):
+    pass
+
+
+class InternalError(EngineError):
+    pass
+
+
+def _tree(root: type[PymanError]) -> dict[str, type[PymanError]]:
+    found = {root.__name__: root}
+    for child in root.__subclasses__():
+        found.update(_tree(child))
+    return found
+
+
+ERRORS: dict[str, type[PymanError]] = _tree(PymanError)
+"""Code to class, the whole tree."""
+
+
+def to_wire(error: PymanError) -> tuple[str, dict[str, Any]]:
+    """The Varlink error name and its parameters."""
+    parameters = {"subject": error.subject, "message": error.message, "hint": error.hint}
+    return f"{INTERFACE}.{error.code}", parameters
+
+
+_VARLINK = {
+    "org.varlink.service.InterfaceNotFound": "the supervisor does not know the interface",
+    "org.varlink.service.MethodNotFound": "the supervisor does not know the method",
+    "org.varlink.service.MethodNotImplemented": "the supervisor does not implement the method",
+    "org.varlink.service.InvalidParameter": "the supervisor refuses the parameter",
+    "org.varlink.service.PermissionDenied": "the supervisor does not permit the method",
+    "org.varlink.service.ExpectedMore": "the method answers with a stream: ask for more",
+}
+
+
+def from_wire(name: str, parameters: dict[str, Any]) -> PymanError:
+    """The error that the supervisor raised. An unknown name becomes a ProtocolError that quotes it."""
+    interface, _, code = name.rpartition(".")
+    if interface == INTERFACE and code in ERRORS:
+        subject, message, hint = (str(parameters.get(key) or "") for key in ("subject", "message", "hint"))
+        return ERRORS[code](message, subject=subject, hint=hint)
+    detail = ", ".join(f"{key} {value!r}" for key, value in sorted(parameters.items()))
+    sentence = _VARLINK.get(name, f"the supervisor answered with the unknown error {name}")
+    kind = PermissionDenied if name.endswith(".PermissionDenied") else ProtocolError
+    if name.endswith(".InvalidParameter"):
+        kind = InvalidArgument
+    return kind(f"{sentence} ({detail})" if detail else sentence)

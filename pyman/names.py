@@ -1,0 +1,103 @@
+"""The words of the engine: container states, event types and event names.
+
+Standard library only: the command line, the SDK and the supervisor all import this module.
+States and events carry Podman's names, so that scripts written for Podman keep working; those that
+Podman does not have are listed in their own block.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = ["STATES_WITH_PROCESS", "EventStatus", "EventType", "RestartPolicy", "State", "WaitCondition"]
+
+
+class _Word(str, Enum):
+    """A string that prints as its value, also inside f-strings and JSON."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class State(_Word):
+    """What is known of a container; the permitted transitions are in `supervisor/runtime/states.py`."""
+
+    CREATED = "created"
+    """Defined; nothing of it exists in the kernel."""
+    INITIALIZED = "initialized"
+    """Created in the OCI runtime: namespaces, mounts and a monitor exist, the command has not started."""
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    """The stop signal was sent; SIGKILL follows when the time-out passes."""
+    STOPPED = "stopped"
+    """The process has ended; what it used has not been cleaned up yet."""
+    EXITED = "exited"
+    REMOVING = "removing"
+
+
+STATES_WITH_PROCESS = frozenset({State.INITIALIZED, State.RUNNING, State.PAUSED, State.STOPPING})
+
+
+class RestartPolicy(_Word):
+    NO = "no"
+    ON_FAILURE = "on-failure"
+    ALWAYS = "always"
+    UNLESS_STOPPED = "unless-stopped"
+
+
+class WaitCondition(_Word):
+    """Every state can be waited for; `removed` is the end of the container."""
+
+    CONFIGURED = "configured"
+    CREATED = "created"
+    INITIALIZED = "initialized"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    EXITED = "exited"
+    REMOVING = "removing"
+    REMOVED = "removed"
+
+
+class EventType(_Word):
+    CONTAINER = "container"
+    IMAGE = "image"
+    NETWORK = "network"
+    POD = "pod"
+    SECRET = "secret"  # noqa: S105 - the kind of object, not a password
+    SYSTEM = "system"
+    VOLUME = "volume"
+
+
+class EventStatus(_Word):
+    ATTACH = "attach"
+    CLEANUP = "cleanup"
+    CREATE = "create"
+    DIED = "died"
+    EXEC = "exec"
+    EXEC_DIED = "exec_died"
+    INIT = "init"
+    KILL = "kill"
+    PAUSE = "pause"
+    PRUNE = "prune"
+    REFRESH = "refresh"
+    REMOVE = "remove"
+    RENAME = "rename"
+    RENUMBER = "renumber"
+    RESTART = "restart"
+    START = "start"
+    STOP = "stop"
+    UNPAUSE = "unpause"
+
+    # Not known to Podman.
+    MONITOR_LOST = "monitor-lost"
+    """conmon ended before the container it watched."""
+    RESTART_SCHEDULED = "restart-scheduled"
+    """The restart policy will start the container again; `Attributes` say when and why."""
+    RESTART_DECLINED = "restart-declined"
+    """The restart policy will not start the container again; `Attributes` say why."""
+    MIGRATE = "migrate"
+    WEDGED = "wedged"
+    """A call on the container missed its deadline: its monitor or the kernel does not answer."""
