@@ -283,7 +283,7 @@ def from_wire(name: str, parameters: dict[str, Any]) -> PymanError:
         return ERRORS[code](message, subject=subject, hint=hint)
     detail = ", ".join(f"{key} {value!r}" for key, value in sorted(parameters.items()))
     sentence = _VARLINK.get(name, f"the supervisor answered with the unknown error {name}")
-    kind = PermissionDenied if name.endswith(".PermissionDenied") else ProtocolError
+    kind: type[PymanError] = PermissionDenied if name.endswith(".PermissionDenied") else ProtocolError
     if name.endswith(".InvalidParameter"):
         kind = InvalidArgument
     return kind(f"{sentence} ({detail})" if detail else sentence)

@@ -7,16 +7,13 @@ Podman does not have are listed in their own block.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 __all__ = ["STATES_WITH_PROCESS", "EventStatus", "EventType", "RestartPolicy", "State", "WaitCondition"]
 
 
-class _Word(str, Enum):
+class _Word(StrEnum):
     """A string that prints as its value, also inside f-strings and JSON."""
-
-    def __str__(self) -> str:
-        return str(self.value)
 
 
 class State(_Word):

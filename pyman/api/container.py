@@ -392,9 +392,17 @@ INTERFACE = Interface(
         ),
         Method("Init", SelectionRequest, ResultsReply, "Create in the OCI runtime.", access=Access.OWNER),
         Method("Start", SelectionRequest, ResultsReply, "Start containers.", access=Access.OWNER),
-        Method("Stop", StopRequest, ResultsReply, "Stop, with SIGKILL after the time-out.", access=Access.OWNER),
+        Method(
+            "Stop", StopRequest, ResultsReply, "Stop, with SIGKILL after the time-out.", access=Access.OWNER
+        ),
         Method("Restart", RestartRequest, ResultsReply, "Stop if running, then start.", access=Access.OWNER),
-        Method("Kill", KillRequest, ResultsReply, "Send a signal to the container's command.", access=Access.OWNER),
+        Method(
+            "Kill",
+            KillRequest,
+            ResultsReply,
+            "Send a signal to the container's command.",
+            access=Access.OWNER,
+        ),
         Method("Pause", SelectionRequest, ResultsReply, "Freeze every process.", access=Access.OWNER),
         Method("Unpause", SelectionRequest, ResultsReply, "Thaw every process.", access=Access.OWNER),
         Method("Remove", RemoveRequest, ResultsReply, "Remove containers.", access=Access.OWNER),
@@ -439,7 +447,9 @@ INTERFACE = Interface(
             vanish=Vanish.CANCEL,
             descriptors_out=True,
         ),
-        Method("Inspect", InspectRequest, InspectReply, "Everything known of containers.", access=Access.READ),
+        Method(
+            "Inspect", InspectRequest, InspectReply, "Everything known of containers.", access=Access.READ
+        ),
         Method("List", ListRequest, ListReply, "Containers, newest first.", access=Access.READ),
         Method("Why", NameRequest, WhyReply, "Why it was or was not restarted.", access=Access.READ),
     ),

@@ -102,10 +102,18 @@ INTERFACE = Interface(
     methods=(
         Method("Version", Nothing, VersionReply, "Versions.", access=Access.READ),
         Method("Info", Nothing, InfoReply, "The host, the store and the supervisor.", access=Access.READ),
-        Method("Match", MatchRequest, Nothing, "Whether this is the supervisor for these options.", access=Access.READ),
+        Method(
+            "Match",
+            MatchRequest,
+            Nothing,
+            "Whether this is the supervisor for these options.",
+            access=Access.READ,
+        ),
         Method("Reload", Nothing, ReloadReply, "Read the configuration files again.", access=Access.OWNER),
         Method("Locks", Nothing, LocksReply, "Locks and their owners.", access=Access.READ),
-        Method("Check", CheckRequest, CheckReply, "Compare the state with what is there.", access=Access.OWNER),
+        Method(
+            "Check", CheckRequest, CheckReply, "Compare the state with what is there.", access=Access.OWNER
+        ),
         Method("Shutdown", ShutdownRequest, Nothing, "End the supervisor.", access=Access.OWNER),
     ),
 )

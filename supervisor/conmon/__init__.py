@@ -1,0 +1,1 @@
+"""conmon: find and probe it, spawn it, read exits, attach, resize, logs."""

@@ -1,0 +1,1 @@
+"""libimage's part: references, registries, pull, push, load, save, build."""

@@ -1,0 +1,1 @@
+"""System calls that Python lacks, and the one door for child processes."""

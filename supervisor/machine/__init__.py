@@ -1,0 +1,1 @@
+"""Docker's socket and virtual machines."""

@@ -1,0 +1,1 @@
+"""Bridges, addresses, packet filters and names of container networks."""

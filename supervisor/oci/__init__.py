@@ -1,0 +1,1 @@
+"""The OCI runtime: its specification, the builder of config.json, its commands."""

@@ -1,0 +1,1 @@
+"""The Varlink server: framing, dispatch from the contract, peer credentials, passed descriptors."""

@@ -1,0 +1,1 @@
+"""containers.conf and storage.conf as frozen values; the layout of every path on disk."""

@@ -1,0 +1,1 @@
+"""The containers/storage layout on disk: layers, images, containers."""

@@ -1,0 +1,1 @@
+"""The tests: a package per room; real programs where possible."""

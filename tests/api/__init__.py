@@ -1,0 +1,1 @@
+"""Tests of the words, the errors and the contract."""
