@@ -1,0 +1,88 @@
+"""What every verb is given: the global options, the way to the supervisor, and the way to the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyman.cli.options import Parsed
+    from pyman.errors import PymanError
+    from pyman.wire import Connection, Selection
+
+__all__ = ["Context"]
+
+
+class Context:
+    """One run of the command line. Nothing is opened before it is needed."""
+
+    def __init__(self, options: Parsed) -> None:
+        self.root: str = options.root
+        self.runroot: str = options.runroot
+        self.tmpdir: str = options.tmpdir
+        self.config: str = options.config
+        self.namespace: str = options.namespace
+        self.runtime: str = options.runtime
+        self.log_level: str = options.log_level
+        self._connection: Connection | None = None
+
+    @property
+    def debug(self) -> bool:
+        return self.log_level in ("debug", "trace")
+
+    @property
+    def color(self) -> bool:
+        """Whether standard output is a terminal whose user did not refuse colours."""
+        return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and os.isatty(1)
+
+    @property
+    def selection(self) -> Selection:
+        """Which supervisor is meant; also what it is started with."""
+        from pyman.wire import Selection
+
+        options = (f"--log-level={self.log_level}",) if self.log_level else ()
+        return Selection(self.root, self.runroot, self.tmpdir, self.config, options)
+
+    def connect(self) -> Connection:
+        """The connection to the supervisor, which is started if none answers; the same one at every call.
+
+        The given options are compared with the supervisor's own: OptionDiffers.
+        """
+        if self._connection is None:
+            self._connection = self.connect_again()
+        return self._connection
+
+    def connect_again(self) -> Connection:
+        """A connection of one's own, for a call beside one that is still under way (signals, resize)."""
+        from pyman.wire import connect
+
+        return connect(self.selection)
+
+    def call(self, method: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Call `Container.List` or the like and return the reply's parameters."""
+        return self.connect().call(method, parameters)
+
+    def out(self, text: str) -> None:
+        """One line on standard output."""
+        sys.stdout.write(text + "\n")
+
+    def err(self, text: str) -> None:
+        """One line on standard error, after what went to standard output before it."""
+        sys.stdout.flush()
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def fail(self, error: PymanError | str) -> None:
+        """The one form of an error: a line that begins with `Error:`."""
+        self.err("Error: " + one_line(str(error)))
+
+    def warn(self, text: str) -> None:
+        self.err("Warning: " + one_line(text))
+
+
+def one_line(text: str) -> str:
+    """An OCI runtime's message may have several lines; an error has one."""
+    return " ".join(text.split("\n")).strip() if "\n" in text else text

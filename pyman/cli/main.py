@@ -1,0 +1,241 @@
+"""The command line's front door: which verb, where it lives, and what becomes of its failure.
+
+`COMMANDS` has a row for each verb: the module and function that do it, the name of its table of options in
+that module, the usage of its arguments, how few and how many of them there may be (-1: any number), and one
+line of help. A module is imported when its verb is called, never before: that is what keeps start-up short.
+
+The exit status is the verb's own; 125 for a failure of the engine or a mistake on the command line, or what
+the error's class says (126, 127); 130 after an interrupt. An error is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pyman.cli.context import Context
+from pyman.cli.options import FLAG, TEXT, parse
+from pyman.errors import InvalidArgument, PymanError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pyman.cli.options import Option, Parsed
+
+__all__ = [
+    "ALIASES",
+    "COMMANDS",
+    "CONTAINER_VERBS",
+    "GLOBAL_OPTIONS",
+    "GROUPS",
+    "STOPS",
+    "main",
+    "program",
+    "resolve",
+]
+
+GLOBAL_OPTIONS: tuple[Option, ...] = (
+    ("config", "", TEXT, "FILE", "Configuration file to use instead of containers.conf"),
+    ("log-level", "", TEXT, "LEVEL", "Log messages from this level on: trace, debug, info, warn, error"),
+    ("namespace", "", TEXT, "NAME", "The part of the engine's state to see and to create containers in"),
+    ("root", "", TEXT, "DIR", "Where containers and the state live; selects the supervisor"),
+    ("runroot", "", TEXT, "DIR", "Where the storage keeps what does not outlive a boot"),
+    ("runtime", "", TEXT, "NAME", "OCI runtime of new containers, a name or a path"),
+    ("tmpdir", "", TEXT, "DIR", "Where the engine keeps what does not outlive a boot"),
+    ("version", "v", FLAG, "", "Show the version of this program"),
+)
+
+Command = tuple[str, str, str, str, int, int, str]
+
+_MANY = "CONTAINER [CONTAINER...]"
+_LINE = "IMAGE|ROOTFS [COMMAND [ARG...]]"
+
+# fmt: off
+COMMANDS: dict[str, Command] = {
+    "attach": ("attach", "attach", "ATTACH_OPTIONS", "CONTAINER", 0, 1, "Attach to a running container"),
+    "completion": ("completion", "completion", "COMPLETION_OPTIONS", "bash|zsh|fish", 1, 1, "Make a completion script"),
+    "create": ("create", "create", "CREATE_OPTIONS", _LINE, 1, -1, "Create a container without starting it"),
+    "events": ("events", "events", "EVENTS_OPTIONS", "", 0, 0, "Show what happens, as it happens"),
+    "exec": ("exec", "execute", "EXEC_OPTIONS", "CONTAINER COMMAND [ARG...]", 1, -1, "Run a command in a container"),
+    "exists": ("container", "exists", "EXISTS_OPTIONS", "CONTAINER", 1, 1, "Say by the exit status if it exists"),
+    "help": ("help", "show", "HELP_OPTIONS", "[COMMAND...]", 0, -1, "Show the help of a command"),
+    "info": ("system", "info", "INFO_OPTIONS", "", 0, 0, "Show the host, the store and the supervisor"),
+    "init": ("container", "init", "INIT_OPTIONS", _MANY, 0, -1, "Make containers ready to start"),
+    "inspect": ("inspect", "inspect", "INSPECT_OPTIONS", _MANY, 0, -1, "Show everything known of containers"),
+    "kill": ("container", "kill", "KILL_OPTIONS", _MANY, 0, -1, "Send a signal to containers"),
+    "logs": ("logs", "logs", "LOGS_OPTIONS", _MANY, 0, -1, "Show what containers have written"),
+    "pause": ("container", "pause", "PAUSE_OPTIONS", _MANY, 0, -1, "Freeze all processes of containers"),
+    "ps": ("ps", "ps", "PS_OPTIONS", "", 0, 0, "List containers"),
+    "rename": ("container", "rename", "RENAME_OPTIONS", "CONTAINER NAME", 2, 2, "Give a container another name"),
+    "restart": ("container", "restart", "RESTART_OPTIONS", _MANY, 0, -1, "Stop containers and start them again"),
+    "rm": ("container", "rm", "RM_OPTIONS", _MANY, 0, -1, "Remove containers"),
+    "run": ("run", "run", "RUN_OPTIONS", _LINE, 1, -1, "Create and start a container"),
+    "start": ("container", "start", "START_OPTIONS", _MANY, 0, -1, "Start containers"),
+    "stop": ("container", "stop", "STOP_OPTIONS", _MANY, 0, -1, "Stop containers"),
+    "unpause": ("container", "unpause", "UNPAUSE_OPTIONS", _MANY, 0, -1, "Thaw the processes of containers"),
+    "update": ("container", "update", "UPDATE_OPTIONS", "CONTAINER", 1, 1, "Change settings of a container"),
+    "version": ("system", "version", "VERSION_OPTIONS", "", 0, 0, "Show the versions of client and supervisor"),
+    "wait": ("container", "wait", "WAIT_OPTIONS", _MANY, 0, -1, "Wait until containers have ended"),
+    "why": ("container", "why", "WHY_OPTIONS", "CONTAINER", 0, 1, "Explain why it was or was not restarted"),
+    "container inspect": ("inspect", "container_inspect", "CONTAINER_INSPECT_OPTIONS", _MANY, 0, -1, "Show containers"),
+    "container prune": ("container", "prune", "PRUNE_OPTIONS", "", 0, 0, "Remove all containers that do not run"),
+    "system check": ("system", "check", "CHECK_OPTIONS", "", 0, 0, "Compare the state with what is there"),
+    "system events prune": ("system", "events_prune", "EVENTS_PRUNE_OPTIONS", "", 0, 0, "Forget old events"),
+    "system locks": ("system", "locks", "LOCKS_OPTIONS", "", 0, 0, "Show the locks and their owners"),
+    "system migrate": ("maintain", "migrate", "MIGRATE_OPTIONS", "", 0, 0, "Move containers to this version's form"),
+    "system reload": ("system", "reload", "RELOAD_OPTIONS", "", 0, 0, "Read the configuration files again"),
+    "system renumber": ("maintain", "renumber", "RENUMBER_OPTIONS", "", 0, 0, "Give every object a new lock"),
+    "system reset": ("maintain", "reset", "RESET_OPTIONS", "", 0, 0, "Remove every container and all state"),
+    "system service": ("service", "service", "SERVICE_OPTIONS", "[install|status|uninstall]", 0, 1, "The supervisor"),
+    "__complete": ("completion", "complete", "COMPLETE_OPTIONS", "[WORD...]", 0, -1, ""),
+}
+
+# fmt: on
+
+CONTAINER_VERBS = (
+    "attach", "create", "exec", "exists", "init", "kill", "logs", "pause", "ps", "rename", "restart",
+    "rm", "run", "start", "stop", "unpause", "update", "wait", "why",
+)  # fmt: skip
+"""Verbs that are also called `container VERB`."""
+
+ALIASES = {
+    "container list": "ps",
+    "container ls": "ps",
+    "ls": "ps",
+    "list": "ps",
+    "system info": "info",
+    **{f"container {verb}": verb for verb in CONTAINER_VERBS},
+}
+
+GROUPS = {
+    "container": "Manage containers",
+    "system": "Manage the engine",
+    "system events": "Manage the journal of events",
+}
+
+STOPS = frozenset(("create", "exec", "run", "__complete"))
+"""Verbs whose first argument ends the options: the rest belongs to the container's command."""
+
+
+def program() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out one command line and return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    ctx: Context | None = None
+    try:
+        try:
+            options = parse(words, GLOBAL_OPTIONS, stop=True)
+            ctx = Context(options)
+            status = _dispatch(ctx, options)
+        finally:
+            sys.stdout.flush()
+    except PymanError as error:
+        _say(f"Error: {error}")
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return _nobody_reads()
+    except Exception as error:  # the boundary: whatever it is, a person gets one line
+        if ctx is not None and ctx.debug:
+            raise
+        detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        _say(f"Error: internal error ({detail}): run again with --log-level debug to see where it happened")
+        return 125
+    return status
+
+
+def _dispatch(ctx: Context, options: Parsed) -> int:
+    words = options.arguments
+    if options.version:
+        words = ["version"]
+        from pyman.cli.system import client_version
+
+        ctx.out(f"pyman version {client_version()}")
+        return 0
+    if not words or options.help:
+        from pyman.cli.help import overview
+
+        overview(ctx, error=not options.help)
+        return 0 if options.help else 125
+    name, rest = resolve(words)
+    if name in GROUPS:
+        return _group(ctx, name, rest)
+    module, function, table, usage, fewest, most, _summary = COMMANDS[name]
+    home = __import__(f"pyman.cli.{module}", None, None, (function,))
+    args = parse(rest, getattr(home, table), command=name, stop=name in STOPS)
+    if args.help and name != "__complete":
+        from pyman.cli.help import command_help
+
+        command_help(ctx, name, getattr(home, table))
+        return 0
+    count = len(args.arguments)
+    if count < fewest or count > most >= 0:
+        raise _wrong_count(name, usage, args.arguments, most)
+    verb: Callable[[Context, Parsed], int] = getattr(home, function)
+    return verb(ctx, args)
+
+
+def resolve(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The command (or group) that the words name, and the words after it. Raises InvalidArgument."""
+    for length in (3, 2, 1):
+        path = " ".join(words[:length])
+        path = ALIASES.get(path, path)
+        if path in COMMANDS or path in GROUPS:
+            return path, list(words[length:])
+    raise _unknown(words[0], "")
+
+
+def _group(ctx: Context, name: str, rest: list[str]) -> int:
+    if rest and not rest[0].startswith("-"):
+        raise _unknown(rest[0], name)
+    parse(rest, (), command=name)
+    from pyman.cli.help import group_help
+
+    group_help(ctx, name)
+    return 0 if rest else 125
+
+
+def _unknown(word: str, group: str) -> InvalidArgument:
+    from pyman.cli.options import similar
+
+    prefix = f"{group} " if group else ""
+    known = [path[len(prefix) :] for path in (*COMMANDS, *ALIASES, *GROUPS) if path.startswith(prefix)]
+    close = similar(word, [path for path in known if path and path[0] != "_" and " " not in path])
+    see = f"see 'pyman {prefix}--help'"
+    hint = f"did you mean '{prefix}{close}'?" if close else see
+    return InvalidArgument(f'unknown command "{prefix}{word}"', subject=word, hint=hint)
+
+
+def _wrong_count(name: str, usage: str, arguments: list[str], most: int) -> InvalidArgument:
+    if not usage:
+        problem = f'takes no arguments, but got "{arguments[0]}"'
+    elif len(arguments) > most >= 0:
+        problem = f'takes {usage}, but got also "{arguments[most]}"'
+    else:
+        problem = f"needs {usage}"
+    return InvalidArgument(f"'pyman {name}' {problem}", subject=name, hint=f"see 'pyman {name} --help'")
+
+
+def _say(line: str) -> None:
+    from pyman.cli.context import one_line
+
+    try:
+        sys.stderr.write(one_line(line) + "\n")
+        sys.stderr.flush()
+    except OSError:
+        pass
+
+
+def _nobody_reads() -> int:
+    """Standard output was closed by its reader (`| head`): end as if by SIGPIPE, without a word."""
+    import os
+
+    void = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(void, 1)
+    os.close(void)
+    return 141
