@@ -1,0 +1,120 @@
+"""The keys of containers.conf and storage.conf that pyman knows but does not turn into a setting.
+
+Two kinds: a key in `NOT_YET` would change what a container or the engine does, so a file that sets it to
+something else than its default gets a warning; a key in `WITHOUT_EFFECT` concerns only parts that pyman
+does not have (a virtual machine, the REST API, the build tool) or is decided elsewhere, and is ignored.
+Everything that stands in neither list nor in `model` is taken for a typing error.
+"""
+
+from __future__ import annotations
+
+__all__ = ["KNOWN_TABLES", "NOT_YET", "WITHOUT_EFFECT"]
+
+NOT_YET: dict[str, dict[str, object]] = {
+    "containers": {
+        "apparmor_profile": "container-default",
+        "base_hosts_file": "",
+        "cgroup_conf": [],
+        "devices": [],
+        "dns_options": [],
+        "dns_searches": [],
+        "dns_servers": [],
+        "env_host": False,
+        "host_containers_internal_ip": "",
+        "interface_name": "",
+        "keyring": True,
+        "label_users": False,
+        "mounts": [],
+        "no_hosts": False,
+        "tz": "",
+        "userns": "host",
+        "volumes": [],
+    },
+    "engine": {
+        "hooks_dir": ["/usr/share/containers/oci/hooks.d"],
+        "no_pivot_root": False,
+    },
+    "network": {},
+    "storage": {
+        "imagestore": "",
+        "transient_store": False,
+    },
+}
+"""Key to Podman's default, which is accepted in silence."""
+
+WITHOUT_EFFECT: dict[str, frozenset[str]] = {
+    "containers": frozenset({"http_proxy", "label", "prepare_volume_on_create", "userns_size"}),
+    "engine": frozenset(
+        {
+            "active_service",
+            "add_compression",
+            "cdi_spec_dirs",
+            "chown_copied_files",
+            "compat_api_enforce_docker_hub",
+            "compose_providers",
+            "compose_warning_logs",
+            "compression_format",
+            "compression_level",
+            "database_backend",
+            "enable_port_reservation",
+            "events_container_create_inspect_data",
+            "exit_command_delay",
+            "healthcheck_events",
+            "image_build_format",
+            "image_copy_tmp_dir",
+            "image_default_format",
+            "image_default_transport",
+            "image_parallel_copies",
+            "image_volume_mode",
+            "infra_command",
+            "infra_image",
+            "kube_generate_type",
+            "machine_enabled",
+            "multi_image_archive",
+            "network_cmd_options",
+            "network_cmd_path",
+            "platform_to_oci_runtime",
+            "pod_exit_policy",
+            "pull_policy",
+            "remote",
+            "retry",
+            "retry_delay",
+            "runtime_supports_json",
+            "runtime_supports_kvm",
+            "service_destinations",
+            "service_timeout",
+            "ssh_config",
+            "volume_plugin_timeout",
+            "volume_plugins",
+        }
+    ),
+    "network": frozenset(
+        {
+            "cni_plugin_dirs",
+            "default_rootless_network_cmd",
+            "default_subnet_pools",
+            "firewall_driver",
+            "netavark_plugin_dirs",
+            "network_backend",
+            "pasta_options",
+        }
+    ),
+    "storage": frozenset({"driver_priority", "options", "rootless_storage_path"}),
+    "pyman": frozenset(),
+}
+
+KNOWN_TABLES = frozenset(
+    {
+        "containers",
+        "engine",
+        "network",
+        "pyman",
+        "secrets",
+        "configmaps",
+        "machine",
+        "farms",
+        "podmansh",
+        "service_destinations",
+    }
+)
+"""Tables of containers.conf."""

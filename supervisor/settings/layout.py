@@ -1,0 +1,233 @@
+"""Every path that the supervisor uses on disk, in one place.
+
+Four trees, by how long they last and who may enter:
+
+- `static`: definitions, state and logs; outlives a reboot; the owner alone.
+- `tmp`: what belongs to running containers; ends with the boot. Others may pass through it (a container in
+  a user namespace has to reach its root filesystem) but not list it.
+- `sockets`: where clients find the supervisor; the owner alone, which is why it is not in `tmp`.
+- `graph_root` and `run_root`: the image store, shared with other engines.
+
+All paths are absolute strings without a trailing slash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pyman.errors import PermissionDenied, StorageFailed
+
+if TYPE_CHECKING:
+    from supervisor.settings.model import Settings
+
+__all__ = ["Layout", "make_directories"]
+
+_PRIVATE = 0o700
+_PASSABLE = 0o711
+
+
+def selection_hash(selection: str) -> str:
+    """Names the supervisor of a selection such as `root:/srv/store` in paths; empty for the default one."""
+    return hashlib.sha256(selection.encode()).hexdigest()[:16] if selection else ""
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """Made by `Layout.of(settings)`; the rest follows from these."""
+
+    uid: int
+    graph_root: str
+    run_root: str
+    static: str
+    tmp: str
+    sockets: str
+    socket: str
+    events_socket: str
+    read_socket: str
+    lock_file: str
+    volumes: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Layout:
+        key = selection_hash(settings.selection)
+        base = "/run" if settings.uid == 0 else settings.xdg.runtime_dir
+        sockets = f"{base}/pyman"
+        tmp = _tmp(settings, base, key)
+        stem = f"{sockets}/{key or 'pyman'}"
+        engine, store = settings.engine, settings.storage
+        return cls(
+            uid=settings.uid,
+            graph_root=store.graphroot,
+            run_root=store.runroot,
+            static=f"{engine.static_dir or store.graphroot}/pyman",
+            tmp=tmp,
+            sockets=sockets,
+            socket=f"{stem}.sock",
+            events_socket=f"{stem}-events.sock",
+            read_socket=f"{stem}-read.sock",
+            lock_file=_lock_file(settings, tmp, key),
+            volumes=engine.volume_path or f"{store.graphroot}/volumes",
+        )
+
+    @property
+    def database(self) -> str:
+        return f"{self.static}/state.db"
+
+    @property
+    def supervisor_lock(self) -> str:
+        """Locked by the one supervisor of this state."""
+        return f"{self.static}/supervisor.lock"
+
+    @property
+    def trash(self) -> str:
+        """Directories go here by rename and are deleted afterwards."""
+        return f"{self.static}/trash"
+
+    @property
+    def containers(self) -> str:
+        return f"{self.static}/containers"
+
+    @property
+    def alive(self) -> str:
+        return f"{self.tmp}/alive"
+
+    @property
+    def exits(self) -> str:
+        """conmon's --exit-dir."""
+        return f"{self.tmp}/exits"
+
+    @property
+    def reaped(self) -> str:
+        """Wait statuses of orphans that the keeper reaped."""
+        return f"{self.tmp}/reaped"
+
+    @property
+    def socket_dir(self) -> str:
+        """conmon's --socket-dir-path: attach sockets."""
+        return f"{self.tmp}/socket"
+
+    @property
+    def containers_run(self) -> str:
+        return f"{self.tmp}/containers"
+
+    @property
+    def probes(self) -> str:
+        """What probing the OCI runtimes has shown, kept for the rest of the boot."""
+        return f"{self.tmp}/runtimes.json"
+
+    def container_static(self, container_id: str) -> str:
+        return f"{self.static}/containers/{container_id}"
+
+    def container_log(self, container_id: str) -> str:
+        return f"{self.static}/containers/{container_id}/ctr.log"
+
+    def container_persist(self, container_id: str) -> str:
+        """conmon's --persist-dir: the exit file that outlives the directory for temporary files."""
+        return f"{self.static}/containers/{container_id}/persist"
+
+    def container_upper(self, container_id: str) -> str:
+        """The writable layer of an overlay root filesystem."""
+        return f"{self.static}/containers/{container_id}/upper"
+
+    def container_work(self, container_id: str) -> str:
+        return f"{self.static}/containers/{container_id}/work"
+
+    def container_run(self, container_id: str) -> str:
+        return f"{self.tmp}/containers/{container_id}"
+
+    def container_bundle(self, container_id: str) -> str:
+        """The OCI bundle: config.json, FIFOs, conmon's `ctl` and `winsz`."""
+        return f"{self.tmp}/containers/{container_id}"
+
+    def container_rootfs(self, container_id: str) -> str:
+        """Where an overlay root filesystem is mounted."""
+        return f"{self.tmp}/containers/{container_id}/rootfs"
+
+    def container_pidfile(self, container_id: str) -> str:
+        return f"{self.tmp}/containers/{container_id}/pidfile"
+
+    def container_conmon_pidfile(self, container_id: str) -> str:
+        return f"{self.tmp}/containers/{container_id}/conmon.pid"
+
+    def container_file(self, container_id: str, name: str) -> str:
+        """A file that is mounted into the container."""
+        return f"{self.tmp}/containers/{container_id}/files/{name}"
+
+    def exec_run(self, container_id: str, exec_id: str) -> str:
+        return f"{self.tmp}/containers/{container_id}/exec/{exec_id}"
+
+
+def _tmp(settings: Settings, base: str, key: str) -> str:
+    if settings.options.tmpdir:
+        return os.path.abspath(settings.options.tmpdir)
+    if settings.engine.tmp_dir:
+        return f"{settings.engine.tmp_dir}/pyman"
+    return f"{base}/pyman-tmp/{key}" if key else f"{base}/pyman-tmp/default"
+
+
+def _lock_file(settings: Settings, tmp: str, key: str) -> str:
+    if settings.engine.lock_type == "file":
+        return f"{tmp}/locks"
+    user = f"_{settings.uid}" if settings.uid else ""
+    return f"/dev/shm/pyman_lock{user}{f'_{key}' if key else ''}"  # noqa: S108 - POSIX shared memory
+
+
+def make_directories(layout: Layout) -> None:
+    """Make what is missing, with the right modes; correct the modes of what is there.
+
+    Idempotent: also brings back what a tmp cleaner or a logout took. A directory that another user owns,
+    or that is not a directory, is PermissionDenied: whoever owns it could replace what we put there.
+    """
+    if layout.uid != 0:
+        # The fallback for $XDG_RUNTIME_DIR lies in /tmp, where anyone could have made it first.
+        _make(os.path.dirname(layout.sockets), _PRIVATE)
+    for path in (layout.static, layout.trash, layout.containers, layout.sockets):
+        _make(path, _PRIVATE)
+    for path in (layout.tmp, layout.containers_run):
+        _make(path, _PASSABLE)
+    for path in (layout.exits, layout.reaped, layout.socket_dir):
+        _make(path, _PRIVATE)
+
+
+def _make(path: str, mode: int) -> None:
+    # Not the layout's uid: in a user namespace the owner is shown with the id it has there.
+    uid = os.geteuid()
+    try:
+        _make_parents(os.path.dirname(path))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, mode)
+        # lstat first: opening a FIFO or a device that somebody left here must not block or act.
+        status = os.lstat(path)
+        if not stat.S_ISDIR(status.st_mode):
+            raise PermissionDenied(f"cannot use '{path}': it is not a directory", subject=path)
+        if status.st_uid != uid:
+            message = f"cannot use the directory '{path}': it belongs to user {status.st_uid}, not {uid}"
+            raise PermissionDenied(message, subject=path, hint="remove it or choose another directory")
+        if stat.S_IMODE(status.st_mode) != mode:
+            os.chmod(path, mode)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise PermissionDenied(
+                f"cannot make the directory '{path}': {error.strerror}", subject=path
+            ) from error
+        raise StorageFailed(f"cannot make the directory '{path}': {error.strerror}", subject=path) from error
+
+
+def _make_parents(path: str) -> None:
+    """Directories above ours may be shared with other engines: passable, as theirs are."""
+    missing: list[str] = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for directory in reversed(missing):
+        try:
+            os.mkdir(directory, _PASSABLE)
+            os.chmod(directory, _PASSABLE)
+        except FileExistsError:
+            pass

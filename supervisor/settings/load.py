@@ -1,0 +1,336 @@
+"""From configuration files, environment and command line to one frozen `Settings`.
+
+Precedence, weakest first: built-in defaults, the files in the order of `files`, the environment
+($STORAGE_DRIVER, $STORAGE_OPTS), the options. A value that cannot be used is InvalidConfig with file, key,
+value and what was expected; a key that nothing knows, or that pyman does not act upon, is a warning.
+Loading reads only these files and changes nothing, so it also serves `system reload`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from pyman.api.spec import Rlimit
+from pyman.errors import InvalidArgument, InvalidConfig
+from supervisor.settings import files, keys
+from supervisor.settings.model import (
+    ContainersSettings,
+    EngineSettings,
+    NetworkSettings,
+    Options,
+    PymanSettings,
+    Settings,
+    StorageSettings,
+)
+from supervisor.settings.values import Unusable, converter_of
+from supervisor.settings.xdg import Xdg
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Options", "load", "selection_of"]
+
+Section = TypeVar("Section", bound=msgspec.Struct)
+
+_SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "containers": ContainersSettings,
+    "engine": EngineSettings,
+    "network": NetworkSettings,
+    "storage": StorageSettings,
+    "pyman": PymanSettings,
+}
+
+_NOT_IN_FILES = {"engine.runtime_flags", "storage.options"}
+"""Fields that no key of that name fills."""
+
+_OPTION_FIELDS = {
+    "log_level": "pyman.log_level",
+    "on_stop": "pyman.on_stop",
+    "storage_driver": "storage.driver",
+    "runtime": "engine.runtime",
+    "cgroup_manager": "engine.cgroup_manager",
+    "events_backend": "engine.events_logger",
+    "namespace": "engine.namespace",
+    "volumepath": "engine.volume_path",
+    "network_config_dir": "network.network_config_dir",
+}
+"""Options that set one field each."""
+
+
+def selection_of(options: Options, environ: Mapping[str, str]) -> str:
+    """Which supervisor the options select; empty is the default one. The command line computes the same."""
+    if options.root:
+        return f"root:{os.path.abspath(options.root)}"
+    config = files.explicit_config(options.config, environ)
+    return f"config:{config}" if config else ""
+
+
+def load(
+    options: Options,
+    environ: Mapping[str, str],
+    uid: int,
+    *,
+    system: str = files.SYSTEM,
+    administrator: str = files.ADMINISTRATOR,
+) -> Settings:
+    """The settings for this user. Raises InvalidConfig (a file) and InvalidArgument (an option)."""
+    xdg = Xdg.of(environ, uid)
+    collected = _Collected()
+    explicit = files.explicit_config(options.config, environ)
+    for path in files.containers_files(explicit, environ, uid, xdg, system, administrator):
+        collected.add_containers_conf(path, files.read_table(path))
+    storage = _Storage(collected, environ, uid, xdg)
+    for path, places in files.storage_files(environ, uid, xdg, system, administrator):
+        storage.add_file(path, files.read_table(path), places)
+    storage.apply(options)
+    _apply_options(collected, options)
+    _replace_sinks(collected)
+    return Settings(
+        uid=uid,
+        xdg=xdg,
+        containers=collected.build("containers", ContainersSettings),
+        engine=collected.build("engine", EngineSettings),
+        network=collected.build("network", NetworkSettings),
+        storage=collected.build("storage", StorageSettings),
+        pyman=collected.build("pyman", PymanSettings),
+        selection=selection_of(options, environ),
+        options=options,
+        files=tuple(collected.files),
+        warnings=tuple(collected.warnings),
+    )
+
+
+class _Collected:
+    """What the files have said so far, by section and key, converted and checked."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+        self.files: list[str] = []
+        self.warnings: list[str] = []
+        self._lists: dict[str, list[Any]] = {}
+        self._appending: dict[str, bool] = {}
+
+    def build(self, section: str, kind: type[Section]) -> Section:
+        return kind(**self.values[section])
+
+    def add_containers_conf(self, path: str, table: dict[str, Any]) -> None:
+        self.files.append(path)
+        for name, content in table.items():
+            if name in _SECTIONS and name != "storage":
+                self.add_section(path, name, content)
+            elif name not in keys.KNOWN_TABLES:
+                kind = "table" if isinstance(content, dict) else "key outside any table"
+                self._warn_unknown(path, kind, name, keys.KNOWN_TABLES)
+
+    def add_section(self, path: str, section: str, content: Any) -> None:
+        if not isinstance(content, dict):
+            raise _invalid(path, section, content, "a table")
+        struct = _SECTIONS[section]
+        for key, value in content.items():
+            dotted = f"{section}.{key}"
+            if key in struct.__struct_fields__ and dotted not in _NOT_IN_FILES:
+                self._set(path, section, key, value)
+            elif key in keys.NOT_YET.get(section, {}):
+                if value != keys.NOT_YET[section][key]:
+                    text = f"{path}: '{dotted}' is not supported yet and has no effect"
+                    self.warnings.append(text)
+            elif key not in keys.WITHOUT_EFFECT[section]:
+                fields = {
+                    name for name in struct.__struct_fields__ if f"{section}.{name}" not in _NOT_IN_FILES
+                }
+                known = fields | set(keys.NOT_YET.get(section, {})) | keys.WITHOUT_EFFECT[section]
+                self._warn_unknown(path, "key", key, known, section)
+
+    def _set(self, path: str, section: str, key: str, value: Any) -> None:
+        dotted = f"{section}.{key}"
+        if isinstance(value, list):
+            value = self._merged(path, section, key, value)
+        converted = _convert(path, section, key, value)
+        if dotted == "engine.runtimes":
+            converted = {**self.values[section].get(key, EngineSettings().runtimes), **converted}
+        self.values[section][key] = converted
+
+    def _merged(self, path: str, section: str, key: str, value: list[Any]) -> list[Any]:
+        """The list after this file: replaced, or appended to if a `{append=true}` in it, or before, says so."""
+        dotted = f"{section}.{key}"
+        own = [item for item in value if not isinstance(item, dict)]
+        for attributes in (item for item in value if isinstance(item, dict)):
+            if set(attributes) != {"append"} or not isinstance(attributes["append"], bool):
+                raise _invalid(
+                    path, dotted, value, "a list of strings, with at most {append=true} or {append=false}"
+                )
+            self._appending[dotted] = attributes["append"]
+        _convert(path, section, key, own)
+        if self._appending.get(dotted):
+            own = [*self._lists.get(dotted, _as_list(getattr(_SECTIONS[section](), key))), *own]
+        self._lists[dotted] = own
+        return own
+
+    def _warn_unknown(
+        self, path: str, kind: str, name: str, known: set[str] | frozenset[str], section: str = ""
+    ) -> None:
+        shown = f"{section}.{name}" if section else name
+        nearest = difflib.get_close_matches(name, sorted(known), n=1)
+        if not nearest and section:
+            homes = [other for other, struct in _SECTIONS.items() if name in struct.__struct_fields__]
+            hint = f"; it belongs in [{homes[0]}]" if homes else ""
+        else:
+            hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
+        self.warnings.append(f"{path}: the unknown {kind} '{shown}' is ignored{hint}")
+
+
+def _as_list(default: Any) -> list[str]:
+    """A default value as the list that a file would have to contain."""
+    if isinstance(default, dict):
+        return [f"{name}={value}" for name, value in default.items()]
+    if default and isinstance(default[0], Rlimit):
+        return [f"{limit.type}={limit.soft}:{limit.hard}" for limit in default]
+    return list(default)
+
+
+def _convert(path: str, section: str, key: str, value: Any) -> Any:
+    try:
+        return converter_of(section, _SECTIONS[section], key)(value)
+    except Unusable as error:
+        raise _invalid(path, f"{section}.{key}", value, str(error)) from None
+
+
+def _invalid(path: str, key: str, value: Any, expected: str) -> InvalidConfig:
+    shown = value if isinstance(value, str) else _toml(value)
+    return InvalidConfig(f"cannot use '{key}' in '{path}': '{shown}' is not {expected}", subject=path)
+
+
+def _toml(value: Any) -> str:
+    """Roughly as it stands in the file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        text = f"[{', '.join(_toml(item) for item in value)}]"
+    elif isinstance(value, dict):
+        text = f"{{{', '.join(f'{key} = {_toml(item)}' for key, item in value.items())}}}"
+    else:
+        text = f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _apply_options(collected: _Collected, options: Options) -> None:
+    for option, dotted in _OPTION_FIELDS.items():
+        value = getattr(options, option)
+        if value is None:
+            continue
+        section, _, key = dotted.partition(".")
+        if key.endswith(("_path", "_dir")) and value:
+            value = os.path.abspath(value)
+        try:
+            collected.values[section][key] = converter_of(section, _SECTIONS[section], key)(value)
+        except Unusable as error:
+            flag = f"--{option.replace('_', '-')}"
+            raise InvalidArgument(f"cannot use {flag} '{value}': it is not {error}", subject=flag) from None
+    if options.runtime_flags is not None:
+        flags = (flag if flag.startswith("-") else f"--{flag}" for flag in options.runtime_flags)
+        collected.values["engine"]["runtime_flags"] = tuple(flags)
+    if options.conmon:
+        collected.values["engine"]["conmon_path"] = (os.path.abspath(options.conmon),)
+
+
+def _replace_sinks(collected: _Collected) -> None:
+    """What Podman knows and pyman cannot do yet: say so and take what comes nearest."""
+    containers, engine = collected.values["containers"], collected.values["engine"]
+    if containers.get("log_driver") == "journald":
+        collected.warnings.append(
+            "'containers.log_driver' is 'journald', which is not supported yet: using 'k8s-file'"
+        )
+    if containers.get("log_driver") in ("", "json-file", "journald"):
+        containers["log_driver"] = "k8s-file"
+    if engine.get("events_logger") == "journald":
+        collected.warnings.append(
+            "'engine.events_logger' is 'journald', which is not supported yet: using 'none'"
+        )
+        engine["events_logger"] = "none"
+
+
+class _Storage:
+    """storage.conf and what decides beside it where the store is."""
+
+    def __init__(self, collected: _Collected, environ: Mapping[str, str], uid: int, xdg: Xdg) -> None:
+        self._collected = collected
+        self._values = collected.values["storage"]
+        self._environ = environ
+        self._uid = uid
+        self._options: dict[str, str] = {}
+        if uid != 0:
+            self._values["graphroot"] = f"{xdg.data_home}/containers/storage"
+            self._values["runroot"] = f"{xdg.runtime_dir}/containers"
+
+    def add_file(self, path: str, table: dict[str, Any], places: bool) -> None:
+        self._collected.files.append(path)
+        for name, value in table.items():
+            if name != "storage":
+                kind = "table" if isinstance(value, dict) else "key outside any table"
+                self._collected.warnings.append(f"{path}: the unknown {kind} '{name}' is ignored")
+        content = table.get("storage", {})
+        if not isinstance(content, dict):
+            raise _invalid(path, "storage", content, "a table")
+        content = dict(content)
+        for key in ("graphroot", "runroot", "rootless_storage_path"):
+            if isinstance(content.get(key), str):
+                content[key] = self._expanded(content[key])
+        if not places:
+            content.pop("graphroot", None)
+            content.pop("runroot", None)
+        rootless = content.get("rootless_storage_path")
+        if rootless and self._uid != 0:
+            content.setdefault("graphroot", rootless)
+        for key in ("graphroot", "runroot", "driver"):
+            if content.get(key) == "":
+                del content[key]
+        self._collected.add_section(path, "storage", content)
+        self._add_options(path, content.get("options", {}))
+
+    def _add_options(self, path: str, content: Any) -> None:
+        """`[storage.options]` and `[storage.options.overlay]`, as `--storage-opt` would spell them."""
+        if not isinstance(content, dict):
+            raise _invalid(path, "storage.options", content, "a table")
+        for key, value in content.items():
+            if isinstance(value, dict):
+                self._add_options(path, {f"{key}.{name}": item for name, item in value.items()})
+            elif isinstance(value, list):
+                if value:
+                    self._options[key] = ",".join(map(str, value))
+            elif value != "":
+                self._options[key] = str(value).lower() if isinstance(value, bool) else str(value)
+
+    def _expanded(self, text: str) -> str:
+        known = {**self._environ, "UID": str(self._uid)}
+        return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda match: known.get(match[1] or match[2], ""), text)
+
+    def apply(self, options: Options) -> None:
+        """The environment and the options, which win over every file."""
+        if driver := self._environ.get("STORAGE_DRIVER"):
+            self._values["driver"] = driver
+        if listed := self._environ.get("STORAGE_OPTS"):
+            self._options = _split_options(listed.split(","))
+        if options.root:
+            self._values["graphroot"] = os.path.abspath(options.root)
+            self._options = {}
+        if options.runroot:
+            self._values["runroot"] = os.path.abspath(options.runroot)
+        if options.storage_opt is not None:
+            self._options = _split_options([item for item in options.storage_opt if item])
+        self._values["options"] = tuple(f"{key}={value}" for key, value in self._options.items())
+
+
+def _split_options(listed: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for item in listed:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            message = f"cannot use the storage option '{item}': it is not of the form NAME=VALUE"
+            raise InvalidArgument(message, subject=item)
+        found[key] = value
+    return found

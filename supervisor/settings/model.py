@@ -1,0 +1,281 @@
+"""The settings as frozen values: containers.conf(5), storage.conf(5) and pyman's own table.
+
+Fields carry the names of the configuration keys, so that `engine.stop_timeout` in a file, in a warning,
+in the answer to `system reload` and in the code are the same word. What a key means is in the manual
+pages of containers.conf and storage.conf; here stands only what differs or what the type does not say.
+
+Rules: nothing here reads a file or the environment (`load` does). A value is kept in the form in which it
+is used: sizes in bytes, durations in seconds, `NAME=VALUE` lists as mappings, limits as `Rlimit` with -1
+for unlimited.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pyman.api.spec import Rlimit
+from supervisor.settings.xdg import Xdg
+
+__all__ = [
+    "AFTER_RESTART",
+    "RUNTIME_PATHS",
+    "ContainersSettings",
+    "EngineSettings",
+    "NetworkSettings",
+    "Options",
+    "PymanSettings",
+    "Settings",
+    "StorageSettings",
+    "changed",
+    "needs_restart",
+]
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_RUNTIME_DIRECTORIES = (
+    "/usr/bin",
+    "/usr/sbin",
+    "/usr/local/bin",
+    "/usr/local/sbin",
+    "/sbin",
+    "/bin",
+    "/run/current-system/sw/bin",
+)
+
+RUNTIME_PATHS: dict[str, tuple[str, ...]] = {
+    name: tuple(f"{directory}/{name}" for directory in _RUNTIME_DIRECTORIES)
+    for name in ("crun", "runc", "youki", "runsc", "krun")
+} | {"kata": tuple(f"{directory}/kata-runtime" for directory in _RUNTIME_DIRECTORIES)}
+"""Where OCI runtimes are looked for unless `[engine.runtimes]` says otherwise."""
+
+
+class Options(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the command line says; an absent value leaves the files' word in force."""
+
+    root: str | None = None
+    runroot: str | None = None
+    tmpdir: str | None = None
+    config: str | None = None
+    """A file that is read instead of all other containers.conf files."""
+    log_level: str | None = None
+    on_stop: str | None = None
+    """`leave` or `stop`."""
+    storage_driver: str | None = None
+    storage_opt: tuple[str, ...] | None = None
+    runtime: str | None = None
+    runtime_flags: tuple[str, ...] | None = None
+    conmon: str | None = None
+    cgroup_manager: str | None = None
+    events_backend: str | None = None
+    namespace: str | None = None
+    volumepath: str | None = None
+    network_config_dir: str | None = None
+
+
+class ContainersSettings(msgspec.Struct, frozen=True):
+    """`[containers]`: the defaults of a new container."""
+
+    annotations: dict[str, str] = {}
+    cgroupns: str = ""
+    """Empty: private on the unified hierarchy, host elsewhere."""
+    cgroups: str = "enabled"
+    """`enabled`, `no-conmon` or `disabled`."""
+    default_capabilities: tuple[str, ...] = (
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FOWNER",
+        "CAP_FSETID",
+        "CAP_KILL",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_SETFCAP",
+        "CAP_SETGID",
+        "CAP_SETPCAP",
+        "CAP_SETUID",
+        "CAP_SYS_CHROOT",
+    )
+    """Always in capitals and with CAP_, sorted."""
+    default_sysctls: dict[str, str] = msgspec.field(
+        default_factory=lambda: {"net.ipv4.ping_group_range": "0 0"}
+    )
+    default_ulimits: tuple[Rlimit, ...] = ()
+    env: dict[str, str] = msgspec.field(default_factory=lambda: {"PATH": _PATH, "TERM": "xterm"})
+    init: bool = False
+    init_path: str = ""
+    """Empty: catatonit, searched in `engine.helper_binaries_dir` and `/usr/bin`."""
+    ipcns: str = "shareable"
+    log_driver: str = "k8s-file"
+    """`k8s-file` (`json-file` means the same), `none` or `passthrough`."""
+    log_size_max: int = -1
+    """Bytes; not positive: no limit."""
+    log_tag: str = ""
+    netns: str = "private"
+    oom_score_adj: int | None = None
+    pidns: str = "private"
+    pids_limit: int = 2048
+    """Not positive: no limit."""
+    privileged: bool = False
+    read_only: bool = False
+    seccomp_profile: str = ""
+    """A file; empty: the one that the distribution installs, if there is one; `unconfined`: no profile."""
+    shm_size: int = 65536 * 1024
+    """Bytes."""
+    umask: str = "0022"
+    utsns: str = "private"
+
+
+class EngineSettings(msgspec.Struct, frozen=True):
+    """`[engine]`: how the supervisor works."""
+
+    cgroup_manager: str = ""
+    """`systemd` or `cgroupfs`; empty: systemd where it runs this host on the unified hierarchy."""
+    conmon_env_vars: dict[str, str] = msgspec.field(default_factory=lambda: {"PATH": _PATH})
+    conmon_path: tuple[str, ...] = (
+        "/usr/libexec/podman/conmon",
+        "/usr/local/libexec/podman/conmon",
+        "/usr/local/lib/podman/conmon",
+        "/usr/bin/conmon",
+        "/usr/sbin/conmon",
+        "/usr/local/bin/conmon",
+        "/usr/local/sbin/conmon",
+        "/run/current-system/sw/bin/conmon",
+    )
+    detach_keys: str = "ctrl-p,ctrl-q"
+    env: dict[str, str] = {}
+    """For the programs that the supervisor starts."""
+    events_logfile_max_size: int = 1_000_000
+    """Bytes; 0: no limit."""
+    events_logfile_path: str = ""
+    """Empty: `events.log` in the directory for temporary files."""
+    events_logger: str = "none"
+    """A sink beside the journal in the state database: `none` or `file`."""
+    helper_binaries_dir: tuple[str, ...] = (
+        "/usr/local/libexec/podman",
+        "/usr/local/lib/podman",
+        "/usr/libexec/podman",
+        "/usr/lib/podman",
+    )
+    lock_type: str = "shm"
+    namespace: str = ""
+    num_locks: int = 2048
+    """To start with: the supervisor makes more when they are used up."""
+    runtime: str = ""
+    """A name in `runtimes` or an absolute path; empty: chosen by what works here."""
+    runtime_flags: tuple[str, ...] = ()
+    """Arguments for every call of the OCI runtime, from the command line alone."""
+    runtime_supports_nocgroups: tuple[str, ...] = ("crun", "crun-vm", "krun")
+    runtimes: dict[str, tuple[str, ...]] = msgspec.field(default_factory=lambda: dict(RUNTIME_PATHS))
+    static_dir: str = ""
+    """Empty: below the graph root. pyman uses a directory `pyman` in it."""
+    stop_timeout: float = 10.0
+    """Seconds."""
+    tmp_dir: str = ""
+    """Empty: below /run or $XDG_RUNTIME_DIR. pyman uses a directory `pyman` in it."""
+    volume_path: str = ""
+    """Empty: `volumes` in the graph root."""
+
+
+class NetworkSettings(msgspec.Struct, frozen=True):
+    """`[network]`."""
+
+    default_network: str = "podman"
+    default_subnet: str = "10.88.0.0/16"
+    network_config_dir: str = ""
+    """Empty: /etc/containers/networks, rootless `networks` in the graph root."""
+    dns_bind_port: int = 53
+
+
+class StorageSettings(msgspec.Struct, frozen=True):
+    """`[storage]` of storage.conf. The paths are final: absolute, with the options applied."""
+
+    driver: str = "overlay"
+    graphroot: str = "/var/lib/containers/storage"
+    runroot: str = "/run/containers/storage"
+    options: tuple[str, ...] = ()
+    """`overlay.mountopt=nodev` and so on, for the storage driver."""
+
+
+class PymanSettings(msgspec.Struct, frozen=True):
+    """`[pyman]` in containers.conf: what Podman has no key for. Durations in seconds."""
+
+    restart_delay: float = 0.1
+    restart_factor: float = 2.0
+    restart_maximum: float = 60.0
+    restart_reset: float = 10.0
+    restart_budget: float = 5.0
+    """Restarts by policy per second, of all failing containers of this supervisor together."""
+    events_max_entries: int = 100_000
+    events_max_bytes: int = 64 << 20
+    on_stop: str = "leave"
+    """What becomes of containers when the supervisor is told to end: `leave` or `stop`."""
+    call_deadline: float = 30.0
+    """For one call of an OCI runtime or of conmon."""
+    log_level: str = "info"
+    """`debug`, `info`, `warning` or `error`."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Everything that was decided before the supervisor starts."""
+
+    uid: int
+    xdg: Xdg
+    containers: ContainersSettings = ContainersSettings()
+    engine: EngineSettings = EngineSettings()
+    network: NetworkSettings = NetworkSettings()
+    storage: StorageSettings = StorageSettings()
+    pyman: PymanSettings = PymanSettings()
+    selection: str = ""
+    """Which supervisor this is: empty for the default one, `root:PATH` or `config:PATH`."""
+    options: Options = Options()
+    files: tuple[str, ...] = ()
+    """The configuration files that were read, in order."""
+    warnings: tuple[str, ...] = ()
+    """A sentence each, for the log and for `info`."""
+
+
+_SECTIONS = ("containers", "engine", "network", "storage", "pyman")
+
+AFTER_RESTART = frozenset(
+    {
+        "engine.cgroup_manager",
+        "engine.env",
+        "engine.events_logfile_max_size",
+        "engine.events_logfile_path",
+        "engine.events_logger",
+        "engine.lock_type",
+        "engine.namespace",
+        "engine.num_locks",
+        "engine.static_dir",
+        "engine.tmp_dir",
+        "engine.volume_path",
+        "network.dns_bind_port",
+        "network.network_config_dir",
+        "pyman.events_max_bytes",
+        "pyman.events_max_entries",
+        "pyman.log_level",
+        "storage.driver",
+        "storage.graphroot",
+        "storage.options",
+        "storage.runroot",
+    }
+)
+"""Settings that are read once, when the supervisor starts."""
+
+
+def changed(old: Settings, new: Settings) -> list[str]:
+    """The dotted names of the settings that differ, sorted."""
+    names: list[str] = []
+    for section in _SECTIONS:
+        before: msgspec.Struct = getattr(old, section)
+        after: msgspec.Struct = getattr(new, section)
+        for field in before.__struct_fields__:
+            here: Any = getattr(before, field)
+            if here != getattr(after, field):
+                names.append(f"{section}.{field}")
+    return sorted(names)
+
+
+def needs_restart(names: list[str]) -> list[str]:
+    """Those of the dotted names that take effect only with the next supervisor."""
+    return [name for name in names if name in AFTER_RESTART]

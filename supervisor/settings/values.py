@@ -1,0 +1,309 @@
+"""One configuration value at a time: from what TOML gives to the form the settings keep it in.
+
+A converter raises `Unusable` with what was expected ("a size such as 64m"); the caller knows the file and
+the key and makes the sentence. Each key of the model has a converter, either by its type or, where the
+text means more than its type says, by name in `CONVERTERS`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import typing
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pyman.api.spec import Rlimit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import msgspec
+
+__all__ = ["RLIMITS", "Unusable", "converter_of", "parse_size", "parse_ulimit"]
+
+Converter = Callable[[Any], Any]
+
+RLIMITS = frozenset(
+    {
+        "AS",
+        "CORE",
+        "CPU",
+        "DATA",
+        "FSIZE",
+        "LOCKS",
+        "MEMLOCK",
+        "MSGQUEUE",
+        "NICE",
+        "NOFILE",
+        "NPROC",
+        "RSS",
+        "RTPRIO",
+        "RTTIME",
+        "SIGPENDING",
+        "STACK",
+    }
+)
+
+
+class Unusable(ValueError):
+    """The value cannot be used; the text says what was expected instead."""
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `64m`, `65536k`, `1.5g`, `100`; units are powers of 1024. Raises Unusable."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise Unusable("a size such as 65536, 64m or 1g")
+    return int(float(match[1]) * (1 << _UNITS[match[2].lower()]))
+
+
+def parse_ulimit(text: str) -> Rlimit:
+    """`nofile=1024:2048`, `core=-1`: soft and hard limit, -1 is unlimited. Raises Unusable."""
+    expected = "a limit such as nofile=1024:2048 (soft:hard, -1 for unlimited)"
+    name, equals, limits = text.partition("=")
+    kind = name.strip().upper().removeprefix("RLIMIT_")
+    if not equals or kind not in RLIMITS:
+        raise Unusable(expected)
+    soft, colon, hard = limits.partition(":")
+    try:
+        low = int(soft)
+        high = int(hard) if colon else low
+    except ValueError:
+        raise Unusable(expected) from None
+    if low < -1 or high < -1:
+        raise Unusable(expected)
+    if high != -1 and (low == -1 or low > high):
+        raise Unusable("a soft limit that is not above the hard limit")
+    return Rlimit(f"RLIMIT_{kind}", hard=high, soft=low)
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise Unusable("a list of strings")
+
+
+def _string(value: Any) -> str:
+    if isinstance(value, str) and "\0" not in value:
+        return value
+    raise Unusable("a string")
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise Unusable("true or false")
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise Unusable("an integer")
+
+
+def _natural(value: Any) -> int:
+    number = _integer(value)
+    if number < 0:
+        raise Unusable("an integer that is not negative")
+    return number
+
+
+def _positive(value: Any) -> int:
+    number = _integer(value)
+    if number < 1:
+        raise Unusable("an integer above 0")
+    return number
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
+        return float(value)
+    raise Unusable("a number")
+
+
+def _seconds(value: Any) -> float:
+    number = _number(value)
+    if not 0 <= number < 1e9:
+        raise Unusable("a number of seconds, 0 or more")
+    return number
+
+
+def _factor(value: Any) -> float:
+    number = _number(value)
+    if not 1 <= number <= 1000:
+        raise Unusable("a number from 1 to 1000")
+    return number
+
+
+def _above_zero(value: Any) -> float:
+    number = _number(value)
+    if not 0 < number < 1e9:
+        raise Unusable("a number above 0")
+    return number
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, str):
+        return parse_size(value)
+    return _natural(value)
+
+
+def _positive_size(value: Any) -> int:
+    size = _size(value)
+    if size <= 0:
+        raise Unusable("a size above 0, such as 64m")
+    return size
+
+
+def _log_size(value: Any) -> int:
+    """Podman's rule: a limit below conmon's read buffer could never be kept."""
+    size = _integer(value)
+    if 0 < size < 8192:
+        raise Unusable("a number of bytes, 8192 or more, or -1 for no limit")
+    return size
+
+
+def _pairs(value: Any) -> dict[str, str]:
+    """`["NAME=VALUE", …]`; the last of several with one name counts."""
+    pairs: dict[str, str] = {}
+    for item in _strings(value):
+        name, equals, text = item.partition("=")
+        if not equals or not name.strip() or "\0" in item:
+            raise Unusable("a list of strings of the form NAME=VALUE")
+        pairs[name.strip()] = text
+    return pairs
+
+
+def _ulimits(value: Any) -> tuple[Rlimit, ...]:
+    limits = {limit.type: limit for limit in map(parse_ulimit, _strings(value))}
+    return tuple(limits[kind] for kind in sorted(limits))
+
+
+def _capabilities(value: Any) -> tuple[str, ...]:
+    names = {name.strip().upper() for name in _strings(value)}
+    full = {name if name.startswith("CAP_") else f"CAP_{name}" for name in names}
+    if any(not re.fullmatch(r"CAP_[A-Z0-9_]+", name) for name in full):
+        raise Unusable("a list of capabilities such as CHOWN or CAP_CHOWN")
+    return tuple(sorted(full))
+
+
+def _umask(value: Any) -> str:
+    text = _string(value)
+    if not re.fullmatch(r"0?[0-7]{1,3}", text):
+        raise Unusable("an octal mask such as 0022")
+    return text
+
+
+def _absolute_path(value: Any) -> str:
+    text = _string(value)
+    if text and not text.startswith("/"):
+        raise Unusable("an absolute path")
+    return text.rstrip("/") or text
+
+
+def _absolute_paths(value: Any) -> tuple[str, ...]:
+    paths = _strings(value)
+    if any(not path.startswith("/") for path in paths):
+        raise Unusable("a list of absolute paths")
+    return paths
+
+
+def _runtime_paths(value: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, dict):
+        raise Unusable("a table of names, each with a list of absolute paths")
+    return {str(name): _absolute_paths(paths) for name, paths in value.items()}
+
+
+def _runtime(value: Any) -> str:
+    text = _string(value)
+    if "/" in text and not text.startswith("/"):
+        raise Unusable("a name in the table engine.runtimes or an absolute path")
+    return text
+
+
+def _one_of(*words: str) -> Converter:
+    def convert(value: Any) -> str:
+        if isinstance(value, str) and value in words:
+            return value
+        listed = ", ".join(repr(word) for word in words[:-1])
+        raise Unusable(f"{listed} or {words[-1]!r}")
+
+    return convert
+
+
+def _oom_score(value: Any) -> int:
+    score = _integer(value)
+    if not -1000 <= score <= 1000:
+        raise Unusable("an integer from -1000 to 1000")
+    return score
+
+
+def _port(value: Any) -> int:
+    port = _integer(value)
+    if not 0 <= port <= 65535:
+        raise Unusable("a port number")
+    return port
+
+
+_BY_TYPE: Mapping[Any, Converter] = {
+    str: _string,
+    bool: _boolean,
+    int: _natural,
+    float: _seconds,
+    tuple[str, ...]: _strings,
+    dict[str, str]: _pairs,
+}
+
+CONVERTERS: Mapping[str, Converter] = {
+    "containers.cgroupns": _one_of("", "private", "host"),
+    "containers.cgroups": _one_of("enabled", "no-conmon", "disabled"),
+    "containers.default_capabilities": _capabilities,
+    "containers.default_ulimits": _ulimits,
+    "containers.init_path": _absolute_path,
+    "containers.ipcns": _one_of("shareable", "private", "none", "host"),
+    "containers.log_driver": _one_of("", "k8s-file", "json-file", "journald", "none", "passthrough"),
+    "containers.log_size_max": _log_size,
+    "containers.netns": _one_of("private", "bridge", "none", "host", "slirp4netns", "pasta"),
+    "containers.oom_score_adj": _oom_score,
+    "containers.pidns": _one_of("private", "host"),
+    "containers.pids_limit": _integer,
+    "containers.shm_size": _positive_size,
+    "containers.umask": _umask,
+    "containers.utsns": _one_of("private", "host"),
+    "engine.cgroup_manager": _one_of("systemd", "cgroupfs"),
+    "engine.conmon_path": _absolute_paths,
+    "engine.events_logfile_max_size": _size,
+    "engine.events_logfile_path": _absolute_path,
+    "engine.events_logger": _one_of("none", "file", "journald"),
+    "engine.helper_binaries_dir": _absolute_paths,
+    "engine.lock_type": _one_of("shm", "file"),
+    "engine.num_locks": _positive,
+    "engine.runtime": _runtime,
+    "engine.runtimes": _runtime_paths,
+    "engine.static_dir": _absolute_path,
+    "engine.tmp_dir": _absolute_path,
+    "engine.volume_path": _absolute_path,
+    "network.dns_bind_port": _port,
+    "network.network_config_dir": _absolute_path,
+    "pyman.call_deadline": _above_zero,
+    "pyman.events_max_bytes": _size,
+    "pyman.events_max_entries": _positive,
+    "pyman.log_level": _one_of("debug", "info", "warning", "error"),
+    "pyman.on_stop": _one_of("leave", "stop"),
+    "pyman.restart_budget": _above_zero,
+    "pyman.restart_factor": _factor,
+    "storage.graphroot": _absolute_path,
+    "storage.runroot": _absolute_path,
+}
+"""Where the type alone does not say what may stand there."""
+
+
+def converter_of(section: str, struct: type[msgspec.Struct], key: str) -> Converter:
+    """The converter of a field of a section of the model."""
+    special = CONVERTERS.get(f"{section}.{key}")
+    return special if special is not None else _BY_TYPE[typing.get_type_hints(struct)[key]]
