@@ -19,7 +19,9 @@ __all__ = ["Context"]
 class Context:
     """One run of the command line. Nothing is opened before it is needed."""
 
-    def __init__(self, options: Parsed) -> None:
+    def __init__(self, options: Parsed, command_line: list[str]) -> None:
+        self.command_line = command_line
+        """All words, the program's name first."""
         self.root: str = options.root
         self.runroot: str = options.runroot
         self.tmpdir: str = options.tmpdir

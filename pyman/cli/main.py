@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         try:
             options = parse(words, GLOBAL_OPTIONS, stop=True)
-            ctx = Context(options)
+            ctx = Context(options, ["pyman", *words])
             status = _dispatch(ctx, options)
         finally:
             sys.stdout.flush()

@@ -11,7 +11,7 @@ not shown. Kinds:
     CSV      may be repeated; each value may name several, separated by commas (quotes protect them)
     INT      a whole number; not given: None
     COUNT    a whole number from 0 on; not given: None
-    SECONDS  a number from 0 on, fractions allowed; not given: None
+    SECONDS  a duration: `1.5`, `500ms`, `1h30m`; not given: None
 
 Options may stand anywhere among the arguments unless `stop` is set (what follows the first argument then
 belongs to it); `--` ends them. Nothing here prints or exits: a mistake is an InvalidArgument.
@@ -195,12 +195,11 @@ def _store(parsed: Parsed, row: Option, option: str, value: str) -> None:
 
 
 def _seconds(option: str, value: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < 1e15:
-        raise _bad_value(option, value, "a number of seconds")
+    from pyman.cli.values import duration
+
+    number = duration(value)
+    if number is None:
+        raise _bad_value(option, value, "a number of seconds, or a duration such as 1m30s")
     return number
 
 

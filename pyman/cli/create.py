@@ -1,0 +1,300 @@
+"""Options that describe a container, the create request made of them, and `pyman create`.
+
+`run` takes the same options and a few more (`RUN_OPTIONS`). The spec says only what was asked for: an absent
+field takes the engine's default. What belongs to the caller's process (working directory, environment) is
+read here and travels in the request, for the supervisor must never use its own.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyman.cli.cidfile import CidFile
+from pyman.cli.options import COUNT, CSV, FLAG, LIST, SECONDS, TEXT, TRUE
+from pyman.cli.restart import RESTART_OPTIONS, restart_settings
+from pyman.cli.values import absolute, environment, labels, read_pairs, rlimits, size
+from pyman.errors import InvalidArgument, NotSupported, ProtocolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyman.cli.context import Context
+    from pyman.cli.options import Option, Parsed
+
+__all__ = ["CREATE_OPTIONS", "RUN_OPTIONS", "create", "spec_from"]
+
+CREATE_OPTIONS: tuple[Option, ...] = (
+    ("annotation", "", LIST, "KEY=VALUE", "Add an annotation"),
+    ("attach", "a", CSV, "STREAM", "Attach to stdin, stdout or stderr"),
+    ("cgroupns", "", TEXT, "MODE", "Cgroup namespace: host or private"),
+    ("cidfile", "", TEXT, "FILE", "Write the container's id to a file, which must not exist"),
+    ("conmon-pidfile", "", TEXT, "FILE", "Write the process id of the container's monitor to a file"),
+    ("entrypoint", "", TEXT, "COMMAND", "What the command is given to: a word, or a JSON list of words"),
+    ("env", "e", LIST, "NAME[=VALUE]", "Set a variable; without a value the caller's own is taken"),
+    ("env-file", "", CSV, "FILE", "Set the variables in a file"),
+    ("env-host", "", FLAG, "", "Set all of the caller's variables"),
+    ("group-add", "", CSV, "GROUP", "Further groups of the command"),
+    ("hostname", "h", TEXT, "NAME", "The container's host name"),
+    ("init", "", FLAG, "", "Run an init that passes signals on and reaps processes"),
+    ("init-path", "", TEXT, "FILE", "The init program to use"),
+    ("interactive", "i", FLAG, "", "Keep standard input open"),
+    ("ipc", "", TEXT, "MODE", "IPC namespace: host, private, shareable or none"),
+    ("label", "l", LIST, "KEY[=VALUE]", "Set a label"),
+    ("label-file", "", CSV, "FILE", "Set the labels in a file"),
+    ("log-driver", "", TEXT, "DRIVER", "Where output goes: k8s-file, json-file, none, passthrough"),
+    ("log-opt", "", CSV, "KEY=VALUE", "Setting of the log driver: path, max-size, max-file, tag"),
+    ("name", "", TEXT, "NAME", "The container's name"),
+    ("network|net", "", LIST, "MODE", "Network: none or host"),
+    ("pid", "", TEXT, "MODE", "Process namespace: host or private"),
+    ("pidfile", "", TEXT, "FILE", "Write the process id of the container's command to a file"),
+    ("privileged", "", FLAG, "", "Give the container every privilege on the host"),
+    ("read-only", "", FLAG, "", "Make the root filesystem read-only"),
+    ("read-only-tmpfs", "", TRUE, "", "With --read-only: tmpfs on /run, /tmp and /var/tmp"),
+    ("replace", "", FLAG, "", "Remove a container of the same name first"),
+    *RESTART_OPTIONS,
+    ("rm", "", FLAG, "", "Remove the container when it has ended"),
+    (
+        "rootfs",
+        "",
+        FLAG,
+        "",
+        "The first argument is a directory to use as root filesystem; DIR:O protects it",
+    ),
+    ("runtime", "", TEXT, "NAME", "OCI runtime, a name or a path"),
+    ("stop-signal", "", TEXT, "SIGNAL", "The signal that asks the container to stop"),
+    ("stop-timeout", "", SECONDS, "SECONDS", "How long a stop waits before SIGKILL"),
+    ("timeout", "", COUNT, "SECONDS", "Kill the container after so many seconds"),
+    ("tty", "t", FLAG, "", "Give the container a terminal"),
+    ("ulimit", "", CSV, "NAME=SOFT[:HARD]", "Set a resource limit; host takes the caller's"),
+    ("umask", "", TEXT, "MODE", "The command's umask, octal"),
+    ("unsetenv", "", LIST, "NAME", "Leave a default variable out"),
+    ("unsetenv-all", "", FLAG, "", "Leave all default variables out"),
+    ("user", "u", TEXT, "USER[:GROUP]", "The command's user and group"),
+    ("uts", "", TEXT, "MODE", "Host name namespace: host or private"),
+    ("workdir", "w", TEXT, "DIR", "The command's working directory"),
+)
+
+RUN_OPTIONS: tuple[Option, ...] = (
+    *CREATE_OPTIONS,
+    ("detach", "d", FLAG, "", "Run it in the background and print its id"),
+    ("detach-keys", "", TEXT, "KEYS", "Keys that detach from the container"),
+    ("sig-proxy", "", TRUE, "", "Pass signals on to the container's command"),
+)
+
+_NAMESPACES = {
+    "network": ("netns", ("none", "host")),
+    "pid": ("pidns", ("host", "private")),
+    "ipc": ("ipcns", ("host", "private", "shareable", "none")),
+    "uts": ("utsns", ("host", "private")),
+    "cgroupns": ("cgroupns", ("host", "private")),
+}
+_COPIED = {
+    "name": "name",
+    "hostname": "hostname",
+    "interactive": "stdin",
+    "tty": "terminal",
+    "privileged": "privileged",
+    "user": "user",
+    "workdir": "work_dir",
+    "umask": "umask",
+    "init": "init",
+    "rm": "remove",
+    "stop_signal": "stop_signal",
+    "stop_timeout": "stop_timeout",
+    "timeout": "timeout",
+    "read_only": "read_only_filesystem",
+    "env_host": "env_host",
+    "unsetenv": "unsetenv",
+    "unsetenv_all": "unsetenv_all",
+    "group_add": "groups",
+}
+"""Options whose value is the spec's field."""
+
+
+def create(ctx: Context, args: Parsed) -> int:
+    spec, caller = spec_from(args, ctx)
+    with CidFile(args.cidfile) as cid_file:
+        reply = ctx.call("Container.Create", {"spec": spec, "caller": caller, "replace": args.replace})
+        cid_file.write(reply["id"])
+    for warning in reply.get("warnings") or ():
+        ctx.warn(warning)
+    ctx.out(reply["id"])
+    return 0
+
+
+def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The spec and the caller of a create or run request. Raises InvalidArgument, NotSupported."""
+    spec: dict[str, Any] = {}
+    for option, field in _COPIED.items():
+        value = getattr(args, option)
+        if value or (value == 0 and value is not False):
+            spec[field] = value
+    if not args.read_only_tmpfs:
+        spec["read_write_tmpfs"] = False
+    if args.init_path:
+        spec["init"], spec["init_path"] = True, args.init_path
+    _root_filesystem(spec, args)
+    if args.given("entrypoint"):
+        spec["entrypoint"] = _entrypoint(args.entrypoint)
+    _environment(spec, args)
+    _labels(spec, args)
+    _namespaces(spec, args)
+    spec.update(restart_settings(args))
+    _log(spec, args)
+    for option, field in (
+        ("pidfile", "pid_file"),
+        ("conmon_pidfile", "conmon_pid_file"),
+        ("cidfile", "cid_file"),
+    ):
+        if getattr(args, option):
+            spec[field] = absolute(getattr(args, option))
+    if args.ulimit:
+        spec["r_limits"] = rlimits(args.ulimit)
+    if args.runtime or ctx.runtime:
+        spec["oci_runtime"] = args.runtime or ctx.runtime
+    if ctx.namespace:
+        spec["namespace"] = ctx.namespace
+    if args.has("detach_keys") and args.given("detach_keys"):
+        spec["detach_keys"] = args.detach_keys
+    spec["create_command"] = ctx.command_line
+    _conflicts(args)
+    return spec, _caller(args)
+
+
+def _conflicts(args: Parsed) -> None:
+    if args.rm and args.restart not in ("", "no"):
+        raise InvalidArgument(
+            "cannot use --rm together with --restart", hint="a removed container cannot restart"
+        )
+    if args.replace and not args.name:
+        raise InvalidArgument("cannot use --replace without --name")
+    for stream in args.attach:
+        if stream.lower() not in ("stdin", "stdout", "stderr"):
+            raise InvalidArgument(
+                f'option --attach cannot be "{stream}"', hint="it must be stdin, stdout or stderr"
+            )
+
+
+def _caller(args: Parsed) -> dict[str, Any]:
+    caller: dict[str, Any] = {}
+    try:  # noqa: SIM105 - importing contextlib costs more than all of this
+        caller["cwd"] = os.getcwd()
+    except OSError:
+        pass  # a directory that was removed: only absolute paths can be meant
+    if args.env_host:
+        caller["environment"] = dict(os.environ)
+    caller["umask"] = os.umask(0o022)
+    os.umask(caller["umask"])
+    try:
+        with open("/proc/self/cgroup", encoding="ascii", errors="surrogateescape") as file:
+            caller["cgroup"] = file.read()
+    except OSError:
+        pass
+    return caller
+
+
+def _root_filesystem(spec: dict[str, Any], args: Parsed) -> None:
+    first, command = args.arguments[0], args.arguments[1:]
+    if command:
+        spec["command"] = command
+    if not args.rootfs:
+        spec["image"] = first
+        return
+    path, colon, option = first.rpartition(":")
+    if colon and option == "O":
+        spec["rootfs_overlay"], first = True, path
+    elif colon and option == "idmap":
+        raise NotSupported(f'cannot use the root filesystem "{first}": option idmap is not supported')
+    spec["rootfs"] = absolute(first)
+
+
+def _entrypoint(text: str) -> list[str]:
+    if text[:1] == "[":
+        from pyman.wire import decode
+
+        try:
+            words = decode(text)
+        except ProtocolError:
+            words = None  # a word that begins with a bracket
+        if isinstance(words, list) and all(isinstance(word, str) for word in words):
+            return words
+    return [text] if text else []
+
+
+def _environment(spec: dict[str, Any], args: Parsed) -> None:
+    variables: dict[str, str] = {}
+    for path in args.env_file:
+        lines = read_pairs(path, "--env-file")
+        variables.update(environment(lines, os.environ, f'the file "{path}"'))
+    variables.update(environment(args.env, os.environ, "option --env"))
+    if variables:
+        spec["env"] = variables
+
+
+def _labels(spec: dict[str, Any], args: Parsed) -> None:
+    found: dict[str, str] = {}
+    for path in args.label_file:
+        found.update(labels(read_pairs(path, "--label-file"), f'the file "{path}"'))
+    found.update(labels(args.label, "option --label"))
+    if found:
+        spec["labels"] = found
+    annotations = {}
+    for pair in args.annotation:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise InvalidArgument(f'option --annotation cannot be "{pair}"', hint="it must be KEY=VALUE")
+        annotations[key] = value
+    if annotations:
+        spec["annotations"] = annotations
+
+
+def _namespaces(spec: dict[str, Any], args: Parsed) -> None:
+    for option, (field, modes) in _NAMESPACES.items():
+        value = getattr(args, option)
+        if isinstance(value, list):
+            if len(value) > 1:
+                raise NotSupported(f"cannot use --{option} more than once")
+            value = value[0] if value else ""
+        if not value:
+            continue
+        if value not in modes:
+            raise NotSupported(
+                f'option --{option} cannot be "{value}"', hint=f"this version knows {', '.join(modes)}"
+            )
+        spec[field] = {"nsmode": value}
+
+
+def _log(spec: dict[str, Any], args: Parsed) -> None:
+    log: dict[str, Any] = {}
+    if args.log_driver:
+        log["driver"] = args.log_driver
+    for pair in args.log_opt:
+        key, _, value = pair.partition("=")
+        problem = InvalidArgument(f'option --log-opt cannot be "{pair}"', hint=_LOG_HINTS.get(key, _LOG_HINT))
+        if key not in _LOG_HINTS or not value:
+            raise problem
+        if key == "path":
+            log["path"] = absolute(value)
+        elif key == "tag":
+            log["tag"] = value
+        elif key == "max-size":
+            number = size(value, base=1000)
+            if number is None:
+                raise problem
+            log["size"] = number
+        else:
+            if not value.isdecimal() or int(value) < 1:
+                raise problem
+            log["max_files"] = int(value)
+    if log:
+        spec["log_configuration"] = log
+
+
+_LOG_HINT = "it must be path=, max-size=, max-file= or tag="
+_LOG_HINTS = {
+    "path": "it must name a file",
+    "max-size": "it must be a size such as 10mb",
+    "max-file": "it must be a number of files from 1 on",
+    "tag": "it must name a tag",
+}
