@@ -1,0 +1,161 @@
+"""Fixtures of every room: nothing may leak, nothing may hold the loop, and there is an engine to try.
+
+`engine` is a supervisor of the test's own; `shared_engine` lives as long as the test module and is emptied
+after every test. Both come once per OCI runtime (`oci_runtime` marker limits that).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import gc
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import runtimes
+from tests.support.engine import Engine, Leftovers
+from tests.support.leaks import KINDS, Belongings, HostLock
+from tests.support.loopwatch import COMPUTING, run_watched
+from tests.support.rootfs import make_rootfs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_OUTCOME = pytest.StashKey[bool]()
+_places: list[runtimes.Place] = []
+
+
+# Every test
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Trio tests run under the watch on the loop."""
+    for item in items:
+        if item.get_closest_marker("trio"):
+            marker = item.get_closest_marker("holds_loop")
+            seconds = float(marker.args[0]) if marker else COMPUTING
+            item.add_marker(pytest.mark.trio(run=functools.partial(run_watched, seconds / COMPUTING)))
+
+
+def pytest_collection_finish() -> None:
+    # What was imported so far stays: the collector need not walk it in the middle of a step that is timed.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[None]:  # pragma: no cover - run by pytest itself
+    report = yield
+    if call.when == "call":
+        item.stash[_OUTCOME] = report.passed  # type: ignore[attr-defined]
+    return report
+
+
+@pytest.fixture(scope="session")
+def host_lock() -> Iterator[HostLock]:
+    lock = HostLock()
+    yield lock
+    lock.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, host_lock: HostLock
+) -> Iterator[None]:
+    """Fails a test that leaves a child process, a descriptor, a thread, a mount, a cgroup or a namespace."""
+    marker = request.node.get_closest_marker("leaks")
+    allowed = set(marker.args) if marker else set()
+    assert allowed <= KINDS, f"the marker leaks takes {sorted(KINDS)}"
+    holders = tuple(place.holder.pid for place in _places if place.holder)
+    before = Belongings.now(holders)
+    yield
+    # A test may have made this process adopt orphans; the next one starts as the first did.
+    ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    ours = (str(tmp_path_factory.getbasetemp()),)
+    found = before.leftovers(ours, host_lock, holders)
+    lines = [f"{kind}: {name}" for kind, names in found.items() if kind not in allowed for name in names]
+    if lines:
+        pytest.fail("the test leaves behind:\n  " + "\n  ".join(lines), pytrace=False)
+
+
+# Containers
+
+
+@pytest.fixture(scope="session")
+def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root file system of static busybox. Tests use it with `:O`, or copy it: it is shared."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a root file system")
+    directory = tmp_path_factory.mktemp("rootfs")
+    directory.chmod(0o755)
+    directory.parent.chmod(0o755)
+    return make_rootfs(directory)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "oci_runtime" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("oci_runtime")
+        names = marker.args if marker else runtimes.NAMES
+        metafunc.parametrize("oci_runtime", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def oci_runtime(request: pytest.FixtureRequest) -> Iterator[runtimes.Place]:
+    """Where programs run so that the OCI runtime works: each that the tests can use here, one by one."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can run containers without a user namespace")
+    try:
+        place = runtimes.make_place(request.param)
+    except LookupError as error:
+        pytest.skip(str(error))
+    _places.append(place)
+    yield place
+    _places.remove(place)
+    place.close()
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, oci_runtime: runtimes.Place) -> Iterator[Engine]:
+    """A running supervisor of the test's own; ended with all its containers afterwards."""
+    options = request.node.get_closest_marker("engine_options")
+    config = request.node.get_closest_marker("engine_config")
+    engine = Engine(
+        oci_runtime, options=options.args if options else (), config=config.args[0] if config else ""
+    )
+    try:
+        engine.start()
+        yield engine
+    finally:
+        _close(engine, failed=not request.node.stash.get(_OUTCOME, False))
+
+
+@pytest.fixture(scope="module")
+def module_engine(oci_runtime: runtimes.Place) -> Iterator[Engine]:
+    """Behind `shared_engine`; tests do not use it directly."""
+    engine = Engine(oci_runtime)
+    try:
+        engine.start()
+        yield engine
+    finally:
+        _close(engine, failed=False)
+
+
+@pytest.fixture
+def shared_engine(module_engine: Engine) -> Iterator[Engine]:
+    """A supervisor for tests that do not harm it: one per module, without containers at every start."""
+    yield module_engine
+    module_engine.remove_containers()
+
+
+def _close(engine: Engine, *, failed: bool) -> None:
+    if failed:
+        print(f"--- {engine.log}\n{engine.log_text()}")  # noqa: T201 - pytest shows it with the failure
+    try:
+        engine.close()
+    except Leftovers as error:
+        pytest.fail(str(error), pytrace=False)

@@ -1,0 +1,110 @@
+"""What /proc tells of processes: children, ancestry, belonging; ending them by pid."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["children", "describe", "end", "family", "mentions", "parent", "pids", "wait_gone"]
+
+
+def pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def children(pid: int | None = None) -> set[int]:
+    """Direct children of a process (of this one by default), zombies included."""
+    found: set[int] = set()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in os.listdir(f"/proc/{pid or os.getpid()}/task"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                text = Path(f"/proc/{pid or os.getpid()}/task/{task}/children").read_text()
+                found.update(int(word) for word in text.split())
+    return found
+
+
+def parent(pid: int) -> int:
+    """0 where there is none, or no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def family(roots: Iterable[int]) -> set[int]:
+    """The processes and all their descendants."""
+    found: set[int] = set()
+    todo = list(roots)
+    while todo:
+        pid = todo.pop()
+        if pid not in found:
+            found.add(pid)
+            todo += children(pid)
+    return found
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def describe(pid: int) -> str:
+    words = _read(pid, "cmdline").replace("\0", " ").strip() or f"[{_read(pid, 'comm').strip()}]"
+    state = _read(pid, "stat").rpartition(")")[2].split()[:1]
+    return f"{pid} ({'zombie' if state == ['Z'] else 'alive'}, child of {parent(pid)}): {words}"
+
+
+def mentions(needles: Iterable[str]) -> set[int]:
+    """Processes whose command line or cgroup contains one of the strings; this process is left out."""
+    wanted = [needle for needle in needles if needle]
+    found: set[int] = set()
+    for pid in pids():
+        if pid == os.getpid():
+            continue
+        text = _read(pid, "cmdline") + "\0" + _read(pid, "cgroup")
+        if any(needle in text for needle in wanted):
+            found.add(pid)
+    return found
+
+
+def wait_gone(wanted: Iterable[int], seconds: float) -> set[int]:
+    """Waits on pidfds until the processes have ended; those that have not are returned."""
+    deadline = time.monotonic() + seconds
+    left: set[int] = set()
+    for pid in wanted:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            remaining = max(0.0, deadline - time.monotonic())
+            if not select.select([descriptor], [], [], remaining)[0]:
+                left.add(pid)
+        finally:
+            os.close(descriptor)
+    return left
+
+
+def end(wanted: Iterable[int], seconds: float = 5.0) -> set[int]:
+    """SIGKILL, wait, and reap those that are our children. Returns what would not end."""
+    targets = set(wanted)
+    for pid in targets:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGCONT)
+    left = wait_gone(targets, seconds)
+    for pid in targets & children():
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    return left
