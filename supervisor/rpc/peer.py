@@ -1,0 +1,78 @@
+"""Who is at the other end of a connection, and whether they may talk to this engine.
+
+The kernel tells uid, gid and pid of the process that connected (SO_PEERCRED). Inside a user namespace
+it tells them as seen from there, so they are translated to the host's ids first. An id that has no
+translation reads as 65534 (the kernel's overflow id) and is refused, and so is the host's own 65534:
+the two cannot be told apart. The engine's owner and root are let in, nobody else.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import msgspec
+
+__all__ = ["OVERFLOW_ID", "Admission", "IdRange", "Peer", "parse_id_map", "peer_of"]
+
+OVERFLOW_ID = 65534
+_CREDENTIALS = struct.Struct("3i")
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """The process that made the connection, in the host's ids; `pid` as seen by the supervisor."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+class IdRange(msgspec.Struct, frozen=True):
+    """One line of /proc/PID/uid_map: `count` ids from `inside` are the outer ids from `outside`."""
+
+    inside: int
+    outside: int
+    count: int
+
+
+def parse_id_map(text: str) -> tuple[IdRange, ...]:
+    """The contents of /proc/self/uid_map or gid_map."""
+    return tuple(IdRange(*map(int, line.split())) for line in text.splitlines() if line.strip())
+
+
+def _translate(number: int, ranges: tuple[IdRange, ...]) -> int:
+    for each in ranges:
+        if each.inside <= number < each.inside + each.count:
+            return each.outside + number - each.inside
+    return OVERFLOW_ID
+
+
+def peer_of(connection: socket.socket) -> tuple[int, int, int]:
+    """pid, uid and gid as the kernel tells them; pid 0 and uid -1 where it does not know."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(raw)
+    return pid, uid, gid
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """The rule who may connect: `owner` is the host's uid of the engine's user."""
+
+    owner: int
+    uid_map: tuple[IdRange, ...]
+    gid_map: tuple[IdRange, ...]
+
+    @classmethod
+    def of_this_process(cls, uid: int) -> Admission:
+        """For the engine of the user who is `uid` in the present user namespace."""
+        with open("/proc/self/uid_map") as uids, open("/proc/self/gid_map") as gids:
+            uid_map, gid_map = parse_id_map(uids.read()), parse_id_map(gids.read())
+        return cls(_translate(uid, uid_map), uid_map, gid_map)
+
+    def peer(self, connection: socket.socket) -> Peer:
+        pid, uid, gid = peer_of(connection)
+        if uid == OVERFLOW_ID:
+            return Peer(pid, OVERFLOW_ID, OVERFLOW_ID)
+        return Peer(pid, _translate(uid, self.uid_map), _translate(gid, self.gid_map))
+
+    def admits(self, peer: Peer) -> bool:
+        return peer.uid != OVERFLOW_ID and peer.uid in (self.owner, 0)
