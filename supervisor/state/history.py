@@ -1,0 +1,99 @@
+"""Reading the stored events: pages for cursors, and where a time or a number of events falls.
+
+Functions of a reading connection, to be run in a thread (`Database.read`). Each reads in one
+transaction, so that what it says of events and of gaps fits together even while the journal is trimmed.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pyman.api.event import Event, Gap
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator
+
+__all__ = ["RETENTION", "Page", "find_prune", "find_time", "read_page"]
+
+RETENTION = "retention"
+
+_decode = msgspec.json.Decoder(Event).decode
+
+
+class Page(msgspec.Struct, frozen=True):
+    items: list[Event | Gap]
+    """What fits, oldest first."""
+    last: int
+    """The number up to which everything has been looked at."""
+
+
+@contextmanager
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def read_page(
+    connection: sqlite3.Connection,
+    after: int,
+    upto: int,
+    limit: int,
+    matches: Callable[[Event], bool] | None = None,
+) -> Page:
+    """The events after number `after` up to `upto`, of which at most `limit` are looked at, and the gaps
+    between them. A gap of retention reaches from `after` to the last event removed."""
+    with _snapshot(connection):
+        (pruned,) = connection.execute("SELECT pruned FROM journal").fetchone()
+        items: list[Event | Gap] = []
+        if pruned > after:
+            items.append(Gap(first=after + 1, last=min(pruned, upto), reason=RETENTION))
+            after = min(pruned, upto)
+        query = "SELECT body FROM event WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+        bodies = connection.execute(query, (after, upto, limit)).fetchall()
+        query = "SELECT first, last, reason FROM gap WHERE last > ? AND first <= ? ORDER BY first"
+        gaps = connection.execute(query, (after, upto)).fetchall()
+    events = [_decode(body) for (body,) in bodies]
+    last = events[-1].seq if len(events) == limit else upto
+    between: list[Event | Gap] = [event for event in events if matches is None or matches(event)]
+    between += [Gap(max(first, after + 1), min(end, upto), why) for first, end, why in gaps if first <= last]
+    between.sort(key=lambda item: item.seq if isinstance(item, Event) else item.first)
+    return Page(items + between, last)
+
+
+def find_time(connection: sqlite3.Connection, since: int) -> int:
+    """The number before the first event that is not older than `since` (ns since the epoch). 0 where
+    retention may have removed such events: reading from there tells the gap."""
+    with _snapshot(connection):
+        (pruned_time,) = connection.execute("SELECT pruned_time FROM journal").fetchone()
+        if pruned_time >= since:
+            return 0
+        (seq,) = connection.execute("SELECT min(seq) FROM event WHERE time >= ?", (since,)).fetchone()
+        if seq is None:
+            (seq,) = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM event").fetchone()
+    return int(seq) - 1
+
+
+def find_prune(connection: sqlite3.Connection, keep: int, until: int | None) -> list[int]:
+    """The numbers of the events to remove so that the newest `keep` stay and, with `until` (ns since the
+    epoch), all that are not older; only from the oldest on, without holes."""
+    with _snapshot(connection):
+        bound = connection.execute(
+            "SELECT seq FROM event ORDER BY seq DESC LIMIT 1 OFFSET ?", (keep,)
+        ).fetchone()
+        if bound is None:
+            return []
+        last = bound[0]
+        if until is not None:
+            query = "SELECT min(seq) FROM event WHERE time >= ?"
+            (first_kept,) = connection.execute(query, (until,)).fetchone()
+            if first_kept is not None:
+                last = min(last, first_kept - 1)
+        rows = connection.execute("SELECT seq FROM event WHERE seq <= ? ORDER BY seq", (last,)).fetchall()
+    return [seq for (seq,) in rows]
