@@ -1,0 +1,94 @@
+"""Rules of the house that no linter knows: what modules are called, how long they are, what they may not do."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import pyman
+
+HOUSE = Path(pyman.__file__).parent.parent
+MODULES = sorted(path for room in ("pyman", "supervisor") for path in (HOUSE / room).rglob("*.py"))
+EVERYTHING = sorted([*MODULES, *(HOUSE / "tests").rglob("*.py")])
+LIGHT = ["pyman", "pyman.cli.main", "pyman.wire", "supervisor.keeper"]
+HEAVY = {"anyio", "argparse", "asyncio", "dataclasses", "inspect", "msgspec", "structlog", "trio"}
+
+
+def _name(path: Path) -> str:
+    name = ".".join(path.relative_to(HOUSE).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def _id(path: Path) -> str:
+    return str(path.relative_to(HOUSE))
+
+
+@pytest.mark.parametrize("path", EVERYTHING, ids=_id)
+def test_a_module_says_what_it_is_for_and_stays_short(path: Path) -> None:
+    text = path.read_text()
+    assert (ast.get_docstring(ast.parse(text)) or "").splitlines()[:1], "no docstring"
+    assert len(text.splitlines()) <= 600
+    assert path.stem not in {"utils", "util", "helpers", "helper", "common", "misc"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_id)
+def test_all_names_what_there_is(path: Path) -> None:
+    if path.name == "__main__.py":
+        pytest.skip("importing it would run it")
+    module = importlib.import_module(_name(path))
+    for name in getattr(module, "__all__", ()):
+        assert hasattr(module, name)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_id)
+def test_nobody_waits_for_just_any_child(path: Path) -> None:
+    """It would steal the exit status from whoever started the process."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in {"P_ALL", "wait3"}, f"line {node.lineno}"
+            wait = node.attr == "wait" and isinstance(node.value, ast.Name) and node.value.id == "os"
+            assert not wait, f"line {node.lineno}"
+
+
+def test_broad_excepts_stand_at_two_boundaries_at_most() -> None:
+    """Per connection and per container; elsewhere an unknown exception is a bug that must show."""
+    found = [
+        f"{_id(path)}:{node.lineno}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id == "Exception"))
+    ]
+    assert len(found) <= 2, found
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_must_start_fast_imports_little(module: str) -> None:
+    if not (HOUSE / (module.replace(".", "/") + ".py")).exists() and module != "pyman":
+        pytest.skip("not there yet")
+    program = f"import sys; before = set(sys.modules); import {module}; print(*(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert not HEAVY & set(done.stdout.split())
+
+
+def test_the_console_scripts_exist() -> None:
+    project = tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]
+    for target in project["scripts"].values():
+        module, _, name = target.partition(":")
+        assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_every_package_has_a_room_in_the_contract_of_layers() -> None:
+    tool = tomllib.loads((HOUSE / "pyproject.toml").read_text())["tool"]
+    layers = " ".join(tool["importlinter"]["contracts"][0]["layers"])
+    named = set(re.findall(r"supervisor\.\w+", layers))
+    there = {f"supervisor.{path.stem}" for path in (HOUSE / "supervisor").iterdir() if path.suffix == ".py"}
+    there |= {f"supervisor.{path.parent.name}" for path in (HOUSE / "supervisor").glob("*/__init__.py")}
+    assert there - {"supervisor.__init__"} <= named
