@@ -94,9 +94,7 @@ class Database:
         self._writer = Writer(store, retention, self._announce)
 
     @classmethod
-    def open(
-        cls, path: str, *, retention: Retention | None = None, boot_id: str | None = None
-    ) -> Database:
+    def open(cls, path: str, *, retention: Retention | None = None, boot_id: str | None = None) -> Database:
         """Open or make the database; for the start of the supervisor, as it blocks for some milliseconds.
 
         StateDamaged, PermissionDenied, StorageFailed, DiskFull. `boot_id` is for tests.

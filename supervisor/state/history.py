@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
 
-__all__ = ["RETENTION", "Page", "find_prune", "find_time", "read_page"]
+__all__ = ["RETENTION", "Doomed", "Page", "find_prune", "find_start", "read_page"]
 
 RETENTION = "retention"
+
+PRUNE_STEP = 512
+"""Events removed in one transaction, about 2 ms: commits get their turn in between."""
 
 _decode = msgspec.json.Decoder(Event).decode
 
@@ -29,6 +32,13 @@ class Page(msgspec.Struct, frozen=True):
     """What fits, oldest first."""
     last: int
     """The number up to which everything has been looked at."""
+
+
+class Doomed(msgspec.Struct, frozen=True):
+    """Events to remove: how many, and the last number of each transaction that removes some of them."""
+
+    count: int
+    steps: list[int]
 
 
 @contextmanager
@@ -67,33 +77,37 @@ def read_page(
     return Page(items + between, last)
 
 
-def find_time(connection: sqlite3.Connection, since: int) -> int:
-    """The number before the first event that is not older than `since` (ns since the epoch). 0 where
-    retention may have removed such events: reading from there tells the gap."""
+def find_start(connection: sqlite3.Connection, since: int | None) -> int:
+    """The number before the first event that is not older than `since` (ns since the epoch), or before
+    the oldest there is. 0 where retention may have removed events that are not older than `since`:
+    reading from there tells the gap."""
     with _snapshot(connection):
-        (pruned_time,) = connection.execute("SELECT pruned_time FROM journal").fetchone()
-        if pruned_time >= since:
+        pruned, pruned_time = connection.execute("SELECT pruned, pruned_time FROM journal").fetchone()
+        if since is None:
+            return int(pruned)
+        if pruned and pruned_time >= since:
             return 0
         (seq,) = connection.execute("SELECT min(seq) FROM event WHERE time >= ?", (since,)).fetchone()
         if seq is None:
-            (seq,) = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM event").fetchone()
+            (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()
+            return max(int(last), int(pruned))
     return int(seq) - 1
 
 
-def find_prune(connection: sqlite3.Connection, keep: int, until: int | None) -> list[int]:
-    """The numbers of the events to remove so that the newest `keep` stay and, with `until` (ns since the
-    epoch), all that are not older; only from the oldest on, without holes."""
+def find_prune(connection: sqlite3.Connection, keep: int, until: int | None) -> Doomed:
+    """The events to remove so that the newest `keep` stay and, with `until` (ns since the epoch), all
+    that are not older; only from the oldest on, without holes."""
     with _snapshot(connection):
-        bound = connection.execute(
-            "SELECT seq FROM event ORDER BY seq DESC LIMIT 1 OFFSET ?", (keep,)
-        ).fetchone()
-        if bound is None:
-            return []
-        last = bound[0]
+        query = "SELECT seq FROM event ORDER BY seq DESC LIMIT 1 OFFSET ?"
+        bound = connection.execute(query, (keep,)).fetchone()
+        last = bound[0] if bound is not None else 0
         if until is not None:
             query = "SELECT min(seq) FROM event WHERE time >= ?"
             (first_kept,) = connection.execute(query, (until,)).fetchone()
             if first_kept is not None:
                 last = min(last, first_kept - 1)
         rows = connection.execute("SELECT seq FROM event WHERE seq <= ? ORDER BY seq", (last,)).fetchall()
-    return [seq for (seq,) in rows]
+    steps = [seq for (seq,) in rows[PRUNE_STEP - 1 :: PRUNE_STEP]]
+    if rows and steps[-1:] != [rows[-1][0]]:
+        steps.append(rows[-1][0])
+    return Doomed(len(rows), steps)

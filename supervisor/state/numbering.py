@@ -14,27 +14,15 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from pyman.errors import StorageFailed
-
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["BLOCK", "POWER_CUT", "Numbering", "read_boot_id"]
+__all__ = ["BLOCK", "POWER_CUT", "Numbering"]
 
 BLOCK = 4096
 """Numbers reserved at a time: the most that a power cut skips."""
 
 POWER_CUT = "power-cut"
-
-
-def read_boot_id() -> str:
-    """The kernel's name of this boot."""
-    path = "/proc/sys/kernel/random/boot_id"
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read().strip()
-    except OSError as error:
-        raise StorageFailed(f"cannot read '{path}': {error.strerror}", subject=path) from error
 
 
 class Numbering:

@@ -68,7 +68,11 @@ _RECORD_TABLES = ("meta", "record", "state", "intent", "gap", "journal")
 def connect(path: str, *, mode: str) -> sqlite3.Connection:
     """A connection in autocommit mode, usable from any thread (one at a time). `mode`: `ro` or `rw`."""
     connection = sqlite3.connect(
-        f"file:{quote(path)}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
+        f"file:{quote(path)}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=5.0,
     )
     # Half of SQLite's own default: the working set is a few hundred pages.
     connection.execute("PRAGMA cache_size = -1024")
@@ -110,7 +114,9 @@ def check_records(connection: sqlite3.Connection, path: str) -> None:
     for table in _RECORD_TABLES:
         (verdict,) = connection.execute(f"PRAGMA quick_check('{table}')").fetchone()
         if verdict != "ok":
-            raise StateDamaged(f"cannot use the state database '{path}': {verdict}", subject=path, hint=RECOVER)
+            raise StateDamaged(
+                f"cannot use the state database '{path}': {verdict}", subject=path, hint=RECOVER
+            )
 
 
 def _configure(connection: sqlite3.Connection, path: str) -> None:
@@ -135,7 +141,9 @@ def _configure(connection: sqlite3.Connection, path: str) -> None:
 def _migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[str]) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(migrations):
-        message = f"cannot use the state database '{path}': its schema {version} is newer than {len(migrations)}"
+        message = (
+            f"cannot use the state database '{path}': its schema {version} is newer than {len(migrations)}"
+        )
         hint = "it was written by a newer pyman: use that one, or another --root"
         raise StateDamaged(message, subject=path, hint=hint)
     for number, script in enumerate(migrations[version:], start=version + 1):
@@ -183,9 +191,13 @@ def _secure_file(path: str) -> None:
             finally:
                 os.close(descriptor)
     except PermissionError as error:
-        raise PermissionDenied(f"cannot open the state database '{path}': {error.strerror}", subject=path) from error
+        raise PermissionDenied(
+            f"cannot open the state database '{path}': {error.strerror}", subject=path
+        ) from error
     except OSError as error:
-        raise StorageFailed(f"cannot open the state database '{path}': {error.strerror}", subject=path) from error
+        raise StorageFailed(
+            f"cannot open the state database '{path}': {error.strerror}", subject=path
+        ) from error
 
 
 def _secure_directory(directory: str) -> None:

@@ -17,9 +17,10 @@ import outcome
 
 from pyman.api.event import Event
 from pyman.errors import InternalError, NameInUse
+from supervisor.kernel.process import boot_id as current_boot_id
 from supervisor.state import changes as c
 from supervisor.state.faults import translate
-from supervisor.state.numbering import Numbering, read_boot_id
+from supervisor.state.numbering import Numbering
 from supervisor.state.schema import check_records, open_writer
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Store:
         self.event_count = 0
         self._pruned_total = 0
         try:
-            self._begin_session(boot_id or read_boot_id())
+            self._begin_session(boot_id or current_boot_id())
         except sqlite3.Error as error:
             self._connection.close()
             raise translate(error, path) from error
@@ -287,7 +288,8 @@ class Store:
             return
         kinds = ("container", "pod") if kind in {"container", "pod"} else (kind, kind)
         owner = self._connection.execute(
-            "SELECT kind, id FROM record WHERE name = ? AND kind IN (?, ?) AND id <> ?", (name, *kinds, object_id)
+            "SELECT kind, id FROM record WHERE name = ? AND kind IN (?, ?) AND id <> ?",
+            (name, *kinds, object_id),
         ).fetchone()
         of = f"the {owner[0]} {owner[1][:12]} has it" if owner else "it is in use"
         raise NameInUse(
