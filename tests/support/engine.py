@@ -62,6 +62,8 @@ class Engine:
         self.configuration = self.path / "containers.conf"
         text = _CONFIG.format(runtime=place.runtime, path=shutil.which(place.runtime))
         self.configuration.write_text(_merge(text, config))
+        self.storage_configuration = self.path / "storage.conf"
+        self.storage_configuration.write_text('[storage]\ndriver = "overlay"\n')
         self._mounts_before = self._mounts()
         self._notices: sockets.socket | None = None
         self._ids: set[str] = set()
@@ -89,6 +91,7 @@ class Engine:
             "HOME": str(self.path),
             "LANG": "C.UTF-8",
             "CONTAINERS_CONF": str(self.configuration),
+            "CONTAINERS_STORAGE_CONF": str(self.storage_configuration),
         }
 
     @property
