@@ -57,9 +57,10 @@ def introspected(
 ) -> tuple[Sequence[Interface], Mapping[str, Handler]]:
     """The interfaces and handlers, with introspection added."""
     descriptions: dict[str, str] = {}
+    everything = (INTERFACE, *interfaces)
 
     async def get_info(_request: Nothing, _call: Call) -> GetInfoReply:
-        names = [INTERFACE.name, idl.ERRORS_INTERFACE, *(interface.name for interface in interfaces)]
+        names = [idl.ERRORS_INTERFACE, *(interface.name for interface in everything)]
         return GetInfoReply(
             vendor="pyman", product="pyman", version=pyman.__version__, url="", interfaces=names
         )
@@ -67,7 +68,7 @@ def introspected(
     async def describe(request: GetInterfaceDescriptionRequest, _call: Call) -> GetInterfaceDescriptionReply:
         if not descriptions:
             # Made once, at first use: it reads the contract's source for its comments.
-            descriptions.update(await trio.to_thread.run_sync(idl.descriptions, interfaces))
+            descriptions.update(await trio.to_thread.run_sync(idl.descriptions, everything))
         text = descriptions.get(request.interface)
         if text is None:
             raise VarlinkError("InvalidParameter", parameter="interface")
@@ -77,4 +78,4 @@ def introspected(
         f"{INTERFACE.name}.GetInfo": get_info,
         f"{INTERFACE.name}.GetInterfaceDescription": describe,
     }
-    return (INTERFACE, *interfaces), {**handlers, **own}
+    return everything, {**handlers, **own}
