@@ -1,0 +1,513 @@
+"""`io.pyman.Container`: from the rows of the contract to the engine."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from pyman.api.container import (
+    AttachReply,
+    CreateReply,
+    ErrorInfo,
+    ExecInspectReply,
+    ExecReply,
+    ExistsReply,
+    InspectReply,
+    ListReply,
+    LogsReply,
+    Result,
+    ResultsReply,
+    RunReply,
+)
+from pyman.api.event import Actor
+from pyman.api.method import Nothing
+from pyman.errors import AmbiguousId, InvalidArgument, NotFound, NotSupported, PymanError, WrongState
+from pyman.names import EventStatus, RestartPolicy, State, WaitCondition
+from supervisor.conmon import control as monitor_control
+from supervisor.runtime import requests as rq
+from supervisor.runtime import why
+from supervisor.runtime.creation import signal_number
+from supervisor.runtime.engine import info_of
+from supervisor.runtime.execs import connect
+from supervisor.runtime.filters import IMPLIES_ALL, compile_filters
+from supervisor.runtime.registry import check_name
+from supervisor.runtime.sizes import sizes_of
+from supervisor.runtime.views import exec_view, inspect_view, list_view
+
+if TYPE_CHECKING:
+    from pyman.api import container as api
+    from supervisor.rpc.dispatch import Call
+    from supervisor.runtime.container import Container
+    from supervisor.runtime.engine import Engine
+    from supervisor.runtime.registry import Entry
+
+__all__ = ["ContainerHandlers"]
+
+RUNNING = (State.RUNNING, State.STOPPING, State.PAUSED)
+ENDED = frozenset({"stopped", "exited"})
+
+
+def actor_of(call: Call) -> Actor:
+    return Actor(uid=call.caller.uid, pid=call.caller.pid)
+
+
+class ContainerHandlers:
+    """Handlers wait; the changes they wait for are made by workers and finished without them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    # ------------------------------------------------------------------ making
+
+    async def create(self, request: api.CreateRequest, call: Call) -> CreateReply:
+        entry = await self._engine.background(
+            partial(
+                self._engine.create, request.spec, request.caller, actor_of(call), replace=request.replace
+            )
+        ).get()
+        return CreateReply(id=entry.container.id, name=entry.container.name)
+
+    async def run(self, request: api.RunRequest, call: Call) -> RunReply:
+        """Create and start belong together: once begun, both are done, whether the client waits or not."""
+        stdio = call.take_descriptors()
+        try:
+            _check_stdio(request, stdio)
+            launch = _Launch(self._engine, request, actor_of(call), stdio)
+        except BaseException:
+            _close(stdio)
+            raise
+        answer = self._engine.background(launch.run)
+        entry: Entry = await launch.created.get()
+        container = entry.container
+        await call.send(RunReply(phase="created", id=container.id, name=container.name))
+        started: rq.Started = await answer.get()
+        first = RunReply(phase="started", id=container.id, name=container.name)
+        if started.attach is not None:
+            try:
+                await call.send(first, [started.attach])
+            finally:
+                os.close(started.attach)
+        elif request.detach:
+            return first
+        else:
+            await call.send(first)
+        try:
+            code = await container.end_of(started.run)
+        finally:
+            container.attachments.drop(started.attach_handle)
+        return RunReply(phase="exited", id=container.id, name=container.name, exit_code=code)
+
+    # ------------------------------------------------------------------ changing
+
+    async def init(self, request: api.SelectionRequest, call: Call) -> ResultsReply:
+        return await self._change(request.selection, lambda: rq.Init(actor=actor_of(call)))
+
+    async def start(self, request: api.SelectionRequest, call: Call) -> ResultsReply:
+        async def work(entry: Entry) -> Result:
+            _refuse_passthrough(entry.container)
+            started: rq.Started = await entry.worker.ask(rq.Start(actor=actor_of(call)))
+            return Result(name="", id=entry.container.id, changed=started.changed)
+
+        keep = None if not request.selection.all else lambda c: c.state not in RUNNING
+        return ResultsReply(await self._engine.each(request.selection, work, keep=keep))
+
+    async def stop(self, request: api.StopRequest, call: Call) -> ResultsReply:
+        signal = signal_number(request.signal) if request.signal else None
+        timeout = _timeout(request.timeout)
+        return await self._change(
+            request.selection,
+            lambda: rq.Stop(actor=actor_of(call), timeout=timeout, signal=signal),
+            ignore=request.ignore,
+            keep=lambda c: c.state in RUNNING or c.observed.restart_at != 0,
+        )
+
+    async def restart(self, request: api.RestartRequest, call: Call) -> ResultsReply:
+        timeout = _timeout(request.timeout)
+
+        async def work(entry: Entry) -> Result:
+            if request.running and entry.container.state not in RUNNING:
+                return Result(name="", id=entry.container.id, changed=False)
+            _refuse_passthrough(entry.container)
+            await entry.worker.ask(rq.Restart(actor=actor_of(call), timeout=timeout))
+            return Result(name="", id=entry.container.id)
+
+        keep = (lambda c: c.state in RUNNING) if request.running else None
+        return ResultsReply(await self._engine.each(request.selection, work, keep=keep))
+
+    async def kill(self, request: api.KillRequest, call: Call) -> ResultsReply:
+        signal = signal_number(request.signal)
+        return await self._change(
+            request.selection,
+            lambda: rq.Kill(actor=actor_of(call), signal=signal),
+            keep=lambda c: c.state in RUNNING,
+        )
+
+    async def pause(self, request: api.SelectionRequest, call: Call) -> ResultsReply:
+        return await self._change(
+            request.selection,
+            lambda: rq.Pause(actor=actor_of(call)),
+            keep=lambda c: c.state is State.RUNNING,
+        )
+
+    async def unpause(self, request: api.SelectionRequest, call: Call) -> ResultsReply:
+        return await self._change(
+            request.selection,
+            lambda: rq.Unpause(actor=actor_of(call)),
+            keep=lambda c: c.state is State.PAUSED,
+        )
+
+    async def remove(self, request: api.RemoveRequest, call: Call) -> ResultsReply:
+        timeout = _timeout(request.timeout)
+        return await self._change(
+            request.selection,
+            lambda: rq.Remove(actor=actor_of(call), force=request.force, timeout=timeout),
+            ignore=request.ignore,
+        )
+
+    async def rename(self, request: api.RenameRequest, call: Call) -> Nothing:
+        entry = self._engine.find(request.name)
+        check_name(request.new_name)
+        container, registry = entry.container, self._engine.registry
+        if request.new_name == container.name:
+            raise InvalidArgument(f'cannot rename "{container.name}": it has that name already')
+        registry.reserve(request.new_name, container.id)
+        old = container.name
+        try:
+            await entry.worker.ask(rq.Rename(name=request.new_name, actor=actor_of(call)))
+        except PymanError:
+            registry.release(request.new_name, container.id)
+            raise
+        registry.release(old, container.id)
+        return Nothing()
+
+    async def update(self, request: api.UpdateRequest, call: Call) -> CreateReply:
+        kinds = [str(kind) for kind in RestartPolicy]
+        if request.restart_policy is not None and request.restart_policy not in kinds:
+            raise InvalidArgument(
+                f'cannot use the restart policy "{request.restart_policy}"',
+                hint=f"known are {', '.join(kinds)}",
+            )
+        if request.restart_tries is not None and request.restart_policy != RestartPolicy.ON_FAILURE.value:
+            raise InvalidArgument("cannot limit restarts: only the restart policy on-failure takes a number")
+        entry = self._engine.find(request.name)
+        await entry.worker.ask(
+            rq.Update(
+                actor=actor_of(call),
+                restart_policy=request.restart_policy,
+                restart_tries=request.restart_tries,
+            )
+        )
+        return CreateReply(id=entry.container.id, name=entry.container.name)
+
+    async def _change(
+        self,
+        selection: api.Selection,
+        make: object,
+        *,
+        ignore: bool = False,
+        keep: object = None,
+    ) -> ResultsReply:
+        """One request to each worker; `make` gives a fresh one."""
+
+        async def work(entry: Entry) -> Result:
+            changed = await entry.worker.ask(make())  # type: ignore[operator]
+            return Result(name="", id=entry.container.id, changed=bool(changed))
+
+        def missing(name: str) -> Result:
+            return Result(name=name, changed=False)
+
+        results = await self._engine.each(
+            selection,
+            work,
+            missing=missing if ignore else None,
+            keep=keep,  # type: ignore[arg-type]
+        )
+        return ResultsReply(results)
+
+    # ------------------------------------------------------------------ waiting
+
+    async def wait(self, request: api.WaitRequest, call: Call) -> ResultsReply:
+        known = {str(condition) for condition in WaitCondition}
+        for condition in request.conditions:
+            if condition not in known:
+                raise InvalidArgument(
+                    f'cannot wait for "{condition}"', hint=f"known are {', '.join(sorted(known))}"
+                )
+        conditions = frozenset(request.conditions) or ENDED
+
+        async def work(entry: Entry) -> Result:
+            code = await entry.container.wait(conditions)
+            return Result(name="", id=entry.container.id, exit_code=code)
+
+        def missing(name: str) -> Result:
+            return Result(name=name, exit_code=-1, changed=False)
+
+        gone = request.ignore or "removed" in conditions
+        return ResultsReply(
+            await self._engine.each(request.selection, work, missing=missing if gone else None)
+        )
+
+    async def exists(self, request: api.ExistsRequest, call: Call) -> ExistsReply:
+        try:
+            self._engine.find(request.name)
+        except NotFound:
+            return ExistsReply(exists=False)
+        except AmbiguousId:
+            return ExistsReply(exists=True)
+        return ExistsReply(exists=True)
+
+    # ------------------------------------------------------------------ streams
+
+    async def attach(self, request: api.AttachRequest, call: Call) -> AttachReply:
+        entry = self._engine.find(request.name)
+        container = entry.container
+        _refuse_passthrough(container)
+        if request.start and container.state not in RUNNING:
+            wish = rq.Start(actor=actor_of(call), attach=True, rows=request.rows, columns=request.columns)
+            started: rq.Started = await entry.worker.ask(wish)
+        else:
+            started = await self._join(container, request)
+        if started.attach is None:
+            started = await self._join(container, request)
+        terminal = container.definition.spec.terminal
+        reply = AttachReply(phase="attached", id=container.id, terminal=terminal)
+        assert started.attach is not None  # noqa: S101 - both ways above give one
+        try:
+            await call.send(reply, [started.attach])
+        finally:
+            os.close(started.attach)
+        try:
+            event = container.event(EventStatus.ATTACH, actor_of(call))
+            await self._engine.services.database.commit([], [event])
+            code = await container.end_of(started.run)
+        finally:
+            container.attachments.drop(started.attach_handle)
+        return AttachReply(phase="exited", id=container.id, terminal=terminal, exit_code=code)
+
+    async def _join(self, container: Container, request: api.AttachRequest) -> rq.Started:
+        if container.state is not State.RUNNING:
+            raise WrongState(
+                f'cannot attach to container "{container.name}": it is {container.state}, not running',
+                subject=container.name,
+            )
+        if container.observed.monitor_state == "lost":
+            raise WrongState(
+                f'cannot attach to container "{container.name}": its conmon has ended', subject=container.name
+            )
+        run = container.observed.run
+        descriptor = await connect(self._engine.services, container)
+        if request.rows and request.columns:
+            self._resize(container, request.rows, request.columns)
+        return rq.Started(False, run, descriptor, container.attachments.add(descriptor))
+
+    async def resize(self, request: api.ResizeRequest, call: Call) -> Nothing:
+        if not (0 < request.rows < 1 << 16 and 0 < request.columns < 1 << 16):
+            raise InvalidArgument(f"cannot set a terminal to {request.rows} by {request.columns} characters")
+        layout = self._engine.layout
+        if request.exec_id:
+            container, session = self._engine.find_exec(request.exec_id)
+            bundle = layout.exec_run(container.id, session.definition.id)
+            monitor_control.resize(bundle, request.rows, request.columns)
+        else:
+            self._resize(self._engine.find(request.name).container, request.rows, request.columns)
+        return Nothing()
+
+    def _resize(self, container: Container, rows: int, columns: int) -> None:
+        if not container.definition.spec.terminal:
+            raise InvalidArgument(f'cannot resize container "{container.name}": it has no terminal')
+        monitor_control.resize(self._engine.layout.container_bundle(container.id), rows, columns)
+
+    async def exec(self, request: api.ExecRequest, call: Call) -> ExecReply:
+        if not request.command:
+            raise InvalidArgument("cannot exec: no command is given")
+        session = self._engine.begin_exec(request, actor_of(call))
+        descriptor: int | None = await session.started.get()
+        reply = ExecReply(phase="started", exec_id=session.id)
+        if descriptor is None:
+            return reply
+        try:
+            await call.send(reply, [descriptor])
+        finally:
+            os.close(descriptor)
+        try:
+            code = await session.ended.get()
+        except trio.Cancelled:
+            session.abandoned()
+            raise
+        return ExecReply(phase="exited", exec_id=session.id, exit_code=code)
+
+    async def exec_inspect(self, request: api.ExecInspectRequest, call: Call) -> ExecInspectReply:
+        _, session = self._engine.find_exec(request.exec_id)
+        return ExecInspectReply(session=exec_view(session))
+
+    async def logs(self, request: api.LogsRequest, call: Call) -> LogsReply:
+        if request.latest:
+            chosen = [self._engine.registry.latest().container]
+        else:
+            chosen = [self._engine.find(name).container for name in request.names]
+        if not chosen:
+            raise InvalidArgument("cannot tell whose logs are meant", hint="give a name or an id")
+        for container in chosen:
+            if container.definition.log_driver != "k8s-file":
+                raise NotSupported(
+                    f'cannot read the logs of container "{container.name}": '
+                    f"its log driver is {container.definition.log_driver}",
+                    subject=container.name,
+                )
+        # Every container's files first, each marked, so that a client can sort them by time; then what follows.
+        sending = trio.Lock()
+        async with trio.open_nursery() as nursery:
+            for container in chosen:
+                nursery.start_soon(self._log_of, container, request.follow, call, sending)
+        return LogsReply(phase="ended")
+
+    async def _log_of(self, container: Container, follow: bool, call: Call, sending: trio.Lock) -> None:
+        terminal = container.definition.spec.terminal
+
+        async def tell(phase: str, descriptors: list[int]) -> None:
+            reply = LogsReply(
+                phase=phase, id=container.id, name=container.name, format="k8s-file", terminal=terminal
+            )
+            async with sending:
+                await call.send(reply, descriptors)
+
+        logs, definition = self._engine.services.logs, container.definition
+        running = container.state in RUNNING or container.state is State.INITIALIZED
+        stream = logs.follow(container.id) if follow and running else None
+        if stream is None:
+            for descriptor in logs.open_files(definition.log_path, definition.log_files):
+                try:
+                    await tell("file", [descriptor])
+                finally:
+                    os.close(descriptor)
+            await tell("backlog-end", [])
+        else:
+            async for found in stream:
+                if found is None:
+                    await tell("backlog-end", [])
+                    continue
+                try:
+                    await tell("file", [found])
+                finally:
+                    os.close(found)
+        await tell("ended", [])
+
+    # ------------------------------------------------------------------ looking
+
+    async def inspect(self, request: api.InspectRequest, call: Call) -> InspectReply:
+        self._engine.check_valid()
+        found, errors = [], list[ErrorInfo]()
+        names = [self._engine.registry.latest().container.id] if request.latest else request.names
+        for name in names:
+            try:
+                container = self._engine.find(name).container
+            except PymanError as error:
+                errors.append(info_of(error))
+                continue
+            size = await sizes_of(self._engine.services, container) if request.size else None
+            found.append(inspect_view(self._engine.services, container, size))
+        return InspectReply(containers=found, errors=errors)
+
+    async def list(self, request: api.ListRequest, call: Call) -> ListReply:
+        self._engine.check_valid()
+        keep = compile_filters(request.filters, self._engine.registry.find)
+        everything = request.all or request.last > 0 or bool(IMPLIES_ALL & set(request.filters))
+        chosen = [
+            container
+            for container in self._engine.registry.containers
+            if (everything or container.state in RUNNING)
+            and (not request.namespace or container.definition.spec.namespace == request.namespace)
+            and keep(container)
+        ]
+        chosen.sort(key=lambda container: container.definition.created, reverse=True)
+        if request.last > 0:
+            chosen = chosen[: request.last]
+        lines = []
+        for container in chosen:
+            size = await sizes_of(self._engine.services, container) if request.size else None
+            lines.append(list_view(container, namespaces=True, size=size))
+        return ListReply(containers=lines)
+
+    async def why(self, request: api.NameRequest, call: Call) -> api.WhyReply:
+        container = self._engine.find(request.name).container
+        return await why.explain(self._engine.services, container)
+
+
+class _Launch:
+    """Create and start as one piece of work."""
+
+    def __init__(self, engine: Engine, request: api.RunRequest, actor: Actor, stdio: list[int]) -> None:
+        from supervisor.runtime.answers import Answer
+
+        self._engine = engine
+        self._request = request
+        self._actor = actor
+        self._stdio = stdio
+        self.created: Answer[Entry] = Answer()
+
+    async def run(self) -> rq.Started:
+        request = self._request
+        try:
+            try:
+                entry = await self._engine.create(
+                    request.spec, request.caller, self._actor, replace=request.replace
+                )
+            except PymanError as error:
+                self.created.fail(error)
+                raise
+            self.created.give(entry)
+            wish = rq.Start(
+                actor=self._actor,
+                attach=request.attach,
+                rows=request.rows,
+                columns=request.columns,
+                stdio=(self._stdio[0], self._stdio[1], self._stdio[2]) if self._stdio else None,
+            )
+            try:
+                started: rq.Started = await entry.worker.ask(wish)
+            except PymanError:
+                if request.spec.remove:
+                    await entry.worker.ask(rq.Remove(force=True, actor=self._actor))
+                raise
+            return started
+        finally:
+            _close(self._stdio)
+
+
+def _check_stdio(request: api.RunRequest, stdio: list[int]) -> None:
+    passthrough = request.spec.log_configuration.driver == "passthrough"
+    if passthrough and len(stdio) != 3:
+        raise InvalidArgument(f"cannot pass streams through: 3 descriptors are needed, {len(stdio)} came")
+    if stdio and not passthrough:
+        raise InvalidArgument("cannot use descriptors: only the log driver passthrough takes them")
+    if passthrough and request.attach:
+        raise InvalidArgument(
+            "cannot attach with the log driver passthrough: the streams are the caller's own"
+        )
+
+
+def _refuse_passthrough(container: Container) -> None:
+    if container.definition.log_driver == "passthrough" and container.state not in RUNNING:
+        raise NotSupported(
+            f'cannot start container "{container.name}": with the log driver passthrough only run can',
+            subject=container.name,
+            hint="its streams would be nobody's",
+        )
+
+
+def _timeout(seconds: float | None) -> float | None:
+    """Podman's -1 means: wait for ever."""
+    if seconds is None:
+        return None
+    if seconds < 0:
+        return 10.0 * 365 * 86400
+    return seconds
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+    descriptors.clear()

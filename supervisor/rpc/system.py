@@ -1,0 +1,68 @@
+"""`io.pyman.System`: the supervisor about itself."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pyman.api.method import Nothing
+from pyman.errors import InvalidArgument, OptionDiffers
+from supervisor.runtime import check, info
+
+if TYPE_CHECKING:
+    from pyman.api import system as api
+    from supervisor.rpc.dispatch import Call
+    from supervisor.rpc.handlers import Control
+    from supervisor.runtime.engine import Engine
+
+__all__ = ["SystemHandlers"]
+
+
+class SystemHandlers:
+    def __init__(self, engine: Engine, control: Control) -> None:
+        self._engine = engine
+        self._control = control
+
+    async def version(self, request: Nothing, call: Call) -> api.VersionReply:
+        return info.version()
+
+    async def info(self, request: Nothing, call: Call) -> api.InfoReply:
+        self._engine.check_valid()
+        return await info.info(self._engine, self._control.facts)
+
+    async def match(self, request: api.MatchRequest, call: Call) -> Nothing:
+        """The first option that differs is refused by name."""
+        layout, options = self._engine.layout, self._engine.settings.options
+        present = {
+            "root": layout.graph_root,
+            "runroot": layout.run_root,
+            "tmpdir": layout.tmp,
+            "config": os.path.abspath(options.config) if options.config else "",
+        }
+        for name, has in present.items():
+            wanted = getattr(request, name)
+            if wanted and os.path.abspath(wanted) != has:
+                raise OptionDiffers(
+                    f'cannot use --{name} "{wanted}": the running supervisor has "{has}"',
+                    subject=name,
+                    hint="give another --root, or stop that supervisor first",
+                )
+        return Nothing()
+
+    async def reload(self, request: Nothing, call: Call) -> api.ReloadReply:
+        self._engine.check_valid()
+        return self._control.reload()
+
+    async def locks(self, request: Nothing, call: Call) -> api.LocksReply:
+        self._engine.check_valid()
+        return check.locks(self._engine)
+
+    async def check(self, request: api.CheckRequest, call: Call) -> api.CheckReply:
+        self._engine.check_valid()
+        return await check.check(self._engine, repair=request.repair)
+
+    async def shutdown(self, request: api.ShutdownRequest, call: Call) -> Nothing:
+        if request.containers not in ("leave", "stop"):
+            raise InvalidArgument(f'cannot "{request.containers}" containers', hint="give leave or stop")
+        self._control.request_shutdown(request.containers)
+        return Nothing()

@@ -1,0 +1,78 @@
+"""How one task waits for another's result without owning it.
+
+An `Answer` is given once and may be read by any number of tasks. A reader that is cancelled changes
+nothing for the giver: that is what lets a client vanish while the change it asked for is finished.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import structlog
+import trio
+
+from pyman.errors import EngineStopped, InternalError, PymanError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["Answer", "in_background"]
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class Answer(Generic[T]):
+    """A result to come: a value or an error."""
+
+    __slots__ = ("_error", "_event", "_value")
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+        self._value: T | None = None
+        self._error: PymanError | None = None
+
+    @property
+    def given(self) -> bool:
+        return self._event.is_set()
+
+    def give(self, value: T) -> None:
+        """The first answer counts; later ones are ignored."""
+        if not self.given:
+            self._value = value
+            self._event.set()
+
+    def fail(self, error: PymanError) -> None:
+        if not self.given:
+            self._error = error
+            self._event.set()
+
+    async def get(self) -> T:
+        """The value, once it is there. Raises the error that was given instead."""
+        await self._event.wait()
+        if self._error is not None:
+            # A copy: several readers would otherwise grow one traceback and context together.
+            error = self._error
+            raise type(error)(error.message, subject=error.subject, hint=error.hint)
+        return self._value  # type: ignore[return-value]
+
+
+def in_background(nursery: trio.Nursery, work: Callable[[], Awaitable[T]]) -> Answer[T]:
+    """Run work in a nursery that outlives the caller; its answer can be awaited or abandoned."""
+    answer: Answer[T] = Answer()
+
+    async def run() -> None:
+        try:
+            answer.give(await work())
+        except PymanError as error:
+            answer.fail(error)
+        except trio.Cancelled:
+            answer.fail(EngineStopped("cannot finish: the runtime is stopped"))
+            raise
+        finally:
+            if not answer.given:
+                answer.fail(InternalError("cannot finish: internal error", hint="see the supervisor's log"))
+
+    nursery.start_soon(run)
+    return answer

@@ -1,0 +1,242 @@
+"""The outside of one container: directories, root filesystem, spec, conmon and the OCI runtime.
+
+The worker decides, the body acts. Every method can be repeated, also by a supervisor that found the
+work half done; none changes the recorded state.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from pyman.errors import PymanError, RuntimeFailed
+from supervisor.conmon import attach, control, exit, spawn
+from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
+from supervisor.kernel import cgroups, files, process
+from supervisor.oci import build, errors
+from supervisor.storage import rootfs
+
+if TYPE_CHECKING:
+    import socket
+
+    from supervisor.conmon.exit import Exit
+    from supervisor.kernel.process import ProcessRef
+    from supervisor.oci.runtimes import OciRuntime
+    from supervisor.runtime.container import Container
+    from supervisor.runtime.services import Services
+
+__all__ = ["Body", "build_request"]
+
+log = structlog.get_logger(__name__)
+
+
+def conmon_cgroup(id: str) -> str:
+    """conmon lives in a cgroup of its own, so that a restart of the service cannot take it."""
+    return f"/pyman/conmon-{id}"
+
+
+def build_request(services: Services, container: Container, root: str) -> build.BuildRequest:
+    definition = container.definition
+    return build.BuildRequest(
+        id=definition.id,
+        name=definition.name,
+        spec=definition.spec,
+        rootfs=root,
+        hostname=definition.hostname,
+        settings=services.settings,
+        run_directory=services.layout.container_run(definition.id),
+    )
+
+
+class Body:
+    """Acts for one container; holds nothing that could not be made again from its definition."""
+
+    def __init__(self, services: Services, container: Container) -> None:
+        self._services = services
+        self._container = container
+        self._layout = services.layout
+        self.id = container.id
+
+    @property
+    def runtime(self) -> OciRuntime:
+        return self._services.runtimes.pick(self._container.definition.runtime)
+
+    @property
+    def deadline(self) -> float:
+        """Seconds for one call of the OCI runtime or of conmon."""
+        return self._services.settings.pyman.call_deadline
+
+    def monitor_request(self, stdio: tuple[int, int, int] | None = None) -> MonitorRequest:
+        definition, layout = self._container.definition, self._layout
+        runtime = self.runtime
+        return MonitorRequest(
+            id=self.id,
+            name=definition.name,
+            bundle=layout.container_bundle(self.id),
+            pid_file=definition.spec.pid_file or layout.container_pidfile(self.id),
+            conmon_pid_file=definition.spec.conmon_pid_file or layout.container_conmon_pidfile(self.id),
+            exit_dir=layout.exits,
+            persist_dir=layout.container_persist(self.id),
+            socket_dir=layout.socket_dir,
+            runtime_path=runtime.path,
+            runtime_args=runtime.arguments,
+            log_driver=definition.log_driver,
+            log_path=definition.log_path,
+            log_tag=definition.spec.log_configuration.tag,
+            terminal=definition.spec.terminal,
+            stdin=definition.spec.stdin,
+            timeout=definition.spec.timeout,
+            passthrough=stdio,
+        )
+
+    async def prepare(self) -> None:
+        """Directories, root filesystem, config.json, FIFOs. Undone by `clean`."""
+        await trio.to_thread.run_sync(self._prepare, limiter=self._services.disk)
+        await spawn.make_fifos(self._layout.container_bundle(self.id))
+
+    def _prepare(self) -> None:
+        layout, container = self._layout, self._container
+        bundle = layout.container_bundle(self.id)
+        try:
+            for path in (bundle, layout.container_static(self.id), layout.container_persist(self.id)):
+                os.makedirs(path, mode=0o700, exist_ok=True)
+            os.chmod(bundle, 0o711)
+            os.makedirs(os.path.dirname(container.definition.log_path) or "/", mode=0o700, exist_ok=True)
+            exit.clear_exit(layout.exits, layout.container_persist(self.id), self.id)
+            root = rootfs.mount_rootfs(layout, self.id, container.definition.spec)
+            spec = build.build(build_request(self._services, container, root))
+            descriptor = os.open(
+                f"{bundle}/config.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+            )
+            with open(descriptor, "wb") as file:
+                file.write(spec)
+        except OSError as error:
+            raise files.storage_error(error, "prepare", error.filename or bundle) from error
+
+    async def spawn(self, request: MonitorRequest) -> ProcessRef:
+        """conmon, waiting for its start byte, in a cgroup of its own."""
+        monitor = await spawn.spawn_monitor(self._services.conmon, request)
+        cgroups.place(monitor.pid, conmon_cgroup(self.id))
+        return monitor
+
+    async def create(self, request: MonitorRequest, monitor: ProcessRef) -> ProcessRef:
+        """Let conmon call the OCI runtime; the container's first process, not yet running its command."""
+        spawn.release(request)
+        try:
+            pid = await spawn.read_sync(request, self.deadline, monitor)
+        except RuntimeRefused as refusal:
+            name = self._container.name
+            raise errors.translate(self.runtime.name, "create", name, refusal.message) from None
+        found = process.ref_of(pid)
+        if found is None:
+            raise RuntimeFailed(
+                f'cannot start container "{self._container.name}": its first process ended at once',
+                subject=self._container.name,
+            )
+        return found
+
+    async def start(self) -> None:
+        await self.runtime.start(self.id)
+
+    async def connect(self) -> socket.socket:
+        """conmon's attach socket."""
+        return await attach.connect(self._layout.container_bundle(self.id))
+
+    def resize(self, rows: int, columns: int) -> None:
+        control.resize(self._layout.container_bundle(self.id), rows, columns)
+
+    def read_exit(self) -> Exit | None:
+        return exit.read_exit(self._layout.exits, self._layout.container_persist(self.id), self.id)
+
+    async def clean(self, *, made: bool) -> None:
+        """Give back everything a run used. `made`: the OCI runtime knows the container.
+
+        Goes on past a step that fails and raises the first failure at the end.
+        """
+        failures: list[PymanError] = []
+        if made:
+            try:
+                await self.runtime.delete(self.id, force=True)
+            except PymanError as error:
+                failures.append(error)
+        try:
+            discarded = await trio.to_thread.run_sync(self._clean, limiter=self._services.disk)
+        except PymanError as error:
+            failures.append(error)
+        else:
+            for path in discarded:
+                self._services.discard(path)
+        for later in failures[1:]:
+            log.warning("clean-up failed", container=self.id, error=str(later))
+        if failures:
+            raise failures[0]
+
+    def _clean(self) -> list[str]:
+        """Unmount, and move into the trash what ends with the run: deleting it may take long."""
+        layout = self._layout
+        paths = rootfs.unmount_rootfs(layout, self.id, self._container.definition.spec)
+        cgroups.remove(conmon_cgroup(self.id))
+        exit.clear_exit(layout.exits, "", self.id)
+        run = layout.container_run(self.id)
+        try:
+            remove_small_tree(run)
+            with suppress(FileNotFoundError):
+                os.unlink(f"{layout.socket_dir}/{self.id}")
+        except OSError as error:
+            raise files.storage_error(error, "remove", run) from error
+        return [moved for path in paths if (moved := self._bury(path))]
+
+    def _bury(self, path: str) -> str:
+        """Rename a directory into the trash; its new path, or an empty string if it was not there."""
+        target = f"{self._layout.trash}/{uuid.uuid4().hex}"
+        try:
+            os.rename(path, target)
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise files.storage_error(error, "remove", path) from error
+        return target
+
+    async def erase(self) -> None:
+        """The container's static directory: logs, exit file, writable layer."""
+        path = self._layout.container_static(self.id)
+        moved = await trio.to_thread.run_sync(partial(self._bury, path), limiter=self._services.disk)
+        if moved:
+            self._services.discard(moved)
+
+    async def end_monitor(self, monitor: ProcessRef | None = None) -> None:
+        """Kill a conmon that is of no use any more, also one that nobody noted, and wait until it is gone."""
+        await spawn.end_monitor(self.monitor_request(), monitor)
+
+
+def remove_small_tree(path: str) -> None:
+    """Remove a directory of the run directory: a handful of files, and at most one level of directories.
+
+    Never crosses a mount and never follows a link; a mount that is left makes it fail.
+    """
+    try:
+        entries = list(os.scandir(path))
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        os.unlink(path)
+        return
+    for entry in entries:
+        if entry.name == "rootfs":
+            os.rmdir(entry.path)  # a mount point: never entered, whatever is still mounted there
+        elif entry.is_dir(follow_symlinks=False):
+            remove_small_tree(entry.path)
+        else:
+            os.unlink(entry.path)
+    try:
+        os.rmdir(path)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise

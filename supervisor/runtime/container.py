@@ -1,0 +1,141 @@
+"""A container in memory: what is known of it, who waits for it, and what is attached to it.
+
+Only the container's worker replaces `definition` and `observed`; everybody may read them, and no await
+lies between reading two fields of one frozen record.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyman.names import EventType, State
+from supervisor.conmon.attach import Attachments
+from supervisor.runtime.answers import Answer
+from supervisor.runtime.records import ExecObserved
+from supervisor.state.database import EventDraft
+
+if TYPE_CHECKING:
+    from pyman.api.event import Actor
+    from pyman.names import EventStatus
+    from supervisor.runtime.records import Definition, ExecDefinition, Observed
+
+__all__ = ["Container", "ExecSession", "matches"]
+
+ENDED_EXECS_KEPT = 32
+"""Ended exec sessions of a running container that can still be inspected, in memory only."""
+
+
+def matches(state: State, wanted: frozenset[str]) -> bool:
+    """Whether a state is one of those waited for; `configured` is Podman's other word for created."""
+    return state.value in wanted or (state is State.CREATED and "configured" in wanted)
+
+
+class ExecSession:
+    """A further command in a container."""
+
+    def __init__(self, definition: ExecDefinition) -> None:
+        self.definition = definition
+        self.observed = ExecObserved()
+        self.bundle = ""
+
+    @property
+    def running(self) -> bool:
+        return self.observed.exit_code is None
+
+
+class Container:
+    """One container. `removed` is set once it is gone from the state."""
+
+    def __init__(self, definition: Definition, observed: Observed) -> None:
+        self.definition = definition
+        self.observed = observed
+        self.attachments = Attachments()
+        self.execs: dict[str, ExecSession] = {}
+        self.ended_execs: dict[str, ExecSession] = {}
+        self.removed = False
+        self.end_of_run: Answer[int] = Answer()
+        """Exit code of the present run, or of the next if there is none; with auto-removal given after it."""
+        self._waiters: list[tuple[frozenset[str], Answer[int]]] = []
+
+    @property
+    def id(self) -> str:
+        return self.definition.id
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
+    def state(self) -> State:
+        return self.observed.state
+
+    def observe(self, observed: Observed) -> None:
+        """Take over what the database has just committed, and wake those who waited for it."""
+        moved = observed.state is not self.observed.state
+        self.observed = observed
+        if moved:
+            self._wake(observed.state)
+
+    def gone(self) -> None:
+        """The container was removed: everybody who still waits is told."""
+        self.removed = True
+        for wanted, answer in self._waiters:
+            if "removed" in wanted or wanted & {"exited", "stopped", "removing"}:
+                answer.give(self.exit_code)
+            else:
+                answer.give(-1)
+        self._waiters.clear()
+
+    @property
+    def exit_code(self) -> int:
+        """As Podman tells it: 0 before the first end, -1 where it could not be learnt."""
+        if not self.observed.exit_known:
+            return -1
+        return self.observed.exit_code or 0
+
+    async def wait(self, conditions: frozenset[str]) -> int:
+        """The exit code, once the container has been in one of the conditions."""
+        if self.removed or matches(self.state, conditions):
+            return self.exit_code
+        entry = (conditions, Answer[int]())
+        self._waiters.append(entry)
+        try:
+            return await entry[1].get()
+        finally:
+            if entry in self._waiters:
+                self._waiters.remove(entry)
+
+    def _wake(self, state: State) -> None:
+        still = []
+        for wanted, answer in self._waiters:
+            if matches(state, wanted):
+                answer.give(self.exit_code)
+            else:
+                still.append((wanted, answer))
+        self._waiters[:] = still
+
+    def remember_exec(self, session: ExecSession) -> None:
+        """Keep an ended exec session for a while, so that its exit code can be asked for."""
+        self.execs.pop(session.definition.id, None)
+        self.ended_execs[session.definition.id] = session
+        while len(self.ended_execs) > ENDED_EXECS_KEPT:
+            del self.ended_execs[next(iter(self.ended_execs))]
+
+    def event(self, status: EventStatus, actor: Actor | None = None, **attributes: str) -> EventDraft:
+        """An event about this container: its labels, then what belongs to the event."""
+        spec = self.definition.spec
+        return EventDraft(
+            type=EventType.CONTAINER.value,
+            status=status.value,
+            id=self.id,
+            name=self.name,
+            image=spec.image,
+            attributes={**spec.labels, **attributes},
+            actor=actor,
+        )
+
+    async def end_of(self, run: int) -> int:
+        """Exit code of a run. A run that is over answers at once."""
+        if self.observed.run != run or self.removed:
+            return self.exit_code
+        return await self.end_of_run.get()

@@ -1,0 +1,162 @@
+"""From a create request to a definition: every default filled in, everything that cannot work refused.
+
+Nothing is made here; what passes has been checked as far as it can be without starting it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pyman.errors import InvalidArgument, NotSupported
+from supervisor.runtime.policy import check_policy
+from supervisor.runtime.records import Definition
+from supervisor.storage import rootfs
+
+if TYPE_CHECKING:
+    from pyman.api.spec import Caller, ContainerSpec
+    from supervisor.runtime.services import Services
+
+__all__ = ["define", "new_id", "signal_number"]
+
+LOG_DRIVERS = ("k8s-file", "json-file", "none", "passthrough")
+LOG_SIZE_LEAST = 4096
+LABELS_LIMIT = 256 * 1024
+
+
+def new_id() -> str:
+    """64 hexadecimal digits; never all decimal in front, so that a short id is not taken for a number."""
+    while True:
+        id = secrets.token_hex(32)
+        if not id[:12].isdecimal():
+            return id
+
+
+def signal_number(text: str) -> int:
+    """The number of a signal given as a number or as a name with or without SIG. Raises InvalidArgument."""
+    name = text.strip().upper()
+    if name.isdecimal():
+        number = int(name)
+        if 1 <= number <= 64:
+            return number
+    else:
+        name = name.removeprefix("SIG")
+        base, plus, offset = name.partition("+")
+        if (
+            base == "RTMIN"
+            and plus
+            and offset.isdecimal()
+            and int(offset) <= signal.SIGRTMAX - signal.SIGRTMIN
+        ):
+            return int(signal.SIGRTMIN) + int(offset)
+        found = getattr(signal, f"SIG{name}", None)
+        if isinstance(found, signal.Signals):
+            return int(found)
+    raise InvalidArgument(
+        f'cannot use the signal "{text}"', hint="give a name such as TERM or a number from 1 to 64"
+    )
+
+
+def define(
+    services: Services, id: str, name: str, lock: int, spec: ContainerSpec, caller: Caller
+) -> Definition:
+    """The definition of a container. Raises for whatever could not work, naming it."""
+    settings = services.settings
+    _check_root(spec)
+    check_policy(spec)
+    spec = msgspec.structs.replace(spec, name=name)
+    runtime = services.runtimes.pick(spec.oci_runtime)
+    driver, path, size, files = _log(services, id, spec)
+    stop_signal = signal_number(spec.stop_signal) if spec.stop_signal else int(signal.SIGTERM)
+    timeout = settings.engine.stop_timeout if spec.stop_timeout is None else spec.stop_timeout
+    if timeout < 0:
+        raise InvalidArgument(f"cannot wait {timeout:g} s before SIGKILL: the time is negative")
+    for value in (spec.pid_file, spec.conmon_pid_file):
+        if value and not os.path.isabs(value):
+            raise InvalidArgument(f'cannot write the pid to "{value}": the path is not absolute')
+    return Definition(
+        id=id,
+        name=name,
+        created=time.time_ns(),
+        lock=lock,
+        spec=spec,
+        caller=caller,
+        runtime=runtime.name,
+        hostname=_hostname(id, spec),
+        stop_signal=stop_signal,
+        stop_timeout=timeout,
+        log_driver=driver,
+        log_path=path,
+        log_size=size,
+        log_files=files,
+    )
+
+
+def _check_root(spec: ContainerSpec) -> None:
+    if spec.image and spec.rootfs:
+        raise InvalidArgument("cannot use an image and --rootfs together")
+    if spec.image:
+        raise NotSupported(
+            f'cannot run image "{spec.image}": this version has no image store',
+            subject=spec.image,
+            hint="give a directory with --rootfs DIR or --rootfs DIR:O",
+        )
+    if not spec.rootfs:
+        raise InvalidArgument("cannot create a container without a root filesystem", hint="give --rootfs DIR")
+    problem = rootfs.lower_is_usable(spec.rootfs)
+    if problem:
+        raise InvalidArgument(
+            f'cannot use "{spec.rootfs}" as root filesystem: {problem}', subject=spec.rootfs
+        )
+
+
+def _hostname(id: str, spec: ContainerSpec) -> str:
+    """The container's own, or the host's where it shares the host's."""
+    if spec.utsns.nsmode == "host":
+        if spec.hostname:
+            raise InvalidArgument("cannot set a hostname in the host's UTS namespace", hint="drop --uts host")
+        return os.uname().nodename
+    if len(spec.hostname) > 64:
+        raise InvalidArgument(f'cannot use the hostname "{spec.hostname}": it has more than 64 characters')
+    return spec.hostname or id[:12]
+
+
+def _log(services: Services, id: str, spec: ContainerSpec) -> tuple[str, str, int, int]:
+    """Driver, path, size at which to rotate (0: never) and number of files."""
+    wish, settings = spec.log_configuration, services.settings.containers
+    driver = wish.driver or settings.log_driver
+    if driver == "journald":
+        raise NotSupported(
+            "cannot log to journald: this version does not read logs back from it",
+            hint="use --log-driver k8s-file",
+        )
+    if driver not in LOG_DRIVERS:
+        raise InvalidArgument(
+            f'cannot use the log driver "{driver}"', hint=f"known are {', '.join(LOG_DRIVERS)}"
+        )
+    for key in wish.options:
+        raise InvalidArgument(
+            f'cannot use the log option "{key}"', hint="known are path, max-size, max-file, tag"
+        )
+    if driver == "json-file":
+        driver = "k8s-file"
+    if driver == "passthrough" and spec.terminal:
+        raise InvalidArgument("cannot use the log driver passthrough with a terminal")
+    size = wish.size or max(0, settings.log_size_max)
+    if size < 0 or 0 < size < LOG_SIZE_LEAST:
+        raise InvalidArgument(f"cannot rotate logs at {size} bytes: the least is {LOG_SIZE_LEAST}")
+    if not 1 <= wish.max_files <= 1000:
+        raise InvalidArgument(f"cannot keep {wish.max_files} log files: give 1 to 1000")
+    if driver != "k8s-file":
+        return driver, "", 0, 1
+    path = wish.path or services.layout.container_log(id)
+    if not os.path.isabs(path):
+        raise InvalidArgument(f'cannot log to "{path}": the path is not absolute')
+    if os.path.isdir(path):
+        raise InvalidArgument(f'cannot log to "{path}": it is a directory')
+    return driver, path, size, wish.max_files

@@ -1,0 +1,232 @@
+"""How a container ends: who noticed, with which exit code, and what follows.
+
+Two descriptors are watched, conmon's and the container's first process's; either may fire first, late,
+or (a conmon that was killed or stopped) never. The order of what happens is fixed: `died` and the
+policy's decision in one transaction, then the clean-up, then whatever a user had asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from pyman.errors import PymanError
+from pyman.names import STATES_WITH_PROCESS, EventStatus, RestartPolicy, State
+from supervisor.kernel import process
+from supervisor.runtime.policy import policy_of
+from supervisor.runtime.records import Wanted
+from supervisor.runtime.requests import NoticeKind
+from supervisor.runtime.restart import Asked, End, decide
+from supervisor.runtime.states import Fact
+from supervisor.runtime.times import rfc3339
+
+if TYPE_CHECKING:
+    from supervisor.runtime.restart import Decision
+    from supervisor.runtime.worker import Worker
+    from supervisor.state.database import EventDraft
+
+__all__ = ["Ending"]
+
+log = structlog.get_logger(__name__)
+
+MONITOR_GRACE = 2.0
+"""Seconds between the end of a container and the end of its conmon; then attached clients are cut off."""
+MONITOR_LAST_GRACE = 0.5
+"""Seconds that conmon gets once nobody it writes to can hold it up any more."""
+
+
+class Ending:
+    """The worker's part that deals with ends; keeps nothing of its own."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def monitor_gone(self) -> None:
+        worker = self._worker
+        if worker.observed.state not in STATES_WITH_PROCESS:
+            return
+        if worker.init_fd is None or worker.init_fd.exited():
+            await self.ended()
+            return
+        if worker.observed.monitor_state != "lost":
+            worker.container.attachments.shut_all()
+            log.warning("conmon has ended before its container", container=worker.container.id)
+            event = worker.event(EventStatus.MONITOR_LOST, reason="conmon has ended")
+            await worker.note(monitor_state="lost", events=[event])
+
+    async def init_gone(self) -> None:
+        worker = self._worker
+        if worker.observed.state not in STATES_WITH_PROCESS:
+            return
+        if worker.monitor_fd is None or worker.monitor_fd.exited():
+            await self.ended()
+        else:
+            worker.arm(NoticeKind.MONITOR_LATE, MONITOR_GRACE)
+
+    async def monitor_late(self) -> None:
+        """conmon may wait for a client that does not read; if it is not that, it is of no use any more."""
+        worker = self._worker
+        if worker.observed.state not in STATES_WITH_PROCESS or worker.monitor_fd is None:
+            return
+        worker.container.attachments.shut_all()
+        with trio.move_on_after(MONITOR_LAST_GRACE):
+            await worker.monitor_fd.wait()
+        if worker.monitor_fd.exited():
+            await self.ended()
+            return
+        init, monitor = worker.observed.init, worker.observed.monitor
+        status = process.zombie_status(init.pid) if init is not None else None
+        if monitor is not None:
+            await worker.body.end_monitor(monitor)
+        event = worker.event(EventStatus.MONITOR_LOST, reason="conmon did not answer and was ended")
+        await worker.note(monitor_state="lost", events=[event])
+        await self.ended(status)
+
+    async def ended(self, status: int | None = None) -> None:
+        """The container has ended. `status`: its wait status, where it is known already."""
+        worker = self._worker
+        code, oom, finished = await self._how(status)
+        worker.unwatch()
+        worker.container.attachments.shut_all()
+        await self._record(code, oom, finished)
+        container = worker.container
+        if not worker.goes_away:
+            container.end_of_run.give(container.exit_code)
+        await self.settle()
+        await worker.after_end()
+
+    async def _how(self, status: int | None) -> tuple[int | None, bool, int]:
+        """Exit code (none: unknown), whether memory ran out, and when (nanoseconds since the epoch)."""
+        worker = self._worker
+        if status is None:
+            found = worker.body.read_exit()
+            if found is not None:
+                return found.code, found.oom, found.time_ns
+            status = self._status()
+        code = process.exit_code_of_status(status) if status is not None else None
+        return code, False, time.time_ns()
+
+    def _status(self) -> int | None:
+        """The wait status of a first process whose conmon did not live to tell it."""
+        worker = self._worker
+        init = worker.observed.init
+        if init is None:
+            return None
+        reaped = worker.services.reaped.take(init)
+        if reaped is not None:
+            return reaped
+        status = process.zombie_status(init.pid)
+        if status is None and worker.init_fd is not None:
+            status = worker.init_fd.exit_status()
+        return status
+
+    async def _record(self, code: int | None, oom: bool, finished: int) -> None:
+        """`died`, with what the policy makes of it, in one transaction."""
+        worker, observed = self._worker, self._worker.observed
+        ran = (
+            max(0.0, (finished - observed.started_at) / 1e9)
+            if observed.state is not State.INITIALIZED
+            else 0.0
+        )
+        end = End(code=code, oom=oom, asked=observed.asked, ran_for=ran)
+        decision = self.decision(end)
+        attributes = {"containerExitCode": str(-1 if code is None else code)}
+        if oom:
+            attributes["oomKilled"] = "true"
+        if observed.monitor_state == "lost":
+            attributes["monitor"] = "lost"
+        events = [worker.event(EventStatus.DIED, **attributes)]
+        if observed.state is State.STOPPING and observed.asked is not Asked.NOTHING:
+            events.append(worker.event(EventStatus.STOP, forced=str(observed.forced).lower()))
+        changes = self.consequence(decision, events)
+        await worker.note(
+            Fact.ENDED,
+            events=events,
+            exit_code=code,
+            exit_known=code is not None,
+            oom_killed=oom,
+            finished_at=finished,
+            stop_deadline=0,
+            **changes,
+        )
+
+    def decision(self, end: End) -> Decision:
+        worker = self._worker
+        policy = policy_of(worker.container.definition.spec, worker.services.settings)
+        return decide(policy, end, worker.observed.history, time.time())
+
+    def consequence(self, decision: Decision, events: list[EventDraft]) -> dict[str, object]:
+        """What a decision changes in the record; its event is added to the others."""
+        worker = self._worker
+        observed = worker.observed
+        user_asked = observed.asked is not Asked.NOTHING
+        if not decision.restart or observed.wanted is Wanted.REMOVED:
+            kind = worker.container.definition.spec.restart_policy
+            if kind not in ("", RestartPolicy.NO.value) and not user_asked:
+                events.append(worker.event(EventStatus.RESTART_DECLINED, reason=decision.reason))
+            wanted = Wanted.REMOVED if observed.wanted is Wanted.REMOVED else Wanted.STOPPED
+            return {"wanted": wanted, "restart_at": 0, "restart_reason": decision.reason}
+        if observed.asked is Asked.RESTART:
+            return {"wanted": Wanted.RUNNING, "restart_at": 0, "restart_reason": decision.reason}
+        now = time.time()
+        at = now + decision.delay
+        if decision.failing:
+            at = worker.services.budget.reserve(at)
+        events.append(
+            worker.event(
+                EventStatus.RESTART_SCHEDULED,
+                reason=decision.reason,
+                delay=f"{at - now:.3f}",
+                at=rfc3339(int(at * 1e9)),
+                count=str(decision.history.count),
+            )
+        )
+        return {
+            "wanted": Wanted.RUNNING,
+            "history": decision.history,
+            "restart_at": int(at * 1e9),
+            "restart_delay": at - now,
+            "restart_reason": decision.reason,
+            "next_trigger": "policy",
+        }
+
+    async def settle(self) -> None:
+        """Clean up after the end. A failure leaves the container stopped; the next start or removal tries again."""
+        worker = self._worker
+        if worker.observed.state is not State.STOPPED:
+            return
+        worker.services.logs.finished(worker.container.id)
+        try:
+            await worker.body.clean(made=True)
+        except PymanError as error:
+            log.warning("clean-up failed", container=worker.container.id, error=str(error))
+            await worker.note(error=error.message)
+            return
+        if worker.goes_away:
+            return  # straight on to the removal
+        await worker.note(
+            Fact.CLEANED,
+            monitor=None,
+            init=None,
+            monitor_state="",
+            events=[worker.event(EventStatus.CLEANUP)],
+        )
+        self.arm_restart()
+
+    def arm_restart(self) -> None:
+        """Set the clock for a restart that is due by policy."""
+        worker = self._worker
+        if worker.observed.restart_at:
+            worker.arm(NoticeKind.RESTART_DUE, (worker.observed.restart_at - time.time_ns()) / 1e9)
+
+    async def start_failed(self, error: PymanError) -> None:
+        """A start by policy did not succeed: it counts as an end, so that it is tried again, ever more rarely."""
+        worker = self._worker
+        decision = self.decision(End(code=error.exit_status))
+        events: list[EventDraft] = []
+        changes = self.consequence(decision, events)
+        await worker.note(events=events, **changes)
+        self.arm_restart()

@@ -1,0 +1,350 @@
+"""The engine: assembled at start, taken apart at the end, and the calls that concern many containers.
+
+Starting is recovering: state opened, a reboot noticed by the boot id, leftovers cleared, every container
+given to a worker that compares it with what is there. After `shutdown` every call fails with
+EngineStopped.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import trio
+
+from pyman.api.container import ErrorInfo, Result
+from pyman.errors import EngineStopped, NoSuchContainer, PymanError
+from pyman.names import EventStatus, State
+from supervisor.conmon.find import find_conmon
+from supervisor.conmon.logs import LogKeeper
+from supervisor.events.journal import Journal
+from supervisor.kernel import children, files, process
+from supervisor.oci import build
+from supervisor.oci.runtimes import find_runtimes
+from supervisor.runtime import execs, leftovers, refresh
+from supervisor.runtime import requests as rq
+from supervisor.runtime.answers import in_background
+from supervisor.runtime.body import build_request
+from supervisor.runtime.container import Container, ExecSession
+from supervisor.runtime.creation import define, new_id
+from supervisor.runtime.records import ExecDefinition, ExecObserved, Observed, decode, encode
+from supervisor.runtime.registry import Entry, Registry, check_name
+from supervisor.runtime.services import Services
+from supervisor.runtime.words import random_name
+from supervisor.runtime.worker import Worker
+from supervisor.settings.layout import make_directories
+from supervisor.state.database import Database, PutRecord, Retention
+from supervisor.state.locks import Locks
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pyman.api.container import ExecRequest, Selection
+    from pyman.api.event import Actor
+    from pyman.api.spec import Caller, ContainerSpec
+    from supervisor.runtime.answers import Answer
+    from supervisor.runtime.execs import Exec
+    from supervisor.runtime.records import Definition
+    from supervisor.settings.layout import Layout
+    from supervisor.settings.model import Settings
+    from supervisor.state.database import Loaded
+
+__all__ = ["Engine"]
+
+log = structlog.get_logger(__name__)
+
+ADOPTION = 5.0
+"""Seconds that all containers together get to be adopted before the supervisor calls itself ready."""
+TRASH = 1024
+"""Directories that may wait to be deleted; the rest is found at the next start."""
+AT_ONCE = 32
+"""Containers of one request that are worked on at the same time."""
+
+
+class Engine:
+    """One per supervisor. `run` is its life; everything else may be called once it has reported started."""
+
+    def __init__(self, settings: Settings, layout: Layout) -> None:
+        self.settings = settings
+        self.layout = layout
+        self.registry = Registry()
+        self.services: Services
+        self.locks: Locks
+        self._nursery: trio.Nursery
+        self._valid = False
+        self._trash_in, self._trash_out = trio.open_memory_channel[str](TRASH)
+
+    # ------------------------------------------------------------------ start and end
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Open the state, recover, report started, and live until cancelled."""
+        make_directories(self.layout)
+        settings = self.settings
+        retention = Retention(
+            entries=settings.pyman.events_max_entries, bytes=settings.pyman.events_max_bytes
+        )
+        database = Database.open(self.layout.database, retention=retention)
+        try:
+            async with trio.open_nursery() as tools:
+                await self._assemble(database)
+                # Orphans first: what ends while the containers are adopted must not be lost.
+                await tools.start(partial(children.reap_orphans, self.services.reaped.note))
+                tools.start_soon(self.services.logs.run)
+                tools.start_soon(self._empty_trash)
+                async with trio.open_nursery() as self._nursery:
+                    await self._recover(database.load())
+                    self._valid = True
+                    task_status.started()
+                    try:
+                        await trio.sleep_forever()
+                    finally:
+                        self._valid = False
+        finally:
+            database.close()
+
+    async def _assemble(self, database: Database) -> None:
+        settings, layout = self.settings, self.layout
+        found: dict[str, Any] = {}
+
+        async def look(name: str, search: Callable[[], Awaitable[Any]]) -> None:
+            found[name] = await search()
+
+        path = os.environ.get("PATH", os.defpath)
+        try:
+            async with trio.open_nursery() as searches:
+                searches.start_soon(look, "conmon", partial(find_conmon, settings.engine.conmon_path, path))
+                searches.start_soon(
+                    look, "runtimes", partial(find_runtimes, settings.engine, cache=layout.probes)
+                )
+        except* PymanError as group:
+            raise _first(group) from None
+        for warning in (*settings.warnings, *found["runtimes"].warnings):
+            log.warning(warning)
+        journal = Journal(database)
+        self.services = Services(
+            settings, layout, database, journal, found["conmon"], found["runtimes"], LogKeeper()
+        )
+        self.services.discard = self._discard
+
+    async def _recover(self, loaded: Loaded) -> None:
+        """From the records to workers. Nothing that is alive is forgotten, whatever else is missing."""
+        services = self.services
+        self.locks = Locks.open(self.layout.lock_file, self.settings.engine, loaded)
+        services.reaped.read(self.layout.reaped)
+        boot = process.boot_id()
+        rebooted = bool(loaded.meta.get("boot_id")) and loaded.meta["boot_id"] != boot
+        observed = refresh.records(loaded)
+        if rebooted or not loaded.meta.get("boot_id"):
+            observed = await refresh.after_boot(services, observed, boot, rebooted=rebooted)
+        sessions = [] if rebooted else [r for r in loaded.records if r.kind == "exec"]
+        known = {definition.id: state.monitor for definition, state in observed}
+        executing = {record.id for record in sessions}
+        await trio.to_thread.run_sync(partial(leftovers.clear, self.layout, known, executing))
+        self._find_trash()
+        with open(self.layout.alive, "w", encoding="ascii"):
+            pass
+        for definition, state in observed:
+            self._add(definition, state)
+        await self._start_workers()
+        for record in sessions:
+            self._adopt_exec(record.definition, record.state)
+
+    async def _start_workers(self) -> None:
+        """All at once; one that takes long does not hold up the supervisor for more than its budget."""
+        with trio.move_on_after(ADOPTION):
+            async with trio.open_nursery() as adoption:
+                for entry in self.registry:
+                    done = trio.Event()
+                    self._nursery.start_soon(entry.worker.run, done)
+                    adoption.start_soon(done.wait)
+
+    def _add(self, definition: Definition, observed: Observed) -> Entry:
+        container = Container(definition, observed)
+        entry = Entry(container, Worker(self.services, container, self._forget))
+        self.registry.add(entry)
+        return entry
+
+    def _forget(self, container: Container) -> None:
+        self.registry.forget(container)
+        self.locks.release(container.definition.lock)
+
+    def _adopt_exec(self, definition: bytes, state: bytes) -> None:
+        session = ExecSession(decode(definition, ExecDefinition))
+        session.observed = decode(state, ExecObserved)
+        try:
+            container = self.registry.find(session.definition.container).container
+        except NoSuchContainer:
+            return
+        container.execs[session.definition.id] = session
+        running = execs.Exec(self.services, container, session, None)
+        self._nursery.start_soon(running.follow, session.observed.monitor)
+
+    async def shutdown(self, containers: str = "leave") -> None:
+        """Refuse new work, and with `stop` end every container first. Failures are logged; it goes on."""
+        if containers == "stop":
+            async with trio.open_nursery() as nursery:
+                for entry in self.registry:
+                    if entry.container.state in (
+                        State.RUNNING,
+                        State.PAUSED,
+                        State.STOPPING,
+                        State.INITIALIZED,
+                    ):
+                        nursery.start_soon(self._stop_quietly, entry)
+        self._valid = False
+
+    async def _stop_quietly(self, entry: Entry) -> None:
+        try:
+            await entry.worker.ask(rq.Stop())
+        except PymanError as error:
+            log.warning("cannot stop", container=entry.container.id, error=str(error))
+
+    def reload(self, settings: Settings) -> None:
+        """Take over settings that were read again. What needs a restart is the caller's to tell."""
+        self.settings = settings
+        self.services.settings = settings
+
+    def check_valid(self) -> None:
+        if not self._valid:
+            raise EngineStopped("cannot do that: the runtime is stopped")
+
+    # ------------------------------------------------------------------ the trash
+
+    def _discard(self, path: str) -> None:
+        try:
+            self._trash_in.send_nowait(path)
+        except trio.WouldBlock:
+            log.info("left for the next start", path=path)
+
+    def _find_trash(self) -> None:
+        for entry in os.scandir(self.layout.trash):
+            self._discard(entry.path)
+
+    async def _empty_trash(self) -> None:
+        async for path in self._trash_out:
+            try:
+                await files.remove_tree(path)
+            except PymanError as error:
+                log.warning("cannot delete", path=path, error=str(error))
+
+    # ------------------------------------------------------------------ containers
+
+    def background(self, work: Callable[[], Awaitable[Any]]) -> Answer[Any]:
+        """Work that is finished whatever becomes of the client that asked for it."""
+        self.check_valid()
+        return in_background(self._nursery, work)
+
+    def find(self, name: str) -> Entry:
+        self.check_valid()
+        return self.registry.find(name)
+
+    async def create(
+        self, spec: ContainerSpec, caller: Caller, actor: Actor | None, *, replace: bool
+    ) -> Entry:
+        """Define a container: its name is taken and its record committed, nothing else exists yet."""
+        self.check_valid()
+        if replace and spec.name:
+            await self._replace(spec.name, actor)
+        id = new_id()
+        name = spec.name or random_name(self.registry.taken)
+        check_name(name)
+        self.registry.reserve(name, id)
+        lock = self.locks.allocate()
+        try:
+            definition = define(self.services, id, name, lock, spec, caller)
+            container = Container(definition, Observed())
+            # What cannot be built is refused now, before anything is made.
+            build.build(build_request(self.services, container, spec.rootfs))
+            entry = Entry(container, Worker(self.services, container, self._forget))
+            record = PutRecord("container", id, name, lock, encode(definition), encode(container.observed))
+            event = container.event(EventStatus.CREATE, actor)
+            await self.services.database.commit(
+                [record], [event], durable=True, apply=lambda _events: self.registry.add(entry)
+            )
+        except BaseException:
+            self.registry.release(name, id)
+            self.locks.release(lock)
+            raise
+        self._nursery.start_soon(entry.worker.run, trio.Event())
+        return entry
+
+    async def _replace(self, name: str, actor: Actor | None) -> None:
+        try:
+            existing = self.registry.find(name)
+        except NoSuchContainer:
+            return
+        if existing.container.name == name:
+            await existing.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
+
+    async def each(
+        self,
+        selection: Selection,
+        work: Callable[[Entry], Awaitable[Result]],
+        *,
+        missing: Callable[[str], Result] | None = None,
+        keep: Callable[[Container], bool] | None = None,
+    ) -> list[Result]:
+        """Do the same with every selected container, several at once; results in the order of the request.
+
+        `missing` says what becomes of a name that does not exist; without it that is an error like others.
+        `keep` narrows a selection that names no container.
+        """
+        self.check_valid()
+        chosen = self.registry.select(selection)
+        if keep is not None and not selection.names:
+            chosen = [c for c in chosen if isinstance(c[1], PymanError) or keep(c[1].container)]
+        results: list[Result | None] = [None] * len(chosen)
+        limiter = trio.CapacityLimiter(AT_ONCE)
+
+        async def one(index: int, name: str, entry: Entry) -> None:
+            async with limiter:
+                try:
+                    results[index] = await work(entry)
+                except PymanError as error:
+                    results[index] = Result(name=name, id=entry.container.id, error=info_of(error))
+
+        async with trio.open_nursery() as nursery:
+            for index, (name, found) in enumerate(chosen):
+                if isinstance(found, Entry):
+                    nursery.start_soon(one, index, name, found)
+                elif missing is not None and isinstance(found, NoSuchContainer):
+                    results[index] = missing(name)
+                else:
+                    results[index] = Result(name=name, error=info_of(found))
+        names = [name for name, _ in chosen]
+        return [
+            _named(result, name) for result, name in zip(results, names, strict=True) if result is not None
+        ]
+
+    # ------------------------------------------------------------------ exec
+
+    def begin_exec(self, request: ExecRequest, actor: Actor | None) -> Exec:
+        """Start a session; its answers say what becomes of it."""
+        container = self.find(request.name).container
+        session, spec = execs.begin(self.services, container, request, actor)
+        self._nursery.start_soon(session.run, spec, request.rows, request.columns)
+        return session
+
+    def find_exec(self, exec_id: str) -> tuple[Container, ExecSession]:
+        """A session by id or the beginning of one. Raises NoSuchExec or AmbiguousId."""
+        self.check_valid()
+        return execs.find(self.registry.containers, exec_id)
+
+
+def info_of(error: PymanError) -> ErrorInfo:
+    return ErrorInfo(code=error.code, message=error.message, subject=error.subject, hint=error.hint)
+
+
+def _named(result: Result, name: str) -> Result:
+    return Result(name, result.id, result.error, result.exit_code, result.changed)
+
+
+def _first(group: BaseExceptionGroup[PymanError]) -> PymanError:
+    """The first error of concurrent searches; each alone would have been raised."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, PymanError)  # noqa: S101 - except* lets nothing else through
+    return error

@@ -1,0 +1,189 @@
+"""Podman's `--filter` on containers: values of one key are alternatives (labels must all fit), keys must all fit."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pyman.errors import InvalidArgument, NotFound
+from pyman.names import RestartPolicy, State
+
+if TYPE_CHECKING:
+    from supervisor.runtime.container import Container
+    from supervisor.runtime.registry import Entry
+
+__all__ = ["IMPLIES_ALL", "KNOWN", "compile_filters"]
+
+Test = Callable[["Container"], bool]
+Find = Callable[[str], "Entry"]
+
+IMPLIES_ALL = frozenset({"status", "exited"})
+"""Filters that make sense only together with containers that do not run."""
+
+
+def _pattern(value: str) -> re.Pattern[str]:
+    try:
+        return re.compile(value)
+    except re.error as error:
+        raise InvalidArgument(f'cannot use the filter value "{value}": {error}') from None
+
+
+def _any(tests: list[Test]) -> Test:
+    return lambda container: any(test(container) for test in tests)
+
+
+def _id(value: str, _find: Find) -> Test:
+    if re.fullmatch(r"[0-9a-f]*", value):
+        return lambda c: c.id.startswith(value)
+    pattern = _pattern(value)
+    return lambda c: pattern.search(c.id) is not None
+
+
+def _name(value: str, _find: Find) -> Test:
+    pattern = _pattern(value)
+    return lambda c: pattern.search(c.name) is not None
+
+
+def _label(value: str, _find: Find) -> Test:
+    key, given, wanted = value.partition("=")
+    if not given:
+        return lambda c: key in c.definition.spec.labels
+    return lambda c: c.definition.spec.labels.get(key) == wanted
+
+
+def _status(value: str, _find: Find) -> Test:
+    known = {str(state) for state in State} | {"configured", "unknown"}
+    if value not in known:
+        raise InvalidArgument(
+            f'cannot filter by status "{value}"', hint=f"known are {', '.join(sorted(known))}"
+        )
+    if value == "exited":
+        return lambda c: c.state in (State.EXITED, State.STOPPED)
+    if value == "configured":
+        return lambda c: c.state is State.CREATED
+    return lambda c: c.state.value == value
+
+
+def _exited(value: str, _find: Find) -> Test:
+    try:
+        code = int(value)
+    except ValueError:
+        raise InvalidArgument(f'cannot filter by exit code "{value}": it is not a number') from None
+    return lambda c: c.state in (State.EXITED, State.STOPPED) and c.exit_code == code
+
+
+def _ancestor(value: str, _find: Find) -> Test:
+    return lambda c: (
+        bool(c.definition.spec.image)
+        and value
+        in (
+            c.definition.spec.image,
+            c.definition.spec.image.rpartition(":")[0],
+        )
+    )
+
+
+def _created_of(value: str, find: Find) -> int:
+    try:
+        return find(value).container.definition.created
+    except NotFound:
+        raise InvalidArgument(f'cannot filter by container "{value}": it does not exist') from None
+
+
+def _before(value: str, find: Find) -> Test:
+    created = _created_of(value, find)
+    return lambda c: c.definition.created < created
+
+
+def _since(value: str, find: Find) -> Test:
+    created = _created_of(value, find)
+    return lambda c: c.definition.created > created
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _moment(value: str) -> float:
+    """Seconds since the epoch: a Unix time, an RFC 3339 time, or a duration before now."""
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    parts = _DURATION.findall(value)
+    if parts and "".join(number + unit for number, unit in parts) == value:
+        return time.time() - sum(float(number) * _UNITS[unit] for number, unit in parts)
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except ValueError:
+        raise InvalidArgument(
+            f'cannot filter by time "{value}"', hint="give 10m, a date or a Unix time"
+        ) from None
+
+
+def _until(value: str, _find: Find) -> Test:
+    moment = int(_moment(value) * 1e9)
+    return lambda c: c.definition.created < moment
+
+
+def _restart_policy(value: str, _find: Find) -> Test:
+    known = [str(policy) for policy in RestartPolicy]
+    if value not in known:
+        raise InvalidArgument(
+            f'cannot filter by restart policy "{value}"', hint=f"known are {', '.join(known)}"
+        )
+    return lambda c: (c.definition.spec.restart_policy or "no") == value
+
+
+def _command(value: str, _find: Find) -> Test:
+    return lambda c: bool(c.definition.spec.command) and c.definition.spec.command[0] == value
+
+
+def _network(value: str, _find: Find) -> Test:
+    return lambda c: (c.definition.spec.netns.nsmode or "none") == value
+
+
+def _nothing(_value: str, _find: Find) -> Test:
+    """Volumes, pods and health checks: no container has one."""
+    return lambda _container: False
+
+
+KNOWN: dict[str, Callable[[str, Find], Test]] = {
+    "ancestor": _ancestor,
+    "before": _before,
+    "command": _command,
+    "exited": _exited,
+    "health": _nothing,
+    "id": _id,
+    "label": _label,
+    "name": _name,
+    "network": _network,
+    "pod": _nothing,
+    "restart-policy": _restart_policy,
+    "since": _since,
+    "status": _status,
+    "until": _until,
+    "volume": _nothing,
+}
+
+
+def compile_filters(filters: dict[str, list[str]], find: Find) -> Test:
+    """One test of a container. Raises InvalidArgument for an unknown key or a value that cannot be meant."""
+    tests: list[Test] = []
+    for key, values in filters.items():
+        negated = key.endswith("!")
+        make = KNOWN.get(key.removesuffix("!"))
+        if make is None:
+            raise InvalidArgument(f'cannot filter by "{key}"', hint=f"known are {', '.join(KNOWN)}")
+        made = [make(value, find) for value in values]
+        if key == "label":
+            tests.extend(made)
+        elif negated:
+            one = _any(made)
+            tests.append(lambda container, one=one: not one(container))  # type: ignore[misc]
+        else:
+            tests.append(_any(made))
+    return lambda container: all(test(container) for test in tests)

@@ -1,0 +1,197 @@
+"""`info` and `version`: the host, the store and the supervisor, in Podman's sections."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import trio
+
+from pyman.api.system import InfoReply, VersionReply
+from pyman.names import State
+from supervisor.kernel import cgroups
+from supervisor.runtime.times import rfc3339
+
+if TYPE_CHECKING:
+    from supervisor.runtime.engine import Engine
+
+__all__ = ["API_VERSION", "Facts", "info", "version"]
+
+API_VERSION = "1"
+"""Grows when a client of the former one would not be understood any more."""
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What the daemon knows of itself. `started`: nanoseconds since the epoch."""
+
+    pid: int
+    keeper_pid: int
+    socket: str
+    database: str
+    started: int
+    on_stop: str = "leave"
+
+
+def version() -> VersionReply:
+    name = os.uname()
+    return VersionReply(
+        version=metadata.version("pyman"),
+        api_version=API_VERSION,
+        python_version=platform.python_version(),
+        os=name.sysname.lower(),
+        arch=ARCHITECTURES.get(name.machine, name.machine),
+        kernel=name.release,
+    )
+
+
+async def info(engine: Engine, facts: Facts) -> InfoReply:
+    host = await trio.to_thread.run_sync(_host, engine, limiter=engine.services.disk)
+    told = version()
+    return InfoReply(
+        host=host,
+        store=_store(engine),
+        registries={},
+        plugins={
+            "volume": [],
+            "network": [],
+            "log": ["k8s-file", "none", "passthrough"],
+            "authorization": None,
+        },
+        version={
+            "APIVersion": told.api_version,
+            "Version": told.version,
+            "PythonVersion": told.python_version,
+            "OsArch": f"{told.os}/{told.arch}",
+        },
+        supervisor=_supervisor(engine, facts),
+    )
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return ""
+
+
+def _release() -> dict[str, str]:
+    fields = {}
+    for line in _read("/etc/os-release").splitlines():
+        key, _, value = line.partition("=")
+        fields[key] = value.strip().strip('"')
+    return {
+        "distribution": fields.get("ID", "unknown"),
+        "version": fields.get("VERSION_ID", "unknown"),
+        "codename": fields.get("VERSION_CODENAME", ""),
+    }
+
+
+def _memory() -> dict[str, int]:
+    sizes = {}
+    for line in _read("/proc/meminfo").splitlines():
+        key, _, rest = line.partition(":")
+        number = rest.split()
+        if number and number[0].isdecimal():
+            sizes[key] = int(number[0]) * 1024
+    return sizes
+
+
+def _host(engine: Engine) -> dict[str, Any]:
+    services, uname = engine.services, os.uname()
+    memory, runtime = _memory(), services.runtimes.default
+    mode = cgroups.mode()
+    uptime = float((_read("/proc/uptime") or "0").split()[0])
+    load = os.getloadavg()
+    return {
+        "arch": ARCHITECTURES.get(uname.machine, uname.machine),
+        "cgroupManager": services.settings.engine.cgroup_manager or "cgroupfs",
+        "cgroupVersion": "v2" if mode == "v2" else "v1",
+        "cgroupHierarchy": mode,
+        "conmon": {"path": services.conmon.path, "version": services.conmon.version},
+        "cpus": os.cpu_count() or 1,
+        "loadAverage": [round(value, 2) for value in load],
+        "distribution": _release(),
+        "eventLogger": services.settings.engine.events_logger,
+        "hostname": uname.nodename,
+        "kernel": uname.release,
+        "linkmode": "dynamic",
+        "logDriver": services.settings.containers.log_driver,
+        "memFree": memory.get("MemFree", 0),
+        "memTotal": memory.get("MemTotal", 0),
+        "swapFree": memory.get("SwapFree", 0),
+        "swapTotal": memory.get("SwapTotal", 0),
+        "networkBackend": "none",
+        "ociRuntime": {"name": runtime.name, "path": runtime.path, "version": runtime.version},
+        "os": uname.sysname.lower(),
+        "remoteSocket": {"path": engine.layout.socket, "exists": os.path.exists(engine.layout.socket)},
+        "security": {
+            "rootless": engine.settings.uid != 0,
+            "apparmorEnabled": False,
+            "capabilities": ",".join(services.settings.containers.default_capabilities),
+            "selinuxEnabled": os.path.isdir("/sys/fs/selinux/class"),
+        },
+        "uptime": _duration(uptime),
+    }
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{hours}h {minutes}m {rest}s"
+    return f"{text} (Approximately {hours / 24:.2f} days)" if hours >= 24 else text
+
+
+def _store(engine: Engine) -> dict[str, Any]:
+    counts = {"number": 0, "running": 0, "paused": 0, "stopped": 0}
+    for container in engine.registry.containers:
+        counts["number"] += 1
+        if container.state in (State.RUNNING, State.STOPPING):
+            counts["running"] += 1
+        elif container.state is State.PAUSED:
+            counts["paused"] += 1
+        else:
+            counts["stopped"] += 1
+    storage, layout = engine.settings.storage, engine.layout
+    room = os.statvfs(layout.static)
+    return {
+        "configFile": next((path for path in engine.settings.files if path.endswith("storage.conf")), ""),
+        "containerStore": counts,
+        "graphDriverName": storage.driver,
+        "graphOptions": list(storage.options),
+        "graphRoot": layout.graph_root,
+        "graphRootAllocated": room.f_blocks * room.f_frsize,
+        "graphRootUsed": (room.f_blocks - room.f_bfree) * room.f_frsize,
+        "runRoot": layout.run_root,
+        "volumePath": layout.volumes,
+    }
+
+
+def _supervisor(engine: Engine, facts: Facts) -> dict[str, Any]:
+    database = engine.services.database
+    return {
+        "pid": facts.pid,
+        "keeperPid": facts.keeper_pid,
+        "socket": facts.socket,
+        "database": facts.database,
+        "databaseBytes": os.path.getsize(facts.database),
+        "startedAt": rfc3339(facts.started),
+        "runningFor": round((time.time_ns() - facts.started) / 1e9, 3),
+        "onStop": facts.on_stop,
+        "journal": database.journal_id,
+        "lastSeq": database.last_seq,
+        "containers": len(engine.registry),
+        "staticDir": engine.layout.static,
+        "tmpDir": engine.layout.tmp,
+        "python": sys.version.split()[0],
+        "runtimes": sorted(engine.services.runtimes.available),
+        "configFiles": list(engine.settings.files),
+        "warnings": list(engine.settings.warnings),
+    }

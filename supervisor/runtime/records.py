@@ -1,0 +1,119 @@
+"""What the state database keeps of a container: its definition and what is wanted and observed of it.
+
+*Wanted* changes when somebody asks for something, *observed* only when something was seen to happen.
+Both are frozen; the container's worker replaces them, in memory after the database has them.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TypeVar
+
+import msgspec
+
+from pyman.api.spec import Caller, ContainerSpec
+from pyman.names import State
+from supervisor.kernel.process import ProcessRef
+from supervisor.runtime.restart import Asked, History
+
+__all__ = ["Definition", "ExecDefinition", "ExecObserved", "Observed", "Wanted", "decode", "encode"]
+
+
+class Wanted(Enum):
+    """Where a container shall be. A supervisor that finds it elsewhere takes it there."""
+
+    STOPPED = "stopped"
+    INITIALIZED = "initialized"
+    RUNNING = "running"
+    REMOVED = "removed"
+
+
+class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a container was created as. Only its name and its restart policy can change."""
+
+    id: str
+    name: str
+    created: int
+    """Nanoseconds since the epoch, as every time here."""
+    lock: int
+    spec: ContainerSpec
+    caller: Caller
+    runtime: str
+    """The OCI runtime it was created for."""
+    hostname: str
+    stop_signal: int
+    stop_timeout: float
+    """Seconds."""
+    log_driver: str
+    log_path: str
+    log_size: int
+    log_files: int
+
+
+class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known of a container, and what is wanted of it."""
+
+    state: State = State.CREATED
+    wanted: Wanted = Wanted.STOPPED
+    asked: Asked = Asked.NOTHING
+    """What a user asked for that decides about the next end."""
+    run: int = 0
+    """How many times it was initialized."""
+    monitor: ProcessRef | None = None
+    init: ProcessRef | None = None
+    """The container's first process."""
+    monitor_state: str = ""
+    """ok, lost, wedged; empty: there is none."""
+    started_at: int = 0
+    finished_at: int = 0
+    exit_code: int | None = None
+    """None: it has not ended yet, or `exit_known` is false."""
+    exit_known: bool = True
+    oom_killed: bool = False
+    error: str = ""
+    """Why the last start failed."""
+    stop_deadline: int = 0
+    """When SIGKILL follows; 0: no stop in progress."""
+    forced: bool = False
+    """SIGKILL was sent because the stop signal did not help."""
+    freezing: bool = False
+    """A pause or unpause was begun; whether it happened, the OCI runtime knows."""
+    history: History = History()
+    restart_at: int = 0
+    """When the policy starts it again; 0: it does not."""
+    restart_delay: float = 0.0
+    restart_reason: str = ""
+    next_trigger: str = ""
+    """What the coming start is due to: policy, boot, user."""
+
+
+class ExecDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An exec session as it was asked for."""
+
+    id: str
+    container: str
+    command: list[str]
+    user: str
+    terminal: bool
+    stdin: bool
+    privileged: bool
+    detach: bool
+    detach_keys: str
+    created: int
+
+
+class ExecObserved(msgspec.Struct, frozen=True, omit_defaults=True):
+    monitor: ProcessRef | None = None
+    pid: int = 0
+    exit_code: int | None = None
+
+
+encode = msgspec.json.Encoder().encode
+
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+
+def decode(data: bytes, kind: type[_T]) -> _T:
+    """A record as it was stored. Raises msgspec.ValidationError where it is not one."""
+    return msgspec.json.decode(data, type=kind)

@@ -1,0 +1,110 @@
+"""Taking over a container that an earlier supervisor left, at whatever point that one was.
+
+With nothing recorded but a definition this does nothing: starting is recovering. What is recorded is
+compared with what is there — conmon and the first process by pid and start time, the exit file, the OCI
+runtime — and led on to what is wanted. One container that fails is marked and logged; the others go on.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from pyman.errors import PymanError
+from pyman.names import STATES_WITH_PROCESS, State
+from supervisor.runtime.ending import Ending
+from supervisor.runtime.records import Wanted
+from supervisor.runtime.requests import NoticeKind
+from supervisor.runtime.restart import Asked
+from supervisor.runtime.states import Fact
+
+if TYPE_CHECKING:
+    from supervisor.runtime.worker import Worker
+
+__all__ = ["Recovery"]
+
+log = structlog.get_logger(__name__)
+
+
+class Recovery:
+    """The worker's first step."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def adopt(self) -> None:
+        worker = self._worker
+        observed = worker.observed
+        if observed.state in STATES_WITH_PROCESS:
+            await self._with_process()
+        elif observed.state is State.REMOVING:
+            await worker.finish_removal()
+        elif observed.state is State.STOPPED:
+            await Ending(worker).settle()
+            await worker.after_end()
+        elif observed.restart_at:
+            Ending(worker).arm_restart()
+        elif observed.monitor is not None or observed.wanted in (Wanted.RUNNING, Wanted.INITIALIZED):
+            await self._half_started()
+
+    async def _with_process(self) -> None:
+        worker = self._worker
+        observed = worker.observed
+        worker.watch()
+        if worker.init_fd is None:
+            return  # it ended meanwhile; the watchers say so at once, and the ordinary way is taken
+        worker.keep_log()
+        log.debug("adopted", container=worker.container.id, state=str(observed.state))
+        if observed.state is State.INITIALIZED and observed.wanted is Wanted.RUNNING:
+            await self._started_or_not()
+        elif observed.state is State.INITIALIZED and observed.wanted is Wanted.REMOVED:
+            await worker.signal(9)
+        elif observed.state is State.STOPPING:
+            await self._go_on_stopping()
+        elif observed.freezing:
+            await self._frozen_or_not()
+
+    async def _started_or_not(self) -> None:
+        """The earlier supervisor was killed around `start`: only the OCI runtime knows."""
+        worker = self._worker
+        found = await worker.body.runtime.state(worker.container.id)
+        if found is not None and found.status == "created":
+            await worker.go("user")
+        elif found is not None and found.status in ("running", "paused"):
+            event = worker.started_event("user")
+            await worker.note(Fact.STARTED, started_at=time.time_ns(), events=[event])
+
+    async def _frozen_or_not(self) -> None:
+        """It was killed around `pause` or `unpause`."""
+        worker = self._worker
+        found = await worker.body.runtime.state(worker.container.id)
+        frozen = found is not None and found.status == "paused"
+        await worker.note_frozen(frozen)
+
+    async def _go_on_stopping(self) -> None:
+        """Whether the signal was sent is not known: it is sent again."""
+        worker = self._worker
+        observed = worker.observed
+        if observed.forced:
+            await worker.signal(9)
+            worker.arm(NoticeKind.KILL_LATE, 10.0)
+            return
+        await worker.signal(worker.container.definition.stop_signal)
+        worker.arm(NoticeKind.STOP_LATE, (observed.stop_deadline - time.time_ns()) / 1e9)
+
+    async def _half_started(self) -> None:
+        """A start was begun and the command has not run: what there is of it is taken back and done anew."""
+        worker = self._worker
+        wanted, asked = worker.observed.wanted, worker.observed.asked
+        await worker.body.end_monitor(worker.observed.monitor)
+        await worker.body.clean(made=True)
+        await worker.note(Fact.UNDONE, monitor=None, init=None, monitor_state="")
+        if wanted is Wanted.RUNNING:
+            await worker.start_again("policy" if asked is Asked.NOTHING else "user")
+        elif wanted is Wanted.INITIALIZED:
+            try:
+                await worker.initialize(Wanted.INITIALIZED)
+            except PymanError as error:
+                log.warning("cannot initialize", container=worker.container.id, error=str(error))

@@ -1,0 +1,139 @@
+"""All containers of the supervisor in memory: found by name, id or short id, selected, filtered."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pyman.errors import AmbiguousId, InvalidArgument, NameInUse, NoSuchContainer, PymanError
+from supervisor.runtime.filters import compile_filters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pyman.api.container import Selection
+    from supervisor.runtime.container import Container
+    from supervisor.runtime.worker import Worker
+
+__all__ = ["NAME", "Entry", "Registry", "check_name"]
+
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+NAME_LONGEST = 253
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that Podman would refuse."""
+    if not NAME.fullmatch(name) or len(name) > NAME_LONGEST:
+        shown = name if len(name) <= 80 else f"{name[:77]}..."
+        raise InvalidArgument(
+            f'cannot use the name "{shown}"',
+            subject=shown,
+            hint="names are letters, digits, '_', '.' and '-', beginning with a letter or digit",
+        )
+
+
+class Entry:
+    """A container and its worker."""
+
+    __slots__ = ("container", "worker")
+
+    def __init__(self, container: Container, worker: Worker) -> None:
+        self.container = container
+        self.worker = worker
+
+
+class Registry:
+    """Containers by id and by name. A name is reserved before its container is in the state."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Entry] = {}
+        self._names: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(list(self._by_id.values()))
+
+    @property
+    def containers(self) -> list[Container]:
+        return [entry.container for entry in self._by_id.values()]
+
+    def reserve(self, name: str, id: str) -> None:
+        """Take a name, or raise NameInUse with its owner's id."""
+        owner = self._names.get(name)
+        if owner is not None and owner != id:
+            raise NameInUse(
+                f'cannot use the name "{name}": container {owner[:12]} has it',
+                subject=name,
+                hint="remove or rename that container, or use --replace",
+            )
+        self._names[name] = id
+
+    def release(self, name: str, id: str) -> None:
+        if self._names.get(name) == id:
+            del self._names[name]
+
+    def taken(self, name: str) -> bool:
+        return name in self._names
+
+    def add(self, entry: Entry) -> None:
+        self._by_id[entry.container.id] = entry
+        self._names[entry.container.name] = entry.container.id
+
+    def forget(self, container: Container) -> None:
+        self._by_id.pop(container.id, None)
+        for name in [name for name, id in self._names.items() if id == container.id]:
+            del self._names[name]
+
+    def find(self, name: str) -> Entry:
+        """By name, id, or the beginning of an id. Raises NoSuchContainer or AmbiguousId."""
+        id = self._names.get(name, name)
+        entry = self._by_id.get(id)
+        if entry is not None:
+            return entry
+        found = [entry for key, entry in self._by_id.items() if name and key.startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise AmbiguousId(
+                f'cannot tell which container "{name}" is: {len(found)} ids begin with it',
+                subject=name,
+                hint="give more digits",
+            )
+        raise NoSuchContainer(f'cannot find container "{name}"', subject=name)
+
+    def latest(self) -> Entry:
+        if not self._by_id:
+            raise NoSuchContainer("cannot find the latest container: there is none")
+        return max(self._by_id.values(), key=lambda entry: entry.container.definition.created)
+
+    def select(self, selection: Selection) -> list[tuple[str, Entry | PymanError]]:
+        """What a request means, in its order, each once; a name that is not found stands with its error."""
+        ways = [bool(selection.names), selection.all, selection.latest, bool(selection.filters)]
+        if sum(ways) > 1 and not (selection.all and selection.filters and sum(ways) == 2):
+            raise InvalidArgument("cannot combine names, --all, --latest and --filter")
+        if not any(ways):
+            raise InvalidArgument("cannot tell which container is meant", hint="give a name or an id")
+        if selection.latest:
+            entry = self.latest()
+            return [(entry.container.name, entry)]
+        if selection.names:
+            return list(self._named(selection.names))
+        keep = self._filter(selection.filters)
+        return [(e.container.id, e) for e in self if keep(e.container)]
+
+    def _named(self, names: Iterable[str]) -> Iterator[tuple[str, Entry | PymanError]]:
+        seen: set[str] = set()
+        for name in names:
+            try:
+                entry = self.find(name)
+            except PymanError as error:
+                yield name, error
+                continue
+            if entry.container.id not in seen:
+                seen.add(entry.container.id)
+                yield name, entry
+
+    def _filter(self, filters: dict[str, list[str]]) -> Callable[[Container], bool]:
+        return compile_filters(filters, self.find)

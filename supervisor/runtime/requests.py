@@ -1,0 +1,130 @@
+"""What a container's worker can be asked, and what it is told by watchers and timers.
+
+A request carries the answer that its asker waits for; a notice carries the run it is about, so that
+one that comes late is recognised and dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from supervisor.runtime.answers import Answer
+
+if TYPE_CHECKING:
+    from pyman.api.event import Actor
+
+__all__ = [
+    "Init",
+    "Kill",
+    "Notice",
+    "NoticeKind",
+    "Pause",
+    "Remove",
+    "Rename",
+    "Request",
+    "Restart",
+    "Start",
+    "Started",
+    "Stop",
+    "Unpause",
+    "Update",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class Request(Generic[T]):
+    """Base of all requests. `actor`: whose wish it is; none: the engine's own."""
+
+    answer: Answer[T] = field(default_factory=Answer)
+    actor: Actor | None = None
+
+
+@dataclass
+class Started:
+    """`attach`: conmon's attach socket, connected before the command ran; the asker owns it.
+    `run`: the number of the run, to wait for its end."""
+
+    changed: bool
+    run: int
+    attach: int | None = None
+    attach_handle: int = 0
+
+
+@dataclass(kw_only=True)
+class Init(Request[bool]):
+    pass
+
+
+@dataclass(kw_only=True)
+class Start(Request[Started]):
+    attach: bool = False
+    rows: int = 0
+    columns: int = 0
+    stdio: tuple[int, int, int] | None = None
+    """Descriptors for the log driver `passthrough`; the worker does not close them."""
+
+
+@dataclass(kw_only=True)
+class Stop(Request[bool]):
+    """Answered when the container has ended; False: there was nothing to stop."""
+
+    timeout: float | None = None
+    signal: int | None = None
+
+
+@dataclass(kw_only=True)
+class Restart(Request[bool]):
+    """Stop if it runs, then start; answered when it runs again."""
+
+    timeout: float | None = None
+
+
+@dataclass(kw_only=True)
+class Kill(Request[bool]):
+    signal: int = 9
+
+
+@dataclass(kw_only=True)
+class Pause(Request[bool]):
+    pass
+
+
+@dataclass(kw_only=True)
+class Unpause(Request[bool]):
+    pass
+
+
+@dataclass(kw_only=True)
+class Remove(Request[bool]):
+    force: bool = False
+    timeout: float | None = None
+
+
+@dataclass(kw_only=True)
+class Rename(Request[None]):
+    name: str
+
+
+@dataclass(kw_only=True)
+class Update(Request[None]):
+    restart_policy: str | None = None
+    restart_tries: int | None = None
+
+
+class NoticeKind(Enum):
+    MONITOR_GONE = "conmon has ended"
+    INIT_GONE = "the container's first process has ended"
+    MONITOR_LATE = "conmon has not followed its container"
+    STOP_LATE = "the stop signal did not help in time"
+    KILL_LATE = "SIGKILL did not help in time"
+    RESTART_DUE = "the time of the policy's restart has come"
+
+
+@dataclass(frozen=True)
+class Notice:
+    kind: NoticeKind
+    run: int

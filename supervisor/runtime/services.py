@@ -1,0 +1,90 @@
+"""What every container's worker shares: settings, paths, the state, the tools and the host-wide limits."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import trio
+
+from supervisor.runtime.restart import Budget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor.conmon.find import Conmon
+    from supervisor.conmon.logs import LogKeeper
+    from supervisor.events.journal import Journal
+    from supervisor.kernel.process import ProcessRef
+    from supervisor.oci.runtimes import Runtimes
+    from supervisor.settings.layout import Layout
+    from supervisor.settings.model import Settings
+    from supervisor.state.database import Database
+
+__all__ = ["Reaped", "Services"]
+
+REAPED_KEPT = 4096
+STARTS_AT_ONCE = 8
+"""Containers being created by conmon at the same time: more only wait for the processor, and miss deadlines."""
+
+
+class Reaped:
+    """Wait statuses of orphans, for containers that lost their monitor."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[int, tuple[int | None, int]] = {}
+
+    def note(self, pid: int, status: int, start_time: int | None = None) -> None:
+        self._statuses[pid] = (start_time, status)
+        while len(self._statuses) > REAPED_KEPT:
+            del self._statuses[next(iter(self._statuses))]
+
+    def take(self, ref: ProcessRef) -> int | None:
+        """The wait status of exactly that process, once."""
+        start_time, status = self._statuses.get(ref.pid, (None, None))
+        if status is None or (start_time is not None and start_time != ref.start_time):
+            return None
+        del self._statuses[ref.pid]
+        return status
+
+    def read(self, path: str) -> None:
+        """What the keeper reaped while no supervisor was there: `pid start-time status` lines. Read once."""
+        try:
+            with open(path, encoding="ascii") as file:
+                lines = file.read(1 << 20).splitlines()
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        for line in lines:
+            fields = line.split()
+            if len(fields) == 3 and all(field.isdecimal() for field in fields):
+                self.note(int(fields[0]), int(fields[2]), int(fields[1]))
+
+
+class Services:
+    """Assembled once by the engine. `settings` is replaced as a whole by a reload."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        layout: Layout,
+        database: Database,
+        journal: Journal,
+        conmon: Conmon,
+        runtimes: Runtimes,
+        logs: LogKeeper,
+    ) -> None:
+        self.settings = settings
+        self.layout = layout
+        self.database = database
+        self.journal = journal
+        self.conmon = conmon
+        self.runtimes = runtimes
+        self.logs = logs
+        self.reaped = Reaped()
+        self.starts = trio.CapacityLimiter(STARTS_AT_ONCE)
+        self.disk = trio.CapacityLimiter(16)
+        """Threads for mounts, directories and specs; apart from every other room's."""
+        self.budget = Budget(settings.pyman.restart_budget, settings.pyman.restart_burst)
+        self.discard: Callable[[str], None] = lambda _path: None
+        """Hands a directory to the task that deletes what was moved into the trash."""

@@ -1,0 +1,29 @@
+"""How much room a container takes: what it has written, and its root filesystem."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import trio
+
+from supervisor.kernel import files
+
+if TYPE_CHECKING:
+    from supervisor.runtime.container import Container
+    from supervisor.runtime.services import Services
+
+__all__ = ["sizes_of"]
+
+
+async def sizes_of(services: Services, container: Container) -> dict[str, int]:
+    """`rwSize` and `rootFsSize` in bytes. Walks the trees in a thread; a root of `/` takes its time."""
+    spec = container.definition.spec
+    upper = services.layout.container_upper(container.id)
+
+    def walk() -> dict[str, int]:
+        written = files.disk_usage(upper) if spec.rootfs_overlay and os.path.isdir(upper) else 0
+        base = files.disk_usage(spec.rootfs) if spec.rootfs and os.path.isdir(spec.rootfs) else 0
+        return {"rwSize": written, "rootFsSize": base + written}
+
+    return await trio.to_thread.run_sync(walk, limiter=services.disk, abandon_on_cancel=True)

@@ -1,0 +1,256 @@
+"""What `ps` and `inspect` show of a container, from memory alone."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pyman.api.container import ListContainer
+from pyman.api.inspect import (
+    ExecInspect,
+    ExecProcess,
+    InspectConfig,
+    InspectContainer,
+    InspectHostConfig,
+    InspectLogConfig,
+    InspectNetwork,
+    InspectRestart,
+    InspectRestartPolicy,
+    InspectState,
+    InspectUlimit,
+)
+from pyman.names import STATES_WITH_PROCESS, State
+from supervisor.runtime.policy import policy_of
+from supervisor.runtime.times import rfc3339
+
+if TYPE_CHECKING:
+    from supervisor.runtime.container import Container, ExecSession
+    from supervisor.runtime.services import Services
+
+__all__ = ["exec_view", "inspect_view", "list_view"]
+
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+
+
+def list_view(
+    container: Container, *, namespaces: bool = False, size: dict[str, int] | None = None
+) -> ListContainer:
+    """One line of `ps`."""
+    definition, observed = container.definition, container.observed
+    spec = definition.spec
+    return ListContainer(
+        id=definition.id,
+        names=[definition.name],
+        image=spec.image,
+        image_id="",
+        command=[*(spec.entrypoint or []), *spec.command],
+        created=definition.created // 1_000_000_000,
+        created_at=rfc3339(definition.created),
+        started_at=observed.started_at // 1_000_000_000,
+        exited=observed.state in (State.EXITED, State.STOPPED),
+        exited_at=observed.finished_at // 1_000_000_000,
+        exit_code=container.exit_code,
+        state=observed.state.value,
+        status="wedged" if observed.monitor_state == "wedged" else "",
+        pid=observed.init.pid if observed.init is not None and observed.state in STATES_WITH_PROCESS else 0,
+        restarts=observed.history.count,
+        auto_remove=spec.remove,
+        labels=spec.labels,
+        mounts=[],
+        namespaces=_namespaces(container) if namespaces else {},
+        networks=[],
+        ports=[],
+        pod="",
+        pod_name="",
+        is_infra=False,
+        size=size,
+    )
+
+
+def _namespaces(container: Container) -> dict[str, str]:
+    init = container.observed.init
+    found: dict[str, str] = {}
+    if init is None or container.state not in STATES_WITH_PROCESS:
+        return found
+    for kind in NAMESPACES:
+        try:
+            found[kind] = os.readlink(f"/proc/{init.pid}/ns/{kind}").partition("[")[2].rstrip("]")
+        except OSError:
+            continue
+    return found
+
+
+def inspect_view(
+    services: Services, container: Container, size: dict[str, int] | None = None
+) -> InspectContainer:
+    """Everything known of a container, in Podman's shape."""
+    definition = container.definition
+    spec, layout = definition.spec, services.layout
+    run = layout.container_run(definition.id)
+    command = [*(spec.entrypoint or []), *spec.command]
+    return InspectContainer(
+        id=definition.id,
+        created=rfc3339(definition.created),
+        path=command[0] if command else "",
+        args=command[1:],
+        state=_state(services, container),
+        restart=_restart(container),
+        image=spec.image,
+        image_name=spec.image,
+        rootfs=spec.rootfs,
+        pod="",
+        static_dir=layout.container_static(definition.id),
+        oci_config_path=f"{run}/config.json" if container.observed.monitor is not None else "",
+        oci_runtime=definition.runtime,
+        conmon_pid_file=spec.conmon_pid_file or layout.container_conmon_pidfile(definition.id),
+        pid_file=spec.pid_file or layout.container_pidfile(definition.id),
+        name=definition.name,
+        restart_count=container.observed.history.count,
+        driver="overlay" if spec.rootfs_overlay else "",
+        mount_label="",
+        process_label="",
+        effective_caps=_capabilities(services, container),
+        bounding_caps=_capabilities(services, container),
+        exec_ids=list(container.execs),
+        mounts=[],
+        dependencies=[],
+        network_settings=InspectNetwork(),
+        namespace=spec.namespace,
+        lock_number=definition.lock,
+        is_infra=False,
+        config=_config(services, container),
+        host_config=_host_config(services, container),
+        size_rw=None if size is None else size["rwSize"],
+        size_root_fs=None if size is None else size["rootFsSize"],
+    )
+
+
+def _state(services: Services, container: Container) -> InspectState:
+    observed = container.observed
+    alive = observed.state in STATES_WITH_PROCESS
+    return InspectState(
+        oci_version="1.0.2",
+        status=observed.state.value,
+        running=observed.state in (State.RUNNING, State.STOPPING),
+        paused=observed.state is State.PAUSED,
+        restarting=observed.restart_at != 0,
+        oom_killed=observed.oom_killed,
+        dead=False,
+        pid=observed.init.pid if alive and observed.init is not None else 0,
+        conmon_pid=observed.monitor.pid if alive and observed.monitor is not None else 0,
+        exit_code=container.exit_code,
+        exit_known=observed.exit_known,
+        error=observed.error,
+        started_at=rfc3339(observed.started_at),
+        finished_at=rfc3339(observed.finished_at),
+        cgroup_path=services.cgroup_of(container.id) if alive else "",
+        monitor=observed.monitor_state if alive else "",
+    )
+
+
+def _restart(container: Container) -> InspectRestart:
+    observed = container.observed
+    return InspectRestart(
+        count=observed.history.count,
+        next="" if not observed.restart_at else rfc3339(observed.restart_at),
+        delay=observed.restart_delay if observed.restart_at else 0.0,
+        reason=observed.restart_reason,
+    )
+
+
+def _capabilities(services: Services, container: Container) -> list[str]:
+    if container.definition.spec.privileged:
+        return []
+    return list(services.settings.containers.default_capabilities)
+
+
+def _config(services: Services, container: Container) -> InspectConfig:
+    definition = container.definition
+    spec = definition.spec
+    return InspectConfig(
+        hostname=definition.hostname,
+        user=spec.user,
+        attach_stdin=spec.stdin,
+        tty=spec.terminal,
+        open_stdin=spec.stdin,
+        env=services.environment_of(container),
+        cmd=spec.command,
+        image=spec.image,
+        working_dir=spec.work_dir or "/",
+        entrypoint=spec.entrypoint or [],
+        labels=spec.labels,
+        annotations=spec.annotations,
+        stop_signal=definition.stop_signal,
+        stop_timeout=definition.stop_timeout,
+        timeout=spec.timeout,
+        umask=spec.umask or services.settings.containers.umask,
+        create_command=spec.create_command,
+        init=spec.init,
+    )
+
+
+def _host_config(services: Services, container: Container) -> InspectHostConfig:
+    definition = container.definition
+    spec = definition.spec
+    policy = policy_of(spec, services.settings)
+    return InspectHostConfig(
+        binds=[],
+        cgroup_manager=services.settings.engine.cgroup_manager or "cgroupfs",
+        cgroup_mode=spec.cgroupns.nsmode or "host",
+        container_id_file=spec.cid_file,
+        log_config=InspectLogConfig(
+            type=definition.log_driver,
+            path=definition.log_path,
+            size=f"{definition.log_size}B",
+            tag=spec.log_configuration.tag,
+        ),
+        network_mode=spec.netns.nsmode or "none",
+        restart_policy=InspectRestartPolicy(
+            name=policy.kind.value,
+            maximum_retry_count=policy.tries,
+            delay=policy.delay,
+            factor=policy.factor,
+            maximum_delay=policy.maximum,
+            reset=policy.reset,
+            give_up_after=policy.give_up_after,
+            window=policy.window,
+            stop_codes=list(policy.stop_codes),
+        ),
+        auto_remove=spec.remove,
+        annotations=spec.annotations,
+        cap_add=[],
+        cap_drop=[],
+        ipc_mode=spec.ipcns.nsmode or services.settings.containers.ipcns,
+        pid_mode=spec.pidns.nsmode or services.settings.containers.pidns,
+        uts_mode=spec.utsns.nsmode or services.settings.containers.utsns,
+        userns_mode="",
+        privileged=spec.privileged,
+        readonly_rootfs=spec.read_only_filesystem,
+        security_opt=[],
+        shm_size=services.settings.containers.shm_size,
+        runtime=definition.runtime,
+        cgroup_parent="",
+        ulimits=[InspectUlimit(name=limit.type, soft=limit.soft, hard=limit.hard) for limit in spec.r_limits],
+        init=spec.init,
+    )
+
+
+def exec_view(session: ExecSession) -> ExecInspect:
+    definition, observed = session.definition, session.observed
+    return ExecInspect(
+        id=definition.id,
+        container_id=definition.container,
+        running=session.running,
+        exit_code=observed.exit_code or 0,
+        pid=observed.pid,
+        open_stdin=definition.stdin,
+        can_remove=not session.running,
+        detach_keys=definition.detach_keys,
+        process_config=ExecProcess(
+            entrypoint=definition.command[0],
+            arguments=definition.command[1:],
+            privileged=definition.privileged,
+            tty=definition.terminal,
+            user=definition.user,
+        ),
+    )
