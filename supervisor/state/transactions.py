@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -120,7 +121,9 @@ class Store:
             if clean:
                 self._set_synchronous("FULL")
                 self.numbering.close()
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                # On a full disk the log may not fit into the database: it stays, complete, for the next one.
+                with suppress(sqlite3.Error):
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
             raise translate(error, self.path) from error
         finally:
