@@ -116,11 +116,6 @@ class Layout(msgspec.Struct, frozen=True):
     def containers_run(self) -> str:
         return f"{self.tmp}/containers"
 
-    @property
-    def probes(self) -> str:
-        """What probing the OCI runtimes has shown, kept for the rest of the boot."""
-        return f"{self.tmp}/runtimes.json"
-
     def container_static(self, container_id: str) -> str:
         return f"{self.static}/containers/{container_id}"
 

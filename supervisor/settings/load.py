@@ -89,7 +89,7 @@ def load(
         storage.add_file(path, files.read_table(path), places)
     storage.apply(options)
     _apply_options(collected, options)
-    _replace_sinks(collected)
+    _replace_unavailable(collected)
     return Settings(
         uid=uid,
         xdg=xdg,
@@ -238,20 +238,25 @@ def _apply_options(collected: _Collected, options: Options) -> None:
         collected.values["engine"]["conmon_path"] = (os.path.abspath(options.conmon),)
 
 
-def _replace_sinks(collected: _Collected) -> None:
-    """What Podman knows and pyman cannot do yet: say so and take what comes nearest."""
+def _replace_unavailable(collected: _Collected) -> None:
+    """What Podman knows and pyman, or this host, cannot do: say so and take what comes nearest."""
     containers, engine = collected.values["containers"], collected.values["engine"]
-    if containers.get("log_driver") == "journald":
-        collected.warnings.append(
-            "'containers.log_driver' is 'journald', which is not supported yet: using 'k8s-file'"
-        )
-    if containers.get("log_driver") in ("", "json-file", "journald"):
+    substitutes = [
+        ("containers.log_driver", "journald", "k8s-file"),
+        ("engine.events_logger", "journald", "none"),
+    ]
+    for dotted, value, substitute in substitutes:
+        section, _, key = dotted.partition(".")
+        if collected.values[section].get(key) == value:
+            collected.values[section][key] = substitute
+            text = f"'{dotted}' is '{value}', which is not supported yet: using '{substitute}'"
+            collected.warnings.append(text)
+    if containers.get("log_driver") in ("", "json-file"):
         containers["log_driver"] = "k8s-file"
-    if engine.get("events_logger") == "journald":
-        collected.warnings.append(
-            "'engine.events_logger' is 'journald', which is not supported yet: using 'none'"
-        )
-        engine["events_logger"] = "none"
+    if engine.get("cgroup_manager") == "systemd" and not os.path.isdir("/run/systemd/system"):
+        engine["cgroup_manager"] = "cgroupfs"
+        text = "'engine.cgroup_manager' is 'systemd', but systemd does not run this host: using 'cgroupfs'"
+        collected.warnings.append(text)
 
 
 class _Storage:

@@ -128,8 +128,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
 class EngineSettings(msgspec.Struct, frozen=True):
     """`[engine]`: how the supervisor works."""
 
-    cgroup_manager: str = ""
-    """`systemd` or `cgroupfs`; empty: systemd where it runs this host on the unified hierarchy."""
+    cgroup_manager: str = "cgroupfs"
+    """`cgroupfs`, or `systemd` where systemd runs the host."""
     conmon_env_vars: dict[str, str] = msgspec.field(default_factory=lambda: {"PATH": _PATH})
     conmon_path: tuple[str, ...] = (
         "/usr/libexec/podman/conmon",
@@ -205,6 +205,8 @@ class PymanSettings(msgspec.Struct, frozen=True):
     restart_reset: float = 10.0
     restart_budget: float = 5.0
     """Restarts by policy per second, of all failing containers of this supervisor together."""
+    restart_burst: int = 20
+    """As many restarts may come at once before the budget counts."""
     events_max_entries: int = 100_000
     events_max_bytes: int = 64 << 20
     on_stop: str = "leave"

@@ -296,6 +296,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "pyman.log_level": _one_of("debug", "info", "warning", "error"),
     "pyman.on_stop": _one_of("leave", "stop"),
     "pyman.restart_budget": _above_zero,
+    "pyman.restart_burst": _positive,
     "pyman.restart_factor": _factor,
     "storage.graphroot": _absolute_path,
     "storage.runroot": _absolute_path,

@@ -1,0 +1,295 @@
+"""Finding the OCI runtimes of this host, and calling one.
+
+Each name of `[engine.runtimes]` has paths; the first that is an executable file is taken and asked for its
+version. That a runtime is there does not mean that it works here (crun refuses a hybrid cgroup hierarchy):
+those that are quick about it are asked to create a container whose command does not exist. They complain
+about the command last, so any other complaint is the reason why they cannot work; nothing is left behind.
+
+Every call has a deadline in seconds. What the runtime says is translated by `errors`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tempfile
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from pyman.errors import DeadlineExceeded, PymanError, RuntimeFailed, RuntimeNotFound
+from supervisor.kernel import children
+from supervisor.oci import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from supervisor.settings.model import EngineSettings
+
+__all__ = ["OciRuntime", "RuntimeState", "Runtimes", "find_runtimes"]
+
+_PROBE_COMMAND = "/pyman-probe-no-such-command"
+_PROBED = frozenset({"crun", "youki"})
+"""Quick to refuse: about 5 ms. runc takes 30 ms and works on every hierarchy; the others start machines."""
+
+_PROBE_DEADLINE = 5.0
+_DEADLINE = 30.0
+
+
+class RuntimeState(msgspec.Struct, frozen=True):
+    """What the runtime knows of a container. `status`: creating, created, running, paused, stopped."""
+
+    status: str
+    pid: int = 0
+
+
+class OciRuntime(msgspec.Struct, frozen=True):
+    """One OCI runtime. `arguments` stand before every verb, also of the calls that conmon makes.
+
+    `name` is what `Runtimes.pick` finds it by again: its name in the configuration, or its path.
+    """
+
+    name: str
+    path: str
+    version: str = ""
+    arguments: tuple[str, ...] = ()
+    deadline: float = _DEADLINE
+    """Seconds for one call."""
+
+    @property
+    def kind(self) -> str:
+        """`runc`, `crun` …: by the file's name."""
+        return os.path.basename(self.path)
+
+    async def start(self, container_id: str) -> None:
+        """Run the command of a created container. Raises as `errors.translate` says, and DeadlineExceeded."""
+        await self._must("start", container_id)
+
+    async def kill(self, container_id: str, signal: int, *, all: bool = False) -> bool:  # noqa: A002
+        """Send a signal to the container's first process, or to all. False: it had ended already."""
+        everyone = ["--all"] if all else []
+        code, said = await self._call("kill", [*everyone, container_id, str(signal)])
+        if code and not (errors.is_not_running(said) or errors.is_absent(said)):
+            raise errors.translate(self.name, "kill", container_id, said)
+        return code == 0
+
+    async def delete(self, container_id: str, *, force: bool = False) -> None:
+        """Give back what a stopped container holds; with `force`, kill it first. Absent: nothing to do."""
+        code, said = await self._call("delete", [*(["--force"] if force else []), container_id])
+        if code and not errors.is_absent(said):
+            raise errors.translate(self.name, "delete", container_id, said)
+
+    async def pause(self, container_id: str) -> None:
+        await self._must("pause", container_id)
+
+    async def resume(self, container_id: str) -> None:
+        await self._must("resume", container_id)
+
+    async def state(self, container_id: str) -> RuntimeState | None:
+        """None: the runtime does not know the container."""
+        done = await self._run("state", [container_id])
+        if done.returncode:
+            said = done.stderr.decode(errors="replace")
+            if errors.is_absent(said):
+                return None
+            raise errors.translate(self.name, "inspect", container_id, said)
+        try:
+            return msgspec.json.decode(done.stdout, type=RuntimeState)
+        except msgspec.DecodeError as problem:
+            message = f"cannot inspect container '{container_id}': {self.name} gave no state: {problem}"
+            raise RuntimeFailed(message, subject=container_id) from problem
+
+    async def _must(self, verb: str, container_id: str) -> None:
+        code, said = await self._call(verb, [container_id])
+        if code:
+            raise errors.translate(self.name, verb, container_id, said)
+
+    async def _call(self, verb: str, arguments: Sequence[str]) -> tuple[int, str]:
+        done = await self._run(verb, arguments)
+        return done.returncode, done.stderr.decode(errors="replace")
+
+    async def _run(self, verb: str, arguments: Sequence[str]) -> children.Completed:
+        argv = [self.path, *self.arguments, verb, *arguments]
+        try:
+            return await children.run(argv, deadline=self.deadline)
+        except DeadlineExceeded:
+            subject = arguments[-2] if verb == "kill" else arguments[-1]
+            message = (
+                f"cannot {verb} container '{subject}': {self.name} did not answer in {self.deadline:g} s"
+            )
+            raise DeadlineExceeded(message, subject=subject) from None
+        except OSError as error:
+            raise RuntimeNotFound(
+                f"cannot execute the OCI runtime '{self.path}': {error.strerror}", subject=self.path
+            ) from error
+
+
+class Runtimes:
+    """The usable runtimes by name, the default among them, and what there is to warn about."""
+
+    def __init__(
+        self,
+        available: Mapping[str, OciRuntime],
+        default: OciRuntime,
+        unusable: Mapping[str, str],
+        arguments: tuple[str, ...] = (),
+    ) -> None:
+        self.available = dict(available)
+        self.default = default
+        self.unusable = dict(unusable)
+        """Name to reason: present, but cannot work here."""
+        self.warnings = tuple(
+            f"the OCI runtime '{name}' cannot work on this host and is passed over: {reason}"
+            for name, reason in unusable.items()
+        )
+        self._arguments = arguments
+
+    def pick(self, name: str) -> OciRuntime:
+        """By name or absolute path; empty: the default. RuntimeNotFound says what there is instead."""
+        if not name:
+            return self.default
+        if name in self.available:
+            return self.available[name]
+        if name in self.unusable:
+            raise RuntimeNotFound(
+                f"cannot use the OCI runtime '{name}' on this host: {self.unusable[name]}", subject=name
+            )
+        if name.startswith("/"):
+            return self._by_path(name)
+        known = ", ".join(sorted(self.available))
+        raise RuntimeNotFound(f"cannot find an OCI runtime '{name}'", subject=name, hint=f"there is {known}")
+
+    def _by_path(self, path: str) -> OciRuntime:
+        for runtime in self.available.values():
+            if runtime.path == path:
+                return runtime
+        if not _executable(path):
+            message = f"cannot use the OCI runtime '{path}': it is not an executable file"
+            raise RuntimeNotFound(message, subject=path)
+        deadline = self.default.deadline
+        return OciRuntime(name=path, path=path, arguments=self._arguments, deadline=deadline)
+
+
+async def find_runtimes(engine: EngineSettings, *, deadline: float = _DEADLINE) -> Runtimes:
+    """Look for the configured runtimes, probe them side by side and choose the default.
+
+    `deadline`: seconds for each later call. RuntimeNotFound: none works, or the configured one does not.
+    """
+    arguments = _arguments(engine)
+    found = {name: path for name, paths in engine.runtimes.items() if (path := _first_executable(paths))}
+    if engine.runtime.startswith("/") and engine.runtime not in found.values():
+        if not _executable(engine.runtime):
+            message = f"cannot use the OCI runtime '{engine.runtime}': it is not an executable file"
+            raise RuntimeNotFound(message, subject=engine.runtime)
+        found[engine.runtime] = engine.runtime
+    versions: dict[str, str] = {}
+    unusable: dict[str, str] = {}
+    async with trio.open_nursery() as probes:
+        for name, path in found.items():
+            probes.start_soon(_ask_version, name, path, versions, unusable)
+            if os.path.basename(path) in _PROBED:
+                probes.start_soon(_try, name, path, unusable)
+    available = {
+        name: OciRuntime(name, path, versions.get(name, ""), arguments, deadline)
+        for name, path in found.items()
+        if name not in unusable
+    }
+    return Runtimes(available, _default(engine, available, unusable), unusable, arguments)
+
+
+def _arguments(engine: EngineSettings) -> tuple[str, ...]:
+    systemd = ("--systemd-cgroup",) if engine.cgroup_manager == "systemd" else ()
+    return (*systemd, *engine.runtime_flags)
+
+
+def _first_executable(paths: Sequence[str]) -> str:
+    return next((path for path in paths if _executable(path)), "")
+
+
+def _executable(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode) and os.access(path, os.X_OK)
+    except OSError:
+        return False
+
+
+def unified_hierarchy() -> bool:
+    """Whether the cgroup file system of this process's mount namespace is cgroup v2 alone."""
+    return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+
+
+def _default(
+    engine: EngineSettings, available: Mapping[str, OciRuntime], unusable: Mapping[str, str]
+) -> OciRuntime:
+    if engine.runtime:
+        for runtime in available.values():
+            if engine.runtime in (runtime.name, runtime.path):
+                return runtime
+        reason = unusable.get(engine.runtime, "it is not installed")
+        message = f"cannot use the configured OCI runtime '{engine.runtime}': {reason}"
+        raise RuntimeNotFound(message, subject=engine.runtime, hint=_what_there_is(available))
+    order = ("crun", "runc", "youki") if unified_hierarchy() else ("runc", "crun", "youki")
+    for name in (*order, *available):
+        if name in available:
+            return available[name]
+    reasons = "; ".join(f"'{name}': {reason}" for name, reason in unusable.items())
+    message = f"cannot find an OCI runtime that works on this host{f' ({reasons})' if reasons else ''}"
+    raise RuntimeNotFound(message, hint="install crun or runc, or name one in [engine.runtimes]")
+
+
+def _what_there_is(available: Mapping[str, OciRuntime]) -> str:
+    return f"there is {', '.join(sorted(available))}" if available else "install crun or runc"
+
+
+async def _ask_version(name: str, path: str, versions: dict[str, str], unusable: dict[str, str]) -> None:
+    """The number in `NAME version 1.2.3`; a runtime that cannot even say that is not usable."""
+    try:
+        done = await children.run([path, "--version"], deadline=_PROBE_DEADLINE)
+    except (OSError, PymanError) as error:
+        unusable.setdefault(name, str(error))
+        return
+    text = done.stdout.decode(errors="replace")
+    if done.returncode:
+        said = errors.complaint(done.stderr.decode(errors="replace"))
+        unusable.setdefault(name, said or f"'{path} --version' fails with exit code {done.returncode}")
+        return
+    match = re.search(r"\b(\d+\.\d+\S*)", text)
+    versions[name] = match[1].rstrip(",") if match else ""
+
+
+async def _try(name: str, path: str, unusable: dict[str, str]) -> None:
+    """Have a container created whose command does not exist."""
+    with tempfile.TemporaryDirectory(prefix="pyman-probe-") as scratch:
+        _write_bundle(scratch)
+        container_id = os.path.basename(scratch)
+        argv = [path, "--root", f"{scratch}/state", "create", "--bundle", scratch, container_id]
+        try:
+            done = await children.run(argv, deadline=_PROBE_DEADLINE)
+        except (OSError, PymanError) as error:
+            unusable[name] = str(error)
+            return
+        if done.returncode == 0:  # pragma: no cover - a runtime that looks for the command only later
+            delete = [path, "--root", f"{scratch}/state", "delete", "--force", container_id]
+            await children.run(delete, deadline=_PROBE_DEADLINE)
+            return
+    said = errors.complaint(done.stderr.decode(errors="replace"))
+    if _PROBE_COMMAND not in said:
+        unusable[name] = said or f"it cannot create a container (exit code {done.returncode})"
+
+
+def _write_bundle(directory: str) -> None:
+    for name in ("state", "rootfs", "rootfs/dev", "rootfs/proc"):
+        os.mkdir(f"{directory}/{name}")
+    with open(f"{directory}/config.json", "wb") as file:
+        file.write(msgspec.json.encode(_PROBE_SPEC))
+
+
+_PROBE_SPEC = {
+    "ociVersion": "1.0.0",
+    "process": {"args": [_PROBE_COMMAND], "cwd": "/", "env": ["PATH=/"], "user": {"uid": 0, "gid": 0}},
+    "root": {"path": "rootfs"},
+    "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+    "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}]},
+}
