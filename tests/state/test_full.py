@@ -36,8 +36,7 @@ async def fill(database: Database, size: int) -> int:
     while done < 10_000:
         try:
             await database.commit([container(done, size=size)], [draft(number=done)])
-        except DiskFull as error:
-            assert "free some space" in error.hint
+        except DiskFull:
             return done
         done += 1
     raise AssertionError("the disk is larger than thought")
