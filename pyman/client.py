@@ -1,0 +1,43 @@
+"""The asynchronous client: `async with pyman.connect() as engine`, under asyncio or Trio.
+
+::
+
+    async with pyman.connect() as engine:
+        async with await engine.containers.run(rootfs="/", rootfs_overlay=True, command=["date"]) as session:
+            output = await session.collect()
+
+docs/sdk.md has more of it. The parts live in `pyman.sdk`; what is listed here is what programs use.
+"""
+
+from __future__ import annotations
+
+from pyman.api.container import ListContainer, Result, Selection
+from pyman.api.event import Event, Gap, Snapshot
+from pyman.api.spec import Caller, ContainerSpec, LogConfig, RestartBackoff
+from pyman.logfile import Line
+from pyman.sdk.containers import Containers
+from pyman.sdk.engine import Engine, connect
+from pyman.sdk.events import Events
+from pyman.sdk.logs import Logs
+from pyman.sdk.session import Output, Session
+
+__all__ = [
+    "Caller",
+    "ContainerSpec",
+    "Containers",
+    "Engine",
+    "Event",
+    "Events",
+    "Gap",
+    "Line",
+    "ListContainer",
+    "LogConfig",
+    "Logs",
+    "Output",
+    "RestartBackoff",
+    "Result",
+    "Selection",
+    "Session",
+    "Snapshot",
+    "connect",
+]

@@ -1,0 +1,294 @@
+"""Containers through the asynchronous client: `engine.containers`.
+
+Where a method takes `which`, a name or id means that container, and its failure is raised; a `Selection`
+means any number, each with its own `Result`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import msgspec
+
+from pyman.api import container as api
+from pyman.api.method import Nothing
+from pyman.api.spec import Caller, ContainerSpec
+from pyman.errors import ERRORS, InternalError, NoSuchContainer, ProtocolError
+from pyman.sdk.connection import close_all
+from pyman.sdk.logs import Logs
+from pyman.sdk.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyman.api.container import Result, Selection
+    from pyman.api.inspect import ExecInspect, InspectContainer
+    from pyman.sdk.pool import Pool
+
+__all__ = ["Containers"]
+
+_INTERFACE = "io.pyman.Container"
+
+T = TypeVar("T", bound=msgspec.Struct)
+Results = list["Result"]
+Listed = list[api.ListContainer]
+
+
+class Containers:
+    """Made by the engine."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    # Making and running
+
+    async def create(
+        self,
+        spec: ContainerSpec | None = None,
+        *,
+        caller: Caller | None = None,
+        replace: bool = False,
+        **fields: Any,
+    ) -> api.CreateReply:
+        """Define a container: by a spec, by its fields (`rootfs="/srv/x", command=["true"]`), or both."""
+        spec, caller = _asked(spec, caller, fields)
+        return await self._call("Create", api.CreateRequest(spec, caller, replace), api.CreateReply)
+
+    async def run(
+        self,
+        spec: ContainerSpec | None = None,
+        *,
+        attach: bool = True,
+        stdin: bool = False,
+        caller: Caller | None = None,
+        replace: bool = False,
+        stdio: tuple[int, int, int] | None = None,
+        **fields: Any,
+    ) -> Session[api.RunReply]:
+        """Create and start; returns when the command runs, or raises.
+
+        `attach`: the session has the streams; `stdin`: also the input (the container is made with one).
+        `stdio`: three descriptors for the log driver `passthrough`; they stay the caller's.
+        """
+        if stdin:
+            fields["stdin"] = True
+        spec, caller = _asked(spec, caller, fields)
+        request = api.RunRequest(spec, caller, replace, attach=attach, attach_stdin=stdin)
+        return await self._session("Run", request, api.RunReply, "started", stdio or ())
+
+    async def attach(self, name: str, *, start: bool = False, stdin: bool = True) -> Session[api.AttachReply]:
+        """The streams of a container; `start`: start it first if it does not run, so that nothing is missed."""
+        request = api.AttachRequest(name, start=start, stdin=stdin)
+        return await self._session("Attach", request, api.AttachReply, "attached")
+
+    async def exec(
+        self, name: str, command: Sequence[str], *, detach: bool = False, **fields: Any
+    ) -> Session[api.ExecReply]:
+        """Run a further command; `fields` are those of ExecRequest (`env`, `user`, `stdin`, `terminal`, …).
+
+        A detached one has neither streams nor an end: `exec_inspect` tells what became of it.
+        """
+        request = api.ExecRequest(name, list(command), detach=detach, **fields)
+        return await self._session("Exec", request, api.ExecReply, "started")
+
+    # The life of containers
+
+    @overload
+    async def init(self, which: str) -> Result: ...
+    @overload
+    async def init(self, which: Selection) -> Results: ...
+    async def init(self, which: str | Selection) -> Result | Results:
+        """Create it in the OCI runtime, without starting its command."""
+        return await self._each("Init", which, api.SelectionRequest(_selection(which)))
+
+    @overload
+    async def start(self, which: str) -> Result: ...
+    @overload
+    async def start(self, which: Selection) -> Results: ...
+    async def start(self, which: str | Selection) -> Result | Results:
+        return await self._each("Start", which, api.SelectionRequest(_selection(which)))
+
+    @overload
+    async def stop(self, which: str, *, timeout: float | None = ..., signal: str = ...) -> Result: ...
+    @overload
+    async def stop(self, which: Selection, *, timeout: float | None = ..., signal: str = ...) -> Results: ...
+    async def stop(
+        self, which: str | Selection, *, timeout: float | None = None, signal: str = ""
+    ) -> Result | Results:
+        """`timeout`: seconds until SIGKILL; none: the container's own."""
+        return await self._each("Stop", which, api.StopRequest(_selection(which), timeout, signal))
+
+    @overload
+    async def restart(self, which: str, *, timeout: float | None = ...) -> Result: ...
+    @overload
+    async def restart(self, which: Selection, *, timeout: float | None = ...) -> Results: ...
+    async def restart(self, which: str | Selection, *, timeout: float | None = None) -> Result | Results:
+        return await self._each("Restart", which, api.RestartRequest(_selection(which), timeout))
+
+    @overload
+    async def kill(self, which: str, signal: str = ...) -> Result: ...
+    @overload
+    async def kill(self, which: Selection, signal: str = ...) -> Results: ...
+    async def kill(self, which: str | Selection, signal: str = "KILL") -> Result | Results:
+        return await self._each("Kill", which, api.KillRequest(_selection(which), signal))
+
+    @overload
+    async def pause(self, which: str) -> Result: ...
+    @overload
+    async def pause(self, which: Selection) -> Results: ...
+    async def pause(self, which: str | Selection) -> Result | Results:
+        return await self._each("Pause", which, api.SelectionRequest(_selection(which)))
+
+    @overload
+    async def unpause(self, which: str) -> Result: ...
+    @overload
+    async def unpause(self, which: Selection) -> Results: ...
+    async def unpause(self, which: str | Selection) -> Result | Results:
+        return await self._each("Unpause", which, api.SelectionRequest(_selection(which)))
+
+    @overload
+    async def remove(self, which: str, *, force: bool = ..., timeout: float | None = ...) -> Result: ...
+    @overload
+    async def remove(
+        self, which: Selection, *, force: bool = ..., timeout: float | None = ...
+    ) -> Results: ...
+    async def remove(
+        self, which: str | Selection, *, force: bool = False, timeout: float | None = None
+    ) -> Result | Results:
+        """`force`: also one that runs, and one that does not exist; `timeout` as for `stop`."""
+        request = api.RemoveRequest(_selection(which), force=force, ignore=force, timeout=timeout)
+        return await self._each("Remove", which, request)
+
+    @overload
+    async def wait(self, which: str, *conditions: str) -> int: ...
+    @overload
+    async def wait(self, which: Selection, *conditions: str) -> Results: ...
+    async def wait(self, which: str | Selection, *conditions: str) -> int | Results:
+        """Until it is in one of the conditions (default: it has ended); the exit code."""
+        request = api.WaitRequest(_selection(which), list(conditions))
+        answer = await self._each("Wait", which, request)
+        if isinstance(answer, list):
+            return answer
+        return -1 if answer.exit_code is None else answer.exit_code
+
+    async def rename(self, name: str, new_name: str) -> None:
+        await self._call("Rename", api.RenameRequest(name, new_name), Nothing)
+
+    async def update(
+        self, name: str, *, restart_policy: str | None = None, restart_tries: int | None = None
+    ) -> api.CreateReply:
+        return await self._call(
+            "Update", api.UpdateRequest(name, restart_policy, restart_tries), api.CreateReply
+        )
+
+    async def resize(self, name: str, rows: int, columns: int) -> None:
+        """The size of its terminal, in characters."""
+        await self._call("Resize", api.ResizeRequest(rows, columns, name=name), Nothing)
+
+    # What is known of them
+
+    async def list(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - the name that the option has everywhere
+        filters: Mapping[str, Sequence[str]] | None = None,
+        last: int = 0,
+        size: bool = False,
+    ) -> Listed:
+        """Newest first. `all`: also those that do not run."""
+        wanted = {key: [*values] for key, values in (filters or {}).items()}
+        request = api.ListRequest(all=all, last=last, size=size, filters=wanted)
+        return (await self._call("List", request, api.ListReply)).containers
+
+    async def inspect(self, name: str, *, size: bool = False) -> InspectContainer:
+        reply = await self._call("Inspect", api.InspectRequest([name], size=size), api.InspectReply)
+        for failure in reply.errors:
+            raise _raised(failure)
+        if not reply.containers:
+            raise NoSuchContainer(f"cannot find the container '{name}'", subject=name)
+        return reply.containers[0]
+
+    async def exec_inspect(self, exec_id: str) -> ExecInspect:
+        request = api.ExecInspectRequest(exec_id)
+        return (await self._call("ExecInspect", request, api.ExecInspectReply)).session
+
+    async def exists(self, name: str) -> bool:
+        return (await self._call("Exists", api.ExistsRequest(name), api.ExistsReply)).exists
+
+    async def why(self, name: str) -> api.WhyReply:
+        """Why it was, or was not, restarted."""
+        return await self._call("Why", api.NameRequest(name), api.WhyReply)
+
+    def logs(
+        self,
+        name: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> Logs:
+        """An iterator over the lines. `follow`: until the container has ended, or is removed.
+
+        `tail`: begin with the last so many lines. `since`, `until`: seconds since the epoch.
+        """
+        request = api.LogsRequest([name], follow=follow)
+        return Logs(self._pool, request, tail=tail, since=since, until=until)
+
+    # How
+
+    async def _call(self, method: str, request: msgspec.Struct, kind: type[T]) -> T:
+        return await self._pool.call(f"{_INTERFACE}.{method}", request, kind)
+
+    async def _each(self, method: str, which: str | Selection, request: msgspec.Struct) -> Result | Results:
+        results = (await self._call(method, request, api.ResultsReply)).results
+        if not isinstance(which, str):
+            return results
+        if len(results) != 1:
+            raise ProtocolError(f"cannot use the answer to {method}: {len(results)} results for '{which}'")
+        if results[0].error is not None:
+            raise _raised(results[0].error)
+        return results[0]
+
+    async def _session(
+        self, method: str, request: msgspec.Struct, kind: type[Any], awaited: str, stdio: Sequence[int] = ()
+    ) -> Session[Any]:
+        """Read replies up to the one with which the process runs."""
+        replies = await self._pool.stream(f"{_INTERFACE}.{method}", request, kind, stdio)
+        warnings: list[str] = []
+        try:
+            while (answer := await replies.next()) is not None:
+                reply, descriptors = answer
+                warnings += getattr(reply, "warnings", [])
+                if reply.phase == awaited or reply.exit_code is not None:
+                    session = Session(self._pool, replies, reply, descriptors)
+                    session.id = reply.id
+                    session.name = getattr(reply, "name", "")
+                    session.exec_id = getattr(reply, "exec_id", "")
+                    session.warnings = warnings
+                    return session
+                close_all(descriptors)
+        except BaseException:
+            replies.close()
+            raise
+        raise ProtocolError(f"cannot use the answer to {method}: it ended before it said '{awaited}'")
+
+
+def _selection(which: str | Selection) -> Selection:
+    return api.Selection([which]) if isinstance(which, str) else which
+
+
+def _asked(
+    spec: ContainerSpec | None, caller: Caller | None, fields: dict[str, Any]
+) -> tuple[ContainerSpec, Caller]:
+    spec = msgspec.structs.replace(spec or ContainerSpec(), **fields)
+    if caller is None:
+        environment = dict(os.environ) if spec.env_host else {}
+        caller = Caller(cwd=os.getcwd(), environment=environment)
+    return spec, caller
+
+
+def _raised(failure: api.ErrorInfo) -> Exception:
+    kind = ERRORS.get(failure.code, InternalError)
+    return kind(failure.message, subject=failure.subject, hint=failure.hint)
