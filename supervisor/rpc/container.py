@@ -33,6 +33,7 @@ from supervisor.runtime.creation import signal_number
 from supervisor.runtime.engine import info_of
 from supervisor.runtime.execs import connect
 from supervisor.runtime.filters import IMPLIES_ALL, compile_filters
+from supervisor.runtime.launch import Launch, StartAttached
 from supervisor.runtime.registry import check_name
 from supervisor.runtime.sizes import sizes_of
 from supervisor.runtime.views import exec_view, inspect_view, list_view
@@ -75,28 +76,25 @@ class ContainerHandlers:
         stdio = call.take_descriptors()
         try:
             _check_stdio(request, stdio)
-            launch = _Launch(self._engine, request, actor_of(call), stdio)
+            launch = Launch(self._engine, request, actor_of(call), stdio)
+            answer = self._engine.background(launch.run)
         except BaseException:
             _close(stdio)
             raise
-        answer = self._engine.background(launch.run)
-        entry: Entry = await launch.created.get()
-        container = entry.container
-        await call.send(RunReply(phase="created", id=container.id, name=container.name))
-        started: rq.Started = await answer.get()
+        with launch.abandoned_if_cancelled():
+            entry: Entry = await launch.created.get()
+            container = entry.container
+            await call.send(RunReply(phase="created", id=container.id, name=container.name))
+            started: rq.Started = await answer.get()
         first = RunReply(phase="started", id=container.id, name=container.name)
-        if started.attach is not None:
-            try:
-                await call.send(first, [started.attach])
-            finally:
-                os.close(started.attach)
-        elif request.detach:
-            return first
-        else:
-            await call.send(first)
         try:
+            if started.attach is None and request.detach:
+                return first
+            await call.send(first, [] if started.attach is None else [started.attach])
+            started.close()
             code = await container.end_of(started.run)
         finally:
+            started.close()
             container.attachments.drop(started.attach_handle)
         return RunReply(phase="exited", id=container.id, name=container.name, exit_code=code)
 
@@ -265,27 +263,30 @@ class ContainerHandlers:
         entry = self._engine.find(request.name)
         container = entry.container
         _refuse_passthrough(container)
-        if request.start and container.state not in RUNNING:
-            wish = rq.Start(actor=actor_of(call), attach=True, rows=request.rows, columns=request.columns)
-            started: rq.Started = await entry.worker.ask(wish)
-        else:
-            started = await self._join(container, request)
-        if started.attach is None:
+        started = await self._started(entry, request, call) if request.start else None
+        if started is None or started.attach is None:
             started = await self._join(container, request)
         terminal = container.definition.spec.terminal
-        reply = AttachReply(phase="attached", id=container.id, terminal=terminal)
-        assert started.attach is not None  # noqa: S101 - both ways above give one
+        descriptors = [] if started.attach is None else [started.attach]
         try:
-            await call.send(reply, [started.attach])
-        finally:
-            os.close(started.attach)
-        try:
+            reply = AttachReply(phase="attached", id=container.id, terminal=terminal)
+            await call.send(reply, descriptors)
+            started.close()
             event = container.event(EventStatus.ATTACH, actor_of(call))
             await self._engine.services.database.commit([], [event])
             code = await container.end_of(started.run)
         finally:
+            started.close()
             container.attachments.drop(started.attach_handle)
         return AttachReply(phase="exited", id=container.id, terminal=terminal, exit_code=code)
+
+    async def _started(self, entry: Entry, request: api.AttachRequest, call: Call) -> rq.Started:
+        wish = rq.Start(actor=actor_of(call), attach=True, rows=request.rows, columns=request.columns)
+        start = StartAttached(entry, wish)
+        answer = self._engine.background(start.run)
+        with start.abandoned_if_cancelled():
+            started: rq.Started = await answer.get()
+        return started
 
     async def _join(self, container: Container, request: api.AttachRequest) -> rq.Started:
         if container.state is not State.RUNNING:
@@ -434,47 +435,6 @@ class ContainerHandlers:
     async def why(self, request: api.NameRequest, call: Call) -> api.WhyReply:
         container = self._engine.find(request.name).container
         return await why.explain(self._engine.services, container)
-
-
-class _Launch:
-    """Create and start as one piece of work."""
-
-    def __init__(self, engine: Engine, request: api.RunRequest, actor: Actor, stdio: list[int]) -> None:
-        from supervisor.runtime.answers import Answer
-
-        self._engine = engine
-        self._request = request
-        self._actor = actor
-        self._stdio = stdio
-        self.created: Answer[Entry] = Answer()
-
-    async def run(self) -> rq.Started:
-        request = self._request
-        try:
-            try:
-                entry = await self._engine.create(
-                    request.spec, request.caller, self._actor, replace=request.replace
-                )
-            except PymanError as error:
-                self.created.fail(error)
-                raise
-            self.created.give(entry)
-            wish = rq.Start(
-                actor=self._actor,
-                attach=request.attach,
-                rows=request.rows,
-                columns=request.columns,
-                stdio=(self._stdio[0], self._stdio[1], self._stdio[2]) if self._stdio else None,
-            )
-            try:
-                started: rq.Started = await entry.worker.ask(wish)
-            except PymanError:
-                if request.spec.remove:
-                    await entry.worker.ask(rq.Remove(force=True, actor=self._actor))
-                raise
-            return started
-        finally:
-            _close(self._stdio)
 
 
 def _check_stdio(request: api.RunRequest, stdio: list[int]) -> None:

@@ -99,7 +99,6 @@ class Body:
     async def prepare(self) -> None:
         """Directories, root filesystem, config.json, FIFOs. Undone by `clean`."""
         await trio.to_thread.run_sync(self._prepare, limiter=self._services.disk)
-        await spawn.make_fifos(self._layout.container_bundle(self.id))
 
     def _prepare(self) -> None:
         layout, container = self._layout, self._container
@@ -107,7 +106,7 @@ class Body:
         try:
             for path in (bundle, layout.container_static(self.id), layout.container_persist(self.id)):
                 os.makedirs(path, mode=0o700, exist_ok=True)
-            os.chmod(bundle, 0o711)
+            os.chmod(bundle, 0o711)  # noqa: S103 - a container in a user namespace passes through it
             os.makedirs(os.path.dirname(container.definition.log_path) or "/", mode=0o700, exist_ok=True)
             exit.clear_exit(layout.exits, layout.container_persist(self.id), self.id)
             root = rootfs.mount_rootfs(layout, self.id, container.definition.spec)
@@ -117,6 +116,7 @@ class Body:
             )
             with open(descriptor, "wb") as file:
                 file.write(spec)
+            spawn.make_fifos(bundle)
         except OSError as error:
             raise files.storage_error(error, "prepare", error.filename or bundle) from error
 
@@ -147,7 +147,7 @@ class Body:
 
     async def connect(self) -> socket.socket:
         """conmon's attach socket."""
-        return await attach.connect(self._layout.container_bundle(self.id))
+        return await attach.connect("", self.id, self._layout.container_bundle(self.id))
 
     def resize(self, rows: int, columns: int) -> None:
         control.resize(self._layout.container_bundle(self.id), rows, columns)
@@ -183,7 +183,7 @@ class Body:
         layout = self._layout
         paths = rootfs.unmount_rootfs(layout, self.id, self._container.definition.spec)
         cgroups.remove(conmon_cgroup(self.id))
-        exit.clear_exit(layout.exits, "", self.id)
+        exit.clear_exit(layout.exits, None, self.id)
         run = layout.container_run(self.id)
         try:
             remove_small_tree(run)

@@ -68,18 +68,16 @@ def _processes(engine: Engine) -> list[Problem]:
 
 def _leftovers(engine: Engine) -> list[Problem]:
     layout, known = engine.layout, {container.id for container in engine.registry.containers}
-    found = []
+    found: list[Problem] = []
     for folder in (layout.containers_run, layout.containers):
-        for name in os.listdir(folder):
-            if name not in known:
-                found.append(Problem(f"{folder}/{name}", "it belongs to no container"))
+        names = [name for name in os.listdir(folder) if name not in known]
+        found.extend(Problem(f"{folder}/{name}", "it belongs to no container") for name in names)
     for target in mounts.mounts_below(layout.containers_run):
         id = os.path.relpath(target, layout.containers_run).partition("/")[0]
         if id not in known:
             found.append(Problem(target, "it is mounted for no container"))
-    for monitor in leftovers.monitors(layout):
-        if monitor.container not in known:
-            found.append(Problem(str(monitor.pid), "it is a conmon of no container"))
+    strays = [monitor for monitor in leftovers.monitors(layout) if monitor.container not in known]
+    found.extend(Problem(str(monitor.pid), "it is a conmon of no container") for monitor in strays)
     return found
 
 

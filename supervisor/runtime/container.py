@@ -6,7 +6,7 @@ lies between reading two fields of one frozen record.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyman.names import EventType, State
 from supervisor.conmon.attach import Attachments
@@ -121,7 +121,7 @@ class Container:
         while len(self.ended_execs) > ENDED_EXECS_KEPT:
             del self.ended_execs[next(iter(self.ended_execs))]
 
-    def event(self, status: EventStatus, actor: Actor | None = None, **attributes: str) -> EventDraft:
+    def event(self, status: EventStatus, actor: Actor | None = None, **attributes: Any) -> EventDraft:
         """An event about this container: its labels, then what belongs to the event."""
         spec = self.definition.spec
         return EventDraft(

@@ -8,7 +8,7 @@ policy's decision in one transaction, then the clean-up, then whatever a user ha
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
@@ -93,10 +93,10 @@ class Ending:
         worker.container.attachments.shut_all()
         await self._record(code, oom, finished)
         container = worker.container
-        if not worker.goes_away:
+        if not worker.stopping.goes_away:
             container.end_of_run.give(container.exit_code)
         await self.settle()
-        await worker.after_end()
+        await worker.stopping.after_end()
 
     async def _how(self, status: int | None) -> tuple[int | None, bool, int]:
         """Exit code (none: unknown), whether memory ran out, and when (nanoseconds since the epoch)."""
@@ -133,7 +133,7 @@ class Ending:
         )
         end = End(code=code, oom=oom, asked=observed.asked, ran_for=ran)
         decision = self.decision(end)
-        attributes = {"containerExitCode": str(-1 if code is None else code)}
+        attributes: dict[str, Any] = {"containerExitCode": str(-1 if code is None else code)}
         if oom:
             attributes["oomKilled"] = "true"
         if observed.monitor_state == "lost":
@@ -158,7 +158,7 @@ class Ending:
         policy = policy_of(worker.container.definition.spec, worker.services.settings)
         return decide(policy, end, worker.observed.history, time.time())
 
-    def consequence(self, decision: Decision, events: list[EventDraft]) -> dict[str, object]:
+    def consequence(self, decision: Decision, events: list[EventDraft]) -> dict[str, Any]:
         """What a decision changes in the record; its event is added to the others."""
         worker = self._worker
         observed = worker.observed
@@ -205,7 +205,7 @@ class Ending:
             log.warning("clean-up failed", container=worker.container.id, error=str(error))
             await worker.note(error=error.message)
             return
-        if worker.goes_away:
+        if worker.stopping.goes_away:
             return  # straight on to the removal
         await worker.note(
             Fact.CLEANED,

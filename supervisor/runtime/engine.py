@@ -116,7 +116,9 @@ class Engine:
             async with trio.open_nursery() as searches:
                 searches.start_soon(look, "conmon", partial(find_conmon, settings.engine.conmon_path, path))
                 searches.start_soon(
-                    look, "runtimes", partial(find_runtimes, settings.engine, cache=layout.probes)
+                    look,
+                    "runtimes",
+                    partial(find_runtimes, settings.engine, deadline=settings.pyman.call_deadline),
                 )
         except* PymanError as group:
             raise _first(group) from None
@@ -143,8 +145,7 @@ class Engine:
         executing = {record.id for record in sessions}
         await trio.to_thread.run_sync(partial(leftovers.clear, self.layout, known, executing))
         self._find_trash()
-        with open(self.layout.alive, "w", encoding="ascii"):
-            pass
+        files.write_atomic(self.layout.alive, b"", 0o644)
         for definition, state in observed:
             self._add(definition, state)
         await self._start_workers()
@@ -204,7 +205,7 @@ class Engine:
     def reload(self, settings: Settings) -> None:
         """Take over settings that were read again. What needs a restart is the caller's to tell."""
         self.settings = settings
-        self.services.settings = settings
+        self.services.take(settings)
 
     def check_valid(self) -> None:
         if not self._valid:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
 
 from pyman.errors import AmbiguousId, NoSuchExec, PymanError, WrongState
 from pyman.names import EventStatus, State
-from supervisor.conmon import attach, control, execs, exit, spawn
+from supervisor.conmon import attach, control, execs, spawn
 from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
 from supervisor.kernel import cgroups, process
 from supervisor.oci import build, errors
@@ -109,7 +109,6 @@ class Exec:
         await services.database.commit([record], [event])
         self._container.execs[self.id] = self.session
         await trio.to_thread.run_sync(self._prepare, request, process_spec, limiter=services.disk)
-        await spawn.make_fifos(request.bundle)
         deadline = services.settings.pyman.call_deadline
         monitor = await spawn.spawn_monitor(services.conmon, request)
         cgroups.place(monitor.pid, exec_cgroup(self.id))
@@ -117,11 +116,12 @@ class Exec:
         try:
             connection = None
             if not definition.detach:
-                connection = await execs.attach_exec(request, monitor, deadline)
+                connection = await execs.attach_exec(request, deadline, monitor)
                 self._handle = self._container.attachments.add(connection.fileno())
                 if rows and columns:
                     control.resize(request.bundle, rows, columns)
-            pid = await execs.start_exec(request, monitor, deadline)
+            execs.release(request)
+            pid = await execs.read_sync(request, deadline, monitor)
         except RuntimeRefused as refusal:
             runtime = services.runtimes.pick(self._container.definition.runtime)
             raise errors.translate(runtime.name, "exec", self._container.name, refusal.message) from None
@@ -133,6 +133,7 @@ class Exec:
         os.makedirs(request.bundle, mode=0o700, exist_ok=True)
         with open(request.process_spec, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
             file.write(process_spec)
+        execs.make_fifos(request.bundle)
 
     async def _note(self, observed: ExecObserved) -> None:
         await self._services.database.commit([PutState("exec", self.id, encode(observed))])
@@ -149,9 +150,9 @@ class Exec:
             await self._end()
 
     async def _end(self) -> None:
-        found = exit.read_exit("", self._request().bundle, self._container.id)
+        found = execs.read_exit(self._request())
         code = -1 if found is None else found.code
-        attributes = {"execID": self.id, "containerExitCode": str(code)}
+        attributes: dict[str, Any] = {"execID": self.id, "containerExitCode": str(code)}
         await self._discard([self._container.event(EventStatus.EXEC_DIED, **attributes)], code)
         self.ended.give(code)
 
@@ -175,7 +176,7 @@ class Exec:
         except PymanError as error:
             log.warning("cannot forget an exec session", exec=self.id, error=str(error))
         self._container.remember_exec(self.session)
-        await execs.remove_exec(self._request().bundle)
+        await trio.to_thread.run_sync(execs.remove_exec, self._request(), limiter=self._services.disk)
         cgroups.remove(exec_cgroup(self.id))
 
 
@@ -244,5 +245,5 @@ def find(containers: Iterable[Container], exec_id: str) -> tuple[Container, Exec
 
 async def connect(services: Services, container: Container) -> int:
     """A further connection to a container's attach socket; the caller owns the descriptor."""
-    connection = await attach.connect(services.layout.container_bundle(container.id))
+    connection = await attach.connect("", container.id, services.layout.container_bundle(container.id))
     return connection.detach()

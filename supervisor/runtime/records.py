@@ -7,7 +7,7 @@ Both are frozen; the container's worker replaces them, in memory after the datab
 from __future__ import annotations
 
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,7 +16,16 @@ from pyman.names import State
 from supervisor.kernel.process import ProcessRef
 from supervisor.runtime.restart import Asked, History
 
-__all__ = ["Definition", "ExecDefinition", "ExecObserved", "Observed", "Wanted", "decode", "encode"]
+__all__ = [
+    "Definition",
+    "ExecDefinition",
+    "ExecObserved",
+    "Observed",
+    "Wanted",
+    "decode",
+    "encode",
+    "replaced",
+]
 
 
 class Wanted(Enum):
@@ -112,6 +121,11 @@ encode = msgspec.json.Encoder().encode
 
 
 _T = TypeVar("_T", bound=msgspec.Struct)
+
+
+def replaced(record: _T, **changes: Any) -> _T:
+    """The record with some fields changed."""
+    return msgspec.structs.replace(record, **changes)
 
 
 def decode(data: bytes, kind: type[_T]) -> _T:

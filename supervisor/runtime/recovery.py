@@ -14,9 +14,7 @@ import structlog
 
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
-from supervisor.runtime.ending import Ending
 from supervisor.runtime.records import Wanted
-from supervisor.runtime.requests import NoticeKind
 from supervisor.runtime.restart import Asked
 from supervisor.runtime.states import Fact
 
@@ -40,12 +38,12 @@ class Recovery:
         if observed.state in STATES_WITH_PROCESS:
             await self._with_process()
         elif observed.state is State.REMOVING:
-            await worker.finish_removal()
+            await worker.stopping.finish_removal()
         elif observed.state is State.STOPPED:
-            await Ending(worker).settle()
-            await worker.after_end()
+            await worker.ending.settle()
+            await worker.stopping.after_end()
         elif observed.restart_at:
-            Ending(worker).arm_restart()
+            worker.ending.arm_restart()
         elif observed.monitor is not None or observed.wanted in (Wanted.RUNNING, Wanted.INITIALIZED):
             await self._half_started()
 
@@ -55,14 +53,14 @@ class Recovery:
         worker.watch()
         if worker.init_fd is None:
             return  # it ended meanwhile; the watchers say so at once, and the ordinary way is taken
-        worker.keep_log()
+        worker.starting.keep_log()
         log.debug("adopted", container=worker.container.id, state=str(observed.state))
         if observed.state is State.INITIALIZED and observed.wanted is Wanted.RUNNING:
             await self._started_or_not()
         elif observed.state is State.INITIALIZED and observed.wanted is Wanted.REMOVED:
-            await worker.signal(9)
+            await worker.stopping.signal(9)
         elif observed.state is State.STOPPING:
-            await self._go_on_stopping()
+            await worker.stopping.go_on()
         elif observed.freezing:
             await self._frozen_or_not()
 
@@ -71,9 +69,9 @@ class Recovery:
         worker = self._worker
         found = await worker.body.runtime.state(worker.container.id)
         if found is not None and found.status == "created":
-            await worker.go("user")
+            await worker.starting.go("user")
         elif found is not None and found.status in ("running", "paused"):
-            event = worker.started_event("user")
+            event = worker.starting.started_event("user")
             await worker.note(Fact.STARTED, started_at=time.time_ns(), events=[event])
 
     async def _frozen_or_not(self) -> None:
@@ -81,18 +79,7 @@ class Recovery:
         worker = self._worker
         found = await worker.body.runtime.state(worker.container.id)
         frozen = found is not None and found.status == "paused"
-        await worker.note_frozen(frozen)
-
-    async def _go_on_stopping(self) -> None:
-        """Whether the signal was sent is not known: it is sent again."""
-        worker = self._worker
-        observed = worker.observed
-        if observed.forced:
-            await worker.signal(9)
-            worker.arm(NoticeKind.KILL_LATE, 10.0)
-            return
-        await worker.signal(worker.container.definition.stop_signal)
-        worker.arm(NoticeKind.STOP_LATE, (observed.stop_deadline - time.time_ns()) / 1e9)
+        await worker.changing.note_frozen(frozen)
 
     async def _half_started(self) -> None:
         """A start was begun and the command has not run: what there is of it is taken back and done anew."""
@@ -102,9 +89,9 @@ class Recovery:
         await worker.body.clean(made=True)
         await worker.note(Fact.UNDONE, monitor=None, init=None, monitor_state="")
         if wanted is Wanted.RUNNING:
-            await worker.start_again("policy" if asked is Asked.NOTHING else "user")
+            await worker.starting.start_again("policy" if asked is Asked.NOTHING else "user")
         elif wanted is Wanted.INITIALIZED:
             try:
-                await worker.initialize(Wanted.INITIALIZED)
+                await worker.starting.initialize(Wanted.INITIALIZED)
             except PymanError as error:
                 log.warning("cannot initialize", container=worker.container.id, error=str(error))

@@ -9,7 +9,7 @@ transaction.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -78,7 +78,7 @@ def _refreshed(
     container = Container(definition, observed)
     events: list[EventDraft] = []
     now = time.time_ns()
-    changes: dict[str, object] = {
+    changes: dict[str, Any] = {
         "state": after(observed.state, Fact.REBOOTED, subject=definition.name),
         "monitor": None,
         "init": None,
@@ -96,10 +96,13 @@ def _refreshed(
         code = None if persisted is None else persisted.code
         finished = now if persisted is None else persisted.time_ns
         changes.update(exit_code=code, exit_known=persisted is not None, finished_at=finished)
-        attributes = {"containerExitCode": str(-1 if code is None else code), "reason": "reboot"}
+        attributes: dict[str, Any] = {
+            "containerExitCode": str(-1 if code is None else code),
+            "reason": "reboot",
+        }
         events.append(container.event(EventStatus.DIED, **attributes))
     if observed.wanted is Wanted.REMOVED or (definition.spec.remove and observed.started_at):
-        return msgspec.structs.replace(observed, **changes, wanted=Wanted.REMOVED), events  # type: ignore[arg-type]
+        return msgspec.structs.replace(observed, **changes, wanted=Wanted.REMOVED), events
 
     started_once = observed.started_at > 0 or observed.wanted is Wanted.RUNNING
     end = End(code=code, asked=observed.asked, rebooted=True)
@@ -114,4 +117,4 @@ def _refreshed(
             changes.update(restart_reason=decision.reason)
             if definition.spec.restart_policy not in ("", "no"):
                 events.append(container.event(EventStatus.RESTART_DECLINED, reason=decision.reason))
-    return msgspec.structs.replace(observed, **changes), events  # type: ignore[arg-type]
+    return msgspec.structs.replace(observed, **changes), events

@@ -6,6 +6,7 @@ one that comes late is recognised and dropped.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -52,6 +53,12 @@ class Started:
     run: int
     attach: int | None = None
     attach_handle: int = 0
+
+    def close(self) -> None:
+        """Give up the descriptor, where nobody took it."""
+        if self.attach is not None:
+            os.close(self.attach)
+            self.attach = None
 
 
 @dataclass(kw_only=True)

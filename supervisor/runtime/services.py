@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from supervisor.runtime.restart import Budget
+from supervisor.state.database import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +65,9 @@ class Reaped:
 class Services:
     """Assembled once by the engine. `settings` is replaced as a whole by a reload."""
 
+    settings: Settings
+    budget: Budget
+
     def __init__(
         self,
         settings: Settings,
@@ -74,7 +78,6 @@ class Services:
         runtimes: Runtimes,
         logs: LogKeeper,
     ) -> None:
-        self.settings = settings
         self.layout = layout
         self.database = database
         self.journal = journal
@@ -85,6 +88,17 @@ class Services:
         self.starts = trio.CapacityLimiter(STARTS_AT_ONCE)
         self.disk = trio.CapacityLimiter(16)
         """Threads for mounts, directories and specs; apart from every other room's."""
-        self.budget = Budget(settings.pyman.restart_budget, settings.pyman.restart_burst)
+        self.take(settings)
         self.discard: Callable[[str], None] = lambda _path: None
         """Hands a directory to the task that deletes what was moved into the trash."""
+
+    def take(self, settings: Settings) -> None:
+        """Settings at start and after a reload. A changed budget begins anew, with its whole burst."""
+        former = getattr(self, "settings", None)
+        self.settings = settings
+        mine = settings.pyman
+        if former is None or former.pyman != mine:
+            self.budget = Budget(mine.restart_budget, mine.restart_burst)
+            self.database.set_retention(
+                Retention(entries=mine.events_max_entries, bytes=mine.events_max_bytes)
+            )

@@ -1,0 +1,82 @@
+"""What changes a container without starting or ending it: freezing, its name, its restart policy."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pyman.names import EventStatus, State
+from supervisor.runtime.records import encode, replaced
+from supervisor.runtime.states import Fact
+from supervisor.state.database import PutDefinition
+
+if TYPE_CHECKING:
+    from pyman.api.event import Actor
+    from supervisor.runtime import requests as rq
+    from supervisor.runtime.records import Definition
+    from supervisor.runtime.worker import Worker
+    from supervisor.state.database import EventDraft
+
+__all__ = ["Changing"]
+
+
+class Changing:
+    """The worker's part for the smaller changes."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def pause(self, request: rq.Pause) -> None:
+        worker = self._worker
+        worker.require((State.RUNNING,), "pause")
+        await worker.note(freezing=True)
+        await worker.body.runtime.pause(worker.container.id)
+        await self.note_frozen(True, request.actor)
+        request.answer.give(True)
+
+    async def unpause(self, request: rq.Unpause) -> None:
+        worker = self._worker
+        worker.require((State.PAUSED,), "unpause")
+        await worker.note(freezing=True)
+        await worker.body.runtime.resume(worker.container.id)
+        await self.note_frozen(False, request.actor)
+        request.answer.give(True)
+
+    async def note_frozen(self, frozen: bool, actor: Actor | None = None) -> None:
+        """Record whether the container's processes are frozen, if that is news."""
+        worker = self._worker
+        if frozen == (worker.observed.state is State.PAUSED):
+            await worker.note(freezing=False)
+        elif frozen:
+            event = worker.event(EventStatus.PAUSE, actor)
+            await worker.note(Fact.PAUSED, freezing=False, events=[event])
+        else:
+            event = worker.event(EventStatus.UNPAUSE, actor)
+            await worker.note(Fact.UNPAUSED, freezing=False, events=[event])
+
+    async def rename(self, request: rq.Rename) -> None:
+        worker = self._worker
+        worker.require(set(State) - {State.REMOVING}, "rename")
+        old = worker.container.definition
+        new = replaced(old, name=request.name, spec=replaced(old.spec, name=request.name))
+        event = worker.event(EventStatus.RENAME, request.actor, oldName=old.name, newName=request.name)
+        await self._redefine(new, [event])
+        request.answer.give(None)
+
+    async def update(self, request: rq.Update) -> None:
+        old = self._worker.container.definition
+        if request.restart_policy is not None:
+            spec = replaced(
+                old.spec, restart_policy=request.restart_policy, restart_tries=request.restart_tries
+            )
+            await self._redefine(replaced(old, spec=spec), [])
+        request.answer.give(None)
+
+    async def _redefine(self, new: Definition, events: list[EventDraft]) -> None:
+        change = PutDefinition("container", new.id, new.name, encode(new))
+        await self._worker.services.database.commit(
+            [change], events, durable=True, apply=partial(self._take_over, new)
+        )
+
+    def _take_over(self, definition: Definition, _events: object) -> None:
+        self._worker.container.definition = definition

@@ -1,0 +1,104 @@
+"""Starts whose client may vanish at any instant.
+
+What was begun is finished without the client; but nobody would read from the attach connection then,
+and conmon would wait for its reader. Whoever comes last — the start, or the client's leaving — closes it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from pyman.errors import PymanError
+from supervisor.runtime import requests as rq
+from supervisor.runtime.answers import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyman.api.container import RunRequest
+    from pyman.api.event import Actor
+    from supervisor.runtime.engine import Engine
+    from supervisor.runtime.registry import Entry
+
+__all__ = ["Launch", "StartAttached"]
+
+
+class StartAttached:
+    """A start with an attach connection, as one piece of work for the background."""
+
+    def __init__(self, entry: Entry, wish: rq.Start) -> None:
+        self._entry = entry
+        self._wish = wish
+        self._abandoned = False
+
+    @contextmanager
+    def abandoned_if_cancelled(self) -> Iterator[None]:
+        """Around the client's wait."""
+        try:
+            yield
+        except trio.Cancelled:
+            self._abandoned = True
+            raise
+
+    async def run(self) -> rq.Started:
+        return await self._start(self._entry, self._wish)
+
+    async def _start(self, entry: Entry, wish: rq.Start) -> rq.Started:
+        started: rq.Started = await entry.worker.ask(wish)
+        if self._abandoned:
+            started.close()
+            entry.container.attachments.drop(started.attach_handle)
+        return started
+
+
+class Launch(StartAttached):
+    """`run`: create and start as one. `stdio`: descriptors for the log driver passthrough; closed at the end."""
+
+    def __init__(self, engine: Engine, request: RunRequest, actor: Actor, stdio: list[int]) -> None:
+        self._engine = engine
+        self._request = request
+        self._actor = actor
+        self._stdio = stdio
+        self._abandoned = False
+        self.created: Answer[Entry] = Answer()
+
+    async def run(self) -> rq.Started:
+        try:
+            entry = await self._create()
+            return await self._begin(entry)
+        finally:
+            for descriptor in self._stdio:
+                os.close(descriptor)
+            self._stdio.clear()
+
+    async def _create(self) -> Entry:
+        request = self._request
+        try:
+            entry = await self._engine.create(
+                request.spec, request.caller, self._actor, replace=request.replace
+            )
+        except PymanError as error:
+            self.created.fail(error)
+            raise
+        self.created.give(entry)
+        return entry
+
+    async def _begin(self, entry: Entry) -> rq.Started:
+        request, stdio = self._request, self._stdio
+        wish = rq.Start(
+            actor=self._actor,
+            attach=request.attach,
+            rows=request.rows,
+            columns=request.columns,
+            stdio=(stdio[0], stdio[1], stdio[2]) if stdio else None,
+        )
+        try:
+            return await self._start(entry, wish)
+        except PymanError:
+            if request.spec.remove:
+                await entry.worker.ask(rq.Remove(force=True, actor=self._actor))
+            raise

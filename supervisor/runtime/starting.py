@@ -1,0 +1,184 @@
+"""How a container is started: everything around its command first, then the command.
+
+Two steps, as the OCI runtime has them. Between them a client is attached, so that it misses nothing. A
+start that fails is undone as a whole, and what went wrong is kept in the record.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from pyman.errors import PymanError
+from pyman.names import EventStatus, State
+from supervisor.runtime import requests as rq
+from supervisor.runtime.records import Wanted
+from supervisor.runtime.requests import NoticeKind
+from supervisor.runtime.restart import Asked, History
+from supervisor.runtime.states import Fact
+
+if TYPE_CHECKING:
+    from pyman.api.event import Actor
+    from supervisor.runtime.worker import Worker
+    from supervisor.state.database import EventDraft
+
+__all__ = ["Starting"]
+
+log = structlog.get_logger(__name__)
+
+STARTABLE = (State.CREATED, State.EXITED, State.INITIALIZED)
+
+
+class Starting:
+    """The worker's part that starts."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def init(self, request: rq.Init) -> None:
+        worker = self._worker
+        if worker.observed.state is State.INITIALIZED:
+            request.answer.give(False)
+            return
+        worker.require((State.CREATED, State.EXITED), "initialize")
+        await self.initialize(Wanted.INITIALIZED)
+        request.answer.give(True)
+
+    async def start(self, request: rq.Start) -> None:
+        worker = self._worker
+        await worker.ending.settle()
+        state = worker.observed.state
+        if state in (State.RUNNING, State.PAUSED):
+            request.answer.give(rq.Started(False, worker.observed.run))
+            return
+        worker.require(STARTABLE, "start")
+        # A user's start begins the policy's history anew.
+        if state is State.INITIALIZED:
+            await worker.note(wanted=Wanted.RUNNING, asked=Asked.NOTHING, history=History())
+        else:
+            self.begin_run()
+            await self.initialize(Wanted.RUNNING, request.stdio, history=History(), restart_reason="")
+        started = rq.Started(True, worker.observed.run)
+        try:
+            if request.attach:
+                await self._attach(started, request)
+            await self.go("user", request.actor)
+        except PymanError:
+            worker.container.attachments.drop(started.attach_handle)
+            started.close()
+            raise
+        request.answer.give(started)
+
+    async def _attach(self, started: rq.Started, request: rq.Start) -> None:
+        worker = self._worker
+        connection = await worker.body.connect()
+        if request.rows and request.columns and worker.container.definition.spec.terminal:
+            worker.body.resize(request.rows, request.columns)
+        started.attach_handle = worker.container.attachments.add(connection.fileno())
+        started.attach = connection.detach()
+
+    def begin_run(self) -> None:
+        """A new run has an end of its own."""
+        container = self._worker.container
+        if container.end_of_run.given:
+            container.end_of_run = type(container.end_of_run)()
+
+    async def restart_due(self) -> None:
+        """The policy's time has come."""
+        observed = self._worker.observed
+        if observed.restart_at and observed.state in (State.CREATED, State.EXITED):
+            await self.start_again(observed.next_trigger or "policy")
+
+    async def start_again(self, trigger: str, actor: Actor | None = None, **changes: Any) -> None:
+        """Start without a client: after a policy's delay, after boot, or in the course of a restart."""
+        self.begin_run()
+        try:
+            await self.initialize(Wanted.RUNNING, **changes)
+            await self.go(trigger, actor, restarted=True)
+        except PymanError as error:
+            await self._worker.ending.start_failed(error)
+            raise
+
+    async def initialize(
+        self, wanted: Wanted, stdio: tuple[int, int, int] | None = None, **changes: Any
+    ) -> None:
+        """Everything up to a container whose command is about to run. Undone as a whole if it fails."""
+        worker = self._worker
+        worker.disarm(NoticeKind.RESTART_DUE)
+        await worker.note(
+            wanted=wanted,
+            run=worker.observed.run + 1,
+            asked=Asked.NOTHING,
+            restart_at=0,
+            stop_deadline=0,
+            forced=False,
+            error="",
+            monitor=None,
+            init=None,
+            monitor_state="",
+            **changes,
+        )
+        made = False
+        try:
+            async with worker.services.starts:
+                await worker.body.prepare()
+                request = worker.body.monitor_request(stdio)
+                monitor = await worker.body.spawn(request)
+                await worker.note(monitor=monitor, monitor_state="ok")
+                made = True
+                init = await worker.body.create(request, monitor)
+            await worker.note(Fact.INITIALIZED, init=init, events=[worker.event(EventStatus.INIT)])
+        except PymanError as error:
+            await self.undo(error, made=made)
+            raise
+        worker.watch()
+        self.keep_log()
+
+    def keep_log(self) -> None:
+        """Rotate the log where that was asked for, and tell followers of every new file."""
+        worker, definition = self._worker, self._worker.container.definition
+        if definition.log_path:
+            bundle = worker.services.layout.container_bundle(definition.id)
+            worker.services.logs.add(
+                definition.id, definition.log_path, definition.log_size, definition.log_files, bundle
+            )
+
+    async def undo(self, error: PymanError, *, made: bool) -> None:
+        """Take back a start that failed; the first error is the one that counts."""
+        worker = self._worker
+        monitor = worker.observed.monitor
+        try:
+            await worker.body.end_monitor(monitor)
+            worker.unwatch()
+            worker.services.logs.finished(worker.container.id)
+            await worker.body.clean(made=made)
+        except PymanError as later:
+            log.warning("undoing a failed start", container=worker.container.id, error=str(later))
+        finally:
+            await worker.note(
+                Fact.UNDONE,
+                wanted=Wanted.STOPPED,
+                error=error.message,
+                monitor=None,
+                init=None,
+                monitor_state="",
+            )
+
+    async def go(self, trigger: str, actor: Actor | None = None, *, restarted: bool = False) -> None:
+        """Run the command of an initialized container."""
+        worker = self._worker
+        try:
+            await worker.body.start()
+        except PymanError as error:
+            await self.undo(error, made=True)
+            raise
+        events = [self.started_event(trigger, actor)]
+        if restarted:
+            events.append(worker.event(EventStatus.RESTART, actor, trigger=trigger))
+        await worker.note(Fact.STARTED, started_at=time.time_ns(), events=events)
+
+    def started_event(self, trigger: str, actor: Actor | None = None) -> EventDraft:
+        """`trigger`: user, policy or boot."""
+        return self._worker.event(EventStatus.START, actor, trigger=trigger)
