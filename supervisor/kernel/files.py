@@ -6,16 +6,33 @@ a mount in it is never removed, so that a failed unmount cannot cost anybody's d
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import math
 import os
+import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import trio
+
 from pyman.errors import DiskFull, StorageFailed
+from supervisor.kernel import children, mounts
 
 if TYPE_CHECKING:
     from pyman.errors import PymanError
 
-__all__ = ["storage_error", "write_atomic"]
+__all__ = ["disk_usage", "open_in_root", "remove_tree", "storage_error", "write_atomic"]
+
+_OPENAT2 = 437
+"""The same number on every architecture."""
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
+_OPEN_HOW = struct.Struct("=QQQ")
+
+_FEW = 100
+"""Entries that are removed in a thread; what is larger is worth a process."""
+_limiter = trio.CapacityLimiter(4)
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def storage_error(error: OSError, doing: str, path: str) -> PymanError:
@@ -50,10 +67,8 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, durable: bool = F
 
 
 def _discard(path: str) -> None:
-    try:
+    with suppress(OSError):
         os.unlink(path)
-    except OSError:
-        return
 
 
 def _sync_directory(path: str) -> None:
@@ -62,3 +77,98 @@ def _sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def open_in_root(root: str, path: str, flags: int, mode: int = 0) -> int:
+    """Open `path` as a process whose root directory is `root` would: no link leads out of it. OSError."""
+    directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        how = _OPEN_HOW.pack(flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+        name = os.fsencode(path)
+        fd = _libc.syscall(_OPENAT2, directory, name, how, ctypes.c_size_t(len(how)))
+        if fd < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+        return int(fd)
+    finally:
+        os.close(directory)
+
+
+async def remove_tree(path: str, *, deadline: float = math.inf) -> None:
+    """Remove a file or a directory with all that is in it. Links are removed, not followed.
+
+    What is not there is removed already. Cancellation leaves the rest for a later call. Raises StorageFailed,
+    also if something is mounted in it, and DeadlineExceeded after `deadline` seconds.
+    """
+    path = path.rstrip("/")
+    if await trio.to_thread.run_sync(_remove_few, path, limiter=_limiter):
+        return
+    argv = ["rm", "-r", "-f", "--one-file-system", "--", path]
+    completed = await children.run(argv, deadline=deadline)
+    if completed.returncode:
+        reason = completed.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+        raise StorageFailed(f"cannot remove '{path}': {reason}", subject=path)
+
+
+def _remove_few(path: str) -> bool:
+    """Remove a small tree; False: it is larger, and part of it is still there."""
+    try:
+        below = mounts.mounts_below(os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path))
+        if below:
+            raise StorageFailed(f"cannot remove '{path}': '{below[0]}' is still mounted", subject=path)
+        directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return _remove_entry(directory, os.path.basename(path), _FEW) >= 0
+        finally:
+            os.close(directory)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise storage_error(error, "remove", path) from error
+
+
+def _remove_entry(directory: int, name: str, budget: int) -> int:
+    """What is left of the number of entries that may be removed; -1: it did not suffice."""
+    if budget <= 0:
+        return -1
+    try:
+        os.unlink(name, dir_fd=directory)
+        return budget - 1
+    except IsADirectoryError:
+        pass
+    inside = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        for entry in os.listdir(inside):
+            budget = _remove_entry(inside, entry, budget)
+            if budget < 0:
+                return -1
+    finally:
+        os.close(inside)
+    os.rmdir(name, dir_fd=directory)
+    return budget - 1
+
+
+def disk_usage(path: str) -> int:
+    """Bytes in the files below a directory, each counted once, on its own file system only.
+
+    Walks the tree: to be called in a thread. What vanishes meanwhile is not counted.
+    """
+    try:
+        device = os.lstat(path).st_dev
+    except OSError:
+        return 0
+    total = 0
+    linked: set[int] = set()
+    waiting = [path]
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    if status.st_dev == device:
+                        waiting.append(entry.path)
+                elif status.st_nlink == 1 or status.st_ino not in linked:
+                    total += status.st_size
+                    if status.st_nlink > 1:
+                        linked.add(status.st_ino)
+    return total

@@ -1,0 +1,182 @@
+"""cgroups, by paths below the mount points of the hierarchies ("/pyman/conmon-ID").
+
+A process that is to outlive its service needs a cgroup of its own where somebody else acts on cgroups: the
+hierarchy by which a service manager finds processes to end (the v2 tree, on v1 and hybrid also
+`name=systemd`), and those whose limits would be the service's: `pids` (TasksMax) and `memory` (MemoryMax).
+The other v1 hierarchies are left alone; each costs a directory.
+
+Moving a process waits for a grace period of the kernel if there was no move shortly before, up to about
+15 ms; then it takes 0.1 ms a hierarchy. Everything else waits for those who move. All of it blocks and is
+best called in a thread. Nothing here ends a process.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["freeze", "frozen", "mode", "pids", "place", "remove", "thaw"]
+
+_ROOT = "/sys/fs/cgroup"
+_V1_THAT_MATTER = ("name=systemd", "pids", "memory")
+
+
+class _Hierarchy(NamedTuple):
+    """`controllers` is empty for the v2 tree."""
+
+    mount_point: str
+    controllers: frozenset[str]
+
+
+@functools.cache
+def _hierarchies() -> tuple[_Hierarchy, ...]:
+    """What is mounted below /sys/fs/cgroup, each hierarchy once. Does not change while a supervisor runs."""
+    found: dict[frozenset[str], _Hierarchy] = {}
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields = line.split()
+            kind, options = fields[fields.index("-") + 1], fields[-1].split(",")
+            if kind not in ("cgroup", "cgroup2") or not fields[4].startswith(_ROOT):
+                continue
+            names = frozenset(
+                () if kind == "cgroup2" else set(options) - {"rw", "ro", "xattr", "clone_children"}
+            )
+            found.setdefault(names, _Hierarchy(fields[4], names))
+    return tuple(found.values())
+
+
+def mode() -> Literal["v1", "hybrid", "v2"]:
+    """hybrid: v1 controllers, and a v2 tree beside them."""
+    v2 = any(not hierarchy.controllers for hierarchy in _hierarchies())
+    v1 = any(hierarchy.controllers for hierarchy in _hierarchies())
+    if v2:
+        return "hybrid" if v1 else "v2"
+    return "v1"
+
+
+def _that_matter() -> list[str]:
+    return [
+        hierarchy.mount_point
+        for hierarchy in _hierarchies()
+        if not hierarchy.controllers or any(name in hierarchy.controllers for name in _V1_THAT_MATTER)
+    ]
+
+
+def place(pid: int, path: str) -> bool:
+    """Make a cgroup and move a process into it, in every hierarchy that matters.
+
+    False: the process is gone, or some hierarchy does not permit it (as without delegation to a user).
+    """
+    placed = True
+    for mount_point in _that_matter():
+        directory = mount_point + path
+        try:
+            _make(directory)
+            with open(f"{directory}/cgroup.procs", "wb", buffering=0) as file:
+                file.write(b"%d" % pid)
+        except OSError:
+            placed = False
+    return placed
+
+
+def _make(directory: str) -> None:
+    try:
+        os.mkdir(directory)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        os.makedirs(directory, exist_ok=True)
+
+
+def remove(path: str) -> bool:
+    """Remove a cgroup and those in it from every hierarchy. False: processes are still in it.
+
+    One that is not there is not an error.
+    """
+    gone = True
+    for hierarchy in _hierarchies():
+        gone &= _remove(hierarchy.mount_point + path)
+    return gone
+
+
+def _remove(directory: str) -> bool:
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            return False
+        inside = list(_inside(directory))
+        if not inside:
+            return False
+        for child in reversed(inside):
+            with suppress(OSError):
+                os.rmdir(child)
+        with suppress(OSError):
+            os.rmdir(directory)
+        return not os.path.isdir(directory)
+    return True
+
+
+def _inside(directory: str) -> Iterator[str]:
+    """The cgroups below one, parents first."""
+    with suppress(FileNotFoundError):
+        for entry in os.scandir(directory):
+            if entry.is_dir(follow_symlinks=False):
+                yield entry.path
+                yield from _inside(entry.path)
+
+
+def pids(path: str) -> list[int]:
+    """The processes in a cgroup and those below it; none if there is no such cgroup."""
+    found: dict[int, None] = {}
+    for mount_point in _that_matter():
+        for directory in (mount_point + path, *_inside(mount_point + path)):
+            with suppress(FileNotFoundError), open(f"{directory}/cgroup.procs", "rb") as file:
+                found.update(dict.fromkeys(map(int, file.read().split())))
+    return list(found)
+
+
+def freeze(path: str) -> None:
+    """Have the kernel stop what is in a cgroup; it may take a moment (see `frozen`). OSError."""
+    file, frozen_word, _ = _freezer(path)
+    _write(file, frozen_word)
+
+
+def thaw(path: str) -> None:
+    """Let it run again. OSError."""
+    file, _, thawed_word = _freezer(path)
+    _write(file, thawed_word)
+
+
+def frozen(path: str) -> bool:
+    """Everything in the cgroup is stopped. OSError if there is no such cgroup."""
+    file, _, _ = _freezer(path)
+    if file.endswith("freezer.state"):
+        with open(file, "rb") as state:
+            return state.read().strip() == b"FROZEN"
+    with open(file.removesuffix("freeze") + "events", "rb") as events:
+        return b"frozen 1" in events.read().splitlines()
+
+
+def _freezer(path: str) -> tuple[str, bytes, bytes]:
+    """The file that freezes a cgroup, and the words for frozen and thawed: the v1 controller's, else v2's."""
+    for hierarchy in sorted(_hierarchies(), key=lambda hierarchy: not hierarchy.controllers):
+        directory = hierarchy.mount_point + path
+        if "freezer" in hierarchy.controllers and os.path.isdir(directory):
+            return f"{directory}/freezer.state", b"FROZEN", b"THAWED"
+        if not hierarchy.controllers and os.path.isdir(directory):
+            return f"{directory}/cgroup.freeze", b"1", b"0"
+    raise FileNotFoundError(errno.ENOENT, "there is no such cgroup", path)
+
+
+def _write(file: str, word: bytes) -> None:
+    with open(file, "wb", buffering=0) as target:
+        target.write(word)

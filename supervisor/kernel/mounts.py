@@ -1,0 +1,137 @@
+"""Mounts: making, undoing and finding them.
+
+Everything here blocks, an unmount for as long as the file system takes: it is called in a thread. A failure
+is an OSError; whoever knows what was mounted for whom makes an error for people of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["bind", "mounted", "mounts_below", "overlay", "tmpfs", "unmount"]
+
+_RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
+_REMOUNT, _BIND, _REC, _PRIVATE = 1 << 5, 1 << 12, 1 << 14, 1 << 18
+_DETACH, _NOFOLLOW = 2, 8
+_DATA_LIMIT = os.sysconf("SC_PAGESIZE") - 1
+
+_AT_FDCWD = -100
+_AT_NO_AUTOMOUNT = 0x800
+_AT_SYMLINK_NOFOLLOW = 0x100
+_ATTR_MOUNT_ROOT = 0x2000
+_STATX_SIZE = 256
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def overlay(target: str, lower: Sequence[str], upper: str = "", work: str = "", options: str = "") -> None:
+    """An overlay of `lower` (topmost first) and, unless it is to be read-only, `upper` with its `work`.
+
+    Any path will do: colons, commas and backslashes in it, and more layers than fit into one page of options.
+    """
+    data = _overlay_data(lower, upper, work, options, str)
+    if len(os.fsencode(data)) <= _DATA_LIMIT:
+        _mount("overlay", target, "overlay", 0, data)
+        return
+    with ExitStack() as stack:
+
+        def short(path: str) -> str:
+            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            return f"/proc/self/fd/{fd}"
+
+        _mount("overlay", target, "overlay", 0, _overlay_data(lower, upper, work, options, short))
+
+
+def _overlay_data(
+    lower: Sequence[str], upper: str, work: str, options: str, name: Callable[[str], str]
+) -> str:
+    parts = ["lowerdir=" + ":".join(_escaped(name(path), r"[\\,:]") for path in lower)]
+    if upper:
+        parts.append("upperdir=" + _escaped(name(upper), r"[\\,]"))
+        parts.append("workdir=" + _escaped(name(work), r"[\\,]"))
+    if options:
+        parts.append(options)
+    return ",".join(parts)
+
+
+def _escaped(path: str, special: str) -> str:
+    return re.sub(special, lambda match: "\\" + match[0], path)
+
+
+def tmpfs(target: str, *, size: int = 0, mode: int = 0o1777, options: str = "") -> None:
+    """A tmpfs without devices, set-uid programs or programs at all. `size` in bytes, 0: the kernel's default."""
+    parts = [f"mode={mode:o}"]
+    if size:
+        parts.append(f"size={size}")
+    if options:
+        parts.append(options)
+    _mount("tmpfs", target, "tmpfs", _NOSUID | _NODEV | _NOEXEC, ",".join(parts))
+
+
+def bind(source: str, target: str, *, recursive: bool = True, readonly: bool = False) -> None:
+    """Make a directory or file appear at a second place; mounts there do not spread from or to elsewhere."""
+    _mount(source, target, "", _BIND | (_REC if recursive else 0), "")
+    _mount("", target, "", _PRIVATE | (_REC if recursive else 0), "")
+    if readonly:
+        _mount("", target, "", _BIND | _REMOUNT | _RDONLY, "")
+
+
+def unmount(target: str, *, lazy: bool = False) -> None:
+    """Undo the topmost mount at `target`. One that is not there, or a path that is not, is not an error.
+
+    `lazy`: it disappears now, and ends when nobody uses it any more.
+    """
+    flags = _NOFOLLOW | (_DETACH if lazy else 0)
+    if _libc.umount2(os.fsencode(target), flags):
+        number = ctypes.get_errno()
+        if number not in (errno.EINVAL, errno.ENOENT):
+            raise OSError(number, os.strerror(number), target)
+
+
+def mounted(path: str) -> bool:
+    """Something is mounted exactly there. A path that does not exist has nothing mounted."""
+    answer = (ctypes.c_uint64 * (_STATX_SIZE // 8))()
+    flags = _AT_SYMLINK_NOFOLLOW | _AT_NO_AUTOMOUNT
+    if _libc.statx(_AT_FDCWD, os.fsencode(path), flags, 0, answer):
+        number = ctypes.get_errno()
+        if number in (errno.ENOENT, errno.ENOTDIR):
+            return False
+        raise OSError(number, os.strerror(number), path)
+    attributes, known = answer[1], answer[7]
+    if known & _ATTR_MOUNT_ROOT:
+        return bool(attributes & _ATTR_MOUNT_ROOT)
+    return os.path.realpath(path) in _mount_points()
+
+
+def mounts_below(prefix: str) -> list[str]:
+    """Mount points at `prefix` or below it, deepest first; a mount over another one twice."""
+    top = os.path.normpath(prefix)
+    start = top.rstrip("/") + "/"
+    found = [point for point in _mount_points() if point == top or point.startswith(start)]
+    return sorted(found, key=lambda point: point.count("/"), reverse=True)
+
+
+def _mount_points() -> list[str]:
+    with open("/proc/self/mountinfo", "rb") as file:
+        points = [line.split(b" ", 5)[4] for line in file]
+    return [os.fsdecode(_unescaped(point)) if b"\\" in point else os.fsdecode(point) for point in points]
+
+
+def _unescaped(point: bytes) -> bytes:
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), point)
+
+
+def _mount(source: str, target: str, kind: str, flags: int, data: str) -> None:
+    arguments = (os.fsencode(source), os.fsencode(target), os.fsencode(kind) or None)
+    if _libc.mount(*arguments, ctypes.c_ulong(flags), os.fsencode(data) or None):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), target)
