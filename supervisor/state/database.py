@@ -40,7 +40,7 @@ from supervisor.state.changes import (
 )
 from supervisor.state.faults import translate
 from supervisor.state.schema import open_reader
-from supervisor.state.transactions import Store
+from supervisor.state.transactions import Store, load_from
 from supervisor.state.writer import Pending, Writer
 
 if TYPE_CHECKING:
@@ -66,7 +66,6 @@ __all__ = [
     "PutState",
     "Record",
     "Retention",
-    "load_from",
 ]
 
 READERS = 4
@@ -206,24 +205,6 @@ class Database:
                     self.last_seq = events[-1].seq
                     self.on_events(events)
             trio.lowlevel.reschedule(request.task, told)
-
-
-def load_from(connection: sqlite3.Connection, last_seq: int, journal_id: str) -> Loaded:
-    """Everything but the events, from any connection."""
-    connection.execute("BEGIN")
-    try:
-        rows = connection.execute(
-            "SELECT kind, id, name, lock, definition, body FROM record JOIN state USING(number) ORDER BY number"
-        )
-        return Loaded(
-            meta=dict(connection.execute("SELECT key, value FROM meta")),
-            records=[Record(*row) for row in rows],
-            last_seq=last_seq,
-            journal_id=journal_id,
-            intents=dict(connection.execute("SELECT id, body FROM intent")),
-        )
-    finally:
-        connection.execute("ROLLBACK")
 
 
 def _not_cancellable(_: object) -> trio.lowlevel.Abort:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-__all__ = ["Request", "Result", "Store"]
+__all__ = ["Request", "Result", "Store", "load_from"]
 
 Result = outcome.Value[tuple[Event, ...]] | outcome.Error
 
@@ -87,6 +87,13 @@ class Store:
     @property
     def event_bytes(self) -> int:
         return self.numbering.total - self._pruned_total
+
+    def load(self) -> c.Loaded:
+        """Everything but the events."""
+        try:
+            return load_from(self._connection, self.numbering.last, self.numbering.journal_id)
+        except sqlite3.Error as error:
+            raise translate(error, self.path) from error
 
     def run(self, requests: Sequence[Request]) -> list[Result]:
         """Carry out all requests in their order; the result of each. Never raises."""
@@ -304,3 +311,21 @@ class Store:
 
 def _absent(verb: str, kind: str, object_id: str) -> InternalError:
     return InternalError(f"cannot {verb} the {kind} '{object_id}': it is not recorded", subject=object_id)
+
+
+def load_from(connection: sqlite3.Connection, last_seq: int, journal_id: str) -> c.Loaded:
+    """Everything but the events, from any connection."""
+    connection.execute("BEGIN")
+    try:
+        rows = connection.execute(
+            "SELECT kind, id, name, lock, definition, body FROM record JOIN state USING(number) ORDER BY number"
+        )
+        return c.Loaded(
+            meta=dict(connection.execute("SELECT key, value FROM meta")),
+            records=[c.Record(*row) for row in rows],
+            last_seq=last_seq,
+            journal_id=journal_id,
+            intents=dict(connection.execute("SELECT id, body FROM intent")),
+        )
+    finally:
+        connection.execute("ROLLBACK")
