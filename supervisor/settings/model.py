@@ -203,9 +203,9 @@ class PymanSettings(msgspec.Struct, frozen=True):
     restart_factor: float = 2.0
     restart_maximum: float = 60.0
     restart_reset: float = 10.0
-    restart_budget: float = 5.0
+    restart_budget: float = 0.5
     """Restarts by policy per second, of all failing containers of this supervisor together."""
-    restart_burst: int = 20
+    restart_burst: int = 100
     """As many restarts may come at once before the budget counts."""
     events_max_entries: int = 100_000
     events_max_bytes: int = 64 << 20
