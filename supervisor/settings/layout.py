@@ -104,7 +104,7 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def reaped(self) -> str:
-        """Wait statuses of orphans that the keeper reaped."""
+        """How orphans ended that the keeper reaped: a line `pid start-time wait-status` each."""
         return f"{self.tmp}/reaped"
 
     @property
@@ -186,7 +186,7 @@ def make_directories(layout: Layout) -> None:
         _make(path, _PRIVATE)
     for path in (layout.tmp, layout.containers_run):
         _make(path, _PASSABLE)
-    for path in (layout.exits, layout.reaped, layout.socket_dir):
+    for path in (layout.exits, layout.socket_dir):
         _make(path, _PRIVATE)
 
 

@@ -90,6 +90,7 @@ def load(
     storage.apply(options)
     _apply_options(collected, options)
     _replace_unavailable(collected)
+    _find_seccomp_profile(collected, [f"{place}/seccomp.json" for place in (administrator, system)])
     return Settings(
         uid=uid,
         xdg=xdg,
@@ -256,6 +257,18 @@ def _replace_unavailable(collected: _Collected) -> None:
     if engine.get("cgroup_manager") == "systemd" and not os.path.isdir("/run/systemd/system"):
         engine["cgroup_manager"] = "cgroupfs"
         text = "'engine.cgroup_manager' is 'systemd', but systemd does not run this host: using 'cgroupfs'"
+        collected.warnings.append(text)
+
+
+def _find_seccomp_profile(collected: _Collected, places: list[str]) -> None:
+    containers = collected.values["containers"]
+    if containers.get("seccomp_profile"):
+        return
+    containers["seccomp_profile"] = next((path for path in places if os.path.isfile(path)), "")
+    if not containers["seccomp_profile"]:
+        text = (
+            f"no seccomp profile is installed as {' or '.join(places)}: containers may make any system call"
+        )
         collected.warnings.append(text)
 
 

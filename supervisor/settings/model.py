@@ -118,7 +118,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     privileged: bool = False
     read_only: bool = False
     seccomp_profile: str = ""
-    """A file; empty: the one that the distribution installs, if there is one; `unconfined`: no profile."""
+    """A file; empty or `unconfined`: no profile. Unless a file of settings says something, it is the one that
+    the administrator or else the distribution has installed."""
     shm_size: int = 65536 * 1024
     """Bytes."""
     umask: str = "0022"

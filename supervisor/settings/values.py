@@ -243,6 +243,13 @@ def _oom_score(value: Any) -> int:
     return score
 
 
+def _profile(value: Any) -> str:
+    text = _string(value)
+    if text not in ("", "unconfined") and not text.startswith("/"):
+        raise Unusable("an absolute path or 'unconfined'")
+    return text
+
+
 def _port(value: Any) -> int:
     port = _integer(value)
     if not 0 <= port <= 65535:
@@ -272,6 +279,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "containers.oom_score_adj": _oom_score,
     "containers.pidns": _one_of("private", "host"),
     "containers.pids_limit": _integer,
+    "containers.seccomp_profile": _profile,
     "containers.shm_size": _positive_size,
     "containers.umask": _umask,
     "containers.utsns": _one_of("private", "host"),

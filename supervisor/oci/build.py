@@ -1,0 +1,212 @@
+"""A container's config.json, and the process description of an exec, composed from the topics.
+
+`build` decides and checks everything but touches nothing: what it refuses is refused before anything of the
+container exists. `write_files` writes the few files that the configuration mounts. Both take well under a
+millisecond and may block on the disk only for a look into the root filesystem.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pyman.errors import InvalidArgument, StorageFailed
+from supervisor.kernel import files
+from supervisor.oci import devices, limits, security
+from supervisor.oci.environment import environment, exec_environment
+from supervisor.oci.mounts import INIT_DESTINATION, containerenv, mounts
+from supervisor.oci.namespaces import modes, namespaces, sysctls
+from supervisor.oci.request import BuildRequest, ExecBuildRequest
+from supervisor.oci.spec import OCI_VERSION, Box, Linux, Process, Root, Spec, User
+from supervisor.oci.users import look_up
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from supervisor.oci.spec import Mount
+    from supervisor.oci.users import Identity
+
+__all__ = ["BuildRequest", "ExecBuildRequest", "build", "build_exec", "environment_of", "write_files"]
+
+_encoder = msgspec.json.Encoder()
+
+
+def build(request: BuildRequest) -> bytes:
+    """The contents of config.json. InvalidArgument and NotSupported name the option at fault."""
+    settings = request.settings
+    chosen = modes(request)
+    mounted = mounts(request, chosen)
+    cgroups = settings.containers.cgroups != "disabled"
+    whole = Spec(
+        oci_version=OCI_VERSION,
+        process=_process(request, chosen, mounted),
+        root=Root(request.rootfs, readonly=request.read_only),
+        hostname="" if chosen["uts"] == "host" else request.hostname,
+        mounts=mounted,
+        annotations=_annotations(request),
+        linux=Linux(
+            namespaces=namespaces(chosen),
+            sysctl=sysctls(request, chosen),
+            resources=limits.resources(request),
+            cgroups_path=limits.cgroup_path(settings.engine.cgroup_manager, request.id) if cgroups else "",
+            devices=devices.host_devices() if request.privileged else [],
+            seccomp=security.system_calls(request),
+            masked_paths=[] if request.privileged else security.MASKED_PATHS,
+            readonly_paths=[] if request.privileged else security.READONLY_PATHS,
+        ),
+    )
+    return _encoder.encode(whole)
+
+
+def build_exec(request: ExecBuildRequest) -> bytes:
+    """The process of an exec. Raises as `build` does."""
+    container = request.container
+    spec = container.spec
+    identity = look_up(container.rootfs, request.user or spec.user, () if request.user else spec.groups)
+    process = Process(
+        user=_user(container, identity),
+        args=_words(request.command, "cannot run a command: none is given"),
+        env=_pairs(exec_environment(request, identity.home)),
+        cwd=_absolute(request.work_dir or spec.work_dir or "/"),
+        terminal=request.terminal,
+        console_size=_size(request.rows, request.columns),
+        capabilities=security.capabilities(
+            container, identity.uid, privileged=request.privileged or container.privileged
+        ),
+        rlimits=limits.rlimits(container),
+        oom_score_adj=container.settings.containers.oom_score_adj,
+    )
+    return _encoder.encode(process)
+
+
+def environment_of(request: BuildRequest) -> list[str]:
+    """`NAME=VALUE` as the container's command gets it, for `inspect`."""
+    identity = look_up(request.rootfs, request.spec.user, request.spec.groups)
+    return _pairs(environment(request, identity.home))
+
+
+def write_files(request: BuildRequest) -> None:
+    """The files that the configuration mounts. Repeatable. StorageFailed and DiskFull."""
+    path = containerenv(request)
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o711, exist_ok=True)
+        descriptor = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+        )
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o644)
+            file.write(_containerenv(request))
+    except OSError as error:
+        raise files.storage_error(error, "write", path) from error
+
+
+def _containerenv(request: BuildRequest) -> bytes:
+    """Podman tells only a privileged container what it runs in."""
+    if not request.privileged:
+        return b""
+    known = {"engine": "pyman", "name": request.name, "id": request.id, "image": request.spec.image}
+    return "".join(f'{key}="{value}"\n' for key, value in known.items()).encode()
+
+
+def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence[Mount]) -> Process:
+    spec = request.spec
+    identity = look_up(request.rootfs, spec.user, spec.groups)
+    return Process(
+        user=_user(request, identity),
+        args=_command(request, chosen),
+        env=_pairs(environment(request, identity.home)),
+        cwd=_working_directory(request, mounted),
+        terminal=spec.terminal,
+        console_size=_size(request.rows, request.columns) if spec.terminal else None,
+        capabilities=security.capabilities(request, identity.uid, privileged=request.privileged),
+        rlimits=limits.rlimits(request),
+        oom_score_adj=request.settings.containers.oom_score_adj,
+    )
+
+
+def _user(request: BuildRequest, identity: Identity) -> User:
+    text = request.spec.umask or request.settings.containers.umask
+    try:
+        umask = int(text, 8)
+    except ValueError:
+        umask = -1
+    if not 0 <= umask <= 0o777:
+        raise InvalidArgument(
+            f"cannot use the umask '{text}': it is not an octal mask such as 0022", subject=text
+        )
+    return User(identity.uid, identity.gid, umask=umask, additional_gids=identity.groups)
+
+
+def _command(request: BuildRequest, chosen: Mapping[str, str]) -> list[str]:
+    spec = request.spec
+    what = f"cannot create container '{request.name}': no command is given"
+    words = _words([*(spec.entrypoint or []), *spec.command], what)
+    if not request.init:
+        return words
+    if chosen["pid"] == "host":
+        raise InvalidArgument("cannot use --init with --pid host: the init has to be the first process")
+    return [INIT_DESTINATION, "--", *words]
+
+
+def _words(command: list[str], missing: str) -> list[str]:
+    if not command:
+        raise InvalidArgument(missing)
+    if any("\0" in word for word in command):
+        raise InvalidArgument("cannot run the command: an argument contains a zero byte")
+    return command
+
+
+def _pairs(variables: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in variables.items()]
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/") or "\0" in path:
+        raise InvalidArgument(
+            f"cannot use the working directory '{path}': it is not an absolute path", subject=path
+        )
+    return os.path.normpath(path).replace("//", "/")
+
+
+def _working_directory(request: BuildRequest, mounted: Sequence[Mount]) -> str:
+    """An OCI runtime would silently make a directory that is not there: a typing error, most of the time."""
+    path = _absolute(request.spec.work_dir or "/")
+    if path == "/" or any(f"{path}/".startswith(f"{mount.destination}/") for mount in mounted):
+        return path
+    try:
+        os.close(files.open_in_root(request.rootfs, path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            reason = "it does not exist in the root filesystem"
+            if error.errno != errno.ENOENT:
+                reason = "it is not a directory in the root filesystem"
+            message = f"cannot use the working directory '{path}': {reason}"
+            raise InvalidArgument(message, subject=path) from error
+        message = f"cannot use the working directory '{path}': {(error.strerror or str(error)).lower()}"
+        raise StorageFailed(message, subject=path) from error
+    return path
+
+
+def _size(rows: int, columns: int) -> Box | None:
+    return Box(height=rows, width=columns) if rows > 0 and columns > 0 else None
+
+
+def _annotations(request: BuildRequest) -> dict[str, str]:
+    """The engine's, the configured and the user's, the last strongest."""
+    spec, defaults = request.spec, request.settings.containers
+    return {
+        "io.container.manager": "pyman",
+        "io.podman.annotations.autoremove": _truth(spec.remove),
+        "io.podman.annotations.init": _truth(request.init),
+        "io.podman.annotations.privileged": _truth(request.privileged),
+        "org.opencontainers.image.stopSignal": str(request.stop_signal),
+        **defaults.annotations,
+        **spec.annotations,
+    }
+
+
+def _truth(value: bool) -> str:
+    return "TRUE" if value else "FALSE"

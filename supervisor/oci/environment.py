@@ -1,0 +1,59 @@
+"""The environment of a container's command.
+
+Weakest first: the configured defaults, `container`, the caller's whole environment (`--env-host`), and what
+was asked for by name (`-e`, `--env-file`). `--unsetenv` takes away defaults, never what was asked for.
+HOSTNAME and HOME are added if nothing has set them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyman.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor.oci.request import BuildRequest, ExecBuildRequest
+
+__all__ = ["environment", "exec_environment"]
+
+
+def environment(request: BuildRequest, home: str) -> dict[str, str]:
+    """Name to value; `home` is the user's home directory."""
+    variables = _asked_for(request)
+    variables.setdefault("HOSTNAME", request.hostname)
+    variables.setdefault("HOME", home)
+    return variables
+
+
+def _asked_for(request: BuildRequest) -> dict[str, str]:
+    spec = request.spec
+    variables: dict[str, str] = {}
+    if not spec.unsetenv_all:
+        variables = {**request.settings.containers.env, "container": "podman"}
+        for name in spec.unsetenv:
+            variables.pop(name, None)
+    if spec.env_host:
+        variables.update(request.host_environment)
+    variables.update(_checked(spec.env))
+    if spec.terminal and not spec.unsetenv_all and "TERM" not in spec.unsetenv:
+        variables.setdefault("TERM", "xterm")
+    return variables
+
+
+def exec_environment(request: ExecBuildRequest, home: str) -> dict[str, str]:
+    """The container's, then the exec's own; `home` is that of the exec's user."""
+    variables = {**_asked_for(request.container), **_checked(request.env)}
+    if request.terminal:
+        variables.setdefault("TERM", "xterm")
+    variables.setdefault("HOSTNAME", request.container.hostname)
+    variables.setdefault("HOME", home)
+    return variables
+
+
+def _checked(variables: Mapping[str, str]) -> Mapping[str, str]:
+    for name, value in variables.items():
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            raise InvalidArgument(f"cannot set the environment variable '{name}'", subject=name)
+    return variables

@@ -1,0 +1,116 @@
+"""What this host and this process permit: facts that do not change while the supervisor runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+from functools import cache
+
+import msgspec
+
+__all__ = ["CAPABILITIES", "Host", "this_host"]
+
+CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+)
+"""By the kernel's number."""
+
+
+class Host(msgspec.Struct, frozen=True):
+    unified: bool
+    """cgroup v2 alone."""
+    controllers: frozenset[str]
+    """Of cgroups, in whichever hierarchy."""
+    capabilities: tuple[str, ...]
+    """That a child of this process can have."""
+    hard_limits: dict[str, int]
+    """RLIMIT_NOFILE and so on to the highest value that a child can be given; -1: unlimited."""
+    seccomp: bool
+
+
+@cache
+def this_host() -> Host:
+    bounding = _bounding_set()
+    unified = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+    return Host(
+        unified=unified,
+        controllers=_controllers(unified),
+        capabilities=bounding,
+        hard_limits=_hard_limits("CAP_SYS_RESOURCE" in bounding),
+        seccomp=os.path.exists("/proc/sys/kernel/seccomp"),
+    )
+
+
+def _bounding_set() -> tuple[str, ...]:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        match = re.search(r"^CapBnd:\s*([0-9a-f]+)", file.read(), re.MULTILINE)
+    bits = int(match[1], 16) if match else 0
+    return tuple(sorted(name for number, name in enumerate(CAPABILITIES) if bits >> number & 1))
+
+
+def _controllers(unified: bool) -> frozenset[str]:
+    if unified:
+        with open("/sys/fs/cgroup/cgroup.controllers", encoding="ascii") as file:
+            return frozenset(file.read().split())
+    found: set[str] = set()
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            _, _, described = line.partition(" - ")
+            kind, _, options = described.partition(" ")
+            if kind == "cgroup":
+                found.update(options.split()[-1].split(","))
+    return frozenset(found)
+
+
+def _hard_limits(may_raise: bool) -> dict[str, int]:
+    """Raising a hard limit takes CAP_SYS_RESOURCE, which some virtual machines withhold from root."""
+    limits: dict[str, int] = {}
+    for name in dir(resource):
+        if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE":
+            hard = resource.getrlimit(getattr(resource, name))[1]
+            limits[name] = -1 if may_raise or hard == resource.RLIM_INFINITY else hard
+    if may_raise:
+        with open("/proc/sys/fs/nr_open", encoding="ascii") as file:
+            limits["RLIMIT_NOFILE"] = int(file.read())
+    return limits

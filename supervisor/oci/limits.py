@@ -1,0 +1,90 @@
+"""Resource limits: of the process (rlimits) and of the cgroup.
+
+A limit above what this host lets a child have makes an OCI runtime fail with a message that names no limit.
+So defaults are lowered to what is possible, and a limit that was asked for is refused by name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyman.errors import InvalidArgument
+from supervisor.oci.host import this_host
+from supervisor.oci.spec import DeviceRule, Pids, PosixRlimit, Resources
+from supervisor.settings.values import RLIMITS
+
+if TYPE_CHECKING:
+    from pyman.api.spec import Rlimit
+    from supervisor.oci.request import BuildRequest
+
+__all__ = ["cgroup_path", "resources", "rlimits"]
+
+_UNLIMITED = (1 << 64) - 1
+_DEFAULTS = {"RLIMIT_NOFILE": 1 << 20, "RLIMIT_NPROC": 1 << 20}
+"""Podman's, where neither the user nor the configuration names the limit."""
+
+
+def rlimits(request: BuildRequest) -> list[PosixRlimit]:
+    """InvalidArgument: an unknown limit, or one above the host's hard limit, that was asked for."""
+    hard_limits = this_host().hard_limits
+    found: dict[str, PosixRlimit] = {}
+    for name, value in _DEFAULTS.items():
+        possible = _lower(value, hard_limits[name])
+        found[name] = PosixRlimit(name, hard=possible, soft=possible)
+    for limit in request.settings.containers.default_ulimits:
+        most = hard_limits.get(limit.type, -1)
+        hard, soft = _lower(_wire(limit.hard), most), _lower(_wire(limit.soft), most)
+        found[limit.type] = PosixRlimit(limit.type, hard=hard, soft=soft)
+    for limit in request.spec.r_limits:
+        found[limit.type] = _asked_for(limit, hard_limits)
+    return [found[name] for name in sorted(found)]
+
+
+def _asked_for(limit: Rlimit, hard_limits: dict[str, int]) -> PosixRlimit:
+    name = limit.type.removeprefix("RLIMIT_").lower()
+    if limit.type != f"RLIMIT_{name.upper()}" or name.upper() not in RLIMITS:
+        raise InvalidArgument(f"cannot set the limit '{limit.type}': it is not known", subject=limit.type)
+    if limit.soft < -1 or limit.hard < -1:
+        raise InvalidArgument(f"cannot set --ulimit {name}: a limit is negative", subject=name)
+    hard, soft = _wire(limit.hard), _wire(limit.soft)
+    most = hard_limits.get(limit.type, -1)
+    if soft > hard:
+        raise InvalidArgument(
+            f"cannot set --ulimit {name}={limit.soft}:{limit.hard}: the soft limit is above the hard limit",
+            subject=name,
+        )
+    if most != -1 and hard > most:
+        raise InvalidArgument(
+            f"cannot set --ulimit {name}={limit.soft}:{limit.hard}: this host permits no more than {most}",
+            subject=name,
+        )
+    return PosixRlimit(limit.type, hard=hard, soft=soft)
+
+
+def _wire(value: int) -> int:
+    return _UNLIMITED if value == -1 else value
+
+
+def _lower(value: int, most: int) -> int:
+    return value if most == -1 else min(value, most)
+
+
+def resources(request: BuildRequest) -> Resources | None:
+    """Limits of the container's cgroup; none where it has no cgroup."""
+    defaults = request.settings.containers
+    if defaults.cgroups == "disabled":
+        return None
+    pids = None
+    if defaults.pids_limit > 0 and "pids" in this_host().controllers:
+        pids = Pids(defaults.pids_limit)
+    return Resources(devices=_ALL_DEVICES if request.privileged else _NO_DEVICES, pids=pids)
+
+
+_ALL_DEVICES = [DeviceRule(allow=True, access="rwm")]
+_NO_DEVICES = [DeviceRule(allow=False, access="rwm")]
+"""The OCI runtime itself adds the harmless ones."""
+
+
+def cgroup_path(manager: str, container_id: str) -> str:
+    """`/pyman/ctr-ID` below every hierarchy's root; for systemd, slice, prefix and name of a scope."""
+    return f"machine.slice:pyman:{container_id}" if manager == "systemd" else f"/pyman/ctr-{container_id}"

@@ -1,0 +1,104 @@
+"""The file systems of a container, in the order in which they are mounted.
+
+The kernel's own come first, then what is mounted below them; `sort` keeps parents before children.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pyman.errors import NotSupported, StorageFailed
+from supervisor.oci.spec import Mount
+
+if TYPE_CHECKING:
+    from supervisor.oci.request import BuildRequest
+
+__all__ = ["INIT_DESTINATION", "containerenv", "init_program", "mounts"]
+
+INIT_DESTINATION = "/run/podman-init"
+
+_KERNEL = (
+    Mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
+    Mount("/dev", "tmpfs", "tmpfs", ["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
+    Mount(
+        "/dev/pts",
+        "devpts",
+        "devpts",
+        ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    ),
+)
+_OWN_MQUEUE = Mount("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"])
+_HOST_MQUEUE = Mount("/dev/mqueue", "bind", "/dev/mqueue", ["bind", "nosuid", "noexec", "nodev"])
+_HOST_SHM = Mount("/dev/shm", "bind", "/dev/shm", ["bind", "rprivate", "nosuid", "noexec", "nodev"])  # noqa: S108
+_SYS = {
+    word: Mount("/sys", "sysfs", "sysfs", ["rprivate", "nosuid", "noexec", "nodev", word])
+    for word in ("ro", "rw")
+}
+_CGROUP = {
+    word: Mount(
+        "/sys/fs/cgroup", "cgroup", "cgroup", ["rprivate", "nosuid", "noexec", "nodev", "relatime", word]
+    )
+    for word in ("ro", "rw")
+}
+_WRITABLE = tuple(
+    Mount(path, "tmpfs", "tmpfs", ["rw", "rprivate", "nosuid", "nodev", "tmpcopyup"])
+    for path in ("/run", "/tmp", "/var/tmp")  # noqa: S108
+)
+
+
+def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
+    """`chosen`: the modes of the namespaces. NotSupported: `--init` without an init program."""
+    spec = request.spec
+    access = "rw" if request.privileged else "ro"
+    found = [*_KERNEL, _SYS[access], _CGROUP[access]]
+    found.append(_HOST_MQUEUE if chosen["ipc"] == "host" and os.path.isdir("/dev/mqueue") else _OWN_MQUEUE)
+    if chosen["ipc"] == "host":
+        found.append(_HOST_SHM)
+    elif chosen["ipc"] != "none":
+        found.append(_shm(request.settings.containers.shm_size))
+    if request.read_only and spec.read_write_tmpfs:
+        found.extend(_WRITABLE)
+    found.append(
+        Mount(
+            "/run/.containerenv",
+            "bind",
+            containerenv(request),
+            ["bind", "rprivate", *([] if access == "rw" else ["ro"])],
+        )
+    )
+    if request.init:
+        found.append(Mount(INIT_DESTINATION, "bind", init_program(request), ["bind", "rprivate", "ro"]))
+    return sorted(found, key=lambda mount: mount.destination.count("/"))
+
+
+def _shm(size: int) -> Mount:
+    """`size` in bytes."""
+    options = ["nosuid", "noexec", "nodev", "mode=1777", f"size={size}"]
+    return Mount("/dev/shm", "tmpfs", "shm", options)  # noqa: S108
+
+
+def containerenv(request: BuildRequest) -> str:
+    """The file that is /run/.containerenv in the container; `build.write_files` writes it."""
+    return f"{request.run_directory}/files/containerenv"
+
+
+def init_program(request: BuildRequest) -> str:
+    """The init to run as the container's first process. It is configured, or catatonit is looked for."""
+    configured = request.spec.init_path or request.settings.containers.init_path
+    if configured:
+        if _executable(configured):
+            return configured
+        raise StorageFailed(
+            f"cannot use the init '{configured}': it is not an executable file", subject=configured
+        )
+    for directory in (*request.settings.engine.helper_binaries_dir, "/usr/bin", "/usr/local/bin"):
+        if _executable(f"{directory}/catatonit"):
+            return f"{directory}/catatonit"
+    raise NotSupported(
+        "cannot use --init: this host has no catatonit", hint="install it or set containers.init_path"
+    )
+
+
+def _executable(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)

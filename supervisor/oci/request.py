@@ -1,0 +1,57 @@
+"""What a container's configuration is built from."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pyman.api.spec import ContainerSpec
+from supervisor.settings.model import Settings
+
+__all__ = ["BuildRequest", "ExecBuildRequest"]
+
+
+class BuildRequest(msgspec.Struct, frozen=True):
+    """A container and everything around it that its configuration depends on."""
+
+    id: str
+    name: str
+    spec: ContainerSpec
+    rootfs: str
+    """The root filesystem as it is mounted now; the users and directories named are looked up in it."""
+    hostname: str
+    settings: Settings
+    run_directory: str
+    """Where `write_files` puts the files that are mounted into the container."""
+    host_environment: dict[str, str] = {}
+    """The caller's variables; used only if the spec asks for them."""
+    stop_signal: int = 15
+    rows: int = 0
+    columns: int = 0
+    """The terminal's first size in characters; 0: unknown."""
+
+    @property
+    def privileged(self) -> bool:
+        return self.spec.privileged or self.settings.containers.privileged
+
+    @property
+    def read_only(self) -> bool:
+        """The root filesystem, that is."""
+        return self.spec.read_only_filesystem or self.settings.containers.read_only
+
+    @property
+    def init(self) -> bool:
+        return self.spec.init or self.settings.containers.init
+
+
+class ExecBuildRequest(msgspec.Struct, frozen=True):
+    """A further command in a container."""
+
+    container: BuildRequest
+    command: list[str]
+    env: dict[str, str] = {}
+    user: str = ""
+    work_dir: str = ""
+    terminal: bool = False
+    privileged: bool = False
+    rows: int = 0
+    columns: int = 0

@@ -1,0 +1,130 @@
+"""The OCI runtime specification's configuration, as far as the engine writes it.
+
+Field names are the specification's in Python's spelling; what equals its default is left out of the JSON.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = [
+    "Box",
+    "Capabilities",
+    "Device",
+    "DeviceRule",
+    "Linux",
+    "Mount",
+    "NamespaceEntry",
+    "Pids",
+    "PosixRlimit",
+    "Process",
+    "Resources",
+    "Root",
+    "Spec",
+    "User",
+]
+
+OCI_VERSION = "1.0.2"
+
+
+class Box(msgspec.Struct, frozen=True):
+    """A terminal's size in characters."""
+
+    height: int
+    width: int
+
+
+class User(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    uid: int
+    gid: int
+    umask: int | None = None
+    additional_gids: list[int] = []
+
+
+class PosixRlimit(msgspec.Struct, frozen=True):
+    type: str
+    hard: int
+    soft: int
+
+
+class Capabilities(msgspec.Struct, frozen=True, omit_defaults=True):
+    bounding: list[str] = []
+    effective: list[str] = []
+    inheritable: list[str] = []
+    permitted: list[str] = []
+    ambient: list[str] = []
+
+
+class Process(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    user: User
+    args: list[str]
+    env: list[str]
+    cwd: str
+    terminal: bool = False
+    console_size: Box | None = None
+    capabilities: Capabilities | None = None
+    rlimits: list[PosixRlimit] = []
+    oom_score_adj: int | None = None
+
+
+class Root(msgspec.Struct, frozen=True, omit_defaults=True):
+    path: str
+    readonly: bool = False
+
+
+class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
+    destination: str
+    type: str
+    source: str
+    options: list[str] = []
+
+
+class NamespaceEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    type: str
+    path: str = ""
+
+
+class Device(msgspec.Struct, frozen=True, rename="camel"):
+    path: str
+    type: str
+    major: int
+    minor: int
+    file_mode: int
+    uid: int
+    gid: int
+
+
+class DeviceRule(msgspec.Struct, frozen=True):
+    allow: bool
+    access: str
+
+
+class Pids(msgspec.Struct, frozen=True):
+    limit: int
+
+
+class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
+    devices: list[DeviceRule] = []
+    pids: Pids | None = None
+
+
+class Linux(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    namespaces: list[NamespaceEntry]
+    sysctl: dict[str, str] = {}
+    resources: Resources | None = None
+    cgroups_path: str = ""
+    devices: list[Device] = []
+    seccomp: msgspec.Raw | None = None
+    """Already encoded: the profile is long and the same for nearly every container."""
+    masked_paths: list[str] = []
+    readonly_paths: list[str] = []
+
+
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    oci_version: str
+    process: Process
+    root: Root
+    mounts: list[Mount]
+    linux: Linux
+    hostname: str = ""
+    annotations: dict[str, str] = {}

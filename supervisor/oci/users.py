@@ -1,0 +1,147 @@
+"""`--user name[:group]` looked up in the container's own /etc/passwd and /etc/group.
+
+The root filesystem is the container's to shape, so nothing of it is trusted: paths are resolved inside it
+whatever links it contains, only regular files are read, and only so much of them. Numbers need no entry.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pyman.errors import InvalidArgument
+from supervisor.kernel import files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["Identity", "look_up"]
+
+_MAX_BYTES = 4 << 20
+_MAX_ID = (1 << 31) - 1
+_MAX_GROUPS = 1 << 16
+"""The kernel's limit."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    uid: int
+    gid: int
+    groups: list[int]
+    """Supplementary."""
+    home: str
+
+
+def look_up(root: str, user: str, groups: Sequence[str] = ()) -> Identity:
+    """Who `user` (`name`, `1000`, `name:group`, `1000:100`; empty: root) and further `groups` are.
+
+    Without a group, the user's own groups come along. InvalidArgument: a name that is not there, a number
+    out of range, or a file that cannot be read.
+    """
+    name, _, group = user.partition(":")
+    entry = _passwd_entry(root, name or "0", name)
+    numbers = _group_numbers(root, groups) if groups else []
+    if group:
+        gid = _group_numbers(root, [group])[0]
+        numbers = [gid, *numbers]
+    else:
+        gid = entry.gid
+        if name:
+            numbers = [gid, *_memberships(root, entry.name), *numbers]
+    unique = list(dict.fromkeys(numbers))
+    if len(unique) > _MAX_GROUPS:
+        raise InvalidArgument(
+            f"cannot use the user '{user}': it is in more than {_MAX_GROUPS} groups", subject=user
+        )
+    return Identity(uid=entry.uid, gid=gid, groups=unique, home=entry.home or "/")
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+def _passwd_entry(root: str, wanted: str, shown: str) -> _Entry:
+    number = _number(wanted)
+    for fields in _lines(root, "/etc/passwd", 6):
+        uid, gid = _number(fields[2]), _number(fields[3])
+        if uid is not None and gid is not None and (fields[0] == wanted or uid == number):
+            return _Entry(fields[0], uid, gid, fields[5])
+    if number is None:
+        message = f"cannot use the user '{shown}': the root filesystem's /etc/passwd does not have it"
+        raise InvalidArgument(message, subject=shown)
+    return _Entry("", _checked(number, "user", wanted), 0, "")
+
+
+def _group_numbers(root: str, wanted: Sequence[str]) -> list[int]:
+    known: dict[str, int] = {}
+    if any(_number(name) is None for name in wanted):
+        for fields in _lines(root, "/etc/group", 3):
+            gid = _number(fields[2])
+            if gid is not None:
+                known.setdefault(fields[0], gid)
+    found: list[int] = []
+    for name in wanted:
+        gid = known.get(name, _number(name))
+        if gid is None:
+            message = f"cannot use the group '{name}': the root filesystem's /etc/group does not have it"
+            raise InvalidArgument(message, subject=name)
+        found.append(_checked(gid, "group", name))
+    return found
+
+
+def _memberships(root: str, name: str) -> Iterator[int]:
+    if not name:
+        return
+    for fields in _lines(root, "/etc/group", 4, lambda line: name in line):
+        gid = _number(fields[2])
+        if gid is not None and name in fields[3].split(","):
+            yield gid
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
+
+
+def _checked(number: int, kind: str, shown: str) -> int:
+    if number > _MAX_ID:
+        raise InvalidArgument(f"cannot use the {kind} '{shown}': numbers go up to {_MAX_ID}", subject=shown)
+    return number
+
+
+def _lines(
+    root: str, path: str, fields: int, wanted: Callable[[str], bool] = lambda _line: True
+) -> Iterator[list[str]]:
+    """The lines with at least so many fields, split at the colons."""
+    for line in _read(root, path).split("\n"):
+        if line and not line.startswith("#") and wanted(line):
+            parts = line.strip().split(":")
+            if len(parts) >= fields and parts[0]:
+                yield parts
+
+
+def _read(root: str, path: str) -> str:
+    """The file's text; empty if there is none."""
+    try:
+        # Non-blocking: a FIFO in its place must not hold up the supervisor.
+        descriptor = files.open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return ""
+        raise _unusable(path, error.strerror or str(error)) from error
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _unusable(path, "it is not a regular file")
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise _unusable(path, f"it is larger than {_MAX_BYTES >> 20} MiB")
+    return data.decode(errors="replace")
+
+
+def _unusable(path: str, reason: str) -> InvalidArgument:
+    return InvalidArgument(f"cannot read '{path}' in the root filesystem: {reason.lower()}", subject=path)
