@@ -21,6 +21,7 @@ from supervisor.conmon import attach, control, exit, spawn
 from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
 from supervisor.kernel import cgroups, files, process
 from supervisor.oci import build, errors
+from supervisor.runtime.specs import build_request
 from supervisor.storage import rootfs
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.container import Container
     from supervisor.runtime.services import Services
 
-__all__ = ["Body", "build_request"]
+__all__ = ["Body"]
 
 log = structlog.get_logger(__name__)
 
@@ -40,19 +41,6 @@ log = structlog.get_logger(__name__)
 def conmon_cgroup(id: str) -> str:
     """conmon lives in a cgroup of its own, so that a restart of the service cannot take it."""
     return f"/pyman/conmon-{id}"
-
-
-def build_request(services: Services, container: Container, root: str) -> build.BuildRequest:
-    definition = container.definition
-    return build.BuildRequest(
-        id=definition.id,
-        name=definition.name,
-        spec=definition.spec,
-        rootfs=root,
-        hostname=definition.hostname,
-        settings=services.settings,
-        run_directory=services.layout.container_run(definition.id),
-    )
 
 
 class Body:
@@ -110,7 +98,9 @@ class Body:
             os.makedirs(os.path.dirname(container.definition.log_path) or "/", mode=0o700, exist_ok=True)
             exit.clear_exit(layout.exits, layout.container_persist(self.id), self.id)
             root = rootfs.mount_rootfs(layout, self.id, container.definition.spec)
-            spec = build.build(build_request(self._services, container, root))
+            request = build_request(self._services, container.definition, root)
+            build.write_files(request)
+            spec = build.build(request)
             descriptor = os.open(
                 f"{bundle}/config.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
             )

@@ -26,12 +26,12 @@ from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime import execs, leftovers, refresh
 from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import in_background
-from supervisor.runtime.body import build_request
 from supervisor.runtime.container import Container, ExecSession
 from supervisor.runtime.creation import define, new_id
 from supervisor.runtime.records import ExecDefinition, ExecObserved, Observed, decode, encode
 from supervisor.runtime.registry import Entry, Registry, check_name
 from supervisor.runtime.services import Services
+from supervisor.runtime.specs import build_request
 from supervisor.runtime.words import random_name
 from supervisor.runtime.worker import Worker
 from supervisor.settings.layout import make_directories
@@ -257,7 +257,7 @@ class Engine:
             definition = define(self.services, id, name, lock, spec, caller)
             container = Container(definition, Observed())
             # What cannot be built is refused now, before anything is made.
-            build.build(build_request(self.services, container, spec.rootfs))
+            build.build(build_request(self.services, definition, spec.rootfs))
             entry = Entry(container, Worker(self.services, container, self._forget))
             record = PutRecord("container", id, name, lock, encode(definition), encode(container.observed))
             event = container.event(EventStatus.CREATE, actor)

@@ -24,6 +24,7 @@ from supervisor.runtime.answers import Answer
 from supervisor.runtime.container import ExecSession
 from supervisor.runtime.creation import new_id
 from supervisor.runtime.records import ExecDefinition, ExecObserved, encode
+from supervisor.runtime.specs import build_request, root_of
 from supervisor.state.database import DeleteRecord, PutRecord, PutState
 
 if TYPE_CHECKING:
@@ -191,13 +192,15 @@ def begin(
         )
     spec = build.build_exec(
         build.ExecBuildRequest(
-            container=services_request(services, container),
+            container=build_request(services, container.definition, root_of(services, container.definition)),
             command=request.command,
             env=request.env,
             user=request.user,
             work_dir=request.work_dir,
             terminal=request.terminal,
             privileged=request.privileged,
+            rows=request.rows,
+            columns=request.columns,
         )
     )
     definition = ExecDefinition(
@@ -215,15 +218,6 @@ def begin(
         created=time.time_ns(),
     )
     return Exec(services, container, ExecSession(definition), actor), spec
-
-
-def services_request(services: Services, container: Container) -> build.BuildRequest:
-    from supervisor.runtime.body import build_request
-
-    layout = services.layout
-    spec = container.definition.spec
-    root = layout.container_rootfs(container.id) if spec.rootfs_overlay else spec.rootfs
-    return build_request(services, container, root)
 
 
 def find(containers: Iterable[Container], exec_id: str) -> tuple[Container, ExecSession]:

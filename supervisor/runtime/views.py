@@ -20,7 +20,9 @@ from pyman.api.inspect import (
     InspectUlimit,
 )
 from pyman.names import STATES_WITH_PROCESS, State
+from supervisor.oci.build import environment_of
 from supervisor.runtime.policy import policy_of
+from supervisor.runtime.specs import build_request, cgroup_of
 from supervisor.runtime.times import rfc3339
 
 if TYPE_CHECKING:
@@ -143,7 +145,7 @@ def _state(services: Services, container: Container) -> InspectState:
         error=observed.error,
         started_at=rfc3339(observed.started_at),
         finished_at=rfc3339(observed.finished_at),
-        cgroup_path=services.cgroup_of(container.id) if alive else "",
+        cgroup_path=cgroup_of(services, container.id) if alive else "",
         monitor=observed.monitor_state if alive else "",
     )
 
@@ -173,7 +175,7 @@ def _config(services: Services, container: Container) -> InspectConfig:
         attach_stdin=spec.stdin,
         tty=spec.terminal,
         open_stdin=spec.stdin,
-        env=services.environment_of(container),
+        env=environment_of(build_request(services, definition, spec.rootfs)),
         cmd=spec.command,
         image=spec.image,
         working_dir=spec.work_dir or "/",

@@ -1,0 +1,41 @@
+"""From a container's definition to what the spec builder asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor.oci.limits import cgroup_path
+from supervisor.oci.request import BuildRequest
+
+if TYPE_CHECKING:
+    from supervisor.runtime.records import Definition
+    from supervisor.runtime.services import Services
+
+__all__ = ["build_request", "cgroup_of", "root_of"]
+
+
+def build_request(services: Services, definition: Definition, root: str) -> BuildRequest:
+    """`root`: the root filesystem, where it can be looked into now."""
+    return BuildRequest(
+        id=definition.id,
+        name=definition.name,
+        spec=definition.spec,
+        rootfs=root,
+        hostname=definition.hostname,
+        settings=services.settings,
+        run_directory=services.layout.container_run(definition.id),
+        host_environment=definition.caller.environment,
+        stop_signal=definition.stop_signal,
+    )
+
+
+def root_of(services: Services, definition: Definition) -> str:
+    """The root filesystem of a running container, as it is mounted."""
+    if definition.spec.rootfs_overlay:
+        return services.layout.container_rootfs(definition.id)
+    return definition.spec.rootfs
+
+
+def cgroup_of(services: Services, id: str) -> str:
+    """The container's cgroup, below the root of each hierarchy."""
+    return cgroup_path(services.settings.engine.cgroup_manager, id)
