@@ -71,6 +71,10 @@ class Context:
         """One line on standard output."""
         sys.stdout.write(text + "\n")
 
+    def write(self, text: str) -> None:
+        """Text that brings its own line ends, on standard output."""
+        sys.stdout.write(text)
+
     def err(self, text: str) -> None:
         """One line on standard error, after what went to standard output before it."""
         sys.stdout.flush()
@@ -83,6 +87,15 @@ class Context:
 
     def warn(self, text: str) -> None:
         self.err("Warning: " + one_line(text))
+
+    def confirm(self, warning: str) -> bool:
+        """Ask on the terminal before something that cannot be undone; no answer means no."""
+        sys.stdout.write(f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ")
+        sys.stdout.flush()
+        answer = sys.stdin.readline().strip().lower()
+        if not answer:
+            sys.stdout.write("\n")
+        return answer in ("y", "yes")
 
 
 def one_line(text: str) -> str:

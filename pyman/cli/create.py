@@ -178,7 +178,7 @@ def _conflicts(args: Parsed) -> None:
 
 def _caller(args: Parsed) -> dict[str, Any]:
     caller: dict[str, Any] = {}
-    try:  # noqa: SIM105 - importing contextlib costs more than all of this
+    try:
         caller["cwd"] = os.getcwd()
     except OSError:
         pass  # a directory that was removed: only absolute paths can be meant

@@ -1,0 +1,58 @@
+"""`pyman inspect` and `pyman container inspect`: everything known of containers, as JSON or by a template."""
+
+from __future__ import annotations
+
+from pyman.cli.options import FLAG, TEXT
+from pyman.errors import InvalidArgument, NotSupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyman.cli.context import Context
+    from pyman.cli.options import Option, Parsed
+
+__all__ = ["CONTAINER_INSPECT_OPTIONS", "INSPECT_OPTIONS", "container_inspect", "inspect"]
+
+CONTAINER_INSPECT_OPTIONS: tuple[Option, ...] = (
+    ("format", "f", TEXT, "TEMPLATE", "json, or a template (default json)"),
+    ("latest", "l", FLAG, "", "The container created last"),
+    ("size", "s", FLAG, "", "Measure the sizes on disk, too"),
+)
+INSPECT_OPTIONS: tuple[Option, ...] = (
+    *CONTAINER_INSPECT_OPTIONS,
+    ("type", "t", TEXT, "TYPE", "The kind of object: container or all (default all)"),
+)
+
+
+def inspect(ctx: Context, args: Parsed) -> int:
+    if args.type not in ("", "all", "container"):
+        if args.type in ("image", "network", "pod", "volume"):
+            raise NotSupported(
+                f'cannot inspect objects of the type "{args.type}"', hint="this version has none"
+            )
+        raise InvalidArgument(f'option --type cannot be "{args.type}"', hint="it must be container or all")
+    return container_inspect(ctx, args)
+
+
+def container_inspect(ctx: Context, args: Parsed) -> int:
+    if args.latest and args.arguments:
+        raise InvalidArgument("cannot use --latest together with names")
+    if not args.latest and not args.arguments:
+        raise InvalidArgument(
+            f"'pyman {args.command}' needs a container", hint="give names or ids, or --latest"
+        )
+    request = {"names": args.arguments, "latest": args.latest, "size": args.size}
+    reply = ctx.call("Container.Inspect", request)
+    found = reply["containers"]
+    if not args.size:
+        found = [{key: item for key, item in one.items() if not key.startswith("Size")} for one in found]
+    if args.format in ("", "json"):
+        from pyman.cli.jsontext import indented
+
+        ctx.out(indented(found, "     "))
+    else:
+        from pyman.cli.table import render
+
+        ctx.write(render(args.format, found))
+    for error in reply.get("errors") or ():
+        ctx.fail(f"{error['message']}: {error['hint']}" if error.get("hint") else error["message"])
+    return 125 if reply.get("errors") else 0

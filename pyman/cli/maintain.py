@@ -1,0 +1,64 @@
+"""Offline maintenance: `system renumber`, `system migrate`, `system reset`.
+
+They work on the state without a supervisor, so they are the supervisor's own program: this process becomes
+`pyman-supervisor maintain …`, whose output and exit status are the verb's.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyman.cli.options import FLAG, TEXT
+from pyman.errors import EngineUnavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from pyman.cli.context import Context
+    from pyman.cli.options import Option, Parsed
+
+__all__ = ["MIGRATE_OPTIONS", "RENUMBER_OPTIONS", "RESET_OPTIONS", "migrate", "renumber", "reset"]
+
+RENUMBER_OPTIONS: tuple[Option, ...] = ()
+MIGRATE_OPTIONS: tuple[Option, ...] = (
+    ("new-runtime", "", TEXT, "NAME", "Give every container another OCI runtime"),
+)
+RESET_OPTIONS: tuple[Option, ...] = (("force", "f", FLAG, "", "Do not ask"),)
+
+
+def renumber(ctx: Context, args: Parsed) -> int:
+    return _become(ctx, args.command.rpartition(" ")[2])
+
+
+def migrate(ctx: Context, args: Parsed) -> int:
+    return _become(ctx, "migrate", *(("--new-runtime", args.new_runtime) if args.new_runtime else ()))
+
+
+def reset(ctx: Context, args: Parsed) -> int:
+    if not args.force and not ctx.confirm(
+        "This will stop and remove all containers, and remove the engine's whole state."
+    ):
+        return 0
+    return _become(ctx, "reset")
+
+
+def _become(ctx: Context, action: str, *words: str) -> NoReturn:
+    import sys
+
+    options = [f"--{name}={value}" for name, value in ctx.selection.given().items()]
+    sys.stdout.flush()
+    try:
+        os.execv(*_command(["maintain", action, *options, *words]))  # noqa: S606 - this process becomes it
+    except OSError as problem:
+        raise EngineUnavailable(f"cannot run pyman-supervisor: {problem.strerror}") from problem
+
+
+def _command(words: list[str]) -> tuple[str, list[str]]:
+    """The program beside this one, else the module in this Python."""
+    import sys
+
+    beside = os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), "pyman-supervisor")
+    if os.access(beside, os.X_OK):
+        return beside, [beside, *words]
+    return sys.executable, [sys.executable, "-m", "supervisor", *words]

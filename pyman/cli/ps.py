@@ -1,0 +1,203 @@
+"""`pyman ps`: containers as a table, as ids, as JSON or by a template."""
+
+from __future__ import annotations
+
+import time
+
+from pyman.cli.human import ago, byte_size, span
+from pyman.cli.options import CSV, FLAG, INT, TEXT
+from pyman.cli.table import columns, render
+from pyman.errors import InvalidArgument
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyman.cli.context import Context
+    from pyman.cli.options import Option, Parsed
+
+__all__ = ["HEADERS", "PS_OPTIONS", "ps", "row", "status"]
+
+PS_OPTIONS: tuple[Option, ...] = (
+    ("all", "a", FLAG, "", "Also containers that do not run"),
+    (
+        "filter",
+        "f",
+        CSV,
+        "KEY=VALUE",
+        "Only containers that fit: id, name, label, status, exited, restart-policy, …",
+    ),
+    ("format", "", TEXT, "TEMPLATE", "json, table TEMPLATE or TEMPLATE"),
+    ("last", "n", INT, "N", "The N containers created last, whatever their state"),
+    ("latest", "l", FLAG, "", "The container created last, whatever its state"),
+    ("no-trunc|notruncate", "", FLAG, "", "Show ids and commands in full"),
+    ("noheading", "", FLAG, "", "Leave the headers out"),
+    ("ns|namespaces", "", FLAG, "", "Show the namespaces of the processes"),
+    ("pod", "p", FLAG, "", "Show the pods"),
+    ("quiet", "q", FLAG, "", "Show ids only"),
+    ("size", "s", FLAG, "", "Show the sizes on disk"),
+    ("sort", "", TEXT, "KEY", "command, created, id, image, names, runningfor, size or status"),
+)
+
+HEADERS = {
+    "AutoRemove": "AUTO REMOVE",
+    "CGROUPNS": "CGROUPNS",
+    "Command": "COMMAND",
+    "Created": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "CreatedHuman": "CREATED",
+    "ExitCode": "EXIT CODE",
+    "Exited": "EXITED",
+    "ExitedAt": "EXITED AT",
+    "ID": "CONTAINER ID",
+    "IPC": "IPC",
+    "Image": "IMAGE",
+    "ImageID": "IMAGE ID",
+    "IsInfra": "IS INFRA",
+    "Labels": "LABELS",
+    "MNT": "MNT",
+    "Mounts": "MOUNTS",
+    "NET": "NET",
+    "Names": "NAMES",
+    "Namespaces": "NAMESPACES",
+    "Networks": "NETWORKS",
+    "PIDNS": "PIDNS",
+    "Pid": "PID",
+    "Pod": "POD ID",
+    "PodName": "PODNAME",
+    "Ports": "PORTS",
+    "Restarts": "RESTARTS",
+    "RunningFor": "RUNNING FOR",
+    "Size": "SIZE",
+    "StartedAt": "STARTED AT",
+    "State": "STATE",
+    "Status": "STATUS",
+    "USERNS": "USERNS",
+    "UTS": "UTS",
+}
+
+_SORTS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "command": lambda c: c["Command"],
+    "created": lambda c: c["CreatedAt"],
+    "id": lambda c: c["Id"],
+    "image": lambda c: c["Image"],
+    "names": lambda c: c["Names"],
+    "runningfor": lambda c: c["StartedAt"],
+    "size": lambda c: (c.get("Size") or {}).get("rwSize", 0),
+    "status": lambda c: c["State"],
+}
+_SPACES = ("CGROUPNS", "IPC", "MNT", "NET", "PIDNS", "USERNS", "UTS")
+_KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+
+
+def ps(ctx: Context, args: Parsed) -> int:
+    _conflicts(args)
+    containers = _listed(ctx, args)
+    if args.format == "json":
+        from pyman.cli.jsontext import indented
+
+        ctx.out(indented([_json(container) for container in containers], "  "))
+        return 0
+    if args.format:
+        made = [row(container, whole=args.no_trunc, size=args.size) for container in containers]
+        headers = None if args.noheading else HEADERS
+        ctx.write(render(args.format, made, headers))
+        return 0
+    if args.quiet:
+        for container in containers:
+            ctx.out(container["Id"] if args.no_trunc else container["Id"][:12])
+        return 0
+    names = _columns(args)
+    lines = [] if args.noheading else [[HEADERS[name] for name in names]]
+    for container in containers:
+        fields = row(container, whole=args.no_trunc, size=args.size)
+        lines.append([str(fields[name]) for name in names])
+    if lines:
+        ctx.out(columns(lines))
+    return 0
+
+
+def _conflicts(args: Parsed) -> None:
+    if args.quiet and (args.ns or args.format):
+        raise InvalidArgument(f"cannot use --quiet together with {'--ns' if args.ns else '--format'}")
+    if args.size and args.ns:
+        raise InvalidArgument("cannot use --size together with --ns")
+    if args.latest and (args.last is not None or args.all):
+        raise InvalidArgument(f"cannot use --latest together with {'--all' if args.all else '--last'}")
+    if args.sort and args.sort.lower() not in _SORTS:
+        raise InvalidArgument(
+            f'option --sort cannot be "{args.sort}"', hint=f"it must be {', '.join(_SORTS)}"
+        )
+
+
+def _listed(ctx: Context, args: Parsed) -> list[dict[str, Any]]:
+    from pyman.cli.container import filters_of
+
+    request = {
+        "all": args.all,
+        "last": 1 if args.latest else max(0, args.last or 0),
+        "size": args.size,
+        "filters": filters_of(args.filter),
+        "namespace": ctx.namespace,
+    }
+    containers: list[dict[str, Any]] = ctx.call("Container.List", request)["containers"]
+    containers.sort(key=_SORTS[(args.sort or "created").lower()])
+    return containers
+
+
+def _columns(args: Parsed) -> list[str]:
+    if args.ns:
+        return ["ID", "Names", "Pid", *_SPACES]
+    names = ["ID", "Image", "Command", "CreatedHuman", "Status", "Ports", "Names"]
+    return names + ["Pod", "PodName"] * args.pod + ["Size"] * args.size
+
+
+def row(container: dict[str, Any], *, whole: bool, size: bool, now: float | None = None) -> dict[str, Any]:
+    """The fields that templates and the table may use, by Podman's names."""
+    now = time.time() if now is None else now
+    command = " ".join(container["Command"])
+    labels = container["Labels"]
+    spaces = container["Namespaces"]
+    shown = status(container, now)
+    health = f" ({container['Status']})" if container["Status"] else ""
+    return {
+        **container,
+        "ID": container["Id"] if whole else container["Id"][:12],
+        "Command": command if whole or len(command) <= 17 else command[:17] + "...",
+        "Created": container["CreatedAt"],
+        "CreatedHuman": ago(now - container["Created"]),
+        "RunningFor": ago(now - container["Created"]),
+        "Label": lambda key: labels.get(key, ""),
+        "Mounts": list(container["Mounts"]) if whole else [path[:15] for path in container["Mounts"]],
+        "Names": ",".join(container["Names"]),
+        "Networks": ",".join(container["Networks"]),
+        "Pod": container["Pod"] if whole else container["Pod"][:12],
+        "Ports": ", ".join(container["Ports"]),
+        "Size": _size(container) if size else "",
+        "State": shown,
+        "Status": shown + health,
+        **{name: spaces.get(kind, "") for name, kind in zip(_SPACES, _KINDS, strict=True)},
+    }
+
+
+def status(container: dict[str, Any], now: float) -> str:
+    """`Up 3 minutes`, `Exited (0) 2 hours ago`, else the state's name."""
+    state: str = container["State"]
+    if state == "running":
+        return f"Up {span(now - container['StartedAt'])}"
+    if state in ("exited", "stopped"):
+        return f"Exited ({container['ExitCode']}) {ago(now - container['ExitedAt'])}"
+    return state.capitalize()
+
+
+def _size(container: dict[str, Any]) -> str:
+    size = container.get("Size") or {}
+    return f"{byte_size(size.get('rwSize', 0))} (virtual {byte_size(size.get('rootFsSize', 0))})"
+
+
+def _json(container: dict[str, Any]) -> dict[str, Any]:
+    """As Podman prints it: moments that people read are in words."""
+    now = time.time()
+    shown = row(container, whole=True, size=False, now=now)
+    return {**container, "CreatedAt": shown["CreatedHuman"], "Status": shown["Status"]}

@@ -1,0 +1,70 @@
+"""Tables and `--format`: columns as Go's tabwriter sets them, and the three forms that a format has.
+
+`json` prints JSON; `table TEMPLATE` a table with headers; any other template is carried out for each object
+(or once for the list, where it begins with `{{range`).
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+__all__ = ["columns", "render"]
+
+_NARROWEST = 12
+_GAP = 2
+
+
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, each column as wide as its widest cell and a gap, 12 at least; the last cell is free.
+
+    As with Go's tabwriter, a column ends where a line has no cell in it.
+    """
+    widths = [[0] * len(cells) for cells in lines]
+    _measure(lines, widths, 0, len(lines), 0)
+    text = []
+    for cells, own in zip(lines, widths, strict=True):
+        padded = [cell.ljust(width) for cell, width in zip(cells[:-1], own, strict=False)]
+        text.append("".join((*padded, cells[-1] if cells else "")))
+    return "\n".join(text)
+
+
+def _measure(
+    lines: Sequence[Sequence[str]], widths: list[list[int]], start: int, end: int, column: int
+) -> None:
+    index = start
+    while index < end:
+        if len(lines[index]) - 1 <= column:
+            index += 1
+            continue
+        stop = index
+        while stop < end and len(lines[stop]) - 1 > column:
+            stop += 1
+        width = max(_NARROWEST, max(len(lines[row][column]) for row in range(index, stop)) + _GAP)
+        for row in range(index, stop):
+            widths[row][column] = width
+        _measure(lines, widths, index, stop, column + 1)
+        index = stop
+
+
+def render(text: str, rows: Iterable[Any], headers: Mapping[str, str] | None = None) -> str:
+    """What the template makes of the rows, each on lines of its own. Raises InvalidArgument."""
+    from pyman.cli.template import Template
+
+    rows = list(rows)
+    if text.startswith("table ") or text == "table":
+        template = Template(text[len("table") :].strip(), table=True)
+        made = [template.render(headers)] if headers else []
+        made += [template.render(row) for row in rows]
+        lines = "\n".join(line.removesuffix("\n") for line in made).split("\n")
+        return columns([line.split("\t") for line in lines]) + "\n" if made else ""
+    template = Template(text)
+    if text.lstrip().startswith(("{{range", "{{ range", "{{- range")):
+        return _line(template.render(rows))
+    return "".join(_line(template.render(row)) for row in rows)
+
+
+def _line(text: str) -> str:
+    return text if text.endswith("\n") else text + "\n"
