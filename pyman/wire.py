@@ -11,9 +11,9 @@ command together, so the C modules beneath them are used where there are any.
 
 from __future__ import annotations
 
-import array
 import errno
 import os
+import sys
 
 try:
     import _socket as sockets
@@ -32,11 +32,12 @@ from pyman.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket as Socket  # noqa: N812 - a class by its usual name
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, NoReturn, Self, TypeAlias
 
     Json: TypeAlias = Any
+
+Socket = sockets.socket
 
 __all__ = [
     "MAX_DESCRIPTORS",
@@ -44,11 +45,13 @@ __all__ = [
     "Connection",
     "Reply",
     "Selection",
+    "Socket",
     "connect",
     "decode",
     "encode",
     "open_socket",
     "socket_path",
+    "sockets",
 ]
 
 MAX_DESCRIPTORS = 16
@@ -352,9 +355,7 @@ class Connection:
 
     def _begin(self, data: memoryview, descriptors: Sequence[int]) -> int:
         """Send the first bytes and all descriptors; on a peer that is gone, once more to the next one."""
-        rights = (
-            [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-        )
+        rights = [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, _packed(descriptors))] if descriptors else []
         for again in (True, False):
             try:
                 if self._socket is None:
@@ -384,9 +385,10 @@ class Connection:
             self._lost(problem)
         for level, kind, content in ancillary:
             if level == sockets.SOL_SOCKET and kind == sockets.SCM_RIGHTS:
-                received = array.array("i")
-                received.frombytes(content[: len(content) - len(content) % received.itemsize])
-                self._descriptors.extend(received)
+                self._descriptors.extend(
+                    int.from_bytes(content[at : at + 4], sys.byteorder)
+                    for at in range(0, len(content) - 3, 4)
+                )
         if flags & sockets.MSG_CTRUNC or len(self._descriptors) > MAX_DESCRIPTORS:
             self.close()
             raise ProtocolError("cannot go on: the supervisor sent more descriptors than a message may bring")
@@ -481,6 +483,11 @@ def connect(selection: Selection, start: bool = True) -> Connection:
             connection.close()
             raise
     return connection
+
+
+def _packed(descriptors: Sequence[int]) -> bytes:
+    """As C integers. (`array` would import half of `collections`.)"""
+    return b"".join(number.to_bytes(4, sys.byteorder) for number in descriptors)
 
 
 def _close_all(descriptors: list[int]) -> None:

@@ -1,0 +1,97 @@
+"""`pyman run`: create, start, attach, wait for the end — one call."""
+
+from __future__ import annotations
+
+import os
+
+from pyman.cli.attached import ALL_STREAMS, Wish, converse
+from pyman.cli.cidfile import CidFile
+from pyman.cli.create import RUN_OPTIONS, spec_from
+from pyman.cli.session import STDERR, STDOUT
+from pyman.errors import InvalidArgument
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyman.cli.context import Context
+    from pyman.cli.options import Parsed
+    from pyman.wire import Reply
+
+__all__ = ["RUN_OPTIONS", "run"]
+
+
+def run(ctx: Context, args: Parsed) -> int:
+    spec, caller = spec_from(args, ctx)
+    request: dict[str, Any] = {"spec": spec, "caller": caller, "replace": args.replace}
+    passthrough = spec.get("log_configuration", {}).get("driver") == "passthrough"
+    if passthrough:
+        _check_passthrough(args)
+    if args.detach:
+        keys = args.detach_keys if args.given("detach_keys") else None
+        Wish(keys=keys)
+        return _detached(ctx, args, {**request, "detach": True}, passthrough=passthrough)
+    wish = _wish(args)
+    if not passthrough:
+        request.update(attach=True, attach_stdin=wish.stdin, **wish.size())
+    with CidFile(args.cidfile) as cid_file:
+
+        def created(reply: Reply) -> None:
+            _note_created(ctx, cid_file, reply)
+
+        return converse(
+            ctx,
+            "Container.Run",
+            request,
+            wish,
+            descriptors=(0, 1, 2) if passthrough else (),
+            before_start=created,
+        )
+
+
+def _wish(args: Parsed) -> Wish:
+    chosen = {stream.lower() for stream in args.attach}
+    streams = ALL_STREAMS
+    if args.given("attach"):
+        streams = frozenset(
+            number for name, number in (("stdout", STDOUT), ("stderr", STDERR)) if name in chosen
+        )
+    return Wish(
+        # A stream can be attached only if the container has it open.
+        stdin=args.interactive and (not args.given("attach") or "stdin" in chosen),
+        tty=args.tty,
+        streams=streams,
+        keys=args.detach_keys if args.given("detach_keys") else None,
+        proxy=args.sig_proxy if args.given("sig_proxy") else None,
+    )
+
+
+def _check_passthrough(args: Parsed) -> None:
+    for option in ("attach", "interactive", "tty"):
+        if getattr(args, option):
+            raise InvalidArgument(f"cannot use --{option} with --log-driver passthrough")
+    for descriptor in (0, 1, 2):
+        if os.isatty(descriptor):
+            raise InvalidArgument(
+                "cannot use --log-driver passthrough on a terminal",
+                hint="the container could type commands into it: redirect standard input, output and error",
+            )
+
+
+def _note_created(ctx: Context, cid_file: CidFile, reply: Reply) -> None:
+    if reply.parameters.get("phase") == "created":
+        cid_file.write(reply.parameters["id"])
+    for warning in reply.parameters.get("warnings") or ():
+        ctx.warn(warning)
+
+
+def _detached(ctx: Context, args: Parsed, request: dict[str, Any], *, passthrough: bool) -> int:
+    with CidFile(args.cidfile) as cid_file:
+        container = ""
+        for reply in ctx.connect().stream("Container.Run", request, (0, 1, 2) if passthrough else ()):
+            reply.close()
+            _note_created(ctx, cid_file, reply)
+            container = reply.parameters["id"]
+    if not passthrough:  # the container's output is there
+        ctx.out(container)
+    return 0
