@@ -68,7 +68,9 @@ class Channel:
 
     def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> bool:
         """Never waits. False: the other one is gone, or reads so little that the buffer is full."""
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        rights = (
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        )
         data = json.dumps(message).encode()
         try:
             self._end.sendmsg([data], rights, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
@@ -107,4 +109,3 @@ def error_of(description: Mapping[str, str]) -> PymanError:
     kind = ERRORS.get(str(description.get("code")), InternalError)
     message, subject, hint = (str(description.get(key) or "") for key in ("message", "subject", "hint"))
     return kind(message, subject=subject, hint=hint)
-

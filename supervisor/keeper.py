@@ -100,7 +100,9 @@ class Report:
 class Backoff:
     """How long to wait before the daemon is started again, in seconds."""
 
-    def __init__(self, first: float = 0.1, factor: float = 2.0, longest: float = 10.0, reset: float = 10.0) -> None:
+    def __init__(
+        self, first: float = 0.1, factor: float = 2.0, longest: float = 10.0, reset: float = 10.0
+    ) -> None:
         self._first, self._factor, self._longest, self._reset = first, factor, longest, reset
         self._next = 0.0
 
