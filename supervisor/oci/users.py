@@ -134,9 +134,10 @@ def _read(root: str, path: str) -> str:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return ""
         raise _unusable(path, error.strerror or str(error)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _unusable(path, "it is not a regular file")
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _unusable(path, "it is not a regular file")
         data = file.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
         raise _unusable(path, f"it is larger than {_MAX_BYTES >> 20} MiB")

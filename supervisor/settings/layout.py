@@ -35,7 +35,7 @@ _PASSABLE = 0o711
 
 def selection_hash(selection: str) -> str:
     """Names the supervisor of a selection such as `root:/srv/store` in paths; empty for the default one."""
-    return hashlib.sha256(selection.encode()).hexdigest()[:16] if selection else ""
+    return hashlib.sha256(os.fsencode(selection)).hexdigest()[:16] if selection else ""
 
 
 class Layout(msgspec.Struct, frozen=True):
