@@ -14,6 +14,7 @@ from supervisor.events.filters import compile_filters
 from supervisor.events.journal import Journal
 from supervisor.state import history
 from supervisor.state.database import Database, EventDraft, Retention
+from supervisor.state.writer import TRIM_PRESSING, TRIM_SLACK
 from tests.events.samples import commit, draft, drain, numbers
 
 if TYPE_CHECKING:
@@ -340,36 +341,61 @@ async def test_pruning_much_goes_in_steps_that_let_commits_through(
     assert seqs == list(range(10_001, 10_021))
 
 
+async def trimmed(database: Database, retention: Retention) -> None:
+    """Removing goes on behind the commits; a commit comes back after what was removed before it."""
+    with trio.fail_after(10):
+        while database._store.excess(retention) > TRIM_SLACK:
+            await database.commit([])
+        await database.commit([])
+
+
 async def test_retention_by_number_keeps_the_newest(path: str) -> None:
-    with Database.open(path, retention=Retention(entries=500)) as database:
+    retention = Retention(entries=500)
+    with Database.open(path, retention=retention) as database:
         journal = Journal(database)
         for _ in range(100):
             await database.commit([], [draft() for _ in range(40)])
+        await trimmed(database, retention)
         items = numbers(await drain(journal.cursor(since_seq=0, stream=False)))
-    # One removal goes on while the last events are committed.
-    assert 500 <= len(items) - 1 < 500 + 64 + 40
+    assert 500 <= len(items) - 1 <= 500 + TRIM_SLACK
     assert items[0] == (1, 4000 - len(items) + 1, "retention")
 
 
 async def test_retention_by_size_keeps_the_newest(path: str) -> None:
-    with Database.open(path, retention=Retention(bytes=200_000)) as database:
+    retention = Retention(bytes=200_000)
+    with Database.open(path, retention=retention) as database:
         for _ in range(40):
             await database.commit([], [draft(label="x" * 1000) for _ in range(40)])
+        await trimmed(database, retention)
         size = await database.read(
             lambda connection: connection.execute("SELECT sum(length(body)) FROM event").fetchone()[0]
         )
-    assert 150_000 < size < 350_000
+        assert size == database._store.event_bytes
+    assert 190_000 < size < 200_000 + TRIM_SLACK * 1400
 
 
-async def test_a_smaller_retention_takes_effect_with_the_next_commits(path: str) -> None:
+async def test_a_smaller_retention_takes_effect_with_the_next_commit(path: str) -> None:
     with Database.open(path) as database:
         for _ in range(10):
             await database.commit([], [draft() for _ in range(500)])
         database.set_retention(Retention(entries=100))
-        # Removing goes on while the writer has nothing else to do, at least a step after each commit.
-        await commit(database, 25)
-    with Database.open(path) as database:
-        assert database._store.event_count <= 100 + 64
+        await commit(database, 1)
+        await trimmed(database, Retention(entries=100))
+        assert 100 <= database._store.event_count <= 100 + TRIM_SLACK
+
+
+async def test_a_writer_that_is_never_idle_still_trims(path: str) -> None:
+    retention = Retention(entries=100)
+    with Database.open(path, retention=retention) as database:
+
+        async def work() -> None:
+            for _ in range(10):
+                await database.commit([], [draft() for _ in range(50)])
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(work)
+        assert database._store.event_count <= 100 + TRIM_PRESSING + 2 * 10 * 50
 
 
 # Cost

@@ -351,8 +351,8 @@ class Engine:
         # Twice: what a process was still starting when it was killed shows up the second time.
         for _ in range(2):
             found = processes.mentions([str(self.path), *self._ids])
-            found = processes.family(found)
-            found.discard(os.getpid())
+            # A zombie is whoever's turn it is to reap it; nothing of the engine is left to do so.
+            found = {pid for pid in processes.family(found) if processes.alive(pid)} - {os.getpid()}
             if self.keeper is not None:
                 found.add(self.keeper.pid)
             complaints += [f"process {processes.describe(pid)}" for pid in sorted(found)]

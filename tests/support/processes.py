@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["children", "describe", "end", "family", "mentions", "parent", "pids", "wait_gone"]
+__all__ = ["alive", "children", "describe", "end", "family", "mentions", "parent", "pids", "wait_gone"]
 
 
 def pids() -> list[int]:
@@ -29,6 +29,11 @@ def children(pid: int | None = None) -> set[int]:
                 text = Path(f"/proc/{pid or os.getpid()}/task/{task}/children").read_text()
                 found.update(int(word) for word in text.split())
     return found
+
+
+def alive(pid: int) -> bool:
+    """Neither gone nor a zombie."""
+    return _read(pid, "stat").rpartition(")")[2].split()[:1] not in ([], ["Z"])
 
 
 def parent(pid: int) -> int:

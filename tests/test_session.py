@@ -1,0 +1,89 @@
+"""The main path, typed as a user would: command line, supervisor, conmon, OCI runtime, all of them real."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import processes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.engine import Engine
+
+
+def test_run_prints_what_the_command_prints_and_exits_with_its_code(
+    shared_engine: Engine, rootfs: Path
+) -> None:
+    done = shared_engine.cli(
+        "run", "--rm", "--rootfs", f"{rootfs}:O", "sh", "-c", "echo out; echo err >&2; exit 7", check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 7)
+    assert shared_engine.out("ps", "-aq") == ""
+
+
+def test_every_step_of_a_life_is_an_event_in_order(shared_engine: Engine, rootfs: Path) -> None:
+    shared_engine.cli("run", "--name", "steps", "--rootfs", f"{rootfs}:O", "true")
+    shared_engine.cli("rm", "steps")
+    events = shared_engine.events(container=["steps"])
+    assert [event["Status"] for event in events] == [
+        "create",
+        "init",
+        "start",
+        "died",
+        "cleanup",
+        "remove",
+    ]
+
+
+def test_a_container_does_not_notice_that_the_supervisor_is_killed(engine: Engine, rootfs: Path) -> None:
+    engine.cli("run", "-d", "--name", "steady", "--rootfs", f"{rootfs}:O", "sleep", "60")
+    before = engine.inspect("steady")["State"]
+    daemon, keeper = engine.pid, engine.keeper_pid
+    engine.kill()
+    assert engine.pid != daemon
+    assert engine.keeper_pid == keeper
+    after = engine.inspect("steady")["State"]
+    assert (after["Pid"], after["StartedAt"], after["Status"]) == (
+        before["Pid"],
+        before["StartedAt"],
+        "running",
+    )
+
+
+def test_the_exit_code_is_kept_when_the_container_ends_while_there_is_no_supervisor(
+    engine: Engine, rootfs: Path
+) -> None:
+    engine.cli(
+        "run",
+        "-d",
+        "--name",
+        "quick",
+        "--rootfs",
+        f"{rootfs}:O",
+        "sh",
+        "-c",
+        "trap 'exit 42' TERM; sleep 60 & wait",
+    )
+    init = engine.inspect("quick")["State"]["Pid"]
+    engine.kill_keeper()
+    os.kill(init, signal.SIGTERM)
+    assert not processes.wait_gone([init], 10)
+    engine.start()
+    assert engine.out("wait", "quick") == "42"
+    died = engine.events(container=["quick"], event=["died"])
+    assert [event["Attributes"]["containerExitCode"] for event in died] == ["42"]
+
+
+@pytest.mark.engine_options("--on-stop=stop")
+def test_a_supervisor_told_so_stops_its_containers_when_it_ends(engine: Engine, rootfs: Path) -> None:
+    engine.cli("run", "-d", "--name", "ends", "--stop-timeout", "1", "--rootfs", f"{rootfs}:O", "sleep", "60")
+    init = engine.inspect("ends")["State"]["Pid"]
+    assert engine.stop() == 0
+    assert not os.path.exists(f"/proc/{init}")
+    engine.start()
+    assert engine.inspect("ends")["State"]["Status"] == "exited"
