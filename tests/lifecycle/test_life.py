@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pyman.names import EventStatus
-from tests.support.engine import Engine
+from tests.support.engine import Engine  # noqa: TC001
 
 
 def statuses(engine: Engine, name: str) -> list[str]:
