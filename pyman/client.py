@@ -14,11 +14,10 @@ from __future__ import annotations
 from pyman.api.container import ListContainer, Result, Selection
 from pyman.api.event import Event, Gap, Snapshot
 from pyman.api.spec import Caller, ContainerSpec, LogConfig, RestartBackoff
-from pyman.logfile import Line
 from pyman.sdk.containers import Containers
 from pyman.sdk.engine import Engine, connect
 from pyman.sdk.events import Events
-from pyman.sdk.logs import Logs
+from pyman.sdk.logs import Line, Logs
 from pyman.sdk.session import Output, Session
 
 __all__ = [

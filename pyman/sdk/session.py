@@ -6,6 +6,7 @@ passes the supervisor. Packets of output begin with a byte that names the stream
 
 from __future__ import annotations
 
+import contextlib
 import socket as sockets
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar
 
@@ -14,7 +15,7 @@ import msgspec
 
 from pyman.api.container import AttachReply, ExecReply, ResizeRequest, RunReply
 from pyman.api.method import Nothing
-from pyman.errors import EngineUnavailable, NotSupported, ProtocolError
+from pyman.errors import EngineUnavailable, NotSupported, ProtocolError, PymanError
 from pyman.sdk.connection import close_all
 
 if TYPE_CHECKING:
@@ -65,6 +66,12 @@ class _AttachSocket:
             except ConnectionResetError:
                 return b""
 
+    async def discard(self) -> None:
+        """Read to the end."""
+        with contextlib.suppress(OSError, anyio.ClosedResourceError):
+            while await self.receive():
+                pass
+
     async def send(self, data: bytes) -> None:
         """BrokenPipeError where the process takes no more."""
         for start in range(0, len(data), _CHUNK):
@@ -89,7 +96,7 @@ class Session(Generic[P]):
 
     def __init__(self, pool: Pool, replies: Stream[P], first: P, descriptors: list[int]) -> None:
         self._pool = pool
-        self._replies = replies
+        self._replies: Stream[P] = replies
         self.exit_code: int | None = first.exit_code
         """Known once `wait` has returned."""
         self.id = ""
@@ -158,11 +165,7 @@ class Session(Generic[P]):
             if self._attached is None or self._reading:
                 await self._wait_for_last()
             else:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._discard)
-                    await self._wait_for_last()
-                    tasks.cancel_scope.cancel()
-                self._close_streams()
+                await self._wait_and_discard(self._attached)
         assert self.exit_code is not None  # noqa: S101 - _wait_for_last returns only with one
         return self.exit_code
 
@@ -181,9 +184,19 @@ class Session(Generic[P]):
         request = ResizeRequest(rows, columns, **of_exec)
         await self._pool.call("io.pyman.Container.Resize", request, Nothing)
 
-    async def _discard(self) -> None:
-        async for _ in self:
-            pass
+    async def _wait_and_discard(self, attached: _AttachSocket) -> None:
+        failure: PymanError | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(attached.discard)
+            try:
+                await self._wait_for_last()
+            except PymanError as error:
+                # Out of a task group it would come wrapped.
+                failure = error
+            tasks.cancel_scope.cancel()
+        self._close_streams()
+        if failure is not None:
+            raise failure
 
     async def _wait_for_last(self) -> None:
         while self.exit_code is None:

@@ -1,0 +1,1 @@
+"""Tests of pyman/sdk and pyman.client."""
