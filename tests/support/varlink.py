@@ -1,6 +1,9 @@
 """The protocol by hand: one blocking connection, NUL-terminated JSON, nothing of pyman's own code.
 
-Tests use it where the real clients would hide what is on the wire.
+Tests use it where the real clients would hide what is on the wire. People can too; every reply is a line:
+
+    python -m tests.support.varlink SOCKET io.pyman.Container.List '{"all": true}'
+    python -m tests.support.varlink SOCKET io.pyman.Event.Subscribe '{"stream": false}' more
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -119,3 +123,18 @@ def call(path: str, method: str, parameters: dict[str, Any] | None = None, **opt
     """One call on a connection of its own."""
     with Wire(path, **options) as wire:
         return wire.call(method, parameters)
+
+
+def _main(path: str, method: str, parameters: str = "{}", more: str = "") -> None:
+    with Wire(path, timeout=3600) as wire:
+        wire.send(method, json.loads(parameters), more=bool(more))
+        continues = True
+        while continues:
+            reply = wire.receive()
+            continues = bool(reply.get("continues"))
+            print(json.dumps(reply), *(f"descriptor {number}" for number in wire.descriptors))  # noqa: T201
+            wire.close_descriptors()
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
