@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["alive", "children", "describe", "end", "family", "mentions", "parent", "pids", "wait_gone"]
+__all__ = ["alive", "children", "describe", "end", "family", "mentions", "parent", "pids", "run", "wait_gone"]
 
 
 def pids() -> list[int]:
@@ -113,3 +114,8 @@ def end(wanted: Iterable[int], seconds: float = 5.0) -> set[int]:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
     return left
+
+
+def run(argv: list[str]) -> int:
+    """Runs a program quietly; its exit status."""
+    return subprocess.run(argv, capture_output=True, check=False).returncode
