@@ -1,3 +1,5 @@
+"""A journal on a database of its own."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

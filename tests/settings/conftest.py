@@ -1,3 +1,5 @@
+"""A machine's configuration files, in a directory."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -1,3 +1,5 @@
+"""Where a test's database is."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
