@@ -119,7 +119,8 @@ Change = (
 
 
 class EventDraft(msgspec.Struct, frozen=True):
-    """An event before it has a time and a number; both are given when it is committed."""
+    """An event before it has a time and a number; both are given when it is committed. The attributes are
+    kept as they are, without a copy: labels may be shared by all events of an object, and never changed."""
 
     type: str
     status: str

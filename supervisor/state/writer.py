@@ -90,7 +90,8 @@ class Writer:
             requests = [request for request in group if request is not None]
             if requests:
                 self._serve(requests)
-                self._report("trim", outcome.capture(self._trim))
+                added = sum(len(request.events) for request in requests)
+                self._report("trim", outcome.capture(self._trim, added))
                 self._report("checkpoint", outcome.capture(self._checkpoint))
 
     def _take(self) -> list[Pending | None]:
@@ -112,13 +113,14 @@ class Writer:
             # Only a loop that crashed ends while its tasks wait: nobody is left to be told.
             log.warning("state committed for a loop that has ended", requests=len(requests))
 
-    def _trim(self) -> None:
+    def _trim(self, added: int) -> None:
+        """All that is too much while nobody waits; if too much is pressing, more than was `added`."""
+        budget = TRIM_CHUNK + 2 * added
         while (excess := self._store.excess(self.retention)) > TRIM_SLACK:
-            if excess <= TRIM_PRESSING and not self._queue.empty():
+            if not self._queue.empty() and (excess <= TRIM_PRESSING or budget <= 0):
                 return
             self._store.trim(min(excess, TRIM_CHUNK))
-            if not self._queue.empty():
-                return
+            budget -= TRIM_CHUNK
 
     def _checkpoint(self) -> None:
         if self._transactions >= CHECKPOINT_AFTER and self._queue.empty():

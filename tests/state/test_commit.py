@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -318,3 +319,21 @@ async def test_a_commit_gets_through_while_the_loop_is_busy(path: str) -> None:
             took = time.perf_counter() - start
             finished = True
     assert took < 3
+
+
+async def test_an_idle_database_never_wakes_up(path: str) -> None:
+    """No thread of the process that belongs to it is given the processor while nobody asks for anything."""
+    with Database.open(path) as database:
+        await database.commit([PutMeta("key", "value")], [draft()])
+        (writer,) = [thread for thread in threading.enumerate() if thread.name == "state-writer"]
+
+        def switches() -> int:
+            with open(f"/proc/self/task/{writer.native_id}/status", encoding="ascii") as file:
+                return sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
+
+        # The housekeeping after the commit is over when the next one comes back.
+        await database.commit([])
+        await trio.sleep(0.05)
+        before = switches()
+        await trio.sleep(0.5)
+        assert switches() == before
