@@ -166,11 +166,12 @@ def runtime_directory(environ: Mapping[str, str], uid: int) -> str:
     if uid == 0:
         return "/run"
     given = environ.get("XDG_RUNTIME_DIR", "")
-    if given:
-        return given
+    if given.startswith("/"):
+        return os.path.normpath(given)
     usual = f"/run/user/{uid}"
     try:
-        if os.stat(usual).st_uid == uid:
+        status = os.lstat(usual)
+        if status.st_mode & 0o170000 == 0o040000 and status.st_uid == uid:  # a directory
             return usual
     except OSError:
         pass
