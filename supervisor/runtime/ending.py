@@ -24,6 +24,7 @@ from supervisor.runtime.states import Fact
 from supervisor.runtime.times import rfc3339
 
 if TYPE_CHECKING:
+    from supervisor.kernel.process import ProcessRef
     from supervisor.runtime.restart import Decision
     from supervisor.runtime.worker import Worker
     from supervisor.state.database import EventDraft
@@ -69,18 +70,15 @@ class Ending:
     async def monitor_late(self) -> None:
         """conmon may wait for a client that does not read; if it is not that, it is of no use any more."""
         worker = self._worker
-        if worker.observed.state not in STATES_WITH_PROCESS or worker.monitor_fd is None:
+        init, monitor = worker.observed.init, worker.observed.monitor
+        if worker.observed.state not in STATES_WITH_PROCESS or monitor is None:
             return
         worker.container.attachments.shut_all()
-        with trio.move_on_after(MONITOR_LAST_GRACE):
-            await worker.monitor_fd.wait()
-        if worker.monitor_fd.exited():
+        if await _ends(monitor, MONITOR_LAST_GRACE):
             await self.ended()
             return
-        init, monitor = worker.observed.init, worker.observed.monitor
         status = process.zombie_status(init.pid) if init is not None else None
-        if monitor is not None:
-            await worker.body.end_monitor(monitor)
+        await worker.body.end_monitor(monitor)
         event = worker.event(EventStatus.MONITOR_LOST, reason="conmon did not answer and was ended")
         await worker.note(monitor_state="lost", events=[event])
         await self.ended(status)
@@ -230,3 +228,14 @@ class Ending:
         changes = self.consequence(decision, events)
         await worker.note(events=events, **changes)
         self.arm_restart()
+
+
+async def _ends(ref: ProcessRef, seconds: float) -> bool:
+    """Whether a process ends within a time. By a descriptor of its own: the other one is waited on already."""
+    pidfd = process.open_pidfd(ref)
+    if pidfd is None:
+        return True
+    with pidfd, trio.move_on_after(seconds):
+        await pidfd.wait()
+        return True
+    return False

@@ -1,0 +1,269 @@
+"""What is killed loses nothing: the daemon, the keeper, conmon, a client, the host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import leaks, processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.engine import Engine
+
+
+def run(engine: Engine, rootfs: Path, name: str, script: str, *options: str) -> None:
+    engine.cli("run", "-d", "--name", name, *options, "--rootfs", f"{rootfs}:O", "sh", "-c", script)
+
+
+def state(engine: Engine, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = engine.inspect(name)["State"]
+    return found
+
+
+def died(engine: Engine, name: str) -> list[str]:
+    events = engine.events(container=[name], event=["died"])
+    return [event["Attributes"]["containerExitCode"] for event in events]
+
+
+@contextlib.contextmanager
+def stopped_daemon(engine: Engine) -> Iterator[None]:
+    """What happens inside happens while no daemon acts; afterwards it is killed and the next one is there."""
+    pid = engine.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        engine.drain_notices()
+        os.kill(pid, signal.SIGKILL)
+        engine.wait_ready()
+
+
+def is_(name: str, status: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda event: event["Name"] == name and event["Status"] == status
+
+
+def statuses(engine: Engine, name: str) -> list[str]:
+    return [event["Status"] for event in engine.events(container=[name])]
+
+
+def test_a_killed_daemon_harms_no_container_and_the_next_adopts_it(engine: Engine, rootfs: Path) -> None:
+    run(engine, rootfs, "web", "while :; do sleep 0.1; done")
+    before = state(engine, "web")
+    engine.kill()
+    after = state(engine, "web")
+    assert (after["Pid"], after["ConmonPid"], after["Status"]) == (
+        before["Pid"],
+        before["ConmonPid"],
+        "running",
+    )
+    engine.cli("stop", "-t", "0", "web")
+    assert died(engine, "web") == ["137"]
+
+
+def test_an_exit_while_no_daemon_runs_is_told_once_with_its_code(engine: Engine, rootfs: Path) -> None:
+    run(engine, rootfs, "job", "while [ ! -e /go ]; do sleep 0.02; done; exit 9")
+    init = state(engine, "job")["Pid"]
+    with stopped_daemon(engine):
+        (Path(f"/proc/{init}/root") / "go").touch()
+        processes.wait_gone([init], 10)
+    engine.cli("wait", "job")
+    assert died(engine, "job") == ["9"]
+    assert state(engine, "job")["ExitCode"] == 9
+
+
+def test_a_policy_goes_on_after_the_daemon_was_killed(engine: Engine, rootfs: Path) -> None:
+    run(engine, rootfs, "loop", "sleep 0.3; exit 2", "--restart", "always")
+    for _ in range(3):
+        engine.kill()
+    seq = engine.events()[-1]["Seq"]
+    engine.await_event(is_("loop", "start"), seq)
+    engine.cli("stop", "-t", "0", "loop")
+    events = statuses(engine, "loop")
+    assert events.count("start") == events.count("died")
+    assert set(died(engine, "loop")) <= {"2", "137"}
+
+
+def test_a_killed_keeper_takes_only_the_daemon_along(engine: Engine, rootfs: Path) -> None:
+    run(engine, rootfs, "web", "while :; do sleep 0.1; done")
+    before = state(engine, "web")["Pid"]
+    engine.kill_keeper()
+    engine.start()
+    assert state(engine, "web")["Pid"] == before
+    engine.cli("exec", "web", "true")
+
+
+def test_sigterm_leaves_containers_running_and_the_next_supervisor_adopts_them(
+    engine: Engine, rootfs: Path
+) -> None:
+    run(engine, rootfs, "web", "while :; do sleep 0.1; done")
+    before = state(engine, "web")["Pid"]
+    assert engine.stop() == 0
+    assert Path(f"/proc/{before}").exists()
+    engine.start()
+    assert state(engine, "web")["Pid"] == before
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_killed_conmon_is_told_at_once_and_the_exit_code_is_kept(
+    engine: Engine, rootfs: Path, again: bool
+) -> None:
+    run(
+        engine,
+        rootfs,
+        "orphan",
+        "while [ ! -e /go ]; do sleep 0.02; done; exit 6",
+        "--restart",
+        "on-failure:1",
+    )
+    before = state(engine, "orphan")
+    seq = engine.events()[-1]["Seq"]
+    os.kill(before["ConmonPid"], signal.SIGKILL)
+    engine.await_event(is_("orphan", "monitor-lost"), seq)
+    assert state(engine, "orphan")["Monitor"] == "lost"
+    if again:
+        engine.kill()
+    (Path(f"/proc/{before['Pid']}/root") / "go").touch()
+    engine.await_event(is_("orphan", "restart"), seq)
+    assert died(engine, "orphan") == ["6"]
+
+
+def test_conmon_killed_while_no_daemon_runs_is_noticed_by_the_next(engine: Engine, rootfs: Path) -> None:
+    run(engine, rootfs, "web", "while :; do sleep 0.1; done")
+    before = state(engine, "web")
+    with stopped_daemon(engine):
+        os.kill(before["ConmonPid"], signal.SIGKILL)
+    assert state(engine, "web")["Pid"] == before["Pid"]
+    assert "monitor-lost" in statuses(engine, "web")
+    engine.cli("stop", "-t", "0", "web")
+    assert died(engine, "web") == ["137"]
+
+
+def test_a_stopped_conmon_delays_only_its_own_container(engine: Engine, rootfs: Path) -> None:
+    run(engine, rootfs, "stuck", "sleep 1000")
+    run(engine, rootfs, "fine", "sleep 1000")
+    conmon = state(engine, "stuck")["ConmonPid"]
+    os.kill(conmon, signal.SIGSTOP)
+    with engine.spawn("stop", "-t", "0", "stuck") as stopping:
+        begun = time.monotonic()
+        engine.cli("stop", "-t", "0", "fine")
+        assert time.monotonic() - begun < 2
+        assert stopping.wait(15) == 0
+    assert died(engine, "stuck") == ["137"]
+    assert "monitor-lost" in statuses(engine, "stuck")
+
+
+def test_a_client_that_stops_reading_holds_up_neither_died_nor_the_policy(
+    engine: Engine, rootfs: Path
+) -> None:
+    seq = engine.events()[-1]["Seq"] if engine.events() else 0
+    command = ("run", "--name", "loud", "--restart", "on-failure:1", "--rootfs", f"{rootfs}:O")
+    script = "head -c 20000000 /dev/zero; exit 3"
+    with engine.spawn(*command, "sh", "-c", script) as client:
+        engine.await_event(is_("loud", "start"), seq)
+        os.kill(client.pid, signal.SIGSTOP)
+        pid = state(engine, "loud")["Pid"]
+        os.kill(pid, signal.SIGKILL)
+        engine.await_event(is_("loud", "died"), seq, timeout=6)
+        engine.await_event(is_("loud", "restart"), seq, timeout=6)
+        client.kill()
+        engine.cli("rm", "-f", "-t", "0", "loud")
+
+
+def test_a_killed_client_leaves_a_container_that_can_be_seen_and_removed(
+    engine: Engine, rootfs: Path
+) -> None:
+    with engine.spawn("run", "--name", "left", "--rootfs", f"{rootfs}:O", "sleep", "1000") as client:
+        engine.await_event(is_("left", "start"))
+        client.kill()
+    assert engine.out("ps", "--format", "{{.Names}}") == "left"
+    engine.cli("rm", "-f", "-t", "0", "left")
+
+
+def pretend_reboot(engine: Engine) -> None:
+    """What a reboot leaves: another boot id, empty run directories, no process."""
+    pids = [container["Pid"] for container in engine.call("io.pyman.Container.List")["containers"]]
+    conmons = [
+        state(engine, c["Id"])["ConmonPid"] for c in engine.call("io.pyman.Container.List")["containers"]
+    ]
+    ids = [c["Id"] for c in engine.call("io.pyman.Container.List")["containers"]]
+    assert engine.stop() == 0
+    for conmon in conmons:
+        os.kill(conmon, signal.SIGKILL)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert not processes.wait_gone([*pids, *conmons], 10)
+    runtime = engine.place.runtime
+    for id in ids:
+        prefix = engine.place.prefix("/")
+        processes.run([*prefix, runtime, "delete", "--force", id])
+        processes.run([*prefix, "umount", str(engine.tmpdir / "containers" / id / "rootfs")])
+        leaks.remove_cgroups(leaks.cgroup_directories(re.compile(f"conmon-{id}")))
+    shutil.rmtree(engine.tmpdir)
+    with sqlite3.connect(engine.root / "pyman/state.db") as database:
+        database.execute("UPDATE meta SET value = 'another' WHERE key = 'boot_id'")
+    database.close()
+
+
+def test_after_a_reboot_policies_bring_back_what_should_run(engine: Engine, rootfs: Path) -> None:
+    forever = "while :; do sleep 0.1; done"
+    run(engine, rootfs, "always", forever, "--restart", "always")
+    run(engine, rootfs, "unless", forever, "--restart", "unless-stopped")
+    run(engine, rootfs, "failure", forever, "--restart", "on-failure")
+    run(engine, rootfs, "none", forever)
+    for name in ("always-stopped", "unless-stopped"):
+        run(engine, rootfs, name, forever, "--restart", "always" if name[0] == "a" else "unless-stopped")
+        engine.cli("stop", "-t", "0", name)
+    engine.cli("create", "--name", "never", "--restart", "always", "--rootfs", f"{rootfs}:O", "true")
+    pretend_reboot(engine)
+    engine.start()
+    expected = {"always", "unless", "always-stopped"}
+    for name in expected:
+        engine.await_event(is_(name, "start"), 0)
+        engine.cli("wait", "--condition", "running", name)
+    lines = engine.out("ps", "--format", "{{.Names}}").split()
+    assert set(lines) == expected
+    assert state(engine, "never")["Status"] == "created"
+    assert state(engine, "none")["Status"] == "exited"
+    assert [event["Status"] for event in engine.events(type=["system"])] == ["refresh"]
+    assert "reboot" in engine.out("why", "always") or "booted" in engine.out("why", "always")
+
+
+def test_a_lost_run_directory_is_made_again_and_nothing_alive_is_forgotten(
+    engine: Engine, rootfs: Path
+) -> None:
+    run(engine, rootfs, "web", "while :; do sleep 0.1; done")
+    pid = state(engine, "web")["Pid"]
+    (engine.tmpdir / "alive").unlink()
+    engine.kill()
+    assert state(engine, "web")["Pid"] == pid
+    assert (engine.tmpdir / "alive").exists()
+
+
+def test_events_are_numbered_without_gap_across_kills(engine: Engine, rootfs: Path) -> None:
+    for _ in range(3):
+        engine.cli("run", "--rm", "--rootfs", f"{rootfs}:O", "true")
+        engine.kill()
+    numbers = [event["Seq"] for event in engine.events()]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_follower_resumes_by_itself_when_the_daemon_is_killed(engine: Engine, rootfs: Path) -> None:
+    with engine.spawn("events", "--format", "{{.Seq}} {{.Status}}", "--since-seq", "0") as follower:
+        engine.cli("create", "--name", "a", "--rootfs", f"{rootfs}:O", "true")
+        assert follower.stdout is not None
+        assert follower.stdout.readline().split()[1] == b"create"
+        engine.kill()
+        engine.cli("rm", "a")
+        assert follower.stdout.readline().split() == [b"2", b"remove"]
+        follower.terminate()
