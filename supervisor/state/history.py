@@ -21,6 +21,8 @@ __all__ = ["RETENTION", "Doomed", "Page", "find_prune", "find_start", "read_page
 
 RETENTION = "retention"
 
+LOOK = 1024
+"""Events that one read looks at, at most, for some that match."""
 PRUNE_STEP = 512
 """Events removed in one transaction, about 2 ms: commits get their turn in between."""
 
@@ -57,7 +59,7 @@ def read_page(
     limit: int,
     matches: Callable[[Event], bool] | None = None,
 ) -> Page:
-    """The events after number `after` up to `upto`, of which at most `limit` are looked at, and the gaps
+    """The events after number `after` up to `upto` that match, at most `limit` of them, and the gaps
     between them. A gap of retention reaches from `after` to the last event removed."""
     with _snapshot(connection):
         (pruned,) = connection.execute("SELECT pruned FROM journal").fetchone()
@@ -65,14 +67,21 @@ def read_page(
         if pruned > after:
             items.append(Gap(first=after + 1, last=min(pruned, upto), reason=RETENTION))
             after = min(pruned, upto)
-        query = "SELECT body FROM event WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-        bodies = connection.execute(query, (after, upto, limit)).fetchall()
         query = "SELECT first, last, reason FROM gap WHERE last > ? AND first <= ? ORDER BY first"
         gaps = connection.execute(query, (after, upto)).fetchall()
-    events = [_decode(body) for (body,) in bodies]
-    last = events[-1].seq if len(events) == limit else upto
-    between: list[Event | Gap] = [event for event in events if matches is None or matches(event)]
-    between += [Gap(max(first, after + 1), min(end, upto), why) for first, end, why in gaps if first <= last]
+        events: list[Event | Gap] = []
+        look = max(LOOK, limit)
+        last = upto
+        query = "SELECT seq, body FROM event WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+        for looked, (seq, body) in enumerate(connection.execute(query, (after, upto, look)), start=1):
+            event = _decode(body)
+            if matches is None or matches(event):
+                events.append(event)
+            if looked == look or len(events) == limit:
+                last = seq
+                break
+    lost = [Gap(max(first, after + 1), min(end, upto), why) for first, end, why in gaps if first <= last]
+    between = [*events, *lost]
     between.sort(key=lambda item: item.seq if isinstance(item, Event) else item.first)
     return Page(items + between, last)
 
