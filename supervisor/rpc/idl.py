@@ -1,7 +1,8 @@
 """The contract as Varlink interface descriptions.
 
 Rules of the translation: a Struct becomes a type of its own name; a parameter that may be left out of a
-request is nullable (`?`), in replies only what can be null is; `Any` and maps to `Any` are `object`.
+request is nullable (`?`), in replies only what can be null is; `Any` and maps to `Any` are `object`, and so
+are containers in containers where one pair of brackets is not enough (other parsers stop there).
 Docstrings of Structs and fields become comments: they are read from the source, because they do not
 exist at run time; without the source the comments are missing and nothing else.
 
@@ -99,6 +100,7 @@ class _Types:
     def __init__(self, interface: Interface) -> None:
         self.ordered: list[type] = []
         self._names: dict[type, str] = {}
+        self._taken = {method.name for method in interface.methods}
         self._of_requests: set[type] = set()
         for method in interface.methods:
             self._of_requests.update(_structs(msgspec.inspect.type_info(method.request)))
@@ -109,10 +111,11 @@ class _Types:
                         self._add(kind)
 
     def _add(self, kind: type) -> None:
-        taken = set(self._names.values())
-        name, number = kind.__name__, 2
-        while name in taken:
-            name, number = f"{kind.__name__}{number}", number + 1
+        name = kind.__name__
+        # Types and methods share their names' space.
+        while name in self._taken:
+            name += "Type"
+        self._taken.add(name)
         self._names[kind] = name
         self.ordered.append(kind)
 
@@ -131,9 +134,14 @@ class _Types:
             text = self._type(field.type)
             if not field.required and kind in self._of_requests and not text.startswith("?"):
                 text = f"?{text}"
+            doc = "\n\n".join(part for part in (docs.get(field.name, ""), _shape(field.type)) if part)
             comma = "," if number < len(info.fields) else ""
-            lines += [*_comment(docs.get(field.name, "")), f"{field.encode_name}: {text}{comma}"]
+            lines += [*_comment(doc), f"{field.encode_name}: {text}{comma}"]
         return lines
+
+    def _item(self, kind: msgspec.inspect.Type) -> str:
+        """What stands behind `[]` or `[string]`: systemd's parser takes no second pair of brackets there."""
+        return "object" if isinstance(kind, msgspec.inspect.DictType) else self._type(kind)
 
     def _type(self, kind: msgspec.inspect.Type) -> str:
         match kind:
@@ -141,10 +149,12 @@ class _Types:
                 return self._names[cls]
             case msgspec.inspect.DictType(value_type=msgspec.inspect.AnyType()) | msgspec.inspect.AnyType():
                 return "object"
+            case msgspec.inspect.DictType(value_type=msgspec.inspect.ListType()):
+                return "object"
             case msgspec.inspect.DictType(value_type=inner):
-                return f"[string]{self._type(inner)}"
+                return f"[string]{self._item(inner)}"
             case msgspec.inspect.ListType(item_type=inner):
-                return f"[]{self._type(inner)}"
+                return f"[]{self._item(inner)}"
             case msgspec.inspect.UnionType(types=types):
                 some = [each for each in types if not isinstance(each, msgspec.inspect.NoneType)]
                 if len(some) == 1 and len(types) == 2:
@@ -160,6 +170,16 @@ class _Types:
             case _:
                 pass
         raise ValueError(f"Varlink has no type for {kind!r}")
+
+
+def _shape(kind: msgspec.inspect.Type) -> str:
+    """Words for what the type of a field cannot say."""
+    match kind:
+        case msgspec.inspect.DictType(value_type=msgspec.inspect.ListType(item_type=inner)):
+            items = "objects" if isinstance(inner, msgspec.inspect.DictType) else "strings"
+            return f"Each member is an array of {items}."
+        case _:
+            return ""
 
 
 def _structs(kind: msgspec.inspect.Type) -> Iterator[type]:
