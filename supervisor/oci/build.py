@@ -22,6 +22,7 @@ from supervisor.oci.namespaces import modes, namespaces, sysctls
 from supervisor.oci.request import BuildRequest, ExecBuildRequest
 from supervisor.oci.spec import OCI_VERSION, Box, Linux, Process, Root, Spec, User
 from supervisor.oci.users import look_up
+from supervisor.settings.values import UMASK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,15 +130,11 @@ def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence
 
 def _user(request: BuildRequest, identity: Identity) -> User:
     text = request.spec.umask or request.settings.containers.umask
-    try:
-        umask = int(text, 8)
-    except ValueError:
-        umask = -1
-    if not 0 <= umask <= 0o777:
+    if not UMASK.fullmatch(text):
         raise InvalidArgument(
             f"cannot use the umask '{text}': it is not an octal mask such as 0022", subject=text
         )
-    return User(identity.uid, identity.gid, umask=umask, additional_gids=identity.groups)
+    return User(identity.uid, identity.gid, umask=int(text, 8), additional_gids=identity.groups)
 
 
 def _command(request: BuildRequest, chosen: Mapping[str, str]) -> list[str]:

@@ -133,7 +133,7 @@ def _read(root: str, path: str) -> str:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return ""
-        raise _unusable(path, error.strerror or str(error)) from error
+        raise _unusable(path, (error.strerror or str(error)).lower()) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise _unusable(path, "it is not a regular file")
@@ -145,4 +145,4 @@ def _read(root: str, path: str) -> str:
 
 
 def _unusable(path: str, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"cannot read '{path}' in the root filesystem: {reason.lower()}", subject=path)
+    return InvalidArgument(f"cannot read '{path}' in the root filesystem: {reason}", subject=path)

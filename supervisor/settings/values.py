@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import msgspec
 
-__all__ = ["RLIMITS", "Unusable", "converter_of", "parse_size", "parse_ulimit"]
+__all__ = ["RLIMITS", "UMASK", "Unusable", "converter_of", "parse_size", "parse_ulimit"]
 
 Converter = Callable[[Any], Any]
 
@@ -44,6 +44,9 @@ RLIMITS = frozenset(
         "STACK",
     }
 )
+
+
+UMASK = re.compile(r"0?[0-7]{1,3}")
 
 
 class Unusable(ValueError):
@@ -194,7 +197,7 @@ def _capabilities(value: Any) -> tuple[str, ...]:
 
 def _umask(value: Any) -> str:
     text = _string(value)
-    if not re.fullmatch(r"0?[0-7]{1,3}", text):
+    if not UMASK.fullmatch(text):
         raise Unusable("an octal mask such as 0022")
     return text
 
