@@ -25,7 +25,8 @@ KINDS = frozenset({"process", "descriptor", "thread", "mount", "cgroup", "namesp
 GRACE = 2.0
 """Seconds that a child process has to end once the test is over."""
 
-_CGROUP = re.compile(r"(^|[/-])(pyman|libpod|conmon|crun|runc)?-?[0-9a-f]{64}|/pyman[-.\w]*$")
+_CGROUP = re.compile(r"[-/][0-9a-f]{64}(\.scope)?$|/pyman-tests/.")
+"""A container's, its monitor's, or a test's own. The parents stay: they are made once and shared."""
 
 
 def mount_points(pid: int | str = "self") -> set[str]:
