@@ -84,9 +84,12 @@ def build_exec(request: ExecBuildRequest) -> bytes:
 
 
 def environment_of(request: BuildRequest) -> list[str]:
-    """`NAME=VALUE` as the container's command gets it, for `inspect`."""
-    identity = look_up(request.rootfs, request.spec.user, request.spec.groups)
-    return _pairs(environment(request, identity.home))
+    """`NAME=VALUE` as the container's command gets it, for `inspect`: also if the user is there no more."""
+    try:
+        home = look_up(request.rootfs, request.spec.user, request.spec.groups).home
+    except InvalidArgument:
+        home = "/"
+    return _pairs(environment(request, home))
 
 
 def write_files(request: BuildRequest) -> None:

@@ -242,6 +242,7 @@ _SECTIONS = ("containers", "engine", "network", "storage", "pyman")
 AFTER_RESTART = frozenset(
     {
         "engine.cgroup_manager",
+        "engine.conmon_path",
         "engine.env",
         "engine.events_logfile_max_size",
         "engine.events_logfile_path",
@@ -249,11 +250,15 @@ AFTER_RESTART = frozenset(
         "engine.lock_type",
         "engine.namespace",
         "engine.num_locks",
+        "engine.runtime",
+        "engine.runtime_flags",
+        "engine.runtimes",
         "engine.static_dir",
         "engine.tmp_dir",
         "engine.volume_path",
         "network.dns_bind_port",
         "network.network_config_dir",
+        "pyman.call_deadline",
         "pyman.events_max_bytes",
         "pyman.events_max_entries",
         "pyman.log_level",
