@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from pyman.errors import PymanError
+from supervisor.arguments import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,14 +20,14 @@ __all__ = ["main"]
 def main(words: Sequence[str] | None = None) -> int:
     """The exit status. An error is one line on standard error."""
     words = sys.argv[1:] if words is None else words
-    if words[:1] == ["daemon"]:
-        # structlog imports rich wherever it finds it: 60 ms and 5 MB that a daemon has no use for.
-        sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
-        from supervisor import daemon
-
-        return daemon.run(words[1:])
     try:
-        if "maintain" in words:
+        if words[:1] == ["daemon"]:
+            _without_rich()
+            from supervisor import daemon
+
+            return daemon.run(words[1:])
+        if "maintain" in words and parse(words).words[:1] == ["maintain"]:
+            _without_rich()
             from supervisor import maintain
 
             return maintain.run(words)
@@ -36,6 +37,11 @@ def main(words: Sequence[str] | None = None) -> int:
     except PymanError as error:
         sys.stderr.write(f"Error: {error}\n")
         return error.exit_status
+
+
+def _without_rich() -> None:
+    """structlog imports rich wherever it finds it: 60 ms and 5 MB that nobody here has a use for."""
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Standard library only.
 from __future__ import annotations
 
 import os
+import sys
 
 from pyman.errors import InvalidArgument
 
@@ -14,7 +15,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["HELP", "SELECTING", "Arguments", "parse", "spelled"]
+__all__ = ["COMMAND", "HELP", "SELECTING", "Arguments", "parse", "spelled"]
+
+COMMAND = (sys.executable, "-P", "-m", "supervisor")
+"""How this program is started, by itself."""
 
 SELECTING = ("root", "runroot", "tmpdir", "config")
 """Options that say which supervisor is meant; all of them are paths."""
@@ -37,9 +41,13 @@ _PATHS = frozenset((*SELECTING, "conmon", "volumepath", "network-config-dir"))
 
 HELP = """\
 Usage:
-  pyman-supervisor [options]                  run the supervisor in the foreground
-  pyman-supervisor [options] maintain VERB    work on the state while no supervisor runs
-                                              (renumber, migrate, reset, check)
+  pyman-supervisor [options]                     run the supervisor in the foreground
+  pyman-supervisor [options] maintain renumber   work on the state while no supervisor runs: give every
+                                                 object a new lock,
+      migrate [--new-runtime NAME]               move containers to this version's form, or to another
+                                                 OCI runtime,
+      check [--repair]                           compare the state with itself,
+      reset                                      remove every container and the whole state
 Options:
   --root DIR          where containers and the state live; selects the supervisor
   --runroot DIR       where the storage keeps what does not outlive a boot

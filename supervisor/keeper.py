@@ -21,9 +21,9 @@ import signal
 import sys
 import time
 
-from pyman.errors import EngineUnavailable, PymanError
+from pyman.errors import EngineUnavailable, InvalidArgument, PymanError
 from pyman.wire import socket_path
-from supervisor.arguments import HELP, parse, spelled
+from supervisor.arguments import COMMAND, HELP, parse, spelled
 from supervisor.channel import HELD, Channel, ChannelClosed, described, error_of
 from supervisor.listeners import Listeners, inherited
 from supervisor.notify import Notifier
@@ -33,13 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-__all__ = ["COMMAND", "Backoff", "Keeper", "run"]
+__all__ = ["Backoff", "Keeper", "run"]
 
 FAILURE = 125
 """The keeper's own exit status when there is no sense in going on."""
-
-COMMAND = (sys.executable, "-P", "-m", "supervisor")
-"""How this program is started."""
 
 _ATTEMPTS = 5
 """Daemons that may crash before one has ever been ready."""
@@ -58,6 +55,9 @@ def run(words: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
         if arguments.help:
             sys.stdout.write(HELP)
             return 0
+        if arguments.words:
+            word = arguments.words[0]
+            raise InvalidArgument(f"cannot do '{word}'", subject=word, hint="see 'pyman-supervisor --help'")
         report = Report(arguments.options.pop("report-fd", ""))
         return Keeper(arguments.options, environ, report, COMMAND).run()
     except PymanError as error:
