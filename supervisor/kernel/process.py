@@ -10,6 +10,7 @@ A "wait status" is the number that wait(2) gives; `exit_code_of_status` turns it
 from __future__ import annotations
 
 import array
+import errno
 import fcntl
 import os
 import select
@@ -170,10 +171,10 @@ def open_pidfd(ref: ProcessRef) -> Pidfd | None:
     """
     try:
         fd = os.pidfd_open(ref.pid)
-    except (ProcessLookupError, ValueError):
+    except ProcessLookupError:
         return None
     except OSError as error:
-        if error.errno == 22:  # the pid is a thread's now
+        if error.errno in (errno.EINVAL, errno.ENOENT):  # the pid is a thread's now
             return None
         raise
     if ref_of(ref.pid) != ref:
