@@ -202,8 +202,9 @@ class _Line:
         if 0 <= most <= len(self.arguments):
             return ()
         if usage.startswith("CONTAINER"):
-            many = usage.startswith("CONTAINER [CONTAINER")
-            return self._containers() if many or not self.arguments else ()
+            if usage.startswith("CONTAINER [CONTAINER") or not self.arguments:
+                return self._containers()
+            return ((":files", ""),) if "COMMAND" in usage else ()
         if "rootfs" in self.flags and not self.arguments:
             return ((":directories", ""),)
         if usage.startswith("IMAGE"):

@@ -8,6 +8,7 @@ that there was one.
 from __future__ import annotations
 
 from pyman.cli.options import CSV, FLAG, LIST, SECONDS, TEXT, TRUE
+from pyman.cli.table import is_json
 from pyman.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -192,7 +193,7 @@ def why(ctx: Context, args: Parsed) -> int:
     from pyman.cli.attach import one_name
 
     reply = ctx.call("Container.Why", {"name": one_name(ctx, args)})
-    if args.format == "json":
+    if is_json(args.format):
         from pyman.cli.jsontext import indented
 
         ctx.out(indented(reply))

@@ -57,6 +57,12 @@ class Context:
             self._connection = self.connect_again()
         return self._connection
 
+    def close(self) -> None:
+        """Close the connection that `connect` gave; a call under way on it is given up."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def connect_again(self) -> Connection:
         """A connection of one's own, for a call beside one that is still under way (signals, resize)."""
         from pyman.wire import connect

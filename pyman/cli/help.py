@@ -40,8 +40,8 @@ def show(ctx: Context, args: Parsed) -> int:
     return 0
 
 
-def overview(ctx: Context, *, error: bool = False) -> None:
-    """What `pyman` alone shows; with `error` on standard error."""
+def overview(ctx: Context) -> None:
+    """What `pyman` alone shows."""
     from pyman.cli.main import COMMANDS, GLOBAL_OPTIONS, GROUPS
 
     rows = {name: row[6] for name, row in COMMANDS.items() if " " not in name and row[6]}
@@ -55,7 +55,7 @@ def overview(ctx: Context, *, error: bool = False) -> None:
         "",
         "'pyman COMMAND --help' tells more about a command.",
     ]
-    (ctx.err if error else ctx.out)("\n".join(lines))
+    ctx.out("\n".join(lines))
 
 
 def group_help(ctx: Context, group: str) -> None:

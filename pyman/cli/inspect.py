@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyman.cli.options import FLAG, TEXT
+from pyman.cli.table import is_json
 from pyman.errors import InvalidArgument, NotSupported
 
 TYPE_CHECKING = False
@@ -45,7 +46,7 @@ def container_inspect(ctx: Context, args: Parsed) -> int:
     found = reply["containers"]
     if not args.size:
         found = [{key: item for key, item in one.items() if not key.startswith("Size")} for one in found]
-    if args.format in ("", "json"):
+    if not args.format or is_json(args.format):
         from pyman.cli.jsontext import indented
 
         ctx.out(indented(found, "     "))

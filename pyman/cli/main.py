@@ -132,6 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             ctx = Context(options, ["pyman", *words])
             status = _dispatch(ctx, options)
         finally:
+            if ctx is not None:
+                ctx.close()
             sys.stdout.flush()
     except PymanError as error:
         _say(f"Error: {error}")
@@ -152,7 +154,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(ctx: Context, options: Parsed) -> int:
     words = options.arguments
     if options.version:
-        words = ["version"]
         from pyman.cli.system import client_version
 
         ctx.out(f"pyman version {client_version()}")
@@ -160,8 +161,8 @@ def _dispatch(ctx: Context, options: Parsed) -> int:
     if not words or options.help:
         from pyman.cli.help import overview
 
-        overview(ctx, error=not options.help)
-        return 0 if options.help else 125
+        overview(ctx)
+        return 0 if options.help else _nothing(ctx, "pyman")
     name, rest = resolve(words)
     if name in GROUPS:
         return _group(ctx, name, rest)
@@ -193,11 +194,16 @@ def resolve(words: Sequence[str]) -> tuple[str, list[str]]:
 def _group(ctx: Context, name: str, rest: list[str]) -> int:
     if rest and not rest[0].startswith("-"):
         raise _unknown(rest[0], name)
-    parse(rest, (), command=name)
+    helped = parse(rest, (), command=name).help
     from pyman.cli.help import group_help
 
     group_help(ctx, name)
-    return 0 if rest else 125
+    return 0 if helped else _nothing(ctx, f"pyman {name}")
+
+
+def _nothing(ctx: Context, path: str) -> int:
+    ctx.fail(f"'{path}' needs a command")
+    return 125
 
 
 def _unknown(word: str, group: str) -> InvalidArgument:

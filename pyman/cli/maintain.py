@@ -7,6 +7,7 @@ They work on the state without a supervisor, so they are the supervisor's own pr
 from __future__ import annotations
 
 import os
+import sys
 
 from pyman.cli.options import FLAG, TEXT
 from pyman.errors import EngineUnavailable
@@ -44,21 +45,11 @@ def reset(ctx: Context, args: Parsed) -> int:
 
 
 def _become(ctx: Context, action: str, *words: str) -> NoReturn:
-    import sys
+    from pyman.cli.launch import command
 
-    options = [f"--{name}={value}" for name, value in ctx.selection.given().items()]
+    line = [*command(ctx.selection), "maintain", action, *words]
     sys.stdout.flush()
     try:
-        os.execv(*_command(["maintain", action, *options, *words]))  # noqa: S606 - this process becomes it
+        os.execv(line[0], line)  # noqa: S606 - this process becomes it
     except OSError as problem:
-        raise EngineUnavailable(f"cannot run pyman-supervisor: {problem.strerror}") from problem
-
-
-def _command(words: list[str]) -> tuple[str, list[str]]:
-    """The program beside this one, else the module in this Python."""
-    import sys
-
-    beside = os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), "pyman-supervisor")
-    if os.access(beside, os.X_OK):
-        return beside, [beside, *words]
-    return sys.executable, [sys.executable, "-m", "supervisor", *words]
+        raise EngineUnavailable(f'cannot run "{line[0]}": {problem.strerror}', subject=line[0]) from problem

@@ -6,7 +6,7 @@ import time
 
 from pyman.cli.human import ago, byte_size, span
 from pyman.cli.options import CSV, FLAG, INT, TEXT
-from pyman.cli.table import columns, render
+from pyman.cli.table import columns, is_json, render
 from pyman.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -94,7 +94,7 @@ _KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 def ps(ctx: Context, args: Parsed) -> int:
     _conflicts(args)
     containers = _listed(ctx, args)
-    if args.format == "json":
+    if is_json(args.format):
         from pyman.cli.jsontext import indented
 
         ctx.out(indented([_json(container) for container in containers], "  "))
@@ -102,7 +102,7 @@ def ps(ctx: Context, args: Parsed) -> int:
     if args.format:
         made = [row(container, whole=args.no_trunc, size=args.size) for container in containers]
         headers = None if args.noheading else HEADERS
-        ctx.write(render(args.format, made, headers))
+        ctx.write(render(args.format, made, headers, listing=True))
         return 0
     if args.quiet:
         for container in containers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyman.cli.options import COUNT, FLAG, TEXT
+from pyman.cli.table import is_json
 from pyman.errors import EngineUnavailable, InvalidArgument
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ def version(ctx: Context, args: Parsed) -> int:
         ctx.fail(error)
         status = 125
     told = {"Client": client, "Server": answer}
-    if args.format == "json":
+    if is_json(args.format):
         from pyman.cli.jsontext import compact
 
         ctx.out(compact({key: value for key, value in told.items() if value}))
@@ -98,7 +99,7 @@ def _server(reply: dict[str, Any]) -> dict[str, Any]:
 
 def info(ctx: Context, args: Parsed) -> int:
     reply = ctx.call("System.Info")
-    if args.format == "json":
+    if is_json(args.format):
         from pyman.cli.jsontext import indented
 
         ctx.out(indented(reply, "  "))
@@ -113,7 +114,7 @@ def info(ctx: Context, args: Parsed) -> int:
 
 def locks(ctx: Context, args: Parsed) -> int:
     reply = ctx.call("System.Locks")
-    if args.format == "json":
+    if is_json(args.format):
         from pyman.cli.jsontext import indented
 
         ctx.out(indented(reply, "  "))

@@ -1,7 +1,7 @@
 """Tables and `--format`: columns as Go's tabwriter sets them, and the three forms that a format has.
 
 `json` prints JSON; `table TEMPLATE` a table with headers; any other template is carried out for each object
-(or once for the list, where it begins with `{{range`).
+(or once for all of a listing, where it begins with `{{range`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-__all__ = ["columns", "render"]
+__all__ = ["columns", "is_json", "render"]
 
 _NARROWEST = 12
 _GAP = 2
@@ -49,7 +49,14 @@ def _measure(
         index = stop
 
 
-def render(text: str, rows: Iterable[Any], headers: Mapping[str, str] | None = None) -> str:
+def is_json(text: str) -> bool:
+    """Whether the format asks for plain JSON: `json`, or a template that says nothing else."""
+    return text.replace(" ", "") in ("json", "{{json.}}", "{{json}}")
+
+
+def render(
+    text: str, rows: Iterable[Any], headers: Mapping[str, str] | None = None, *, listing: bool = False
+) -> str:
     """What the template makes of the rows, each on lines of its own. Raises InvalidArgument."""
     from pyman.cli.template import Template
 
@@ -61,7 +68,7 @@ def render(text: str, rows: Iterable[Any], headers: Mapping[str, str] | None = N
         lines = "\n".join(line.removesuffix("\n") for line in made).split("\n")
         return columns([line.split("\t") for line in lines]) + "\n" if made else ""
     template = Template(text)
-    if text.lstrip().startswith(("{{range", "{{ range", "{{- range")):
+    if listing and text.lstrip().startswith(("{{range", "{{ range", "{{- range")):
         return _line(template.render(rows))
     return "".join(_line(template.render(row)) for row in rows)
 
