@@ -7,6 +7,7 @@ means any number, each with its own `Result`.
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
@@ -60,6 +61,7 @@ class Containers:
         spec: ContainerSpec | None = None,
         *,
         attach: bool = True,
+        detach: bool = False,
         stdin: bool = False,
         caller: Caller | None = None,
         replace: bool = False,
@@ -69,12 +71,15 @@ class Containers:
         """Create and start; returns when the command runs, or raises.
 
         `attach`: the session has the streams; `stdin`: also the input (the container is made with one).
+        `detach`: nothing is held open; the session's `wait` asks the journal.
         `stdio`: three descriptors for the log driver `passthrough`; they stay the caller's.
         """
         if stdin:
             fields["stdin"] = True
         spec, caller = _asked(spec, caller, fields)
-        request = api.RunRequest(spec, caller, replace, attach=attach, attach_stdin=stdin)
+        request = api.RunRequest(
+            spec, caller, replace, attach=attach and not detach, detach=detach, attach_stdin=stdin
+        )
         return await self._session("Run", request, api.RunReply, "started", stdio or ())
 
     async def attach(self, name: str, *, start: bool = False, stdin: bool = True) -> Session[api.AttachReply]:
@@ -87,7 +92,7 @@ class Containers:
     ) -> Session[api.ExecReply]:
         """Run a further command; `fields` are those of ExecRequest (`env`, `user`, `stdin`, `terminal`, …).
 
-        A detached one has neither streams nor an end: `exec_inspect` tells what became of it.
+        A detached one has no streams, and its `wait` asks the journal.
         """
         request = api.ExecRequest(name, list(command), detach=detach, **fields)
         return await self._session("Exec", request, api.ExecReply, "started")
@@ -255,6 +260,7 @@ class Containers:
         self, method: str, request: msgspec.Struct, kind: type[Any], awaited: str, stdio: Sequence[int] = ()
     ) -> Session[Any]:
         """Read replies up to the one with which the process runs."""
+        begun = time.time_ns()
         replies = await self._pool.stream(f"{_INTERFACE}.{method}", request, kind, stdio)
         warnings: list[str] = []
         try:
@@ -262,7 +268,7 @@ class Containers:
                 reply, descriptors = answer
                 warnings += getattr(reply, "warnings", [])
                 if reply.phase == awaited or reply.exit_code is not None:
-                    session = Session(self._pool, replies, reply, descriptors)
+                    session = Session(self._pool, replies, reply, descriptors, begun)
                     session.id = reply.id
                     session.name = getattr(reply, "name", "")
                     session.exec_id = getattr(reply, "exec_id", "")

@@ -10,7 +10,7 @@ import anyio
 from pyman.api import event, system
 from pyman.api.method import Nothing
 from pyman.sdk.containers import Containers
-from pyman.sdk.events import Events
+from pyman.sdk.events import PATIENCE, Events
 from pyman.sdk.pool import Pool
 from pyman.wire import Selection, socket_path
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "connect"]
 
 _SYSTEM = "io.pyman.System"
-PATIENCE = 60.0
-"""Seconds that a stream of events waits for the next supervisor."""
 
 
 def connect(path: str | None = None, *, root: str | None = None, start: bool = True) -> Engine:

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from pyman.api.event import Event, Gap, Snapshot, SubscribeRequest
     from pyman.sdk.pool import Pool, Stream
 
-__all__ = ["Events"]
+__all__ = ["PATIENCE", "Events"]
 
 _METHOD = "io.pyman.Event.Subscribe"
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
+PATIENCE = 60.0
+"""Seconds to wait for the next supervisor, unless asked otherwise."""
 
 
 class Events:
@@ -107,7 +109,7 @@ class Events:
                 return
             except (EngineUnavailable, EngineStopped):
                 self._drop()
-                if anyio.current_time() + pause > deadline or self._done:
+                if anyio.current_time() + pause > deadline or self._done or self._pool.closed:
                     raise
             await anyio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

@@ -30,7 +30,7 @@ class Pool:
         self._start = start
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
-        self._closed = False
+        self.closed = False
 
     async def prepare(self) -> None:
         """Open the first connection, so that a missing supervisor shows at once."""
@@ -38,7 +38,7 @@ class Pool:
 
     def close(self) -> None:
         """Every connection; calls under way end with EngineUnavailable."""
-        self._closed = True
+        self.closed = True
         for connection in list(self._all):
             connection.close()
         self._all.clear()
@@ -85,7 +85,7 @@ class Pool:
                 return connection
 
     async def _take(self) -> tuple[Connection, bool]:
-        if self._closed:
+        if self.closed:
             raise EngineUnavailable("cannot call the supervisor: the client was closed")
         if self._idle:
             return self._idle.pop(), False
@@ -104,7 +104,7 @@ class Pool:
 
     def give(self, connection: Connection) -> None:
         """Take a connection back; one on which a call is not finished is closed."""
-        if connection.idle and not self._closed and len(self._idle) < _IDLE_LIMIT:
+        if connection.idle and not self.closed and len(self._idle) < _IDLE_LIMIT:
             self._idle.append(connection)
             return
         connection.close()

@@ -14,9 +14,12 @@ import anyio
 import msgspec
 
 from pyman.api.container import AttachReply, ExecReply, ResizeRequest, RunReply
+from pyman.api.event import Event, SubscribeRequest
 from pyman.api.method import Nothing
-from pyman.errors import EngineUnavailable, NotSupported, ProtocolError, PymanError
+from pyman.errors import EngineStopped, EngineUnavailable, NotSupported, ProtocolError, PymanError
+from pyman.names import EventStatus
 from pyman.sdk.connection import close_all
+from pyman.sdk.events import PATIENCE, Events
 
 if TYPE_CHECKING:
     from pyman.sdk.pool import Pool, Stream
@@ -90,12 +93,14 @@ class _AttachSocket:
 class Session(Generic[P]):
     """A container's command or an exec session.
 
-    Iterating gives `(stream, data)` up to the end of the output, `wait` the exit code. Leaving the block (or
-    `aclose`) before the end gives up the streams; the process goes on.
+    Iterating gives `(stream, data)` up to the end of the output, `wait` the exit code; both outlive the
+    supervisor. Leaving the block (or `aclose`) before the end gives up the streams; the process goes on.
     """
 
-    def __init__(self, pool: Pool, replies: Stream[P], first: P, descriptors: list[int]) -> None:
+    def __init__(self, pool: Pool, replies: Stream[P], first: P, descriptors: list[int], begun: int) -> None:
+        """`begun`: nanoseconds since the epoch, before the process started."""
         self._pool = pool
+        self._begun = begun
         self._replies: Stream[P] = replies
         self.exit_code: int | None = first.exit_code
         """Known once `wait` has returned."""
@@ -199,10 +204,23 @@ class Session(Generic[P]):
             raise failure
 
     async def _wait_for_last(self) -> None:
-        while self.exit_code is None:
-            answer = await self._replies.next()
-            if answer is None:
-                raise EngineUnavailable(f"cannot tell how {self.id} ended: the call has ended before it")
-            reply, descriptors = answer
-            close_all(descriptors)
-            self.exit_code = reply.exit_code
+        try:
+            while self.exit_code is None and (answer := await self._replies.next()) is not None:
+                reply, descriptors = answer
+                close_all(descriptors)
+                self.exit_code = reply.exit_code
+        except (EngineUnavailable, EngineStopped):
+            if self._pool.closed:
+                raise
+        if self.exit_code is None:
+            self.exit_code = await self._ask_the_journal()
+
+    async def _ask_the_journal(self) -> int:
+        """A detached process, or one whose supervisor has been replaced: its end is an event."""
+        status = EventStatus.EXEC_DIED if self.exec_id else EventStatus.DIED
+        filters = {"container": [self.id], "event": [status.value]}
+        async with Events(self._pool, SubscribeRequest(filters, since=self._begun), PATIENCE) as events:
+            async for event in events:
+                if isinstance(event, Event) and event.attributes.get("execID", "") == self.exec_id:
+                    return int(event.attributes.get("containerExitCode", "-1"))
+        raise EngineUnavailable(f"cannot tell how {self.id} ended: the journal has ended")

@@ -212,6 +212,8 @@ class FakeEngine:
             os.write(descriptor, b"given")
             os.close(descriptor)
         await call.send(RunReply("created", ID, spec.name, ["beware"]))
+        if request.detach:
+            return RunReply("started", ID, spec.name)
         if not request.attach:
             await call.send(RunReply("started", ID, spec.name))
             return RunReply("exited", ID, exit_code=await play(spec.command, None))
@@ -276,12 +278,29 @@ class FakeEngine:
 
     # The journal
 
-    def emit(self, count: int = 1, status: str = "start") -> None:
+    def emit(
+        self,
+        count: int = 1,
+        *,
+        status: str = "start",
+        attributes: dict[str, str] | None = None,
+        time: int | None = None,
+    ) -> None:
         """Append events; safe from any thread, also while the supervisor is away."""
         for _ in range(count):
             seq = len(self.journal_events) + 1
             self.journal_events.append(
-                Event(ID, "", "web", status, "2024-01-01T00:00:00Z", seq * 1000, "container", {}, seq)
+                Event(
+                    id=ID,
+                    image="",
+                    name="web",
+                    status=status,
+                    time="2024-01-01T00:00:00Z",
+                    time_nano=seq * 1000 if time is None else time,
+                    type="container",
+                    attributes=attributes or {},
+                    seq=seq,
+                )
             )
         if self._thread is not None:
             self.call_soon(self._wake)

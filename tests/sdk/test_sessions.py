@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import anyio
@@ -121,13 +122,52 @@ async def test_leaving_the_block_early_gives_up_the_streams(fake: FakeEngine) ->
 
 
 @on_both
-async def test_a_supervisor_that_dies_ends_the_wait(fake: FakeEngine) -> None:
+@pytest.mark.parametrize("how", ["kill", "stop"])
+async def test_the_end_is_learnt_from_the_next_supervisor(fake: FakeEngine, how: str) -> None:
     async with pyman.connect(fake.path) as engine, anyio.create_task_group() as tasks:
         session = await engine.containers.run(command=["sleep"])
-        tasks.start_soon(anyio.to_thread.run_sync, fake.kill)
-        with pytest.raises(EngineUnavailable):
-            await session.wait()
-        await session.aclose()
+        codes: list[int] = []
+
+        async def wait() -> None:
+            codes.append(await session.wait())
+
+        tasks.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        await anyio.to_thread.run_sync(getattr(fake, how))
+        fake.emit(status="died", attributes={"containerExitCode": "9"}, time=time.time_ns())
+        await anyio.to_thread.run_sync(fake.start)
+    assert codes == [9]
+
+
+@on_both
+async def test_closing_the_client_ends_the_wait(fake: FakeEngine) -> None:
+    engine = pyman.connect(fake.path)
+    async with anyio.create_task_group() as tasks:
+
+        async def wait() -> None:
+            with pytest.raises(EngineUnavailable, match="the client was closed"):
+                await session.wait()
+            await session.aclose()
+
+        async with engine:
+            session = await engine.containers.run(command=["sleep"])
+            tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+
+
+@on_both
+async def test_the_end_of_a_detached_process_is_an_event(fake: FakeEngine) -> None:
+    async with pyman.connect(fake.path) as engine:
+        session = await engine.containers.run(command=["exit", "0"], detach=True)
+        executed = await engine.containers.exec("web", ["true"], detach=True)
+        assert executed.exec_id == "e1"
+        now = time.time_ns()
+        for exec_id, code in (("e0", "1"), ("e1", "2")):
+            attributes = {"execID": exec_id, "containerExitCode": code}
+            fake.emit(status="exec_died", attributes=attributes, time=now)
+        fake.emit(status="died", attributes={"containerExitCode": "4"}, time=now)
+        assert await session.wait() == 4
+        assert await executed.wait() == 2
 
 
 @on_both
@@ -141,7 +181,3 @@ async def test_attach_and_exec_have_the_same_streams(fake: FakeEngine) -> None:
             output = await run.collect()
         assert (output.stdout, output.exit_code) == (b"a b\n", 3)
         assert (fake.resized[-1].exec_id, fake.resized[-1].rows, fake.resized[-1].columns) == ("e1", 24, 80)
-        detached = await engine.containers.exec("web", ["true"], detach=True)
-        assert detached.exec_id == "e1"
-        with pytest.raises(EngineUnavailable):
-            await detached.wait()

@@ -1,0 +1,172 @@
+"""The client with a real supervisor and real containers."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+import pyman
+from pyman.client import Event
+from pyman.errors import CommandNotFound, NameInUse, NoSuchContainer
+from tests.sdk.backends import on_both
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.engine import Engine
+
+
+def shell(rootfs: Path, text: str, **fields: Any) -> dict[str, Any]:
+    """Fields of a container that runs a shell text on a copy of the root file system."""
+    return {"rootfs": str(rootfs), "rootfs_overlay": True, "command": ["sh", "-c", text], **fields}
+
+
+@on_both
+async def test_a_run_gives_its_output_and_its_exit_code(shared_engine: Engine, rootfs: Path) -> None:
+    async with pyman.connect(shared_engine.socket) as engine:
+        session = await engine.containers.run(**shell(rootfs, "echo out; echo err >&2; exit 5", remove=True))
+        output = await session.collect()
+        assert (output.stdout, output.stderr, output.exit_code) == (b"out\n", b"err\n", 5)
+        assert await engine.containers.list(all=True) == []
+
+
+@on_both
+async def test_input_flows_in_and_much_output_out(shared_engine: Engine, rootfs: Path) -> None:
+    data = b"0123456789abcde\n" * 40_000
+    async with pyman.connect(shared_engine.socket) as engine, anyio.create_task_group() as tasks:
+        session = await engine.containers.run(**shell(rootfs, "cat", remove=True), stdin=True)
+
+        async def feed() -> None:
+            await session.send(data)
+            await session.send_eof()
+
+        tasks.start_soon(feed)
+        output = await session.collect()
+        assert output.stdout == data
+        assert output.exit_code == 0
+
+
+@on_both
+async def test_a_life_step_by_step(shared_engine: Engine, rootfs: Path) -> None:
+    async with pyman.connect(shared_engine.socket) as engine:
+        containers = engine.containers
+        created = await containers.create(**shell(rootfs, "sleep 1000", name="web", stop_timeout=0))
+        with pytest.raises(NameInUse):
+            await containers.create(**shell(rootfs, "true", name="web"))
+        assert await containers.exists("web")
+        await containers.start("web")
+        assert (await containers.inspect("web")).state.status == "running"
+        await containers.pause("web")
+        await containers.unpause("web")
+        await containers.rename("web", "shop")
+        listed = await containers.list()
+        assert [(each.id, each.names) for each in listed] == [(created.id, ["shop"])]
+        await containers.kill("shop", "TERM")
+        await containers.stop("shop")
+        assert await containers.wait("shop") in (137, 143)
+        assert (await containers.why("shop")).name == "shop"
+        await containers.remove("shop")
+        with pytest.raises(NoSuchContainer):
+            await containers.inspect("shop")
+
+
+@on_both
+async def test_exec_and_attach_have_streams(shared_engine: Engine, rootfs: Path) -> None:
+    async with pyman.connect(shared_engine.socket) as engine:
+        await engine.containers.run(
+            **shell(rootfs, "read x; echo got $x", name="web", stdin=True), detach=True
+        )
+        async with await engine.containers.exec(
+            "web", ["sh", "-c", "cat; echo $A >&2; exit 4"], stdin=True, env={"A": "b"}
+        ) as session:
+            await session.send(b"in")
+            await session.send_eof()
+            output = await session.collect()
+            assert (output.stdout, output.stderr, output.exit_code) == (b"in", b"b\n", 4)
+        with pytest.raises(CommandNotFound):
+            await engine.containers.exec("web", ["nowhere"])
+        detached = await engine.containers.exec("web", ["sh", "-c", "exit 6"], detach=True)
+        assert await detached.wait() == 6
+        async with await engine.containers.attach("web") as session:
+            await session.send(b"hello\n")
+            output = await session.collect()
+        assert (output.stdout, output.exit_code) == (b"got hello\n", 0)
+
+
+@on_both
+async def test_logs_of_the_past_and_of_what_comes(shared_engine: Engine, rootfs: Path) -> None:
+    async with pyman.connect(shared_engine.socket) as engine:
+        await engine.containers.run(
+            **shell(rootfs, "echo one; echo two >&2; read x; echo three", name="web", stdin=True), detach=True
+        )
+        async with engine.containers.logs("web", follow=True) as logs:
+            first = [await anext(logs), await anext(logs)]
+            assert {(line.stream, line.text) for line in first} == {("stdout", b"one"), ("stderr", b"two")}
+            session = await engine.containers.attach("web")
+            await session.send(b"\n")
+            assert [line.text async for line in logs] == [b"three"]
+            assert await session.wait() == 0
+            await session.aclose()
+        tail = [line async for line in engine.containers.logs("web", tail=1)]
+        assert [line.text for line in tail] == [b"three"]
+
+
+@on_both
+async def test_events_and_sessions_outlive_a_killed_supervisor(engine: Engine, rootfs: Path) -> None:
+    """Every event once and in order, and the exit code of what ended while there was no supervisor."""
+    async with pyman.connect(engine.socket) as client, client.events() as events:
+        await events.begin()
+        start = events.seq
+        assert start is not None
+        session = await client.containers.run(
+            **shell(rootfs, "read x; exit 9", name="web", stdin=True, remove=True)
+        )
+        codes: list[int] = []
+
+        async def wait() -> None:
+            codes.append(await session.wait())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+
+            def kill() -> None:
+                engine.kill(wait=False)
+
+            await anyio.to_thread.run_sync(kill)
+            # conmon's socket is still there: the container ends while nobody watches.
+            await session.send(b"\n")
+            await anyio.to_thread.run_sync(engine.wait_ready)
+        assert codes == [9]
+        seen: list[Event] = []
+        async for event in events:
+            assert isinstance(event, Event)
+            seen.append(event)
+            if event.status == "remove":
+                break
+        assert [event.seq for event in seen] == list(range(start + 1, start + 1 + len(seen)))
+        statuses = [event.status for event in seen if event.type == "container"]
+        assert [status for status in statuses if status in ("create", "start", "died", "remove")] == [
+            "create",
+            "start",
+            "died",
+            "remove",
+        ]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.oci_runtime("runc")
+def test_the_client_adds_little_to_a_call(shared_engine: Engine, backend: str) -> None:
+    async def measure() -> float:
+        async with pyman.connect(shared_engine.socket) as engine:
+            times = []
+            for _ in range(100):
+                started = time.perf_counter()
+                await engine.version()
+                times.append(time.perf_counter() - started)
+            return sorted(times)[len(times) // 2]
+
+    assert anyio.run(measure, backend=backend) < 0.002
