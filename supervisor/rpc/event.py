@@ -28,7 +28,7 @@ class EventHandlers:
         if request.snapshot and (request.since is not None or request.since_seq is not None):
             raise InvalidArgument("cannot begin with a snapshot and with past events: drop one of them")
         cursor = journal.cursor(
-            since_seq=request.since_seq,
+            since_seq=journal.last_seq if request.snapshot else request.since_seq,
             since=request.since,
             until=request.until,
             journal=request.journal,

@@ -20,6 +20,7 @@ from pyman.names import EventStatus, State
 from supervisor.conmon.find import find_conmon
 from supervisor.conmon.logs import LogKeeper
 from supervisor.events.journal import Journal
+from supervisor.events.sinks import sink_of
 from supervisor.kernel import children, files, process
 from supervisor.oci import build
 from supervisor.oci.runtimes import find_runtimes
@@ -93,6 +94,9 @@ class Engine:
                 await tools.start(partial(children.reap_orphans, self.services.reaped.note))
                 tools.start_soon(self.services.logs.run)
                 tools.start_soon(self._empty_trash)
+                sink = sink_of(settings.engine, f"{self.layout.tmp}/events.log")
+                if sink is not None:
+                    tools.start_soon(sink.run, self.services.journal)
                 async with trio.open_nursery() as self._nursery:
                     await self._recover(database.load())
                     self._valid = True
@@ -100,9 +104,15 @@ class Engine:
                     try:
                         await trio.sleep_forever()
                     finally:
-                        self._valid = False
+                        self._end()
         finally:
             database.close()
+
+    def _end(self) -> None:
+        """Nothing new is taken on, subscribers are told the last events, the locks are free."""
+        self._valid = False
+        self.services.journal.close()
+        self.locks.close()
 
     async def _assemble(self, database: Database) -> None:
         settings, layout = self.settings, self.layout

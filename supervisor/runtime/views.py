@@ -19,13 +19,19 @@ from pyman.api.inspect import (
     InspectState,
     InspectUlimit,
 )
+from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
+from supervisor.oci import namespaces
 from supervisor.oci.build import environment_of
+from supervisor.oci.security import capabilities
+from supervisor.oci.users import look_up
 from supervisor.runtime.policy import policy_of
 from supervisor.runtime.specs import build_request, cgroup_of
 from supervisor.runtime.times import rfc3339
 
 if TYPE_CHECKING:
+    from supervisor.oci.request import BuildRequest
+    from supervisor.oci.spec import Capabilities
     from supervisor.runtime.container import Container, ExecSession
     from supervisor.runtime.services import Services
 
@@ -90,6 +96,8 @@ def inspect_view(
     spec, layout = definition.spec, services.layout
     run = layout.container_run(definition.id)
     command = [*(spec.entrypoint or []), *spec.command]
+    request = build_request(services, definition, spec.rootfs)
+    caps = _capabilities(request)
     return InspectContainer(
         id=definition.id,
         created=rfc3339(definition.created),
@@ -111,8 +119,8 @@ def inspect_view(
         driver="overlay" if spec.rootfs_overlay else "",
         mount_label="",
         process_label="",
-        effective_caps=_capabilities(services, container),
-        bounding_caps=_capabilities(services, container),
+        effective_caps=caps.effective,
+        bounding_caps=caps.bounding,
         exec_ids=list(container.execs),
         mounts=[],
         dependencies=[],
@@ -120,8 +128,8 @@ def inspect_view(
         namespace=spec.namespace,
         lock_number=definition.lock,
         is_infra=False,
-        config=_config(services, container),
-        host_config=_host_config(services, container),
+        config=_config(request, container),
+        host_config=_host_config(services, request, container),
         size_rw=None if size is None else size["rwSize"],
         size_root_fs=None if size is None else size["rootFsSize"],
     )
@@ -160,13 +168,22 @@ def _restart(container: Container) -> InspectRestart:
     )
 
 
-def _capabilities(services: Services, container: Container) -> list[str]:
-    if container.definition.spec.privileged:
+def _capabilities(request: BuildRequest) -> Capabilities:
+    try:
+        uid = look_up(request.rootfs, request.spec.user, request.spec.groups).uid
+    except PymanError:  # the root filesystem is not what it was; it is no reason not to show the rest
+        uid = 0
+    return capabilities(request, uid, privileged=request.privileged)
+
+
+def _environment(request: BuildRequest) -> list[str]:
+    try:
+        return environment_of(request)
+    except PymanError:
         return []
-    return list(services.settings.containers.default_capabilities)
 
 
-def _config(services: Services, container: Container) -> InspectConfig:
+def _config(request: BuildRequest, container: Container) -> InspectConfig:
     definition = container.definition
     spec = definition.spec
     return InspectConfig(
@@ -175,7 +192,7 @@ def _config(services: Services, container: Container) -> InspectConfig:
         attach_stdin=spec.stdin,
         tty=spec.terminal,
         open_stdin=spec.stdin,
-        env=environment_of(build_request(services, definition, spec.rootfs)),
+        env=_environment(request),
         cmd=spec.command,
         image=spec.image,
         working_dir=spec.work_dir or "/",
@@ -185,20 +202,21 @@ def _config(services: Services, container: Container) -> InspectConfig:
         stop_signal=definition.stop_signal,
         stop_timeout=definition.stop_timeout,
         timeout=spec.timeout,
-        umask=spec.umask or services.settings.containers.umask,
+        umask=spec.umask or request.settings.containers.umask,
         create_command=spec.create_command,
-        init=spec.init,
+        init=request.init,
     )
 
 
-def _host_config(services: Services, container: Container) -> InspectHostConfig:
+def _host_config(services: Services, request: BuildRequest, container: Container) -> InspectHostConfig:
     definition = container.definition
     spec = definition.spec
     policy = policy_of(spec, services.settings)
+    modes = namespaces.modes(request)
     return InspectHostConfig(
         binds=[],
         cgroup_manager=services.settings.engine.cgroup_manager or "cgroupfs",
-        cgroup_mode=spec.cgroupns.nsmode or "host",
+        cgroup_mode=modes["cgroup"],
         container_id_file=spec.cid_file,
         log_config=InspectLogConfig(
             type=definition.log_driver,
@@ -206,7 +224,7 @@ def _host_config(services: Services, container: Container) -> InspectHostConfig:
             size=f"{definition.log_size}B",
             tag=spec.log_configuration.tag,
         ),
-        network_mode=spec.netns.nsmode or "none",
+        network_mode=modes["network"],
         restart_policy=InspectRestartPolicy(
             name=policy.kind.value,
             maximum_retry_count=policy.tries,
@@ -222,18 +240,18 @@ def _host_config(services: Services, container: Container) -> InspectHostConfig:
         annotations=spec.annotations,
         cap_add=[],
         cap_drop=[],
-        ipc_mode=spec.ipcns.nsmode or services.settings.containers.ipcns,
-        pid_mode=spec.pidns.nsmode or services.settings.containers.pidns,
-        uts_mode=spec.utsns.nsmode or services.settings.containers.utsns,
+        ipc_mode=modes["ipc"],
+        pid_mode=modes["pid"],
+        uts_mode=modes["uts"],
         userns_mode="",
-        privileged=spec.privileged,
-        readonly_rootfs=spec.read_only_filesystem,
+        privileged=request.privileged,
+        readonly_rootfs=request.read_only,
         security_opt=[],
         shm_size=services.settings.containers.shm_size,
         runtime=definition.runtime,
         cgroup_parent="",
         ulimits=[InspectUlimit(name=limit.type, soft=limit.soft, hard=limit.hard) for limit in spec.r_limits],
-        init=spec.init,
+        init=request.init,
     )
 
 
