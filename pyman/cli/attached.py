@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyman.cli.context import Context
     from pyman.wire import Connection, Reply
 
-__all__ = ["ALL_STREAMS", "Wish", "converse"]
+__all__ = ["ALL_STREAMS", "Wish", "converse", "talk"]
 
 ALL_STREAMS = frozenset({STDOUT, STDERR})
 
@@ -73,27 +73,40 @@ def converse(
 
     `before_start` is told every reply up to the one that begins the session.
     """
+    try:
+        return talk(ctx, method, request, wish, descriptors=descriptors, before_start=before_start)
+    except Interrupted as end:
+        return die(end.number)
+
+
+def talk(
+    ctx: Context,
+    method: str,
+    request: dict[str, Any],
+    wish: Wish,
+    *,
+    descriptors: Sequence[int] = (),
+    before_start: Callable[[Reply], None] | None = None,
+) -> int:
+    """As `converse`, but Interrupted is the caller's, who has something to put in order first."""
     raw = wish.stdin and wish.tty and os.isatty(0)
     if wish.tty and wish.stdin and not raw:
         ctx.warn("the input is not a terminal: --tty and --interactive may not work as expected")
     proxies = not wish.is_exec and (not raw if wish.proxy is None else wish.proxy)
-    try:
-        with Signals(_watched(wish, raw=raw, proxies=proxies)) as signals:
-            since = time.time_ns()
-            connection = ctx.connect()
-            connection.send(method, request, descriptors)
-            reply = _started(connection, signals, before_start)
-            try:
-                session = _session(ctx, signals, wish, reply, since)
-                session.proxy = proxies
-                code = _live(session, connection, reply, raw=raw)
-            finally:
-                reply.close()
-            if code is None:
-                connection.close()  # detached: the call is given up, the container goes on
-            return code or 0
-    except Interrupted as end:
-        return die(end.number)
+    with Signals(_watched(wish, raw=raw, proxies=proxies)) as signals:
+        since = time.time_ns()
+        connection = ctx.connect()
+        connection.send(method, request, descriptors)
+        reply = _started(connection, signals, before_start)
+        try:
+            session = _session(ctx, signals, wish, reply, since)
+            session.proxy = proxies
+            code = _live(session, connection, reply, raw=raw)
+        finally:
+            reply.close()
+        if code is None:
+            connection.close()  # detached: the call is given up, the container goes on
+        return code or 0
 
 
 def _watched(wish: Wish, *, raw: bool, proxies: bool) -> list[int]:

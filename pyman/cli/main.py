@@ -124,6 +124,7 @@ def program() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command line and return the exit status."""
+    _occupy()
     words = list(sys.argv[1:] if argv is None else argv)
     ctx: Context | None = None
     try:
@@ -235,6 +236,21 @@ def _say(line: str) -> None:
         sys.stderr.flush()
     except OSError:
         pass
+
+
+def _occupy() -> None:
+    """A descriptor that the caller has closed must not become one of our sockets: it is /dev/null."""
+    import os
+
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for good
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - for good
 
 
 def _nobody_reads() -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
-from pyman.cli.attached import ALL_STREAMS, Wish, converse
+from pyman.cli.attached import ALL_STREAMS, Wish, talk
 from pyman.cli.cidfile import CidFile
 from pyman.cli.create import RUN_OPTIONS, spec_from
 from pyman.cli.session import STDERR, STDOUT
+from pyman.cli.signals import Interrupted, die
 from pyman.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -34,19 +35,16 @@ def run(ctx: Context, args: Parsed) -> int:
     wish = _wish(args)
     if not passthrough:
         request.update(attach=True, attach_stdin=wish.stdin, **wish.size())
-    with CidFile(args.cidfile) as cid_file:
+    try:
+        with CidFile(args.cidfile) as cid_file:
 
-        def created(reply: Reply) -> None:
-            _note_created(ctx, cid_file, reply)
+            def created(reply: Reply) -> None:
+                _note_created(ctx, cid_file, reply)
 
-        return converse(
-            ctx,
-            "Container.Run",
-            request,
-            wish,
-            descriptors=(0, 1, 2) if passthrough else (),
-            before_start=created,
-        )
+            passed = (0, 1, 2) if passthrough else ()
+            return talk(ctx, "Container.Run", request, wish, descriptors=passed, before_start=created)
+    except Interrupted as end:
+        return die(end.number)
 
 
 def _wish(args: Parsed) -> Wish:

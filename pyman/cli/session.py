@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 
 from pyman.cli.signals import Interrupted, signal
 from pyman.errors import EngineUnavailable, NotFound, PymanError, StorageFailed, WrongState
@@ -37,6 +38,8 @@ _ROOM = 1 << 16
 _BATCH = 4 * _ROOM
 _TURN = 16
 """Batches before stdin and signals have their turn."""
+IN_WRITE = 1.0
+"""Seconds to wait for answers while a write blocks, so that a further signal can be sent."""
 AFTER_EXIT = 2.0
 """Seconds of silence after the exit code before a socket that does not end is given up: a process that
 left the container may hold it."""
@@ -101,15 +104,22 @@ class Side:
             self._waiting.pop(0)
             self._busy = True
 
+    def settle(self, seconds: float) -> None:
+        """Wait at most so long, until everything is sent."""
+        until = time.monotonic() + seconds
+        while self._waiting and self._busy and (left := until - time.monotonic()) > 0:
+            if _readable(self.fileno(), int(left * 1000)):
+                self.service()
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
 
 
-def _readable(descriptor: int) -> bool:
+def _readable(descriptor: int, milliseconds: int = 0) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(milliseconds))
 
 
 def write_all(descriptor: int, data: memoryview | bytes) -> None:
@@ -320,7 +330,7 @@ class Session:
         if self._input_open:
             self._watch(0, select.POLLIN, self._on_input)
         else:
-            try:  # noqa: SIM105 - importing contextlib costs more than all of this
+            try:
                 self._socket.shutdown(sockets.SHUT_WR)
             except OSError:
                 pass
@@ -416,6 +426,7 @@ class Session:
         while self._signals.pending:
             self._side.service()
             self._on_signals(0)
+            self._side.settle(IN_WRITE)
         self._signals.urgent = self._while_writing
 
     def _act_on(self, number: int) -> None:

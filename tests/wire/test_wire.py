@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -283,12 +284,16 @@ def test_a_connection_that_breaks_in_mid_call_says_that_the_work_goes_on(
 def test_a_peer_that_went_away_between_two_calls_is_replaced(
     server: Scripted, connection: wire.Connection
 ) -> None:
+    gone = threading.Event()
+
     def once(talk: Talk) -> None:
         talk.send({"n": len(server.calls)})
         talk.hang_up()
+        gone.set()
 
     server.script["System.Version"] = once
     assert connection.call("System.Version") == {"n": 1}
+    assert gone.wait(20)
     assert connection.call("System.Version") == {"n": 2}
 
 

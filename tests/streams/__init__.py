@@ -1,0 +1,1 @@
+"""Tests of the verbs that carry streams: run, attach, exec, logs, events."""
