@@ -200,7 +200,7 @@ def _printf(form: Any, *values: Any) -> str:
         else:
             result += _verb(flags, verb, values[used])
             used += 1
-    extra = ", ".join(show(value) for value in values[used:])
+    extra = ", ".join(f"{_go_type(value)}={show(value)}" for value in values[used:])
     return result + (f"%!(EXTRA {extra})" if extra else "")
 
 
@@ -222,7 +222,12 @@ def _verb(flags: str, verb: str, value: Any) -> str:
         return f"%{flags}s" % (value.encode().hex() if verb == "x" else value.encode().hex().upper())
     if verb in "feEgG" and isinstance(value, float):
         return f"%{flags}{verb}" % value
-    return f"%!{verb}({show(value)})"
+    return f"%!{verb}({_go_type(value)}={show(value)})"
+
+
+def _go_type(value: Any) -> str:
+    names = {bool: "bool", int: "int", float: "float64", str: "string", list: "[]string"}
+    return names.get(type(value), "map[string]interface {}")
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

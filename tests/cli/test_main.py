@@ -164,14 +164,13 @@ def test_an_interrupt_is_130_without_a_word(
 # -- as a program -------------------------------------------------------------------------------
 
 
-def program(*words: str, **options: object) -> subprocess.Popen[str]:
+def program(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "pyman.cli", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
-        **options,  # type: ignore[call-overload]
     )
 
 

@@ -25,7 +25,7 @@ EXITED = container(
 @pytest.fixture(autouse=True)
 def moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is always the second 1 000 000 000."""
-    monkeypatch.setattr(ps.time, "time", lambda: 1e9)
+    monkeypatch.setattr("pyman.cli.ps.time.time", lambda: 1e9)
 
 
 def listing(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str], *words: str) -> str:

@@ -88,7 +88,7 @@ def render(text: str) -> str:
         ("{{pad .Id 1 2}}| {{truncate .Id 2}}", " abc  | ab"),
         ("{{printf `%-5s|%5d|%05.1f|%v|%q|%t|%x|%%` .Id .State.Pid .Half .Names .Id true 255}}",
          'abc  |    5|000.5|[a b]|"abc"|true|ff|%'),
-        ("{{printf `%d` .Id}} {{printf `%s`}} {{printf `x` 1}}", "%!d(abc) %!s(MISSING) x%!(EXTRA 1)"),
+        ("{{printf `%d` .Id}} {{printf `%s`}} {{printf `x` 1}}", "%!d(string=abc) %!s(MISSING) x%!(EXTRA int=1)"),
         ("{{if and .Nothing .Nothing.Foo}}x{{else}}short{{end}}", "short"),
     ],
 )  # fmt: skip
