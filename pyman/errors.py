@@ -8,23 +8,23 @@
         InvalidConfig               a configuration file: file, key, value, what was expected
         OptionDiffers               an option that the running supervisor was not started with
         NotSupported                something this version or this host cannot do
-        NotFound
-          NoSuchContainer
-          NoSuchExec
+        NotFound                    an object that does not exist
+          NoSuchContainer           no container has that name or id
+          NoSuchExec                no exec session has that id
         AmbiguousId                 a short id that fits several objects
-        NameInUse
+        NameInUse                   the name belongs to another container
         WrongState                  the container is not in a state that permits this
-        PermissionDenied
-        CommandNotFound             exit status 127
-        CommandNotExecutable        exit status 126
+        PermissionDenied            this user, or this socket, may not
+        CommandNotFound             no such command in the container; exit status 127
+        CommandNotExecutable        a command that cannot be executed; exit status 126
       HostError                   the machine: what it lacks or refuses
-        ConmonNotFound
-        ConmonOutdated
-        ConmonFailed
+        ConmonNotFound              conmon is nowhere to be found
+        ConmonOutdated              every conmon there is is too old
+        ConmonFailed                conmon could not be started or has failed
         RuntimeNotFound             no usable OCI runtime
         RuntimeFailed               the OCI runtime refused
         StorageFailed               a file system operation
-        DiskFull
+        DiskFull                    no space left where it is needed
         DeadlineExceeded            a container or its monitor does not answer
       EngineError                 the engine: its state or its connection
         EngineStopped               the supervisor is shutting down
@@ -33,7 +33,7 @@
         StateDamaged                the state database cannot be used
         LocksMismatch               the lock file belongs to another configuration
         ProtocolError               a message that is not understood
-        MessageTooLarge
+        MessageTooLarge             a message above the limit
         JournalGap                  events asked for are gone
         InternalError               a bug
 

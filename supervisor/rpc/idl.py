@@ -6,7 +6,8 @@ are containers in containers where one pair of brackets is not enough (other par
 Docstrings of Structs and fields become comments: they are read from the source, because they do not
 exist at run time; without the source the comments are missing and nothing else.
 
-`python -m supervisor.rpc.idl DIRECTORY` writes a file for each interface (see scripts/idl).
+`python -m supervisor.rpc.idl DOCS` writes a file for each interface below DOCS/interfaces, and the table of
+errors in DOCS/protocol.md (see scripts/idl).
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
 
     from pyman.api import Interface, Method
 
-__all__ = ["ERRORS_INTERFACE", "descriptions", "errors_interface", "interface_text", "write"]
+__all__ = ["ERRORS_INTERFACE", "descriptions", "errors_interface", "errors_table", "interface_text", "write"]
 
 ERRORS_INTERFACE = errors.INTERFACE
+ERRORS_BEGIN = "<!-- errors: written by scripts/idl -->"
+ERRORS_END = "<!-- end of errors -->"
 _COMMENT_WIDTH = 100
 _NAME = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")
 _SERVICE_ERRORS = {
@@ -92,6 +95,22 @@ def write(directory: Path) -> None:
             stale.unlink()
     for name, text in texts.items():
         (directory / f"{name}.varlink").write_text(text)
+
+
+def errors_table() -> str:
+    """The errors as a table for docs/protocol.md."""
+    lines = ["| error | fault | exit status | what it means |", "|---|---|---|---|"]
+    for code, error in sorted(errors.ERRORS.items()):
+        text = _error_docs().get(code, "")
+        lines.append(f"| `{code}` | {error.fault} | {error.exit_status} | {text} |")
+    return _joined(lines)
+
+
+def write_errors(page: Path) -> None:
+    """Put the present table between the marks in docs/protocol.md."""
+    before, mark, rest = page.read_text().partition(ERRORS_BEGIN)
+    _, end, after = rest.partition(ERRORS_END)
+    page.write_text(f"{before}{mark}\n{errors_table()}{end}{after}")
 
 
 class _Types:
@@ -272,4 +291,5 @@ def _error_docs() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(Path(sys.argv[1]) / "interfaces")
+    write_errors(Path(sys.argv[1]) / "protocol.md")
