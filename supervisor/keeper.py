@@ -38,6 +38,8 @@ __all__ = ["Backoff", "Keeper", "run"]
 FAILURE = 125
 """The keeper's own exit status when there is no sense in going on."""
 
+_WORKING_LONGEST = 1.0
+"""Seconds until a daemon that had become ready is started again, however often it ends."""
 _ATTEMPTS = 5
 """Daemons that may crash before one has ever been ready."""
 _REAPED_BYTES = 1 << 20
@@ -138,6 +140,7 @@ class Keeper:
         self._daemon = 0
         self._channel: Channel | None = None
         self._started = 0.0
+        self._answered = False
         self._restart_at: float | None = None
         self._attempts = 0
         self._was_ready = False
@@ -256,6 +259,7 @@ class Keeper:
         """An exit status of our own when there is no sense in trying again."""
         self._restart_at = None
         self._started = time.monotonic()
+        self._answered = False
         self._failure = None
         ours, theirs = Channel.pair()
         argv = [*self._command, "daemon", f"--keeper={os.getpid()}", "--channel=3", *spelled(self._options)]
@@ -308,7 +312,7 @@ class Keeper:
         if "failed" in message:
             self._failure = error_of(message["failed"])
         if "ready" in message:
-            self._was_ready = True
+            self._was_ready = self._answered = True
             self._report.ready()
         if "ending" in message and not self._stopping:
             self._stop()
@@ -348,6 +352,9 @@ class Keeper:
             )
             return FAILURE
         wait = self._backoff.after(time.monotonic() - self._started)
+        if self._answered:
+            # It works, and somebody ends it: clients wait in the backlog, so not for long.
+            wait = min(wait, _WORKING_LONGEST)
         log("the daemon is started again", reason=reason, delay=wait)
         self._notifier.status(f"Restarting: {reason}")
         self._restart_at = time.monotonic() + wait

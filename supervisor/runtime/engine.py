@@ -304,6 +304,7 @@ class Engine:
         """
         self.check_valid()
         chosen = self.registry.select(selection)
+        vanishing = not selection.names
         if keep is not None and not selection.names:
             chosen = [c for c in chosen if isinstance(c[1], PymanError) or keep(c[1].container)]
         results: list[Result | None] = [None] * len(chosen)
@@ -314,6 +315,8 @@ class Engine:
                 try:
                     results[index] = await work(entry)
                 except PymanError as error:
+                    if vanishing and entry.container.removed:
+                        return  # nobody asked for this one by name: it is no failure that it is gone
                     results[index] = Result(name=name, id=entry.container.id, error=info_of(error))
 
         async with trio.open_nursery() as nursery:

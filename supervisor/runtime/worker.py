@@ -71,7 +71,6 @@ class Worker:
         self._timers: dict[NoticeKind, trio.CancelScope] = {}
         self._watches: list[trio.CancelScope] = []
         self._nursery: trio.Nursery
-        self._closed = False
         self._on_request: dict[type[rq.Request[Any]], Callable[[Any], Awaitable[None]]] = {
             rq.Init: self.starting.init,
             rq.Start: self.starting.start,
@@ -113,13 +112,18 @@ class Worker:
 
     async def ask(self, request: rq.Request[Any]) -> Any:
         """Put a request and wait for its answer. Cancelling the wait does not withdraw the request."""
-        if self._closed:
-            raise self._gone()
         try:
             await self._send.send(request)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise self._gone() from None
+            self._too_late(request)
         return await request.answer.get()
+
+    def _too_late(self, request: rq.Request[Any]) -> None:
+        """The container is gone or the supervisor ends. Who asked for a removal has got it."""
+        if self.container.removed and isinstance(request, rq.Remove):
+            request.answer.give(True)
+        else:
+            request.answer.fail(self._gone())
 
     def _gone(self) -> PymanError:
         name = self.container.name
@@ -129,14 +133,13 @@ class Worker:
 
     def _close(self) -> None:
         """Whoever still waits is told; nobody hangs."""
-        self._closed = True
         self.unwatch()
         self.stopping.fail_waiting(self._gone())
         try:
             while True:
                 message = self._inbox.receive_nowait()
                 if isinstance(message, rq.Request):
-                    message.answer.fail(self._gone())
+                    self._too_late(message)
         except trio.WouldBlock:
             self._inbox.close()
 
