@@ -107,20 +107,24 @@ class _Follower:
         while True:
             try:
                 connection.send("Event.Subscribe", self._request)
-                self._receive(connection)
-                return
+                if self._receive(connection):
+                    return
+                # The time is over; what is still under way belongs to it.
+                self._request["stream"] = False
+                connection.close()
+                connection = self._ctx.connect_again()
             except (EngineUnavailable, EngineStopped):
+                from pyman.cli.inotify import reconnect
+
                 self._flush()
                 connection.close()
-            from pyman.cli.inotify import reconnect
-
-            connection = reconnect(self._ctx)
+                connection = reconnect(self._ctx)
             if self._last is not None:
                 self._request.pop("since", None)
                 self._request["since_seq"] = self._last
 
-    def _receive(self, connection: Connection) -> None:
-        """Until the last reply, or the end of the time asked for."""
+    def _receive(self, connection: Connection) -> bool:
+        """Until the last reply (true), or the end of the time asked for (false)."""
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)
         continues = True
@@ -132,13 +136,16 @@ class _Follower:
             self._flush()
             if continues:
                 if not poll.poll(self._patience()):
-                    return
+                    return False
                 connection.feed()
+        return True
 
     def _patience(self) -> int | None:
         """Milliseconds until the end that was asked for."""
-        until = self._request.get("until")
-        return None if until is None else max(0, (until - time.time_ns()) // 1_000_000 + 1)
+        until: int | None = self._request.get("until")
+        if until is None or not self._request["stream"]:
+            return None
+        return max(0, (until - time.time_ns()) // 1_000_000 + 1)
 
     def _take(self, reply: dict[str, Any]) -> None:
         if reply.get("journal"):

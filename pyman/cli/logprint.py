@@ -56,20 +56,44 @@ class _Period:
 
 
 class Plain(_Period):
-    """Byte for byte what the container wrote, each stream to ours of the same name."""
+    """Byte for byte what the container wrote, each stream to ours of the same name.
+
+    A line begun on one stream is held while there are lines of the other, so that they do not mix where
+    both streams lead to the same place.
+    """
+
+    def __init__(self, since: int | None, until: int | None) -> None:
+        super().__init__(since, until)
+        self._held: dict[int, bytes] = {}
 
     def show(self, block: bytes) -> None:
         """Print a block of whole records. BrokenPipeError when nobody reads."""
         inside = self._inside(block)
         if inside:
             for stream, data in runs(block):
-                write_all(stream, data)
+                self._write(stream, data)
         elif inside is None:
             for _, stream, full, text in self._chosen(block):
-                write_all(stream, text + b"\n" if full else text)
+                self._write(stream, text + b"\n" if full else text)
+
+    def _write(self, stream: int, data: bytes) -> None:
+        if stream in self._held:
+            data = self._held.pop(stream) + data
+        if data[-1:] == b"\n" or len(data) > _LONGEST:
+            write_all(stream, data)
+        else:
+            end = data.rfind(b"\n") + 1
+            write_all(stream, memoryview(data)[:end])
+            self._held[stream] = data[end:]
+
+    def pause(self) -> None:
+        """Nothing more is there for now: what was begun is shown."""
+        for stream in sorted(self._held):
+            write_all(stream, self._held.pop(stream))
 
     def finish(self) -> None:
         """Nothing more will come."""
+        self.pause()
 
 
 class Printer(_Period):
@@ -124,6 +148,9 @@ class Printer(_Period):
             lines += parts
             parts[:] = [b""]
             self._sizes[stream] = 0
+
+    def pause(self) -> None:
+        """Nothing more is there for now: a line is shown when it is whole."""
 
     def finish(self) -> None:
         """Nothing more will come: what was never ended is shown as it is."""

@@ -217,7 +217,7 @@ class _Reader:
             return Printer(
                 prefix, timestamps=args.timestamps, color=color, since=self._since, until=self._until
             )
-        return Plain(since=self._since, until=self._until)
+        return Plain(self._since, self._until)
 
     # -- the files --------------------------------------------------------------------------------
 
@@ -254,7 +254,8 @@ class _Reader:
         for block in log.chain.read():
             log.printer.show(block)
             if log.printer.past:
-                return
+                break
+        log.printer.pause()
 
     def _over(self) -> bool:
         logs = self._logs.values()
