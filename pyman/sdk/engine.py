@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -12,7 +11,7 @@ from pyman.api.method import Nothing
 from pyman.sdk.containers import Containers
 from pyman.sdk.events import PATIENCE, Events
 from pyman.sdk.pool import Pool
-from pyman.wire import Selection, socket_path
+from pyman.wire import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,34 +21,50 @@ __all__ = ["Engine", "connect"]
 _SYSTEM = "io.pyman.System"
 
 
-def connect(path: str | None = None, *, root: str | None = None, start: bool = True) -> Engine:
+def connect(
+    path: str | None = None,
+    *,
+    root: str | None = None,
+    runroot: str | None = None,
+    tmpdir: str | None = None,
+    config: str | None = None,
+    start: bool = True,
+) -> Engine:
     """The engine of this user: use it in an `async with` block, under asyncio or Trio.
 
-    `path`: the supervisor's socket; `root`: the engine with this `--root`; neither: the default one.
-    `start`: bring up a supervisor where none answers (never for an explicit `path`).
-    Entering the block raises EngineUnavailable or PermissionDenied.
+    `path`: the supervisor's socket. Otherwise `root` and `config` (and CONTAINERS_CONF) select an engine as the
+    options of the command line do; nothing given: the default one. `start`: bring up a supervisor where none
+    answers. Entering the block raises EngineUnavailable, PermissionDenied, or OptionDiffers where the
+    supervisor was started with other options.
     """
     if path is not None:
-        return Engine(Pool(path))
-    selected = socket_path(root or "", "", os.environ, os.geteuid())
+        return Engine(Pool(path), {})
+    selection = Selection(root or "", runroot or "", tmpdir or "", config or "")
 
     async def launch() -> None:
         from pyman.cli.launch import launch as launch_now
 
-        await anyio.to_thread.run_sync(launch_now, Selection(root=root or ""))
+        await anyio.to_thread.run_sync(launch_now, selection)
 
-    return Engine(Pool(selected, launch if start else None))
+    return Engine(Pool(selection.socket, launch if start else None), selection.given())
 
 
 class Engine:
     """Made by `connect`. Calls may run concurrently: each has a connection of its own."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, given: Mapping[str, str]) -> None:
         self._pool = pool
+        self._given = given
         self.containers = Containers(pool)
 
     async def __aenter__(self) -> Self:
         await self._pool.prepare()
+        if self._given:
+            try:
+                await self._pool.call(f"{_SYSTEM}.Match", system.MatchRequest(**self._given), Nothing)
+            except BaseException:
+                self._pool.close()
+                raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

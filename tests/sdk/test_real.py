@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -10,12 +12,12 @@ import pytest
 
 import pyman
 from pyman.client import Event
-from pyman.errors import CommandNotFound, NameInUse, NoSuchContainer
+from pyman.errors import CommandNotFound, EngineUnavailable, NameInUse, NoSuchContainer, OptionDiffers
+from pyman.wire import Selection
 from tests.sdk.backends import on_both
+from tests.support import processes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.engine import Engine
 
 
@@ -170,3 +172,36 @@ def test_the_client_adds_little_to_a_call(shared_engine: Engine, backend: str) -
             return sorted(times)[len(times) // 2]
 
     assert anyio.run(measure, backend=backend) < 0.002
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the supervisor needs root")
+def test_a_supervisor_is_started_where_none_answers(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CONTAINERS_CONF", raising=False)
+    places: dict[str, Any] = {name: str(short_path / name) for name in ("root", "runroot", "tmpdir")}
+
+    async def use() -> None:
+        with pytest.raises(EngineUnavailable):
+            async with pyman.connect(**places, start=False):
+                pass
+        async with pyman.connect(**places) as engine:
+            assert (await engine.info()).supervisor["socket"] == engine.socket
+        with pytest.raises(OptionDiffers, match="tmpdir"):
+            async with pyman.connect(root=places["root"], tmpdir="/elsewhere"):
+                pass
+        async with pyman.connect(**places) as engine:
+            await engine.shutdown()
+
+    try:
+        anyio.run(use)
+    finally:
+        pids = processes.mentions([str(short_path)])
+        if processes.wait_gone(pids, 10):
+            processes.end(pids)
+        stem = Selection(root=places["root"]).socket.removesuffix(".sock")
+        for file in (
+            *Path(stem).parent.glob(f"{Path(stem).name}*"),
+            *Path("/dev/shm").glob(f"pyman_lock*{Path(stem).name}*"),
+        ):
+            file.unlink()
