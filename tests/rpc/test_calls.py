@@ -11,6 +11,7 @@ import trio.testing
 
 from pyman.api import INTERFACES, Access, Interface, Method, Nothing
 from supervisor.rpc.dispatch import Routes
+from supervisor.rpc.handlers import handlers
 from supervisor.rpc.server import Listener
 from tests.rpc.client import Client
 from tests.rpc.contract import INTERFACE, NAME, Trial, listening_socket
@@ -240,13 +241,18 @@ async def test_listeners_can_be_replaced_and_open_connections_stay(
 
 
 def test_contract_and_handlers_must_match() -> None:
-    handlers = Trial().handlers()
+    own = Trial().handlers()
     with pytest.raises(ValueError, match=r"without a handler: io\.pyman\.Trial\.Missing"):
-        Routes([INTERFACE], handlers)
+        Routes([INTERFACE], own)
     complete = Interface(NAME, "", tuple(method for method in INTERFACE.methods if method.name != "Missing"))
-    Routes([complete], handlers)
+    Routes([complete], own)
     with pytest.raises(ValueError, match=r"without a row in the contract: io\.pyman\.Trial\.More"):
-        Routes([complete], {**handlers, f"{NAME}.More": handlers[f"{NAME}.Echo"]})
+        Routes([complete], {**own, f"{NAME}.More": own[f"{NAME}.Echo"]})
+
+
+def test_every_row_of_the_contract_has_its_handler() -> None:
+    unused: Any = None
+    Routes(INTERFACES, handlers(unused, unused))
 
 
 def test_a_row_that_does_not_say_admits_nobody() -> None:

@@ -175,10 +175,12 @@ async def test_with_500_idle_connections_calls_are_answered_fast(service: Servic
     try:
         async with await service.connect() as client:
             await client.call(f"{NAME}.Who")
-            started = time.perf_counter()
+            times = []
             for _ in range(200):
+                started = time.perf_counter()
                 await client.call(f"{NAME}.Who")
-            assert (time.perf_counter() - started) / 200 < 0.005
+                times.append(time.perf_counter() - started)
+            assert statistics.median(times) < 0.005
         assert service.server.connections >= 500
     finally:
         for idle in clients:
