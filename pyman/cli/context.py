@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from pyman.errors import StorageFailed
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from pyman.errors import PymanError
     from pyman.wire import Connection, Selection
 
-__all__ = ["Context"]
+__all__ = ["Context", "flush", "one_line"]
 
 
 class Context:
@@ -75,15 +77,18 @@ class Context:
 
     def out(self, text: str) -> None:
         """One line on standard output."""
-        sys.stdout.write(text + "\n")
+        self.write(text + "\n")
 
     def write(self, text: str) -> None:
-        """Text that brings its own line ends, on standard output."""
-        sys.stdout.write(text)
+        """Text that brings its own line ends, on standard output. BrokenPipeError, StorageFailed."""
+        try:
+            sys.stdout.write(text)
+        except OSError as problem:
+            raise _output_failed(problem) from problem
 
     def err(self, text: str) -> None:
         """One line on standard error, after what went to standard output before it."""
-        sys.stdout.flush()
+        flush()
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
@@ -96,12 +101,31 @@ class Context:
 
     def confirm(self, warning: str) -> bool:
         """Ask on the terminal before something that cannot be undone; no answer means no."""
-        sys.stdout.write(f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ")
-        sys.stdout.flush()
+        self.write(f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ")
+        flush()
         answer = sys.stdin.readline().strip().lower()
         if not answer:
-            sys.stdout.write("\n")
+            self.write("\n")
         return answer in ("y", "yes")
+
+
+def _output_failed(problem: OSError) -> OSError | StorageFailed:
+    """What to raise when nothing more can be written; what is buffered goes nowhere, or Python complains
+    about it at the end."""
+    void = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(void, 1)
+    os.close(void)
+    if isinstance(problem, BrokenPipeError):
+        return problem
+    return StorageFailed(f"cannot write to standard output: {problem.strerror or problem}")
+
+
+def flush() -> None:
+    """Write out what standard output holds back. BrokenPipeError, StorageFailed."""
+    try:
+        sys.stdout.flush()
+    except OSError as problem:
+        raise _output_failed(problem) from problem
 
 
 def one_line(text: str) -> str:

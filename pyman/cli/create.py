@@ -159,7 +159,16 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
         spec["detach_keys"] = args.detach_keys
     spec["create_command"] = ctx.command_line
     _conflicts(args)
-    return spec, _caller(args)
+    caller = _caller(args)
+    _check_text({**caller.get("environment", {}), **spec.get("env", {})})
+    return spec, caller
+
+
+def _check_text(variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        text = name + value
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise InvalidArgument(f"cannot pass the environment variable {name!a} on: it is not UTF-8")
 
 
 def _conflicts(args: Parsed) -> None:

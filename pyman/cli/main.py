@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 
-from pyman.cli.context import Context
+from pyman.cli.context import Context, flush
 from pyman.cli.options import FLAG, TEXT, parse
 from pyman.errors import InvalidArgument, PymanError
 
@@ -125,24 +125,27 @@ def program() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command line and return the exit status."""
     _occupy()
-    words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        _settle()
+    words = sys.argv[1:] if argv is None else list(argv)
     ctx: Context | None = None
     try:
         try:
+            _check_text(words)
             options = parse(words, GLOBAL_OPTIONS, stop=True)
             ctx = Context(options, ["pyman", *words])
             status = _dispatch(ctx, options)
         finally:
             if ctx is not None:
                 ctx.close()
-            sys.stdout.flush()
+            flush()
     except PymanError as error:
         _say(f"Error: {error}")
         return error.exit_status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        return _nobody_reads()
+        return 141  # as if by SIGPIPE: whoever read the output (`| head`) has had enough
     except Exception as error:  # the boundary: whatever it is, a person gets one line
         if ctx is not None and ctx.debug:
             raise
@@ -150,6 +153,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"Error: internal error ({detail}): run again with --log-level debug to see where it happened")
         return 125
     return status
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """What is no UTF-8 can neither be sent nor be written into a container's configuration."""
+    for word in words:
+        if not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
+            shown = word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raise InvalidArgument(f'cannot use the argument "{shown}": it is not UTF-8')
 
 
 def _dispatch(ctx: Context, options: Parsed) -> int:
@@ -247,17 +258,18 @@ def _occupy() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for good
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for good
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - for good
 
 
-def _nobody_reads() -> int:
-    """Standard output was closed by its reader (`| head`): end as if by SIGPIPE, without a word."""
-    import os
+def _settle() -> None:
+    """For the life of this process: output that has a way to write every character, and a lazy collector."""
+    import gc
 
-    void = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(void, 1)
-    os.close(void)
-    return 141
+    gc.set_threshold(50_000)  # a listing of a thousand containers is no garbage
+    unicode = (sys.stdout.encoding or "").lower() == "utf-8"
+    sys.stdout.reconfigure(errors="surrogateescape" if unicode else "backslashreplace")  # type: ignore[union-attr]

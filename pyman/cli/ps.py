@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from pyman.cli.human import ago, byte_size, span
-from pyman.cli.options import CSV, FLAG, INT, TEXT
+from pyman.cli.options import CSV, FLAG, INT, SECONDS, TEXT
 from pyman.cli.table import columns, is_json, render
 from pyman.errors import InvalidArgument
 
@@ -38,6 +39,7 @@ PS_OPTIONS: tuple[Option, ...] = (
     ("quiet", "q", FLAG, "", "Show ids only"),
     ("size", "s", FLAG, "", "Show the sizes on disk"),
     ("sort", "", TEXT, "KEY", "command, created, id, image, names, runningfor, size or status"),
+    ("watch", "w", SECONDS, "SECONDS", "Show it again and again, at this interval"),
 )
 
 HEADERS = {
@@ -93,29 +95,42 @@ _KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 def ps(ctx: Context, args: Parsed) -> int:
     _conflicts(args)
+    _show(ctx, args)
+    while args.watch:
+        sys.stdout.flush()
+        time.sleep(args.watch)
+        ctx.write("\033[H\033[2J\033[3J")
+        _show(ctx, args)
+    return 0
+
+
+def _show(ctx: Context, args: Parsed) -> None:
     containers = _listed(ctx, args)
     if is_json(args.format):
         from pyman.cli.jsontext import indented
 
         ctx.out(indented([_json(container) for container in containers], "  "))
-        return 0
+        return
     if args.format:
         made = [row(container, whole=args.no_trunc, size=args.size) for container in containers]
         headers = None if args.noheading else HEADERS
         ctx.write(render(args.format, made, headers, listing=True))
-        return 0
+        return
     if args.quiet:
         for container in containers:
             ctx.out(container["Id"] if args.no_trunc else container["Id"][:12])
-        return 0
-    names = _columns(args)
+        return
+    names, now = _columns(args), time.time()
     lines = [] if args.noheading else [[HEADERS[name] for name in names]]
     for container in containers:
-        fields = row(container, whole=args.no_trunc, size=args.size)
+        fields: dict[str, Any]
+        if args.ns:
+            fields = row(container, whole=args.no_trunc, size=False, now=now)
+        else:
+            fields = _cells(container, whole=args.no_trunc, size=args.size, now=now)
         lines.append([str(fields[name]) for name in names])
     if lines:
         ctx.out(columns(lines))
-    return 0
 
 
 def _conflicts(args: Parsed) -> None:
@@ -123,6 +138,9 @@ def _conflicts(args: Parsed) -> None:
         raise InvalidArgument(f"cannot use --quiet together with {'--ns' if args.ns else '--format'}")
     if args.size and args.ns:
         raise InvalidArgument("cannot use --size together with --ns")
+    if args.watch is not None and (args.latest or args.watch < 0.1):
+        reason = "together with --latest" if args.latest else "for less than 0.1 seconds"
+        raise InvalidArgument(f"cannot use --watch {reason}")
     if args.latest and (args.last is not None or args.all):
         raise InvalidArgument(f"cannot use --latest together with {'--all' if args.all else '--last'}")
     if args.sort and args.sort.lower() not in _SORTS:
@@ -154,30 +172,37 @@ def _columns(args: Parsed) -> list[str]:
 
 
 def row(container: dict[str, Any], *, whole: bool, size: bool, now: float | None = None) -> dict[str, Any]:
-    """The fields that templates and the table may use, by Podman's names."""
+    """The fields that templates may use, by Podman's names; those of the container's own JSON, too."""
     now = time.time() if now is None else now
-    command = " ".join(container["Command"])
-    labels = container["Labels"]
     spaces = container["Namespaces"]
-    shown = status(container, now)
-    health = f" ({container['Status']})" if container["Status"] else ""
     return {
         **container,
-        "ID": container["Id"] if whole else container["Id"][:12],
-        "Command": command if whole or len(command) <= 17 else command[:17] + "...",
+        **_cells(container, whole=whole, size=size, now=now),
         "Created": container["CreatedAt"],
-        "CreatedHuman": ago(now - container["Created"]),
-        "RunningFor": ago(now - container["Created"]),
-        "Label": lambda key: labels.get(key, ""),
+        "Label": lambda key: container["Labels"].get(key, ""),
         "Mounts": list(container["Mounts"]) if whole else [path[:15] for path in container["Mounts"]],
-        "Names": ",".join(container["Names"]),
         "Networks": ",".join(container["Networks"]),
-        "Pod": container["Pod"] if whole else container["Pod"][:12],
-        "Ports": ", ".join(container["Ports"]),
-        "Size": _size(container) if size else "",
-        "State": shown,
-        "Status": shown + health,
+        "RunningFor": ago(now - container["Created"]),
+        "State": status(container, now),
         **{name: spaces.get(kind, "") for name, kind in zip(_SPACES, _KINDS, strict=True)},
+    }
+
+
+def _cells(container: dict[str, Any], *, whole: bool, size: bool, now: float) -> dict[str, str]:
+    """What the plain table shows: there may be thousands of rows."""
+    identity, command, pod = container["Id"], " ".join(container["Command"]), container["Pod"]
+    shown = status(container, now)
+    return {
+        "ID": identity if whole else identity[:12],
+        "Image": container["Image"],
+        "Command": command if whole or len(command) <= 17 else command[:17] + "...",
+        "CreatedHuman": ago(now - container["Created"]),
+        "Status": f"{shown} ({container['Status']})" if container["Status"] else shown,
+        "Ports": ", ".join(container["Ports"]),
+        "Names": ",".join(container["Names"]),
+        "Pod": pod if whole else pod[:12],
+        "PodName": container["PodName"],
+        "Size": _size(container) if size else "",
     }
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +17,8 @@ from pyman.errors import CommandNotFound, InvalidArgument
 from tests.cli.fake import container
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cli.fake import FakeSupervisor
 
 KINDS = {"flag", "true", "text", "list", "csv", "int", "count", "seconds"}
@@ -182,6 +184,49 @@ def test_a_reader_that_went_away_ends_the_program_without_a_word() -> None:
         errors = process.stderr.read()
         assert process.wait() in (0, 141)
     assert errors == ""
+
+
+def ended(words: list[Any], **options: Any) -> subprocess.CompletedProcess[bytes]:
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.run(words, check=False, **options)
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = ended(
+            [sys.executable, "-P", "-m", "pyman.cli", "help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+        )
+    assert (done.returncode, done.stderr) == (
+        125, "Error: cannot write to standard output: No space left on device\n",
+    )  # fmt: skip
+
+
+def test_closed_descriptors_and_odd_encodings_are_no_trouble(tmp_path: Path) -> None:
+    line = f"exec {sys.executable} -P -m pyman.cli help ps"
+    done = ended(["sh", "-c", f"{line} <&- >&- 2>&-"], cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    done = ended(["sh", "-c", line], cwd=tmp_path, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
+    assert b"restart-policy, \\u2026" in done.stdout
+
+
+def test_what_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    words = [sys.executable, "-P", "-m", "pyman.cli", "create"]
+    done = ended([*words, b"\xff"], cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        125,
+        b'Error: cannot use the argument "\\xff": it is not UTF-8\n',
+    )
+    done = ended(
+        [*words, "-e", "ODD", "busybox"],
+        cwd=tmp_path,
+        env={**os.environb, b"ODD": b"\xff"},
+    )
+    assert done.returncode == 125
+    assert done.stderr == b"Error: cannot pass the environment variable 'ODD' on: it is not UTF-8\n"
 
 
 def test_an_interrupt_while_waiting_is_quiet(fake: FakeSupervisor) -> None:

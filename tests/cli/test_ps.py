@@ -174,6 +174,8 @@ def test_options_become_the_request(
         (["-q", "--ns"], "cannot use --quiet together with --ns"),
         (["-q", "--format", "json"], "cannot use --quiet together with --format"),
         (["-s", "--ns"], "cannot use --size together with --ns"),
+        (["-w", "0"], "cannot use --watch for less than 0.1 seconds"),
+        (["-lw", "1"], "cannot use --watch together with --latest"),
         (["-l", "-a"], "cannot use --latest together with --all"),
         (["-l", "-n", "1"], "cannot use --latest together with --last"),
         (
@@ -189,6 +191,23 @@ def test_what_does_not_fit_together_is_refused(
 ) -> None:
     assert main(["ps", *words]) == 125
     assert capsys.readouterr().err == f"Error: {sentence}\n"
+
+
+def test_watch_shows_it_again_and_again(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) > 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("pyman.cli.ps.time.sleep", sleep)
+    fake.answers["Container.List"] = {"containers": [container()]}
+    assert main(["ps", "-q", "--watch", "2"]) == 130
+    assert capsys.readouterr().out.split("\033[H\033[2J\033[3J") == [f"{IDENTITY[:12]}\n"] * 3
+    assert slept == [2, 2, 2]
 
 
 @pytest.mark.parametrize(
