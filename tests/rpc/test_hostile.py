@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import socket
+import statistics
 import subprocess
 import sys
 import time
