@@ -8,6 +8,7 @@ EngineStopped.
 from __future__ import annotations
 
 import os
+import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ from supervisor.runtime.specs import build_request
 from supervisor.runtime.words import random_name
 from supervisor.runtime.worker import Worker
 from supervisor.settings.layout import make_directories
-from supervisor.state.database import Database, PutRecord, Retention
+from supervisor.state.database import Database, DeleteRecord, PutRecord, Retention
 from supervisor.state.locks import Locks
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class Engine:
             self._add(definition, state)
         await self._start_workers()
         for record in sessions:
-            self._adopt_exec(record.definition, record.state)
+            await self._adopt_exec(record.definition, record.state)
 
     async def _start_workers(self) -> None:
         """All at once; one that takes long does not hold up the supervisor for more than its budget."""
@@ -181,12 +182,19 @@ class Engine:
         self.registry.forget(container)
         self.locks.release(container.definition.lock)
 
-    def _adopt_exec(self, definition: bytes, state: bytes) -> None:
+    async def _adopt_exec(self, definition: bytes, state: bytes) -> None:
         session = ExecSession(decode(definition, ExecDefinition))
         session.observed = decode(state, ExecObserved)
         try:
             container = self.registry.find(session.definition.container).container
         except NoSuchContainer:
+            # Its container went away while it was taken over.
+            monitor = session.observed.monitor
+            pidfd = process.open_pidfd(monitor) if monitor is not None else None
+            if pidfd is not None:
+                with pidfd:
+                    pidfd.send_signal(signal.SIGKILL)
+            await self.services.database.commit([DeleteRecord("exec", session.definition.id)])
             return
         container.execs[session.definition.id] = session
         running = execs.Exec(self.services, container, session, None)

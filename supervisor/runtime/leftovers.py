@@ -1,7 +1,7 @@
 """What an earlier supervisor left that no record names: monitors, mounts, directories.
 
 Runs once at start, before any worker, in a thread. It removes only what lies in pyman's own directories,
-and ends only conmon processes that name this supervisor's exit directory.
+and ends only conmon processes that have their bundle there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class FoundMonitor(NamedTuple):
 
 
 def monitors(layout: Layout) -> Iterator[FoundMonitor]:
-    """Every conmon that reports to this supervisor's exit directory."""
+    """Every conmon whose bundle lies in this supervisor's run directory, of containers and of exec sessions."""
     for name in os.listdir("/proc"):
         if not name.isdecimal():
             continue
@@ -46,7 +46,10 @@ def monitors(layout: Layout) -> Iterator[FoundMonitor]:
                 arguments = file.read(65536).decode("utf-8", "surrogateescape").split("\0")
         except OSError:
             continue
-        if _value(arguments, "--exit-dir") != layout.exits:
+        # The OCI runtime is given the bundle as well, conmon alone the version of its protocol.
+        if "--api-version" not in arguments:
+            continue
+        if not _value(arguments, "-b", "--bundle").startswith(f"{layout.containers_run}/"):
             continue
         container, unit = _value(arguments, "-c", "--cid"), _value(arguments, "-u", "--cuuid")
         yield FoundMonitor(int(name), container, unit if unit != container else "")
