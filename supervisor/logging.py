@@ -83,20 +83,30 @@ class Output:
         self._size = status.st_size
 
     def msg(self, line: str) -> None:
-        data = line.encode(errors="backslashreplace") + b"\n"
-        if not self._poll.poll(0):
-            self._lost += 1
-            return
+        data = memoryview(line.encode(errors="backslashreplace") + b"\n")
         if self._lost:
-            data = b"(%d lines were lost: nobody read them)\n" % self._lost + data
+            note = b"(%d lines were lost: nobody read them)\n" % self._lost
+            if not self._write(memoryview(note)):
+                self._lost += 1
+                return
             self._lost = 0
-        try:
-            os.write(self._fd, data)
-        except OSError:
-            return  # there is nobody to tell
-        self._size += len(data)
+        if not self._write(data):
+            self._lost += 1
         if self._bounded and self._size > FILE_LIMIT:
             self._shorten()
+
+    def _write(self, data: memoryview) -> bool:
+        """In pieces for which there is room whenever there is any. False: there was none."""
+        while data:
+            if not self._poll.poll(0):
+                return False
+            try:
+                written = os.write(self._fd, data[: select.PIPE_BUF])
+            except OSError:
+                return False
+            self._size += written
+            data = data[written:]
+        return True
 
     log = debug = info = warn = warning = error = err = exception = critical = fatal = failure = msg
 

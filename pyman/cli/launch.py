@@ -88,6 +88,7 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     kept.update((name, value) for name, value in environ.items() if name.startswith("CONTAINERS_"))
     path = [entry for entry in environ.get("PATH", "").split(":") if entry.startswith("/")]
     kept["PATH"] = ":".join(path) or _DEFAULT_PATH
+    kept.setdefault("LANG", "C.UTF-8")
     if environ.get("PYTHONPATH"):
         # Else a pyman that is found by it would not be found again.
         kept["PYTHONPATH"] = ":".join(os.path.abspath(e) for e in environ["PYTHONPATH"].split(":") if e)

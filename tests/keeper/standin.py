@@ -6,6 +6,7 @@ environment, so that a restarted daemon does the same:
     STANDIN_FAIL=CODE     raise that error instead of starting
     STANDIN_CRASH=N       exit with that status instead of starting
     STANDIN_SLOW=FILE     start only when this FIFO can be read
+    STANDIN_CHILD=FIFO    the first daemon leaves a child that ends with status 7 once the FIFO is written to
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import trio
+
     from supervisor.rpc.dispatch import Call
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
@@ -74,12 +77,14 @@ class Engine:
             os._exit(int(status))
         async with trio.open_nursery() as nursery:
             await nursery.start(children.reap_orphans, self.services.reaped.note)
+            if (fifo := os.environ.get("STANDIN_CHILD")) and not os.path.exists(f"{fifo}.pid"):
+                child = children.launch(["sh", "-c", f"read _ < {fifo}; exit 7"])
+                Path(f"{fifo}.pid").write_text(str(child.pid))
             task_status.started()
             await trio.sleep_forever()
 
     async def shutdown(self, containers: str) -> None:
-        with open(f"{self.layout.static}/shutdown", "w", encoding="ascii") as file:
-            file.write(containers)
+        Path(f"{self.layout.static}/shutdown").write_text(containers)
 
     def reload(self, settings: Settings) -> None:
         self.settings = settings
@@ -146,5 +151,5 @@ if __name__ == "__main__":
     _replace("supervisor.runtime.engine", Engine=Engine)
     _replace("supervisor.runtime.info", Facts=Facts)
     _replace("supervisor.rpc.handlers", handlers=handlers)
-    keeper.COMMAND = (sys.executable, "-P", os.path.abspath(__file__))
+    vars(keeper)["COMMAND"] = (sys.executable, "-P", os.path.abspath(__file__))
     raise SystemExit(program.main())
