@@ -57,6 +57,7 @@ class Connection:
         self._inbox = Inbox()
         self._writing = trio.Lock()
         self._handling: trio.CancelScope | None = None
+        self._call: Call | None = None
         self._gone = False
         self._torn = False
         """A message was begun and will not be finished: nothing can follow it."""
@@ -81,6 +82,8 @@ class Connection:
     def hang_up(self) -> None:
         """The client has closed its side: nobody will read an answer."""
         self._gone = True
+        if self._call is not None:
+            self._call.gone = True
         if self._handling is not None:
             self._handling.cancel()
 
@@ -127,6 +130,8 @@ class Connection:
             descriptors=descriptors,
             transmit=self._transmit,
         )
+        call.gone = self._gone
+        self._call = call
         try:
             message = await self._perform(request, call)
             if message is not None and not call.oneway:
@@ -137,8 +142,9 @@ class Connection:
                 self._last_word(EngineStopped("cannot finish the call: the supervisor is shutting down"))
             raise
         finally:
+            self._call = None
             close_all(call.take_descriptors())
-            close_all(call.final_descriptors)
+            close_all(call.take_final())
 
     async def _perform(self, request: Request, call: Call) -> bytearray | None:
         """The message that ends the call; none: the client went away meanwhile."""

@@ -54,10 +54,20 @@ class Call:
     `caller`: who asks, in the host's ids. `more`: replies may be streamed. `oneway`: nobody waits for a reply.
     `descriptors`: what the request brought; take them with `take_descriptors`, or they are closed when the
     handler ends. `final_descriptors`: set by the handler to go with the reply that it returns; they are
-    closed once sent, and on every other path.
+    closed once sent, and on every other path. `gone`: the caller has closed the connection; a handler that is
+    cancelled without it is cancelled because the supervisor ends.
     """
 
-    __slots__ = ("_transmit", "caller", "descriptors", "final_descriptors", "method", "more", "oneway")
+    __slots__ = (
+        "_transmit",
+        "caller",
+        "descriptors",
+        "final_descriptors",
+        "gone",
+        "method",
+        "more",
+        "oneway",
+    )
 
     def __init__(
         self,
@@ -75,6 +85,7 @@ class Call:
         self.oneway = oneway
         self.descriptors = descriptors
         self.final_descriptors: list[int] = []
+        self.gone = False
         self._transmit = transmit
 
     def take_descriptors(self) -> list[int]:

@@ -120,13 +120,13 @@ class Trial:
     async def wrong(self, _request: Nothing, _call: Call) -> Nothing:
         return Nothing()
 
-    async def wait(self, _request: Nothing, _call: Call) -> Nothing:
+    async def wait(self, _request: Nothing, call: Call) -> Nothing:
         self.entered.set()
         try:
             await self.go_on.wait()
             self.outcome = "finished"
         except trio.Cancelled:
-            self.outcome = "cancelled"
+            self.outcome = "caller gone" if call.gone else "supervisor ends"
             raise
         finally:
             self.ended.set()

@@ -191,7 +191,7 @@ async def test_when_the_client_goes_its_handler_is_cancelled(service: Service) -
         await client.send(f"{NAME}.Change")
         await service.trial.entered.wait()
     await service.trial.ended.wait()
-    assert service.trial.outcome == "cancelled"
+    assert service.trial.outcome == "caller gone"
     assert service.trial.changes == 0
 
 
@@ -224,6 +224,7 @@ async def test_a_call_under_way_is_told_that_the_server_ends(service: Service) -
         assert (await client.reply())["error"] == "io.pyman.EngineStopped"
         assert await client.ended()
         assert await idle.ended()
+    assert service.trial.outcome == "supervisor ends"
 
 
 async def test_listeners_can_be_replaced_and_open_connections_stay(
