@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from pyman.cli.context import Context
     from pyman.cli.options import Option, Parsed
 
+__all__ = [
+    "exists", "filters_of", "init", "kill", "pause", "prune", "rename", "restart", "rm", "start", "stop", "unpause",
+    "update", "wait", "why",
+]  # fmt: skip
+
 _LATEST: Option = ("latest", "l", FLAG, "", "The container that was created last")
 _CIDFILE: Option = ("cidfile", "", LIST, "FILE", "The container whose id is in a file")
 _FILTER: Option = ("filter", "f", CSV, "KEY=VALUE", "Containers that fit, as with ps --filter")

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pyman.cli.context import Context
     from pyman.cli.options import Option, Parsed
 
+__all__ = ["check", "client_version", "events_prune", "info", "locks", "reload", "version"]
+
 _FORMAT: Option = ("format", "f", TEXT, "TEMPLATE", "json, or a template")
 
 INFO_OPTIONS: tuple[Option, ...] = (_FORMAT,)
@@ -134,8 +136,7 @@ def locks(ctx: Context, args: Parsed) -> int:
     return 125 if reply.get("conflicts") else 0
 
 
-def reload(ctx: Context, args: Parsed) -> int:
-    _unused(args)
+def reload(ctx: Context, _args: Parsed) -> int:
     reply = ctx.call("System.Reload")
     for setting in reply["changed"]:
         ctx.out(f"{setting}: in force")
@@ -183,7 +184,3 @@ def _template(ctx: Context, text: str, value: dict[str, Any]) -> None:
     from pyman.cli.table import render
 
     ctx.write(render(text, [value]))
-
-
-def _unused(_args: Parsed) -> None:
-    """The verb has no options."""

@@ -200,7 +200,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
             cwd=tmp_path,
         )
     assert (done.returncode, done.stderr) == (
-        125, "Error: cannot write to standard output: No space left on device\n",
+        125, b"Error: cannot write to standard output: No space left on device\n",
     )  # fmt: skip
 
 
