@@ -20,12 +20,13 @@ __all__ = ["PseudoTerminal"]
 
 
 class PseudoTerminal:
-    """`spawn` a program on it; `seen` is everything that was shown so far."""
+    """`spawn` programs on it, which end with it; `seen` is everything that was shown so far."""
 
     def __init__(self, rows: int = 24, columns: int = 80) -> None:
         self.master, self.slave = pty.openpty()
         self.seen = b""
         self._read_up_to = 0
+        self._programs: list[subprocess.Popen[bytes]] = []
         self.resize(rows, columns)
         self.found = termios.tcgetattr(self.slave)
 
@@ -33,6 +34,10 @@ class PseudoTerminal:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for program in self._programs:
+            if program.poll() is None:
+                program.kill()
+                program.wait()
         os.close(self.slave)
         os.close(self.master)
 
@@ -45,7 +50,9 @@ class PseudoTerminal:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
         options: dict[str, Any] = {"start_new_session": True, "preexec_fn": take}
-        return start(*arguments, stdin=self.slave, stdout=self.slave, stderr=self.slave, **options)
+        program = start(*arguments, stdin=self.slave, stdout=self.slave, stderr=self.slave, **options)
+        self._programs.append(program)
+        return program
 
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -64,6 +71,12 @@ class PseudoTerminal:
                 self.seen += os.read(self.master, 65536)
         begin, self._read_up_to = self._read_up_to, at + len(text)
         return self.seen[begin : self._read_up_to]
+
+    def forget(self) -> None:
+        """What was shown so far will not be expected any more. For when no program is on the terminal."""
+        while select.select([self.master], [], [], 0)[0]:
+            self.seen += os.read(self.master, 65536)
+        self._read_up_to = len(self.seen)
 
     @property
     def is_raw(self) -> bool:
