@@ -256,6 +256,11 @@ class Engine:
     ) -> dict[str, Any]:
         return call(self.socket, method, parameters, timeout=timeout)
 
+    def call_stream(self, method: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        """Every reply of a streaming call."""
+        with self.wire() as wire:
+            return list(wire.stream(method, parameters))
+
     def events(self, since_seq: int = 0, **filters: list[str]) -> list[dict[str, Any]]:
         """Every event there is after the number, oldest first; gaps are left out."""
         request = {"since_seq": since_seq, "stream": False, "filters": filters}

@@ -119,3 +119,8 @@ def end(wanted: Iterable[int], seconds: float = 5.0) -> set[int]:
 def run(argv: list[str]) -> int:
     """Runs a program quietly; its exit status."""
     return subprocess.run(argv, capture_output=True, check=False).returncode
+
+
+def descriptors(pid: int) -> int:
+    """How many descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))

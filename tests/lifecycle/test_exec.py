@@ -1,0 +1,89 @@
+"""Further commands in a running container."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import processes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.engine import Engine
+
+
+@pytest.fixture
+def web(shared_engine: Engine, rootfs: Path) -> Engine:
+    shared_engine.cli(
+        "run", "-d", "--name", "web", "-e", "A=container", "--rootfs", f"{rootfs}:O", "sleep", "1000"
+    )
+    return shared_engine
+
+
+def test_streams_and_the_exit_code_come_back(web: Engine) -> None:
+    done = web.cli("exec", "-i", "web", "sh", "-c", "cat; echo err >&2; exit 5", input="in\n", check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("in\n", "err\n", 5)
+
+
+def test_options_reach_the_command(web: Engine) -> None:
+    script = 'echo "$A $B $(pwd) $(id -u)"'
+    done = web.cli("exec", "-e", "B=exec", "-w", "/tmp", "-u", "9", "web", "sh", "-c", script)
+    assert done.stdout == "container exec /tmp 9\n"
+
+
+@pytest.mark.parametrize("command, code", [("/bin/nothing", 127), ("/etc/passwd", 126)])
+def test_a_command_that_cannot_run_has_podmans_exit_code(web: Engine, command: str, code: int) -> None:
+    done = web.cli("exec", "web", command, check=False)
+    assert done.returncode == code
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_detached_session_is_listed_while_it_runs_and_its_exit_code_can_be_asked_for(web: Engine) -> None:
+    session = web.out("exec", "-d", "web", "sh", "-c", "while [ ! -e /go ]; do sleep 0.02; done; exit 3")
+    assert web.inspect("web")["ExecIDs"] == [session]
+    seq = web.events()[-1]["Seq"]
+    web.cli("exec", "web", "touch", "/go")
+    web.await_event(lambda e: e["Status"] == "exec_died" and e["Attributes"]["execID"] == session, seq - 1)
+    told = web.call("io.pyman.Container.ExecInspect", {"exec_id": session})["session"]
+    assert (told["Running"], told["ExitCode"]) == (False, 3)
+
+
+def test_a_session_survives_the_daemon_and_its_end_is_told(web: Engine) -> None:
+    session = web.out("exec", "-d", "web", "sh", "-c", "while [ ! -e /go ]; do sleep 0.02; done; exit 3")
+    web.kill()
+    assert web.inspect("web")["ExecIDs"] == [session]
+    web.cli("exec", "web", "touch", "/go")
+    died = web.await_event(lambda e: e["Status"] == "exec_died" and e["Attributes"]["execID"] == session)
+    assert died["Attributes"]["containerExitCode"] == "3"
+
+
+def test_a_session_ends_with_its_container(web: Engine) -> None:
+    with web.spawn("exec", "web", "sleep", "1000") as session:
+        web.await_event(lambda e: e["Status"] == "exec")
+        web.cli("stop", "-t", "0", "web")
+        assert session.wait(10) == 137
+    assert web.inspect("web")["ExecIDs"] == []
+
+
+def test_only_a_running_container_can_be_entered(web: Engine) -> None:
+    web.cli("pause", "web")
+    assert "paused" in web.cli("exec", "web", "true", check=False).stderr
+    web.cli("unpause", "web")
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+def test_many_sessions_leave_nothing_behind(web: Engine, count: int) -> None:
+    daemon = web.pid
+    id = web.inspect("web")["Id"]
+    descriptors = processes.descriptors(daemon)
+    for _ in range(count):
+        web.call_stream("io.pyman.Container.Exec", {"name": "web", "command": ["true"], "detach": True})
+    events = web.follow(0, container=["web"], event=["exec_died"])
+    for _ in range(count):
+        next(events)
+    assert web.inspect("web")["ExecIDs"] == []
+    assert list((web.tmpdir / "containers" / id / "exec").iterdir()) == []
+    assert processes.descriptors(daemon) <= descriptors + 2
+    assert processes.mentions([f"{id}/exec"]) == set()
