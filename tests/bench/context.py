@@ -1,0 +1,111 @@
+"""What every row works with: how often to measure, an engine of either kind, a root file system."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.bench.measure import command_time
+from tests.bench.podman import Podman
+from tests.support.engine import Engine
+from tests.support.rootfs import make_rootfs
+from tests.support.runtimes import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import ExitStack
+    from pathlib import Path
+
+__all__ = ["Bench", "Options"]
+
+CONTAINER = "io.pyman.Container"
+_CONFIG = """\
+[containers]
+log_driver = "k8s-file"
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    count: int
+    runtime: str
+    quick: bool
+    long: bool
+    tree: Path | None
+
+
+class Bench:
+    """One run of the script. `podman` is one for all rows, empty between them; an engine is made for each."""
+
+    def __init__(self, options: Options, stack: ExitStack) -> None:
+        self.options = options
+        self.count = options.count
+        self.podman = Podman(options.runtime, options.tree)
+        stack.callback(self.podman.close)
+        self.rootfs = make_rootfs(self.podman.path / "rootfs")
+
+    @contextmanager
+    def engine(self) -> Iterator[Engine]:
+        """A supervisor of its own, started; ended and cleared away afterwards."""
+        engine = Engine(Place(self.options.runtime), config=_CONFIG)
+        try:
+            engine.start()
+            yield engine
+        finally:
+            engine.close()
+
+    @contextmanager
+    def clean_podman(self) -> Iterator[Podman]:
+        """Podman, with no container left afterwards."""
+        try:
+            yield self.podman
+        finally:
+            self.podman.remove_containers()
+
+    @property
+    def root(self) -> list[str]:
+        """Options that both command lines know: the same root file system, no network."""
+        return ["--network", "none", "--rootfs", f"{self.rootfs}:O"]
+
+    def spec(self, *command: str, **fields: Any) -> dict[str, Any]:
+        """The same for a call on the socket."""
+        return {
+            "rootfs": str(self.rootfs),
+            "rootfs_overlay": True,
+            "netns": {"nsmode": "none"},
+            "command": [*command],
+            **fields,
+        }
+
+    def say(self, text: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def pyman_time(engine: Engine, *arguments: str | Path) -> float:
+    return command_time(engine.command(*arguments), engine.environment)
+
+
+def create(engine: Engine, spec: dict[str, Any]) -> str:
+    """A container's id, by the socket."""
+    return str(engine.call(f"{CONTAINER}.Create", {"spec": spec}, timeout=60)["id"])
+
+
+def run_detached(engine: Engine, spec: dict[str, Any]) -> str:
+    with engine.wire(60) as wire:
+        return str([*wire.stream(f"{CONTAINER}.Run", {"spec": spec, "detach": True})][-1]["id"])
+
+
+def side_by_side(work: Callable[[Any], Any], items: Iterable[Any], clients: int) -> list[Any]:
+    """Do the work for every item, by so many threads."""
+    with ThreadPoolExecutor(clients) as pool:
+        return [*pool.map(work, items)]
+
+
+def podman_ids(podman: Podman) -> list[str]:
+    listed: list[dict[str, Any]] = json.loads(podman.out("ps", "--all", "--format", "json"))
+    return [entry["Id"] for entry in listed]
