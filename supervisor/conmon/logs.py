@@ -210,10 +210,9 @@ class _Log:
     def interrupted(self) -> bool:
         """A rotation was begun and not finished: the file being written has its second name already."""
         try:
-            status = os.lstat(f"{self.path}.1")
+            return os.path.samestat(os.lstat(self.path), os.lstat(f"{self.path}.1"))
         except OSError:
             return False
-        return self.identity == (status.st_dev, status.st_ino)
 
     def pause(self, size: int) -> float:
         """Seconds in which the file is not expected to grow by more than half of what is left."""
@@ -230,10 +229,10 @@ class _Log:
         self._time = 0.0
 
     def shift(self) -> None:
-        """Make room for a new file and give the present one its second name. Blocks."""
+        """Make room for a new file and give the present one its second name, if it has none. Blocks."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         os.close(os.open(f"{self.path}.tmp", flags, 0o600))
-        if self.max_files == 1:
+        if self.max_files == 1 or self.interrupted():
             return
         for number in range(self.max_files - 1, 1, -1):
             with suppress(FileNotFoundError):
@@ -256,8 +255,13 @@ class LogKeeper:
 
     async def run(self) -> None:
         """Works until it is cancelled. Logs may be added before."""
+        try:
+            queue = Inotify()
+        except OSError as error:  # the user's inotify instances are used up
+            log.warning("logs are not rotated", error=error.strerror)
+            await trio.sleep_forever()
         async with trio.open_nursery() as rotations:
-            with Inotify() as notices:
+            with queue as notices:
                 self._nursery, self._notices = rotations, notices
                 try:
                     for known in self._logs.values():
@@ -319,11 +323,16 @@ class LogKeeper:
             known.busy = True
             self._nursery.start_soon(self._look, known)
 
-    def _arm(self, known: _Log, mask: int) -> None:
+    def _arm(self, known: _Log, mask: int) -> bool:
+        """False: nothing will be noticed, and the log has to be looked at from time to time."""
         if self._notices is None or known.gone:
-            return
-        with suppress(OSError):  # deleted: the next start makes it again
+            return True
+        try:
             self._watches[self._notices.add(known.path, mask | ONESHOT)] = known
+        except OSError as error:
+            log.warning("cannot watch a log", path=known.path, error=error.strerror)
+            return False
+        return True
 
     def _noticed(self, notice: Notice) -> None:
         if notice.mask & OVERFLOW:  # every watch fires once: this cannot be many logs' doing
@@ -348,8 +357,9 @@ class LogKeeper:
                     return
                 continue
             await trio.sleep(known.pause(size))
-            self._arm(known, MODIFY)
-            if known.look() == (identity, size):
+            if not self._arm(known, MODIFY):
+                await trio.sleep(_RETRY)
+            elif known.look() == (identity, size):
                 break
         known.busy = False
 
@@ -368,14 +378,22 @@ class LogKeeper:
     def _ask(self, known: _Log) -> None:
         known.asked = True
         # The old file tells when it has lost its first name to the new one.
-        self._arm(known, ATTRIB)
+        if not self._arm(known, ATTRIB) and self._nursery is not None:
+            self._nursery.start_soon(self._ask_again, known)
         with suppress(ConmonFailed):  # it has ended, and with it the writing
             control.reopen_logs(known.bundle)
+
+    async def _ask_again(self, known: _Log) -> None:
+        await trio.sleep(_RETRY)
+        if known.asked and not known.gone:
+            self._arrived(known)
 
     def _arrived(self, known: _Log) -> None:
         identity, _ = known.look()
         if identity is None or identity == known.identity:
-            self._arm(known, ATTRIB)  # something else happened to the file
+            # Something else happened to the file, or nothing could be noticed.
+            if not self._arm(known, ATTRIB) and self._nursery is not None:
+                self._nursery.start_soon(self._ask_again, known)
             identity, _ = known.look()
             if identity is None or identity == known.identity:
                 return

@@ -19,11 +19,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["freeze", "frozen", "mode", "pids", "place", "remove", "thaw"]
 
 _ROOT = "/sys/fs/cgroup"
+_NO_CONTROLLERS = {"rw", "ro", "xattr", "clone_children", "noprefix", "cpuset_v2_mode", "favordynmods"}
 _V1_THAT_MATTER = ("name=systemd", "pids", "memory")
 
 
@@ -37,16 +38,17 @@ class _Hierarchy(NamedTuple):
 @functools.cache
 def _hierarchies() -> tuple[_Hierarchy, ...]:
     """What is mounted below /sys/fs/cgroup, each hierarchy once. Does not change while a supervisor runs."""
-    found: dict[frozenset[str], _Hierarchy] = {}
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            fields = line.split()
-            kind, options = fields[fields.index("-") + 1], fields[-1].split(",")
-            if kind not in ("cgroup", "cgroup2") or not fields[4].startswith(_ROOT):
-                continue
-            names = frozenset(
-                () if kind == "cgroup2" else set(options) - {"rw", "ro", "xattr", "clone_children"}
-            )
+        return _parse(file)
+
+
+def _parse(mountinfo: Iterable[str]) -> tuple[_Hierarchy, ...]:
+    found: dict[frozenset[str], _Hierarchy] = {}
+    for line in mountinfo:
+        fields = line.split()
+        kind, options = fields[fields.index("-") + 1], fields[-1].split(",")
+        if kind in ("cgroup", "cgroup2") and (fields[4] + "/").startswith(f"{_ROOT}/"):
+            names = frozenset(() if kind == "cgroup2" else set(options) - _NO_CONTROLLERS)
             found.setdefault(names, _Hierarchy(fields[4], names))
     return tuple(found.values())
 

@@ -79,7 +79,14 @@ def ref_of_file(path: str) -> ProcessRef | None:
 
 
 def zombie_status(pid: int) -> int | None:
-    """The wait status of a process that has ended and was not waited for yet; None for any other."""
+    """The wait status of a process that has ended and was not waited for yet; None for any other.
+
+    None also without the right to trace it: the kernel would say 0 then.
+    """
+    try:
+        os.readlink(f"/proc/{pid}/ns/user")  # needs the same right
+    except OSError:
+        return None
     fields = _stat(pid)
     if fields is None or fields[_STATE] not in ("Z", "X"):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from functools import partial
@@ -244,6 +245,46 @@ async def test_heavy_writing_costs_a_few_looks(bench: Bench, monkeypatch: pytest
         await container.start()
         await container.wait()
     assert looks < 60
+
+
+async def test_without_watches_logs_are_rotated_all_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    echo = await Echo.start(bench)
+    path = str(echo.container.log)
+    monkeypatch.setattr(logs, "_RETRY", 0.02)
+    monkeypatch.setattr(logs, "Inotify", Blind)
+    async with keeping() as keeper:
+        keeper.add(echo.container.id, path, 100, 3, echo.container.request.bundle)
+        following = keeper.follow(echo.container.id)
+        for number in range(2):
+            inode = os.stat(path).st_ino
+            await echo.say(f"{number} " + "x" * 200)
+            await until(partial(changed, path, inode), path)
+        await echo.end()
+        keeper.finished(echo.container.id)
+        descriptors = await gather(following)
+    assert take(descriptors) == echo.said
+
+
+class Blind(Inotify):
+    """As where the user's watches are used up."""
+
+    def add(self, path: str, mask: int) -> int:  # noqa: ARG002 - the signature of the real one
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def test_without_inotify_logs_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def used_up() -> Inotify:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(logs, "Inotify", used_up)
+    (tmp_path / "log").write_text("t s F one\n")
+    async with keeping() as keeper:
+        keeper.add("id", str(tmp_path / "log"), 1, 2, str(tmp_path))
+        following = keeper.follow("id")
+        keeper.finished("id")
+        assert take(await gather(following)) == ["one"]
 
 
 # Without a container

@@ -51,6 +51,36 @@ def test_the_mode_is_that_of_the_host() -> None:
         assert cgroups.mode() == "v1"
 
 
+V1 = """\
+25 20 0:22 / /sys/fs/cgroup ro,nosuid shared:5 - tmpfs tmpfs ro,mode=755
+27 25 0:24 / /sys/fs/cgroup/systemd rw,nosuid shared:7 - cgroup cgroup rw,xattr,name=systemd
+28 25 0:25 / /sys/fs/cgroup/cpu,cpuacct rw shared:8 - cgroup cgroup rw,cpu,cpuacct
+29 25 0:26 / /sys/fs/cgroup/memory rw shared:9 - cgroup cgroup rw,memory
+30 25 0:27 / /sys/fs/cgroup/pids rw shared:9 - cgroup cgroup rw,pids
+"""
+V2_SIDE = "26 25 0:23 / /sys/fs/cgroup/unified rw shared:6 - cgroup2 cgroup2 rw,nsdelegate\n"
+V2 = """\
+29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot
+90 23 0:26 /user.slice /mnt/elsewhere rw - cgroup2 cgroup2 rw
+"""
+
+
+@pytest.mark.parametrize(
+    "mountinfo, mode, matter",
+    [
+        (V1, "v1", ["systemd", "memory", "pids"]),
+        (V1 + V2_SIDE, "hybrid", ["systemd", "memory", "pids", "unified"]),
+        (V2, "v2", [""]),
+    ],
+)
+def test_every_kind_of_host_is_understood(
+    monkeypatch: pytest.MonkeyPatch, mountinfo: str, mode: str, matter: list[str]
+) -> None:
+    monkeypatch.setattr(cgroups, "_hierarchies", lambda: cgroups._parse(mountinfo.splitlines()))
+    assert cgroups.mode() == mode
+    assert cgroups._that_matter() == [f"/sys/fs/cgroup/{name}".rstrip("/") for name in matter]
+
+
 def test_a_process_is_placed_wherever_it_matters(group: str, sleeper: int) -> None:
     path = f"{group}/conmon-1"
     assert cgroups.place(sleeper, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,22 @@ def test_the_status_of_a_zombie_is_known(sleeper: subprocess.Popen[bytes]) -> No
         assert pidfd.exit_status() == status
     sleeper.wait()
     assert process.zombie_status(sleeper.pid) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a process that belongs to somebody else")
+def test_a_zombie_whose_status_the_kernel_hides_has_none(sleeper: subprocess.Popen[bytes]) -> None:
+    _end(sleeper)
+    source = f"from supervisor.kernel import process; print(process.zombie_status({sleeper.pid}))"
+    seen = subprocess.run(
+        [sys.executable, "-c", source],
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        capture_output=True,
+        check=True,
+    )
+    sleeper.wait()
+    assert seen.stdout == b"None\n"
 
 
 def test_the_status_of_a_process_that_was_reaped_is_known_to_who_held_a_pidfd() -> None:
