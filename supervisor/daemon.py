@@ -16,6 +16,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -75,6 +76,7 @@ def run(words: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
     children.die_with_parent(parent=keeper)
     channel = Channel(socket.socket(fileno=number))
     logging.configure()
+    sys.excepthook = logging.crash
     control: list[Control] = []
     failure: PymanError | None = None
     try:

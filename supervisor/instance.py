@@ -65,6 +65,8 @@ def _take(descriptor: int, deadline: float, subject: str) -> None:
         return
     except BlockingIOError:
         pids, ending = _read(descriptor)
+    except OSError as error:  # a file system without locks
+        raise StorageFailed(f"cannot lock {subject}: {error.strerror}", subject=subject) from error
     seconds = deadline - time.monotonic()
     if not ending:
         if pids and alive(pids[0]):

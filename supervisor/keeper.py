@@ -144,6 +144,7 @@ class Keeper:
         self._restart_at: float | None = None
         self._attempts = 0
         self._was_ready = False
+        self._reload = False
         self._failure: PymanError | None = None
         self._stopping = False
         self._lock = -1
@@ -199,13 +200,22 @@ class Keeper:
 
     def _on_signals(self, numbers: bytes) -> int | None:
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            # A second Ctrl-C is for a daemon that does not end; killing it harms no container.
+            how = signal.SIGKILL if self._stopping and signal.SIGINT in numbers else signal.SIGTERM
             self._stop()
             if not self._daemon:
                 return 0
-            os.kill(self._daemon, signal.SIGTERM)
-        elif signal.SIGHUP in numbers and self._daemon:
-            os.kill(self._daemon, signal.SIGHUP)
+            os.kill(self._daemon, how)
+        elif signal.SIGHUP in numbers:
+            self._reload = True
+            self._pass_on_reload()
         return self._reap()
+
+    def _pass_on_reload(self) -> None:
+        """Once the daemon is ready: before that the signal would end it."""
+        if self._reload and self._answered and self._daemon:
+            self._reload = False
+            os.kill(self._daemon, signal.SIGHUP)
 
     def _stop(self) -> None:
         self._stopping = True
@@ -314,6 +324,7 @@ class Keeper:
         if "ready" in message:
             self._was_ready = self._answered = True
             self._report.ready()
+            self._pass_on_reload()
         if "ending" in message and not self._stopping:
             self._stop()
         for descriptor in descriptors:

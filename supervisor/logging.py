@@ -18,8 +18,9 @@ import structlog
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
+    from types import TracebackType
 
-__all__ = ["FILE_KEPT", "FILE_LIMIT", "Output", "configure"]
+__all__ = ["FILE_KEPT", "FILE_LIMIT", "Output", "configure", "crash"]
 
 FILE_LIMIT = 8 << 20
 """Bytes of a log file."""
@@ -55,6 +56,11 @@ def configure(level: str = "info", fd: int = 2) -> None:
         logger_factory=lambda *_names: output,
         cache_logger_on_first_use=False,
     )
+
+
+def crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """For `sys.excepthook`: what nobody expected, in the log's own form."""
+    structlog.get_logger("supervisor").critical("crashed", exc_info=(kind, error, trace))
 
 
 def without_secrets(

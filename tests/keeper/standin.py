@@ -5,6 +5,7 @@ environment, so that a restarted daemon does the same:
 
     STANDIN_FAIL=CODE     raise that error instead of starting
     STANDIN_CRASH=N       exit with that status instead of starting
+    STANDIN_BUG=TEXT      raise an exception that nobody expects
     STANDIN_SLOW=FILE     start only when this FIFO can be read
     STANDIN_CHILD=FIFO    the first daemon leaves a child that ends with status 7 once the FIFO is written to
 """
@@ -73,6 +74,8 @@ class Engine:
             await trio.to_thread.run_sync(lambda: open(slow, "rb").close(), abandon_on_cancel=True)
         if code := os.environ.get("STANDIN_FAIL"):
             raise ERRORS[code](f"cannot start: the test wants {code}", hint="nothing can be done")
+        if text := os.environ.get("STANDIN_BUG"):
+            raise RuntimeError(text)
         if status := os.environ.get("STANDIN_CRASH"):
             os._exit(int(status))
         async with trio.open_nursery() as nursery:
@@ -101,7 +104,7 @@ class _Handlers:
         supervisor = msgspec.structs.asdict(self.control.facts)
         supervisor["reaped"] = self.engine.services.reaped.noted
         supervisor["environ"] = dict(os.environ)
-        supervisor["call_deadline"] = self.engine.settings.pyman.call_deadline
+        supervisor["restart_reset"] = self.engine.settings.pyman.restart_reset
         return InfoReply({}, {}, {}, {}, {}, supervisor)
 
     async def version(self, _request: Any, _call: Call) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -131,6 +132,36 @@ def test_a_daemon_that_never_comes_up_is_given_up(supervisor: Supervisor) -> Non
     assert len(events(supervisor.log)) == 4
 
 
+def test_a_bug_is_logged_in_full_on_one_line(supervisor: Supervisor) -> None:
+    supervisor.begin(environment={"STANDIN_BUG": "nobody expects"})
+    record = json.loads(supervisor.await_log('"crashed"'))
+    assert "RuntimeError: nobody expects" in record["exception"]
+    assert supervisor.wait() == 125
+
+
+def test_a_reload_during_the_start_is_done_after_it(supervisor: Supervisor, short_path: Path) -> None:
+    gate, config = short_path / "gate", short_path / "containers.conf"
+    os.mkfifo(gate)
+    config.write_text("[pyman]\nrestart_reset = 11\n")
+    supervisor.begin(environment={"STANDIN_SLOW": str(gate), "CONTAINERS_CONF": str(config)})
+    descriptor = os.open(gate, os.O_WRONLY)
+    config.write_text("[pyman]\nrestart_reset = 12\n")
+    os.kill(supervisor.pid, signal.SIGHUP)
+    os.close(descriptor)
+    supervisor.await_log("configuration read")
+    assert supervisor.info()["restart_reset"] == 12
+
+
+def test_a_second_ctrl_c_ends_a_daemon_that_does_not_end(supervisor: Supervisor) -> None:
+    supervisor.start()
+    daemon = supervisor.daemon
+    os.kill(daemon, signal.SIGSTOP)
+    os.kill(supervisor.pid, signal.SIGINT)
+    supervisor.await_notice(lambda lines: "STOPPING=1" in lines)
+    assert supervisor.end(signal.SIGINT) == 1
+    assert not os.path.exists(f"/proc/{daemon}")
+
+
 def test_a_failure_of_the_host_after_a_good_start_is_tried_again(
     supervisor: Supervisor, short_path: Path
 ) -> None:
@@ -247,37 +278,37 @@ def test_how_an_orphan_of_an_earlier_daemon_ended_is_written_down_and_told(
 
 def test_sighup_reads_the_configuration_again(supervisor: Supervisor, short_path: Path) -> None:
     config = short_path / "containers.conf"
-    config.write_text("[pyman]\ncall_deadline = 11\n")
+    config.write_text("[pyman]\nrestart_reset = 11\n")
     supervisor.start(environment={"CONTAINERS_CONF": str(config)})
-    assert supervisor.info()["call_deadline"] == 11
-    config.write_text("[pyman]\ncall_deadline = 12\nevents_max_entries = 50000\n")
+    assert supervisor.info()["restart_reset"] == 11
+    config.write_text("[pyman]\nrestart_reset = 12\nevents_max_entries = 50000\n")
     os.kill(supervisor.pid, signal.SIGHUP)
     supervisor.await_notice(lambda lines: "RELOADING=1" in lines)
     supervisor.await_notice(lambda lines: "READY=1" in lines)
-    assert supervisor.info()["call_deadline"] == 12
-    config.write_text("[pyman]\ncall_deadline = 13\nevents_max_entries = 50000\n")
+    assert supervisor.info()["restart_reset"] == 12
+    config.write_text("[pyman]\nrestart_reset = 13\nevents_max_entries = 50000\n")
     assert supervisor.call("Reload") == {
-        "changed": ["pyman.call_deadline"],
+        "changed": ["pyman.restart_reset"],
         "after_restart": ["pyman.events_max_entries"],
     }
 
 
 def test_a_broken_configuration_is_not_taken_over(supervisor: Supervisor, short_path: Path) -> None:
     config = short_path / "containers.conf"
-    config.write_text("[pyman]\ncall_deadline = 11\n")
+    config.write_text("[pyman]\nrestart_reset = 11\n")
     supervisor.start(environment={"CONTAINERS_CONF": str(config)})
-    config.write_text("[pyman]\ncall_deadline = never\n")
+    config.write_text("[pyman]\nrestart_reset = never\n")
     os.kill(supervisor.pid, signal.SIGHUP)
     supervisor.await_log("configuration not read")
-    assert supervisor.info()["call_deadline"] == 11
+    assert supervisor.info()["restart_reset"] == 11
 
 
 def test_a_relative_configuration_file_means_the_directory_of_the_start(
     supervisor: Supervisor, short_path: Path
 ) -> None:
-    (short_path / "my.conf").write_text("[pyman]\ncall_deadline = 17\n")
+    (short_path / "my.conf").write_text("[pyman]\nrestart_reset = 17\n")
     supervisor.start(environment={"CONTAINERS_CONF": "my.conf"}, cwd=short_path)
-    assert supervisor.info()["call_deadline"] == 17
+    assert supervisor.info()["restart_reset"] == 17
     assert os.readlink(f"/proc/{supervisor.pid}/cwd") == "/"
     assert os.readlink(f"/proc/{supervisor.daemon}/cwd") == "/"
 

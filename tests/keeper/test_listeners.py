@@ -206,6 +206,22 @@ def test_sockets_of_a_service_manager_are_used_and_left_in_place(supervisor: Sup
     assert not os.path.exists(main.replace(".sock", "-events.sock"))
 
 
+def test_it_is_started_by_the_first_connection(supervisor: Supervisor) -> None:
+    """systemd's own tool in the manager's place: the client that triggers the start is answered."""
+    tool = shutil.which("systemd-socket-activate")
+    if tool is None:
+        pytest.skip("systemd-socket-activate is not installed")
+    main = f"/run/pyman/{supervisor.stem}.sock"
+    os.makedirs("/run/pyman", 0o700, exist_ok=True)
+    supervisor.prefix = [tool, f"--listen={main}"]
+    for name in ("PATH", "HOME", "NOTIFY_SOCKET"):
+        supervisor.prefix.append(f"--setenv={name}={supervisor.environment[name]}")
+    supervisor.begin()
+    supervisor.await_log("Listening on")
+    assert call(main, "io.pyman.System.Info")["supervisor"]["keeper_pid"] == supervisor.pid
+    assert supervisor.end() == 0
+
+
 def test_clients_find_the_supervisor_after_its_directory_was_removed(secluded: Supervisor) -> None:
     secluded.start()
     daemon = secluded.daemon
