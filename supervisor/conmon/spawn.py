@@ -353,10 +353,13 @@ def _watches(pid: int, bundle: str) -> bool:
     return b"--api-version" in arguments and arguments[at : at + 2] == wanted
 
 
-async def end_monitor(request: MonitorRequest, monitor: ProcessRef | None = None) -> None:
+async def end_monitor(
+    request: MonitorRequest, monitor: ProcessRef | None = None, *, deadline: float = 5.0
+) -> None:
     """Kill the monitor, and with it an OCI runtime that is still at work, and wait until it has ended.
 
     For one that did not get as far as a running container. What the OCI runtime left is the caller's.
+    Raises DeadlineExceeded if the kernel does not let it go within `deadline` seconds.
     """
     _drop(request.bundle)
     monitor = monitor or find_monitor(request)
@@ -365,7 +368,12 @@ async def end_monitor(request: MonitorRequest, monitor: ProcessRef | None = None
         return
     with pidfd:
         pidfd.send_signal(signal.SIGKILL)
-        await pidfd.wait()
+        with trio.move_on_after(deadline) as scope:
+            await pidfd.wait()
+    if scope.cancelled_caught:
+        raise DeadlineExceeded(
+            f"cannot end the monitor of '{request.id}': the kernel holds it", subject=request.id
+        )
 
 
 def _kill(monitor: ProcessRef) -> None:
