@@ -130,7 +130,7 @@ class Selection:
     (such as `--log-level=debug`); they do not choose another one.
     """
 
-    __slots__ = ("config", "environ", "options", "root", "runroot", "tmpdir", "uid")
+    __slots__ = ("config", "environ", "namespace", "options", "root", "runroot", "tmpdir", "uid")
 
     def __init__(
         self,
@@ -141,8 +141,10 @@ class Selection:
         options: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
         uid: int | None = None,
+        namespace: str = "",
     ) -> None:
         self.root = root
+        self.namespace = namespace
         self.runroot = runroot
         self.tmpdir = tmpdir
         self.config = config
@@ -158,7 +160,8 @@ class Selection:
         """The options that were given, absolute: what `System.Match` compares."""
         config = self.config or self.environ.get("CONTAINERS_CONF", "")
         values = {"root": self.root, "runroot": self.runroot, "tmpdir": self.tmpdir, "config": config}
-        return {key: os.path.abspath(value) for key, value in values.items() if value}
+        given = {key: os.path.abspath(value) for key, value in values.items() if value}
+        return {**given, "namespace": self.namespace} if self.namespace else given
 
 
 def runtime_directory(environ: Mapping[str, str], uid: int) -> str:
@@ -282,6 +285,13 @@ class Connection:
 
     def fileno(self) -> int:
         return -1 if self._socket is None else self._socket.fileno()
+
+    def stay(self) -> None:
+        """Never open another socket: what was settled by earlier calls holds for this one alone."""
+        self._reopen = self._gone_for_good
+
+    def _gone_for_good(self) -> Socket:
+        raise EngineUnavailable("cannot go on: the supervisor went away", hint="run the command again")
 
     def close(self) -> None:
         """Close it; a call under way is given up."""
@@ -483,6 +493,8 @@ def connect(selection: Selection, start: bool = True) -> Connection:
         except BaseException:
             connection.close()
             raise
+    if selection.namespace:
+        connection.stay()
     return connection
 
 

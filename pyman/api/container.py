@@ -310,10 +310,11 @@ class ListRequest(msgspec.Struct, frozen=True):
     last: int = 0
     """Only the n created last, in any state; 0: no limit."""
     size: bool = False
+    namespaces: bool = False
+    """Also read the numbers of each process's namespaces."""
     filters: dict[str, list[str]] = {}
     """Podman's: id name label status exited ancestor before since volume network pod health until
     restart-policy command. Values of one key are alternatives (labels: all of them), keys must all fit."""
-    namespace: str = ""
 
 
 class ListContainer(msgspec.Struct, frozen=True):
@@ -341,7 +342,7 @@ class ListContainer(msgspec.Struct, frozen=True):
     labels: dict[str, str] = msgspec.field(name="Labels")
     mounts: list[str] = msgspec.field(name="Mounts")
     namespaces: dict[str, str] = msgspec.field(name="Namespaces")
-    """Kind to inode number (`mnt` to `4026532567`); filled with `namespace`-wishes only while it runs."""
+    """Kind to inode number (`mnt` to `4026532567`), if asked for, of one that has a process."""
     networks: list[str] = msgspec.field(name="Networks")
     ports: list[str] = msgspec.field(name="Ports")
     pod: str = msgspec.field(name="Pod")

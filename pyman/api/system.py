@@ -48,6 +48,8 @@ class MatchRequest(msgspec.Struct, frozen=True):
     """Options the caller was started with; empty: not given. The first that differs from the supervisor's
     is answered with OptionDiffers."""
 
+    namespace: str = ""
+    """From here on this connection sees and makes only containers of this part of the state."""
     root: str = ""
     runroot: str = ""
     tmpdir: str = ""
@@ -106,7 +108,7 @@ INTERFACE = Interface(
             "Match",
             MatchRequest,
             Nothing,
-            "Whether this is the supervisor for these options.",
+            "Say which supervisor and which part of its state is meant.",
             access=Access.READ,
         ),
         Method("Reload", Nothing, ReloadReply, "Read the configuration files again.", access=Access.OWNER),

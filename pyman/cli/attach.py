@@ -81,7 +81,7 @@ def one_name(ctx: Context, args: Parsed) -> str:
 
 def latest(ctx: Context) -> str:
     """The id of the container created last. NoSuchContainer if there is none."""
-    request = {"last": 1, "all": True, "namespace": ctx.namespace}
+    request = {"last": 1, "all": True}
     found = ctx.call("Container.List", request)["containers"]
     if not found:
         raise NoSuchContainer("cannot find the latest container: there is none")

@@ -223,9 +223,7 @@ class _Line:
         try:
             ctx = Context(parse(self.globals, GLOBAL_OPTIONS, stop=True), [])
             with connect(ctx.selection, start=False) as connection:
-                reply = connection.call(
-                    "Container.List", {"all": True, "filters": filters, "namespace": ctx.namespace}
-                )
+                reply = connection.call("Container.List", {"all": True, "filters": filters})
         except PymanError:
             return  # no supervisor, no names
         for container in reply["containers"]:

@@ -48,7 +48,7 @@ class Context:
         from pyman.wire import Selection
 
         options = (f"--log-level={self.log_level}",) if self.log_level else ()
-        return Selection(self.root, self.runroot, self.tmpdir, self.config, options)
+        return Selection(self.root, self.runroot, self.tmpdir, self.config, options, namespace=self.namespace)
 
     def connect(self) -> Connection:
         """The connection to the supervisor, which is started if none answers; the same one at every call.

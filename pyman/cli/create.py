@@ -153,8 +153,6 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
         spec["r_limits"] = rlimits(args.ulimit)
     if args.runtime or ctx.runtime:
         spec["oci_runtime"] = args.runtime or ctx.runtime
-    if ctx.namespace:
-        spec["namespace"] = ctx.namespace
     if args.has("detach_keys") and args.given("detach_keys"):
         spec["detach_keys"] = args.detach_keys
     spec["create_command"] = ctx.command_line

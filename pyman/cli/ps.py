@@ -157,11 +157,15 @@ def _listed(ctx: Context, args: Parsed) -> list[dict[str, Any]]:
         "last": 1 if args.latest else max(0, args.last or 0),
         "size": args.size,
         "filters": filters_of(args.filter),
-        "namespace": ctx.namespace,
+        "namespaces": bool(args.ns) or _names_spaces(args.format),
     }
     containers: list[dict[str, Any]] = ctx.call("Container.List", request)["containers"]
     containers.sort(key=_SORTS[(args.sort or "created").lower()])
     return containers
+
+
+def _names_spaces(template: str) -> bool:
+    return template.strip() == "json" or any(word in template for word in (*_SPACES, "Namespaces"))
 
 
 def _columns(args: Parsed) -> list[str]:

@@ -113,6 +113,7 @@ class Journal:
         doomed = await self._database.read(partial(history.find_prune, keep=keep, until=until))
         for last in doomed.steps:
             await self._database.commit([ForgetEvents(last)])
+            self._started = max(self._started, last)  # nor from memory
         return doomed.count
 
     def close(self) -> None:

@@ -59,6 +59,7 @@ class Connection:
         self._handling: trio.CancelScope | None = None
         self._call: Call | None = None
         self._gone = False
+        self._session: dict[str, str] = {}
         self._torn = False
         """A message was begun and will not be finished: nothing can follow it."""
 
@@ -129,6 +130,7 @@ class Connection:
             oneway=bool(request.oneway),
             descriptors=descriptors,
             transmit=self._transmit,
+            session=self._session,
         )
         call.gone = self._gone
         self._call = call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,18 +33,23 @@ from supervisor.runtime import why
 from supervisor.runtime.creation import signal_number
 from supervisor.runtime.engine import info_of
 from supervisor.runtime.execs import connect
+from supervisor.runtime.execs import find as find_exec
 from supervisor.runtime.filters import IMPLIES_ALL, compile_filters
 from supervisor.runtime.launch import Launch, StartAttached
+from supervisor.runtime.records import replaced
 from supervisor.runtime.registry import check_name
 from supervisor.runtime.sizes import sizes_of
 from supervisor.runtime.views import exec_view, inspect_view, list_view
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyman.api import container as api
+    from pyman.api.spec import ContainerSpec
     from supervisor.rpc.dispatch import Call
     from supervisor.runtime.container import Container
     from supervisor.runtime.engine import Engine
-    from supervisor.runtime.registry import Entry
+    from supervisor.runtime.registry import Entry, View
 
 __all__ = ["ContainerHandlers"]
 
@@ -61,13 +67,25 @@ class ContainerHandlers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    def _view(self, call: Call) -> View:
+        """What this client sees."""
+        return self._engine.view(call.session.get("namespace", ""))
+
+    def _placed(self, spec: ContainerSpec, call: Call) -> ContainerSpec:
+        """A client that sees one namespace makes its containers there, and nowhere else."""
+        namespace = call.session.get("namespace", "")
+        if namespace and spec.namespace not in ("", namespace):
+            raise InvalidArgument(
+                f'cannot make a container in namespace "{spec.namespace}" from "{namespace}"'
+            )
+        return replaced(spec, namespace=namespace) if namespace else spec
+
     # ------------------------------------------------------------------ making
 
     async def create(self, request: api.CreateRequest, call: Call) -> CreateReply:
+        spec = self._placed(request.spec, call)
         entry = await self._engine.background(
-            partial(
-                self._engine.create, request.spec, request.caller, actor_of(call), replace=request.replace
-            )
+            partial(self._engine.create, spec, request.caller, actor_of(call), replace=request.replace)
         ).get()
         return CreateReply(id=entry.container.id, name=entry.container.name)
 
@@ -76,7 +94,8 @@ class ContainerHandlers:
         stdio = call.take_descriptors()
         try:
             _check_stdio(request, stdio)
-            launch = Launch(self._engine, request, actor_of(call), stdio)
+            placed = replaced(request, spec=self._placed(request.spec, call))
+            launch = Launch(self._engine, placed, actor_of(call), stdio)
             answer = self._engine.background(launch.run)
         except BaseException:
             _close(stdio)
@@ -87,21 +106,18 @@ class ContainerHandlers:
             await call.send(RunReply(phase="created", id=container.id, name=container.name))
             started: rq.Started = await answer.get()
         first = RunReply(phase="started", id=container.id, name=container.name)
-        try:
+        with _attached(call, container, started):
             if started.attach is None and request.detach:
                 return first
             await call.send(first, [] if started.attach is None else [started.attach])
             started.close()
             code = await container.end_of(started.run)
-        finally:
-            started.close()
-            container.attachments.drop(started.attach_handle)
         return RunReply(phase="exited", id=container.id, name=container.name, exit_code=code)
 
     # ------------------------------------------------------------------ changing
 
     async def init(self, request: api.SelectionRequest, call: Call) -> ResultsReply:
-        return await self._change(request.selection, lambda: rq.Init(actor=actor_of(call)))
+        return await self._change(call, request.selection, lambda: rq.Init(actor=actor_of(call)))
 
     async def start(self, request: api.SelectionRequest, call: Call) -> ResultsReply:
         async def work(entry: Entry) -> Result:
@@ -110,12 +126,13 @@ class ContainerHandlers:
             return Result(name="", id=entry.container.id, changed=started.changed)
 
         keep = None if not request.selection.all else lambda c: c.state not in RUNNING
-        return ResultsReply(await self._engine.each(request.selection, work, keep=keep))
+        return ResultsReply(await self._engine.each(self._view(call), request.selection, work, keep=keep))
 
     async def stop(self, request: api.StopRequest, call: Call) -> ResultsReply:
         signal = signal_number(request.signal) if request.signal else None
         timeout = _timeout(request.timeout)
         return await self._change(
+            call,
             request.selection,
             lambda: rq.Stop(actor=actor_of(call), timeout=timeout, signal=signal),
             ignore=request.ignore,
@@ -133,11 +150,12 @@ class ContainerHandlers:
             return Result(name="", id=entry.container.id)
 
         keep = (lambda c: c.state in RUNNING) if request.running else None
-        return ResultsReply(await self._engine.each(request.selection, work, keep=keep))
+        return ResultsReply(await self._engine.each(self._view(call), request.selection, work, keep=keep))
 
     async def kill(self, request: api.KillRequest, call: Call) -> ResultsReply:
         signal = signal_number(request.signal)
         return await self._change(
+            call,
             request.selection,
             lambda: rq.Kill(actor=actor_of(call), signal=signal),
             keep=lambda c: c.state in RUNNING,
@@ -145,6 +163,7 @@ class ContainerHandlers:
 
     async def pause(self, request: api.SelectionRequest, call: Call) -> ResultsReply:
         return await self._change(
+            call,
             request.selection,
             lambda: rq.Pause(actor=actor_of(call)),
             keep=lambda c: c.state is State.RUNNING,
@@ -152,6 +171,7 @@ class ContainerHandlers:
 
     async def unpause(self, request: api.SelectionRequest, call: Call) -> ResultsReply:
         return await self._change(
+            call,
             request.selection,
             lambda: rq.Unpause(actor=actor_of(call)),
             keep=lambda c: c.state is State.PAUSED,
@@ -160,13 +180,14 @@ class ContainerHandlers:
     async def remove(self, request: api.RemoveRequest, call: Call) -> ResultsReply:
         timeout = _timeout(request.timeout)
         return await self._change(
+            call,
             request.selection,
             lambda: rq.Remove(actor=actor_of(call), force=request.force, timeout=timeout),
             ignore=request.ignore,
         )
 
     async def rename(self, request: api.RenameRequest, call: Call) -> Nothing:
-        entry = self._engine.find(request.name)
+        entry = self._view(call).find(request.name)
         check_name(request.new_name)
         container, registry = entry.container, self._engine.registry
         if request.new_name == container.name:
@@ -190,7 +211,7 @@ class ContainerHandlers:
             )
         if request.restart_tries is not None and request.restart_policy != RestartPolicy.ON_FAILURE.value:
             raise InvalidArgument("cannot limit restarts: only the restart policy on-failure takes a number")
-        entry = self._engine.find(request.name)
+        entry = self._view(call).find(request.name)
         await entry.worker.ask(
             rq.Update(
                 actor=actor_of(call),
@@ -202,6 +223,7 @@ class ContainerHandlers:
 
     async def _change(
         self,
+        call: Call,
         selection: api.Selection,
         make: object,
         *,
@@ -218,6 +240,7 @@ class ContainerHandlers:
             return Result(name=name, changed=False)
 
         results = await self._engine.each(
+            self._view(call),
             selection,
             work,
             missing=missing if ignore else None,
@@ -245,12 +268,14 @@ class ContainerHandlers:
 
         gone = request.ignore or "removed" in conditions
         return ResultsReply(
-            await self._engine.each(request.selection, work, missing=missing if gone else None)
+            await self._engine.each(
+                self._view(call), request.selection, work, missing=missing if gone else None
+            )
         )
 
     async def exists(self, request: api.ExistsRequest, call: Call) -> ExistsReply:
         try:
-            self._engine.find(request.name)
+            self._view(call).find(request.name)
         except NotFound:
             return ExistsReply(exists=False)
         except AmbiguousId:
@@ -260,7 +285,7 @@ class ContainerHandlers:
     # ------------------------------------------------------------------ streams
 
     async def attach(self, request: api.AttachRequest, call: Call) -> AttachReply:
-        entry = self._engine.find(request.name)
+        entry = self._view(call).find(request.name)
         container = entry.container
         _refuse_passthrough(container)
         started = await self._started(entry, request, call) if request.start else None
@@ -268,16 +293,13 @@ class ContainerHandlers:
             started = await self._join(container, request)
         terminal = container.definition.spec.terminal
         descriptors = [] if started.attach is None else [started.attach]
-        try:
+        with _attached(call, container, started):
             reply = AttachReply(phase="attached", id=container.id, terminal=terminal)
             await call.send(reply, descriptors)
             started.close()
             event = container.event(EventStatus.ATTACH, actor_of(call))
             await self._engine.services.database.commit([], [event])
             code = await container.end_of(started.run)
-        finally:
-            started.close()
-            container.attachments.drop(started.attach_handle)
         return AttachReply(phase="exited", id=container.id, terminal=terminal, exit_code=code)
 
     async def _started(self, entry: Entry, request: api.AttachRequest, call: Call) -> rq.Started:
@@ -309,11 +331,11 @@ class ContainerHandlers:
             raise InvalidArgument(f"cannot set a terminal to {request.rows} by {request.columns} characters")
         layout = self._engine.layout
         if request.exec_id:
-            container, session = self._engine.find_exec(request.exec_id)
+            container, session = find_exec(self._view(call).containers, request.exec_id)
             bundle = layout.exec_run(container.id, session.definition.id)
             monitor_control.resize(bundle, request.rows, request.columns)
         else:
-            self._resize(self._engine.find(request.name).container, request.rows, request.columns)
+            self._resize(self._view(call).find(request.name).container, request.rows, request.columns)
         return Nothing()
 
     def _resize(self, container: Container, rows: int, columns: int) -> None:
@@ -324,7 +346,9 @@ class ContainerHandlers:
     async def exec(self, request: api.ExecRequest, call: Call) -> ExecReply:
         if not request.command:
             raise InvalidArgument("cannot exec: no command is given")
-        session = self._engine.begin_exec(request, actor_of(call))
+        session = self._engine.begin_exec(
+            self._view(call).find(request.name).container, request, actor_of(call)
+        )
         descriptor: int | None = await session.started.get()
         reply = ExecReply(phase="started", exec_id=session.id)
         if descriptor is None:
@@ -336,19 +360,20 @@ class ContainerHandlers:
         try:
             code = await session.ended.get()
         except trio.Cancelled:
-            session.abandoned()
+            if call.gone:
+                session.abandoned()
             raise
         return ExecReply(phase="exited", exec_id=session.id, exit_code=code)
 
     async def exec_inspect(self, request: api.ExecInspectRequest, call: Call) -> ExecInspectReply:
-        _, session = self._engine.find_exec(request.exec_id)
+        _, session = find_exec(self._view(call).containers, request.exec_id)
         return ExecInspectReply(session=exec_view(session))
 
     async def logs(self, request: api.LogsRequest, call: Call) -> LogsReply:
         if request.latest:
-            chosen = [self._engine.registry.latest().container]
+            chosen = [self._view(call).latest().container]
         else:
-            chosen = [self._engine.find(name).container for name in request.names]
+            chosen = [self._view(call).find(name).container for name in request.names]
         if not chosen:
             raise InvalidArgument("cannot tell whose logs are meant", hint="give a name or an id")
         for container in chosen:
@@ -401,10 +426,10 @@ class ContainerHandlers:
     async def inspect(self, request: api.InspectRequest, call: Call) -> InspectReply:
         self._engine.check_valid()
         found, errors = [], list[ErrorInfo]()
-        names = [self._engine.registry.latest().container.id] if request.latest else request.names
+        names = [self._view(call).latest().container.id] if request.latest else request.names
         for name in names:
             try:
-                container = self._engine.find(name).container
+                container = self._view(call).find(name).container
             except PymanError as error:
                 errors.append(info_of(error))
                 continue
@@ -413,28 +438,43 @@ class ContainerHandlers:
         return InspectReply(containers=found, errors=errors)
 
     async def list(self, request: api.ListRequest, call: Call) -> ListReply:
-        self._engine.check_valid()
-        keep = compile_filters(request.filters, self._engine.registry.find)
+        view = self._view(call)
+        keep = compile_filters(request.filters, view.find)
         everything = request.all or request.last > 0 or bool(IMPLIES_ALL & set(request.filters))
         chosen = [
             container
-            for container in self._engine.registry.containers
-            if (everything or container.state in RUNNING)
-            and (not request.namespace or container.definition.spec.namespace == request.namespace)
-            and keep(container)
+            for container in view.containers
+            if (everything or container.state in RUNNING) and keep(container)
         ]
         chosen.sort(key=lambda container: container.definition.created, reverse=True)
         if request.last > 0:
             chosen = chosen[: request.last]
         lines = []
+        known: dict[str, int] = {}
         for container in chosen:
-            size = await sizes_of(self._engine.services, container) if request.size else None
-            lines.append(list_view(container, namespaces=True, size=size))
+            size = await sizes_of(self._engine.services, container, known) if request.size else None
+            lines.append(list_view(container, namespaces=request.namespaces, size=size))
         return ListReply(containers=lines)
 
     async def why(self, request: api.NameRequest, call: Call) -> api.WhyReply:
-        container = self._engine.find(request.name).container
+        container = self._view(call).find(request.name).container
         return await why.explain(self._engine.services, container)
+
+
+@contextmanager
+def _attached(call: Call, container: Container, started: rq.Started) -> Iterator[None]:
+    """Around what a client is attached for. Its connection to conmon is ended with its call, but not with
+    the supervisor: the client goes on reading then."""
+    ended = True
+    try:
+        yield
+    except trio.Cancelled:
+        ended = call.gone
+        raise
+    finally:
+        started.close()
+        if ended:
+            container.attachments.drop(started.attach_handle)
 
 
 def _check_stdio(request: api.RunRequest, stdio: list[int]) -> None:

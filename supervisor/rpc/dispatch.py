@@ -53,7 +53,7 @@ class Call:
 
     `caller`: who asks, in the host's ids. `more`: replies may be streamed. `oneway`: nobody waits for a reply.
     `descriptors`: what the request brought; take them with `take_descriptors`, or they are closed when the
-    handler ends. `final_descriptors`: set by the handler to go with the reply that it returns; they are
+    handler ends. `session`: what earlier calls of the same connection have settled. `final_descriptors`: set by the handler to go with the reply that it returns; they are
     closed once sent, and on every other path. `gone`: the caller has closed the connection; a handler that is
     cancelled without it is cancelled because the supervisor ends.
     """
@@ -67,6 +67,7 @@ class Call:
         "method",
         "more",
         "oneway",
+        "session",
     )
 
     def __init__(
@@ -78,6 +79,7 @@ class Call:
         oneway: bool,
         descriptors: list[int],
         transmit: Callable[[bytearray, Sequence[int]], Awaitable[None]],
+        session: dict[str, str] | None = None,
     ) -> None:
         self.method = method
         self.caller = caller
@@ -85,6 +87,7 @@ class Call:
         self.oneway = oneway
         self.descriptors = descriptors
         self.final_descriptors: list[int] = []
+        self.session = {} if session is None else session
         self.gone = False
         self._transmit = transmit
 

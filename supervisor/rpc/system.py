@@ -47,6 +47,8 @@ class SystemHandlers:
                     subject=name,
                     hint="give another --root, or stop that supervisor first",
                 )
+        if request.namespace:
+            call.session["namespace"] = request.namespace
         return Nothing()
 
     async def reload(self, request: Nothing, call: Call) -> api.ReloadReply:

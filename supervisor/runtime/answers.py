@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-import structlog
+import outcome
 import trio
 
-from pyman.errors import EngineStopped, InternalError, PymanError
+from pyman.errors import EngineStopped, PymanError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "in_background"]
 
 T = TypeVar("T")
-
-log = structlog.get_logger(__name__)
 
 
 class Answer(Generic[T]):
@@ -31,7 +29,7 @@ class Answer(Generic[T]):
     def __init__(self) -> None:
         self._event = trio.Event()
         self._value: T | None = None
-        self._error: PymanError | None = None
+        self._error: Exception | None = None
 
     @property
     def given(self) -> bool:
@@ -43,7 +41,7 @@ class Answer(Generic[T]):
             self._value = value
             self._event.set()
 
-    def fail(self, error: PymanError) -> None:
+    def fail(self, error: Exception) -> None:
         if not self.given:
             self._error = error
             self._event.set()
@@ -52,9 +50,11 @@ class Answer(Generic[T]):
         """The value, once it is there. Raises the error that was given instead."""
         await self._event.wait()
         if self._error is not None:
-            # A copy: several readers would otherwise grow one traceback and context together.
             error = self._error
-            raise type(error)(error.message, subject=error.subject, hint=error.hint)
+            if isinstance(error, PymanError):
+                # A copy: several readers would otherwise grow one traceback and context together.
+                raise type(error)(error.message, subject=error.subject, hint=error.hint)
+            raise error
         return self._value  # type: ignore[return-value]
 
 
@@ -63,16 +63,15 @@ def in_background(nursery: trio.Nursery, work: Callable[[], Awaitable[T]]) -> An
     answer: Answer[T] = Answer()
 
     async def run() -> None:
-        try:
-            answer.give(await work())
-        except PymanError as error:
-            answer.fail(error)
-        except trio.Cancelled:
+        done = await outcome.acapture(work)
+        if isinstance(done, outcome.Value):
+            answer.give(done.value)
+        elif isinstance(done.error, Exception):
+            # Also a bug: it belongs to the call that reads the answer, not to everybody.
+            answer.fail(done.error)
+        else:
             answer.fail(EngineStopped("cannot finish: the runtime is stopped"))
-            raise
-        finally:
-            if not answer.given:
-                answer.fail(InternalError("cannot finish: internal error", hint="see the supervisor's log"))
+            done.unwrap()
 
     nursery.start_soon(run)
     return answer

@@ -30,7 +30,7 @@ from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
 from supervisor.runtime.creation import define, new_id
-from supervisor.runtime.records import ExecDefinition, ExecObserved, Observed, decode, encode
+from supervisor.runtime.records import ExecDefinition, ExecObserved, Observed, decode, encode, replaced
 from supervisor.runtime.registry import Entry, Registry, check_name
 from supervisor.runtime.services import Services
 from supervisor.runtime.specs import build_request
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.answers import Answer
     from supervisor.runtime.execs import Exec
     from supervisor.runtime.records import Definition
+    from supervisor.runtime.registry import View
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
     from supervisor.state.database import Loaded
@@ -186,7 +187,7 @@ class Engine:
         session = ExecSession(decode(definition, ExecDefinition))
         session.observed = decode(state, ExecObserved)
         try:
-            container = self.registry.find(session.definition.container).container
+            container = self.registry.within("").find(session.definition.container).container
         except NoSuchContainer:
             # Its container went away while it was taken over.
             monitor = session.observed.monitor
@@ -255,9 +256,10 @@ class Engine:
         self.check_valid()
         return in_background(self._nursery, work)
 
-    def find(self, name: str) -> Entry:
+    def view(self, namespace: str = "") -> View:
+        """The containers that a client sees."""
         self.check_valid()
-        return self.registry.find(name)
+        return self.registry.within(namespace or self.settings.engine.namespace)
 
     async def create(
         self, spec: ContainerSpec, caller: Caller, actor: Actor | None, *, replace: bool
@@ -268,6 +270,7 @@ class Engine:
             await self._replace(spec.name, actor)
         id = new_id()
         name = spec.name or random_name(self.registry.taken)
+        spec = replaced(spec, namespace=spec.namespace or self.settings.engine.namespace)
         check_name(name)
         self.registry.reserve(name, id)
         lock = self.locks.allocate()
@@ -291,7 +294,7 @@ class Engine:
 
     async def _replace(self, name: str, actor: Actor | None) -> None:
         try:
-            existing = self.registry.find(name)
+            existing = self.registry.within("").find(name)
         except NoSuchContainer:
             return
         if existing.container.name == name:
@@ -299,6 +302,7 @@ class Engine:
 
     async def each(
         self,
+        view: View,
         selection: Selection,
         work: Callable[[Entry], Awaitable[Result]],
         *,
@@ -310,8 +314,7 @@ class Engine:
         `missing` says what becomes of a name that does not exist; without it that is an error like others.
         `keep` narrows a selection that names no container.
         """
-        self.check_valid()
-        chosen = self.registry.select(selection)
+        chosen = view.select(selection)
         vanishing = not selection.names
         if keep is not None and not selection.names:
             chosen = [c for c in chosen if isinstance(c[1], PymanError) or keep(c[1].container)]
@@ -342,17 +345,11 @@ class Engine:
 
     # ------------------------------------------------------------------ exec
 
-    def begin_exec(self, request: ExecRequest, actor: Actor | None) -> Exec:
+    def begin_exec(self, container: Container, request: ExecRequest, actor: Actor | None) -> Exec:
         """Start a session; its answers say what becomes of it."""
-        container = self.find(request.name).container
         session, spec = execs.begin(self.services, container, request, actor)
         self._nursery.start_soon(session.run, spec, request.rows, request.columns)
         return session
-
-    def find_exec(self, exec_id: str) -> tuple[Container, ExecSession]:
-        """A session by id or the beginning of one. Raises NoSuchExec or AmbiguousId."""
-        self.check_valid()
-        return execs.find(self.registry.containers, exec_id)
 
 
 def info_of(error: PymanError) -> ErrorInfo:

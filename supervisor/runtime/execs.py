@@ -18,7 +18,7 @@ from pyman.errors import AmbiguousId, NoSuchExec, PymanError, WrongState
 from pyman.names import EventStatus, State
 from supervisor.conmon import attach, control, execs, spawn
 from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
-from supervisor.kernel import cgroups, process
+from supervisor.kernel import cgroups, files, process
 from supervisor.oci import build, errors
 from supervisor.runtime.answers import Answer
 from supervisor.runtime.container import ExecSession
@@ -94,8 +94,10 @@ class Exec:
         try:
             with trio.CancelScope(shield=True):
                 monitor = await self._start(request, process_spec, rows, columns)
-        except PymanError as error:
-            await self._discard()
+        except (PymanError, OSError) as problem:
+            error = problem if isinstance(problem, PymanError) else _translated(problem)
+            with trio.CancelScope(shield=True):
+                await self._discard()
             self.started.fail(error)
             self.ended.fail(error)
             return
@@ -168,17 +170,24 @@ class Exec:
         self.abandoned()
         monitor = self.session.observed.monitor
         await spawn.end_monitor(self._request(), monitor)
-        self.session.observed = ExecObserved(monitor=None, pid=0, exit_code=code)
         change: list[Change] = []
         if not self._container.removed and self.id in self._container.execs:
             change.append(DeleteRecord("exec", self.id))
         try:
-            await self._services.database.commit(change, events)
+            await self._services.database.commit(change, events, apply=lambda _events: self._over(code))
         except PymanError as error:
             log.warning("cannot forget an exec session", exec=self.id, error=str(error))
-        self._container.remember_exec(self.session)
+            self._over(code)
         await trio.to_thread.run_sync(execs.remove_exec, self._request(), limiter=self._services.disk)
         cgroups.remove(exec_cgroup(self.id))
+
+    def _over(self, code: int) -> None:
+        self.session.observed = ExecObserved(monitor=None, pid=0, exit_code=code)
+        self._container.remember_exec(self.session)
+
+
+def _translated(error: OSError) -> PymanError:
+    return files.storage_error(error, "begin an exec session with", error.filename or "its files")
 
 
 def begin(

@@ -9,13 +9,13 @@ from pyman.errors import AmbiguousId, InvalidArgument, NameInUse, NoSuchContaine
 from supervisor.runtime.filters import compile_filters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pyman.api.container import Selection
     from supervisor.runtime.container import Container
     from supervisor.runtime.worker import Worker
 
-__all__ = ["NAME", "Entry", "Registry", "check_name"]
+__all__ = ["NAME", "Entry", "Registry", "View", "check_name"]
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 NAME_LONGEST = 253
@@ -86,13 +86,36 @@ class Registry:
         for name in [name for name, id in self._names.items() if id == container.id]:
             del self._names[name]
 
+    def within(self, namespace: str) -> View:
+        """What a client sees that may see one namespace only; empty: everything."""
+        return View(self._by_id, self._names, namespace)
+
+
+class View:
+    """The containers of one namespace: found, listed and selected as if there were no others."""
+
+    def __init__(self, by_id: Mapping[str, Entry], names: Mapping[str, str], namespace: str) -> None:
+        self._by_id = by_id
+        self._names = names
+        self.namespace = namespace
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter([entry for entry in self._by_id.values() if self._sees(entry)])
+
+    @property
+    def containers(self) -> list[Container]:
+        return [entry.container for entry in self]
+
+    def _sees(self, entry: Entry) -> bool:
+        return not self.namespace or entry.container.definition.spec.namespace == self.namespace
+
     def find(self, name: str) -> Entry:
         """By name, id, or the beginning of an id. Raises NoSuchContainer or AmbiguousId."""
         id = self._names.get(name, name)
         entry = self._by_id.get(id)
-        if entry is not None:
+        if entry is not None and self._sees(entry):
             return entry
-        found = [entry for key, entry in self._by_id.items() if name and key.startswith(name)]
+        found = [entry for entry in self if name and entry.container.id.startswith(name)]
         if len(found) == 1:
             return found[0]
         if found:
@@ -104,9 +127,10 @@ class Registry:
         raise NoSuchContainer(f'cannot find container "{name}"', subject=name)
 
     def latest(self) -> Entry:
-        if not self._by_id:
+        entries = list(self)
+        if not entries:
             raise NoSuchContainer("cannot find the latest container: there is none")
-        return max(self._by_id.values(), key=lambda entry: entry.container.definition.created)
+        return max(entries, key=lambda entry: entry.container.definition.created)
 
     def select(self, selection: Selection) -> list[tuple[str, Entry | PymanError]]:
         """What a request means, in its order, each once; a name that is not found stands with its error."""

@@ -16,14 +16,22 @@ if TYPE_CHECKING:
 __all__ = ["sizes_of"]
 
 
-async def sizes_of(services: Services, container: Container) -> dict[str, int]:
-    """`rwSize` and `rootFsSize` in bytes. Walks the trees in a thread; a root of `/` takes its time."""
+async def sizes_of(
+    services: Services, container: Container, known: dict[str, int] | None = None
+) -> dict[str, int]:
+    """`rwSize` and `rootFsSize` in bytes. Walks the trees in a thread; a root of `/` takes its time.
+
+    `known`: what root filesystems take that were walked before, for the next container of the same call.
+    """
+    known = {} if known is None else known
     spec = container.definition.spec
     upper = services.layout.container_upper(container.id)
 
     def walk() -> dict[str, int]:
         written = files.disk_usage(upper) if spec.rootfs_overlay and os.path.isdir(upper) else 0
-        base = files.disk_usage(spec.rootfs) if spec.rootfs and os.path.isdir(spec.rootfs) else 0
+        if spec.rootfs not in known:
+            known[spec.rootfs] = files.disk_usage(spec.rootfs) if os.path.isdir(spec.rootfs) else 0
+        base = known[spec.rootfs]
         return {"rwSize": written, "rootFsSize": base + written}
 
     return await trio.to_thread.run_sync(walk, limiter=services.disk, abandon_on_cancel=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pyman.api.container import WhyReply, WhyStep
 from pyman.api.event import Event
-from pyman.names import EventStatus
+from pyman.names import STATES_WITH_PROCESS, EventStatus
 from supervisor.events.filters import compile_filters
 from supervisor.runtime.times import rfc3339
 
@@ -55,10 +55,11 @@ def _summary(container: Container) -> str:
     observed = container.observed
     if observed.restart_at:
         return f"will be started again at {rfc3339(observed.restart_at)}: {observed.restart_reason}"
-    if observed.init is not None and observed.history.count:
+    running = observed.init is not None and observed.state in STATES_WITH_PROCESS
+    if running and observed.history.count:
         return f"was started again {observed.history.count} times: {observed.restart_reason}"
     if observed.restart_reason:
-        verb = "was started again" if observed.init is not None else "is not started again"
+        verb = "was started again" if running else "is not started again"
         return f"{verb}: {observed.restart_reason}"
     if not observed.started_at:
         return "was never started"

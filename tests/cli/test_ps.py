@@ -43,7 +43,7 @@ def test_the_table_has_podmans_columns_oldest_first(
         "6c866e400574              sh -c echo hello ...  About a minute ago  Up About a minute                   web\n"
     )
     assert fake.asked("Container.List") == {
-        "all": True, "last": 0, "size": False, "filters": {}, "namespace": "",
+        "all": True, "last": 0, "size": False, "filters": {}, "namespaces": False,
     }  # fmt: skip
 
 

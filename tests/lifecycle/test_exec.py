@@ -60,8 +60,9 @@ def test_a_session_survives_the_daemon_and_its_end_is_told(web: Engine) -> None:
 
 
 def test_a_session_ends_with_its_container(web: Engine) -> None:
-    with web.spawn("exec", "web", "sleep", "1000") as session:
-        web.await_event(lambda e: e["Status"] == "exec")
+    with web.spawn("exec", "web", "sh", "-c", "echo up; sleep 1000") as session:
+        assert session.stdout is not None
+        assert session.stdout.readline() == b"up\n"
         web.cli("stop", "-t", "0", "web")
         assert session.wait(10) == 137
     assert web.inspect("web")["ExecIDs"] == []
@@ -73,7 +74,9 @@ def test_only_a_running_container_can_be_entered(web: Engine) -> None:
     web.cli("unpause", "web")
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+@pytest.mark.parametrize(
+    "count", [60, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])]
+)
 def test_many_sessions_leave_nothing_behind(web: Engine, count: int) -> None:
     daemon = web.pid
     id = web.inspect("web")["Id"]
@@ -84,6 +87,6 @@ def test_many_sessions_leave_nothing_behind(web: Engine, count: int) -> None:
     for _ in range(count):
         next(events)
     assert web.inspect("web")["ExecIDs"] == []
-    assert list((web.tmpdir / "containers" / id / "exec").iterdir()) == []
+    assert processes.wait_empty(web.tmpdir / "containers" / id / "exec", 5)
     assert processes.descriptors(daemon) <= descriptors + 2
     assert processes.mentions([f"{id}/exec"]) == set()

@@ -124,3 +124,13 @@ def run(argv: list[str]) -> int:
 def descriptors(pid: int) -> int:
     """How many descriptors a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def wait_empty(directory: Path, seconds: float) -> bool:
+    """Whether a directory becomes empty in time; what is deleted after its event is told may take a moment."""
+    deadline = time.monotonic() + seconds
+    while any(directory.iterdir()):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
