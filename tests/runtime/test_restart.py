@@ -41,7 +41,7 @@ ENDS = {
 def documented() -> list[tuple[str, str, bool]]:
     lines = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("|")]
     heads = [cell.strip() for cell in lines[0].strip("|").split("|")][1:]
-    cells = []
+    cells: list[tuple[str, str, bool]] = []
     for line in lines[2:]:
         end, *answers = [cell.strip() for cell in line.strip("|").split("|")]
         assert set(answers) <= {"restart", "stays down"}
