@@ -14,13 +14,17 @@ import subprocess
 import tempfile
 import time
 import uuid
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 from supervisor.kernel import mounts
 from tests.bench.measure import Failed
+from tests.support.leaks import remove_cgroups
 
 __all__ = ["Floor"]
+
+_CGROUP = "pyman-bench"
 
 
 class Floor:
@@ -74,7 +78,7 @@ class Floor:
             str(bundle / "merged"), [str(self._rootfs)], str(bundle / "upper"), str(bundle / "work")
         )
         spec = {**self._template, "root": {**self._template["root"], "path": str(bundle / "merged")}}
-        spec["linux"] = {**self._template["linux"], "cgroupsPath": f"/pyman-bench/{id}"}
+        spec["linux"] = {**self._template["linux"], "cgroupsPath": f"/{_CGROUP}/{id}"}
         (bundle / "config.json").write_text(json.dumps(spec))
 
     def _create(self, id: str, bundle: Path) -> None:
@@ -122,4 +126,5 @@ class Floor:
                     [self._runtime, "delete", "--force", entry.name], check=False, capture_output=True
                 )
                 mounts.unmount(str(entry / "merged"), lazy=True)
+        remove_cgroups({f"{root}/{_CGROUP}" for root in glob("/sys/fs/cgroup/*") if os.path.isdir(root)})
         shutil.rmtree(self.path, ignore_errors=True)
