@@ -6,12 +6,12 @@ import os
 import platform
 import sys
 import time
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
 
+from pyman import __version__
 from pyman.api.system import InfoReply, VersionReply
 from pyman.names import State
 from supervisor.kernel import cgroups
@@ -42,7 +42,7 @@ class Facts(msgspec.Struct, frozen=True):
 def version() -> VersionReply:
     name = os.uname()
     return VersionReply(
-        version=metadata.version("pyman"),
+        version=__version__,
         api_version=API_VERSION,
         python_version=platform.python_version(),
         os=name.sysname.lower(),
