@@ -57,8 +57,9 @@ def logs(ctx: Context, args: Parsed) -> int:
 class _Log:
     """One container's output: its files, and what prints them."""
 
-    def __init__(self, name: str, printer: Plain | Printer) -> None:
-        self.name = name
+    def __init__(self, rank: int, printer: Plain | Printer) -> None:
+        self.rank = rank
+        """Its place on the command line."""
         self.chain = Chain()
         self.printer = printer
         self.watched = -1
@@ -75,6 +76,10 @@ class _Log:
     def drop_held(self) -> None:
         while self.held:
             os.close(self.held.pop())
+
+
+def _rank_of(log: _Log) -> int:
+    return log.rank
 
 
 class _Reader:
@@ -105,7 +110,7 @@ class _Reader:
                 reply = connection.receive()
                 continues = reply.continues
                 self._take(reply)
-            for log in self._logs.values():
+            for log in sorted(self._logs.values(), key=_rank_of):
                 self._begin(log)
                 log.chain.freeze()
                 self._print(log)
@@ -198,7 +203,8 @@ class _Reader:
             raise NotSupported(f"cannot show the logs of '{name}': its log driver keeps none", subject=name)
         log = self._logs.get(identity)
         if log is None:
-            log = self._logs[identity] = _Log(name, self._printer(identity, name))
+            rank = self._rank(identity, name)
+            log = self._logs[identity] = _Log(rank, self._printer(identity, name, rank))
         if log.skip_to is not None:
             status = os.fstat(reply.descriptors[0])
             if (status.st_dev, status.st_ino) == log.skip_to:
@@ -209,10 +215,17 @@ class _Reader:
             return
         log.chain.add(reply.take())
 
-    def _printer(self, identity: str, name: str) -> Plain | Printer:
+    def _rank(self, identity: str, name: str) -> int:
+        given: list[str] = self._args.arguments
+        for rank, text in enumerate(given):
+            if text == name or identity.startswith(text):
+                return rank
+        return len(self._logs)
+
+    def _printer(self, identity: str, name: str, rank: int) -> Plain | Printer:
         args = self._args
         prefix = (name if args.names else identity[:12]) + " " if self._several else ""
-        color = len(self._logs) if args.color else None
+        color = rank if args.color else None
         if prefix or args.timestamps or color is not None:
             return Printer(
                 prefix, timestamps=args.timestamps, color=color, since=self._since, until=self._until

@@ -23,6 +23,11 @@ def root(rootfs: Path) -> tuple[str, str]:
     return ("--rootfs", f"{rootfs}:O")
 
 
+def go(engine: Engine, name: str) -> None:
+    """Lets the container's command go on; it may end, and the exec session with it, before that has answered."""
+    engine.cli("exec", name, "touch", "/tmp/go", check=False)
+
+
 def test_output_errors_and_exit_code_are_the_command_s(shared_engine: Engine, root: tuple[str, str]) -> None:
     done = shared_engine.cli(
         "run", "--rm", *NET, *root, "sh", "-c", "echo out; echo err >&2; exit 7", check=False
@@ -140,7 +145,7 @@ def test_output_survives_the_supervisor_and_the_exit_code_is_told(
         assert client.stdout is not None
         assert client.stdout.readline() == b"before\n"
         engine.kill()
-        engine.cli("exec", "c", "touch", "/tmp/go")
+        go(engine, "c")
         assert client.stdout.read() == b"after\n"
         assert client.wait(20) == 13
 
