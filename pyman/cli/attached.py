@@ -1,7 +1,7 @@
 """From a streaming call (`Run`, `Attach`, `Exec`) to the exit status: the part that these verbs share.
 
 Until the container exists a signal ends the command; after that it waits for the start and is then treated
-as the session treats signals.
+as the session treats signals, unless the user insists.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ALL_STREAMS", "Wish", "converse", "talk"]
 
+PATIENCE = 3
+"""Signals, such as presses of Ctrl-C, that end the command while a container that exists does not start."""
 ALL_STREAMS = frozenset({STDOUT, STDERR})
 
 
@@ -47,6 +49,7 @@ class Wish:
         self.keys = keys
         self.proxy = proxy
         self.is_exec = is_exec
+        self.told = (0, 0)
         if keys is not None:
             parse_keys(keys)  # a mistake is told before anything is done
 
@@ -56,7 +59,7 @@ class Wish:
             return {}
         from pyman.cli.terminal import size
 
-        rows, columns = size()
+        self.told = rows, columns = size()
         return {"rows": rows, "columns": columns}
 
 
@@ -126,8 +129,7 @@ def _started(connection: Connection, signals: Signals, before_start: Callable[[R
     poll.register(signals.fileno(), select.POLLIN)
     while True:
         while (reply := connection.ready()) is None:
-            if not exists:
-                _interruptible(poll, signals)
+            _interruptible(poll, signals, PATIENCE if exists else 1)
             connection.feed()
         exists = True
         if before_start is not None:
@@ -137,17 +139,16 @@ def _started(connection: Connection, signals: Signals, before_start: Callable[[R
         reply.close()
 
 
-def _interruptible(poll: select.poll, signals: Signals) -> None:
-    """Wait until there is something to read; Interrupted if a signal comes that ends the command."""
+def _interruptible(poll: select.poll, signals: Signals, patience: int) -> None:
+    """Wait until there is something to read; Interrupted when so many signals have come that end a command."""
     while True:
         readable = [descriptor for descriptor, _event in poll.poll()]
-        ending = next((number for number in signals.pending if number in ENDING), None)
-        if ending is not None:
-            raise Interrupted(ending)
+        ending = [number for number in signals.pending if number in ENDING]
+        if len(ending) >= patience:
+            raise Interrupted(ending[-1])
         if signals.fileno() not in readable or len(readable) > 1:
             return
-        later = signals.take()
-        signals.pending[:0] = later
+        signals.drain()
 
 
 def _session(ctx: Context, signals: Signals, wish: Wish, reply: Reply, since: int) -> Session:
@@ -157,6 +158,7 @@ def _session(ctx: Context, signals: Signals, wish: Wish, reply: Reply, since: in
     session.streams = wish.streams
     wish.tty = bool(parameters.get("terminal", wish.tty))
     session.resizes = wish.tty
+    session.size = wish.told
     session.stdin = wish.stdin
     # Piped input is data: in it the default keys are bytes like any others.
     if wish.stdin and (wish.keys is not None or wish.tty or os.isatty(0)):

@@ -13,8 +13,8 @@ import select
 import time
 
 from pyman.cli.signals import Interrupted, signal
-from pyman.errors import EngineUnavailable, NotFound, PymanError, StorageFailed, WrongState
-from pyman.wire import sockets
+from pyman.errors import EngineStopped, EngineUnavailable, NotFound, PymanError, StorageFailed, WrongState
+from pyman.wire import connect, sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,6 +156,8 @@ class Session:
         self.terminal: Terminal | None = None
         """Entered by the owner; here it is only given back and taken again around a stop."""
         self.resizes = False
+        self.size = (0, 0)
+        """Rows and columns that were told last."""
         self.proxy = False
         self._since = since
         """Nanoseconds since the epoch, before the start: the journal is searched for the end from here on."""
@@ -347,7 +349,7 @@ class Session:
             if self._control is not None:
                 self._control.feed()
             self._replies()
-        except EngineUnavailable:
+        except (EngineUnavailable, EngineStopped):
             self._ignore(descriptor)
             self._follow_journal()
         except PymanError:
@@ -385,12 +387,14 @@ class Session:
         self._journal = True
         self._control = None
         while self._control is None and not self._detached:
+            # While the container goes on it needs no supervisor, and one that was stopped on purpose stays
+            # so; at the end its exit code is wanted, and another one is started.
+            needed = self._socket is None
             try:
-                control = self._ctx.connect_again()
+                control = connect(self._ctx.selection, start=needed)
                 control.send("Event.Subscribe", request)
             except EngineUnavailable:
-                # The container goes on without a supervisor. Its output first, then another attempt.
-                if self._socket is None:
+                if needed:
                     raise
                 self._until_output_ends()
                 continue
@@ -446,11 +450,12 @@ class Session:
             raise Interrupted(number)
 
     def send_size(self) -> None:
-        """Tell the container's terminal the size of ours."""
+        """Tell the container's terminal the size of ours, if that is news."""
         from pyman.cli.terminal import size
 
         rows, columns = size()
-        if self.resizes and rows and columns and not self._finished:
+        if self.resizes and rows and columns and (rows, columns) != self.size and not self._finished:
+            self.size = rows, columns
             request: dict[str, Any] = {"rows": rows, "columns": columns}
             request.update({"exec_id": self.exec_id} if self.exec_id else {"name": self._container})
             self._side.push("Container.Resize", request)

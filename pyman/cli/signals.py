@@ -96,12 +96,16 @@ class Signals:
         if self.urgent is not None:
             self.urgent()
 
-    def take(self) -> list[int]:
-        """The numbers that came since the last call, oldest first."""
-        try:  # noqa: SIM105 - importing contextlib costs more than all of this
+    def drain(self) -> None:
+        """Make `fileno` wait for the next one; what is pending stays."""
+        try:
             os.read(self._read, 4096)
         except BlockingIOError:
             pass
+
+    def take(self) -> list[int]:
+        """The numbers that came since the last call, oldest first."""
+        self.drain()
         taken = []
         while self.pending:
             taken.append(self.pending.pop(0))

@@ -150,6 +150,20 @@ def test_output_survives_the_supervisor_and_the_exit_code_is_told(
         assert client.wait(20) == 13
 
 
+def test_a_supervisor_that_is_stopped_and_started_is_not_missed(
+    engine: Engine, root: tuple[str, str]
+) -> None:
+    program = "echo before; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo after; exit 13"
+    with engine.spawn("run", "--name", "c", *NET, *root, "sh", "-c", program) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"before\n"
+        assert engine.stop() == 0
+        engine.start()
+        go(engine, "c")
+        assert client.stdout.read() == b"after\n"
+        assert client.wait(20) == 13
+
+
 def test_an_exit_while_there_is_no_supervisor_is_told_too(engine: Engine, root: tuple[str, str]) -> None:
     read, write = os.pipe()
     with engine.spawn(

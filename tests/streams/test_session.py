@@ -418,6 +418,31 @@ def test_a_signal_between_creation_and_start_waits_for_the_start(play: Play) -> 
     assert client.wait(20) == 143
 
 
+def test_who_insists_need_not_wait_for_a_start_that_hangs(play: Play) -> None:
+    def hang(talk: Talk) -> None:
+        talk.send({"phase": "created", "id": CONTAINER, "warnings": ["created"]}, continues=True)
+        talk.wait_for_end()
+
+    play.server.script["Container.Run"] = hang
+    client = play.spawn(*RUN, "sh")
+    assert client.stderr is not None
+    assert client.stderr.readline() == b"Warning: created\n"
+    for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+        assert client.poll() is None
+        client.send_signal(number)
+        _wait_pending(client)
+    assert client.wait(20) == -signal.SIGTERM
+
+
+def _wait_pending(client: subprocess.Popen[bytes]) -> None:
+    """Until the process has taken its signals: two of the same would become one."""
+    while client.poll() is None:
+        with open(f"/proc/{client.pid}/status") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        if int(fields["ShdPnd"], 16) == int(fields["SigPnd"], 16) == 0:
+            return
+
+
 def test_a_signal_reaches_the_container_while_nobody_reads_its_output(play: Play) -> None:
     _answer_kills(play)
 

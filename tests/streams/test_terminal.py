@@ -98,11 +98,21 @@ def test_a_new_size_is_told(play: Play, terminal: PseudoTerminal) -> None:
     script(play, until_the_end)
     terminal.spawn(play.spawn, *RUN)
     terminal.expect(b"ready")
-    sizes = play.server.wait_for("Container.Resize")
-    assert sizes == [{"name": CONTAINER, "rows": 33, "columns": 77}], "once more after the start"
     terminal.resize(50, 100)
-    sizes = play.server.wait_for("Container.Resize", 2)
-    assert sizes[1] == {"name": CONTAINER, "rows": 50, "columns": 100}
+    sizes = play.server.wait_for("Container.Resize")
+    assert sizes == [{"name": CONTAINER, "rows": 50, "columns": 100}], "the first one came with the request"
+
+
+def test_a_size_that_changed_during_the_start_is_told_after_it(play: Play, terminal: PseudoTerminal) -> None:
+    def whole(talk: Talk) -> None:
+        terminal.resize(50, 100)
+        play.begin(talk)
+        talk.wait_for_end()
+
+    play.server.script["Container.Run"] = whole
+    play.server.script["Container.Resize"] = lambda talk: talk.send({})
+    terminal.spawn(play.spawn, *RUN)
+    assert play.server.wait_for("Container.Resize") == [{"name": CONTAINER, "rows": 50, "columns": 100}]
 
 
 def _wait_stopped(client: subprocess.Popen[bytes]) -> None:
@@ -115,12 +125,12 @@ def test_a_stopped_command_gives_the_terminal_back_and_takes_it_again(
     script(play, until_the_end)
     client = terminal.spawn(play.spawn, *RUN)
     terminal.expect(b"ready")
-    play.server.wait_for("Container.Resize")
     client.send_signal(signal.SIGTSTP)
     _wait_stopped(client)
     assert terminal.is_as_found
+    terminal.resize(50, 100)
     client.send_signal(signal.SIGCONT)
-    play.server.wait_for("Container.Resize", 2)
+    play.server.wait_for("Container.Resize")
     assert terminal.is_raw
     client.terminate()
     assert client.wait(20) == -signal.SIGTERM
