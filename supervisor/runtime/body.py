@@ -111,10 +111,13 @@ class Body:
             raise files.storage_error(error, "prepare", error.filename or bundle) from error
 
     async def spawn(self, request: MonitorRequest) -> ProcessRef:
-        """conmon, waiting for its start byte, in a cgroup of its own."""
-        monitor = await spawn.spawn_monitor(self._services.conmon, request)
-        cgroups.place(monitor.pid, conmon_cgroup(self.id))
-        return monitor
+        """conmon, waiting for its start byte. Before it gets that: `place`."""
+        return await spawn.spawn_monitor(self._services.conmon, request)
+
+    async def place(self, monitor: ProcessRef) -> None:
+        """Into a cgroup of its own. The kernel may take 15 ms over it, in which conmon gets itself ready."""
+        cgroup = conmon_cgroup(self.id)
+        await trio.to_thread.run_sync(cgroups.place, monitor.pid, cgroup, limiter=self._services.disk)
 
     async def create(self, request: MonitorRequest, monitor: ProcessRef) -> ProcessRef:
         """Let conmon call the OCI runtime; the container's first process, not yet running its command."""

@@ -114,8 +114,8 @@ class Exec:
         await trio.to_thread.run_sync(self._prepare, request, process_spec, limiter=services.disk)
         deadline = services.settings.pyman.call_deadline
         monitor = await spawn.spawn_monitor(services.conmon, request)
-        cgroups.place(monitor.pid, exec_cgroup(self.id))
         await self._note(ExecObserved(monitor=monitor))
+        await trio.to_thread.run_sync(cgroups.place, monitor.pid, exec_cgroup(self.id), limiter=services.disk)
         try:
             connection = None
             if not definition.detach:

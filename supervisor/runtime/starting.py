@@ -127,6 +127,7 @@ class Starting:
                 request = worker.body.monitor_request(stdio)
                 monitor = await worker.body.spawn(request)
                 await worker.note(monitor=monitor, monitor_state="ok")
+                await worker.body.place(monitor)
                 made = True
                 init = await worker.body.create(request, monitor)
             await worker.note(Fact.INITIALIZED, init=init, events=[worker.event(EventStatus.INIT)])
