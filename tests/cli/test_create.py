@@ -231,7 +231,6 @@ def test_sizes(text: str, count: int | None) -> None:
 def test_the_global_runtime_is_that_of_new_containers_unless_they_say_otherwise() -> None:
     assert spec_of("i", options=("--runtime", "crun"))["oci_runtime"] == "crun"
     assert spec_of("--runtime", "runc", "i", options=("--runtime", "crun"))["oci_runtime"] == "runc"
-    assert spec_of("i", options=("--namespace", "mine"))["namespace"] == "mine"
 
 
 # -- the verb -----------------------------------------------------------------------------------

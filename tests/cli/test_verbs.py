@@ -363,9 +363,9 @@ def test_the_first_error_of_a_call_ends_the_command(
     assert run(capsys, "stop", "a")[2] == "Error: cannot stop a: it has two lines\n"
 
 
-def test_the_namespace_travels_with_the_listing(
+def test_the_namespace_is_said_once_for_the_connection(
     fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake.answers["Container.List"] = {"containers": [container()]}
     assert run(capsys, "--namespace", "mine", "container", "ls", "-q") == (0, f"{IDENTITY[:12]}\n", "")
-    assert fake.asked("Container.List")["namespace"] == "mine"
+    assert fake.asked("System.Match") == {"namespace": "mine"}
