@@ -13,7 +13,7 @@ import os
 from pyman.errors import ConmonFailed
 from supervisor.kernel import pipes
 
-__all__ = ["reopen_logs", "resize"]
+__all__ = ["listens", "reopen_logs", "resize"]
 
 
 def resize(bundle: str, rows: int, columns: int) -> None:
@@ -24,6 +24,15 @@ def resize(bundle: str, rows: int, columns: int) -> None:
 def reopen_logs(bundle: str) -> None:
     """Have conmon begin a new log file, which replaces what is at the log's path. Errors as `resize`."""
     _say(bundle, "ctl", "2 0 0\n")
+
+
+def listens(bundle: str) -> bool:
+    """There is a conmon that holds its FIFO open."""
+    try:
+        os.close(os.open(os.path.join(bundle, "ctl"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _say(bundle: str, name: str, message: str) -> None:

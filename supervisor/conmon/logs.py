@@ -228,6 +228,13 @@ class _Log:
         """How fast it grew before says nothing about what comes."""
         self._time = 0.0
 
+    def tidy(self) -> None:
+        """Remove the file that was made for a conmon which did not live to take it."""
+        if self.asked or self.busy:
+            with suppress(OSError):
+                if not control.listens(self.bundle):
+                    os.unlink(f"{self.path}.tmp")
+
     def shift(self) -> None:
         """Make room for a new file and give the present one its second name, if it has none. Blocks."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -290,6 +297,7 @@ class LogKeeper:
         for follower in list(ended.followers):
             follower.offer()  # conmon may have begun a file a moment ago
             follower.end()
+        ended.tidy()
 
     def remove(self, id: str) -> None:
         """The container is removed; as `finished`."""
@@ -371,7 +379,9 @@ class LogKeeper:
             log.warning("cannot rotate a log", path=known.path, error=error.strerror)
             await trio.sleep(_RETRY)
             return False
-        if not known.gone:
+        if known.gone:
+            known.tidy()
+        else:
             self._ask(known)
         return True
 

@@ -15,7 +15,7 @@ import trio
 from supervisor.conmon import exit as exits
 from supervisor.conmon.find import find_conmon
 from supervisor.conmon.spawn import MonitorRequest, end_monitor, make_fifos, read_sync, release, spawn_monitor
-from supervisor.kernel import children
+from supervisor.kernel import cgroups, children
 from supervisor.kernel.process import open_pidfd
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Container:
         for directory in (self.bundle, self.persist):
             directory.mkdir(parents=True)
         self.memory = options.pop("memory", 0)
+        self.fifo = options.pop("fifo", "")
+        """A FIFO of the host that the command finds as /tmp/fifo."""
         self._write_config(command, terminal=options.get("terminal", False))
         fields: dict[str, Any] = {
             "id": self.id,
@@ -65,11 +67,12 @@ class Container:
         namespaces = [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network")]
         linux: dict[str, Any] = {
             "namespaces": namespaces,
-            "cgroupsPath": f"/pyman-tests/{self.id}",
+            "cgroupsPath": f"{self.bench.cgroup}/{self.id}",
             "resources": {"devices": [{"allow": True, "access": "rwm"}]},
         }
         if self.memory:
             linux["resources"]["memory"] = {"limit": self.memory}
+        fifo = {"destination": "/tmp/fifo", "type": "bind", "source": self.fifo, "options": ["bind"]}
         config = {
             "ociVersion": "1.0.2",
             "process": process_spec(command, terminal=terminal),
@@ -85,6 +88,7 @@ class Container:
                     "options": ["newinstance", "ptmxmode=0666", "mode=0620"],
                 },
                 {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
+                *([fifo] if self.fifo else []),
             ],
             "linux": linux,
         }
@@ -97,7 +101,7 @@ class Container:
 
     async def create(self) -> int:
         monitor = await self.spawn()
-        assert release(self.request)
+        release(self.request)
         self.pid = await read_sync(self.request, PATIENCE, monitor)
         return self.pid
 
@@ -150,6 +154,7 @@ class Bench:
         self.runtime = runtime
         self.exits = base / "exits"
         self.exits.mkdir()
+        self.cgroup = f"/pyman-tests-{secrets.token_hex(8)}"
         self.reaped: dict[int, int] = {}
         self._containers: list[Container] = []
 
@@ -175,6 +180,7 @@ class Bench:
     async def close(self) -> None:
         for container in self._containers:
             await container.clean()
+        await trio.to_thread.run_sync(cgroups.remove, self.cgroup)
 
 
 def _runtime_program(place: Place, base: Path) -> str:
