@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from pyman.errors import PymanError
+from pyman.errors import PymanError, RuntimeFailed
 from pyman.names import EventStatus, State
 from supervisor.runtime import requests as rq
 from supervisor.runtime.records import Wanted
@@ -173,12 +173,23 @@ class Starting:
         try:
             await worker.body.start()
         except PymanError as error:
-            await self.undo(error, made=True)
-            raise
+            if not isinstance(error, RuntimeFailed) or not await self._runs():
+                await self.undo(error, made=True)
+                raise
         events = [self.started_event(trigger, actor)]
         if restarted:
             events.append(worker.event(EventStatus.RESTART, actor, trigger=trigger))
         await worker.note(Fact.STARTED, started_at=time.time_ns(), events=events)
+
+    async def _runs(self) -> bool:
+        """Whether it was started all the same: an OCI runtime that an earlier supervisor had called outlives
+        it, and may be the faster one."""
+        worker = self._worker
+        try:
+            found = await worker.body.runtime.state(worker.container.id)
+        except PymanError:
+            return False
+        return found is not None and found.status in ("running", "paused")
 
     def started_event(self, trigger: str, actor: Actor | None = None) -> EventDraft:
         """`trigger`: user, policy or boot."""
