@@ -6,18 +6,20 @@ import contextlib
 import json
 import os
 import shutil
+import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 from tests.faults.disk import Disk
 from tests.faults.gate import Program
+from tests.support import processes
 from tests.support.engine import Engine, Leftovers
 from tests.support.runtimes import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 class Faulty(Engine):
@@ -53,6 +55,25 @@ class Faulty(Engine):
         )
         self.configuration.write_text(text + extra)
 
+    @property
+    def daemon(self) -> int:
+        """The daemon's pid, without asking it."""
+        assert self.keeper is not None
+        (pid,) = (pid for pid in processes.children(self.keeper.pid) if _is_daemon(pid))
+        return pid
+
+    @contextlib.contextmanager
+    def stopped_daemon(self) -> Iterator[None]:
+        """What happens inside happens while no daemon acts; then it is killed, and the next one is ready."""
+        pid = self.daemon
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.drain_notices()
+            os.kill(pid, signal.SIGKILL)
+            self.wait_ready()
+
     def recover(self) -> None:
         """Everything works again, and no container is left."""
         for program in (self.runtime, self.conmon):
@@ -64,6 +85,13 @@ class Faulty(Engine):
         for program in (self.runtime, self.conmon):
             program.obey()
         super().close()
+
+
+def _is_daemon(pid: int) -> bool:
+    try:
+        return b"daemon" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
 
 
 class MakeEngine(Protocol):

@@ -33,7 +33,7 @@ for word; do
 done
 gate() {{
     if [ -p "{orders}/$1.at" ]; then
-        exec 8>"{orders}/$1.at" 9<>"{orders}/$1.go"
+        exec 8>"{orders}/$1.at" 9<"{orders}/$1.go"
         rm "{orders}/$1.at"
         echo $$ >&8
         exec 8>&-
@@ -97,6 +97,13 @@ class Program:
         os.write(go, b"\n")
         os.close(at)
         os.close(go)
+
+    def detain(self, step: str) -> int:
+        """Leave the one who stands at the gate there, and make way for another gate at the same step.
+        It goes on when the descriptor that this gives is written to, or closed."""
+        at, go = self._ends.pop(step)
+        os.close(at)
+        return go
 
     # Faults
 
