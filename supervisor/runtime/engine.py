@@ -30,7 +30,7 @@ from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
 from supervisor.runtime.creation import define, new_id
-from supervisor.runtime.records import ExecDefinition, ExecObserved, Observed, decode, encode, replaced
+from supervisor.runtime.records import Observed, encode, replaced
 from supervisor.runtime.registry import Entry, Registry, check_name
 from supervisor.runtime.services import Services
 from supervisor.runtime.specs import build_request
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pyman.api.spec import Caller, ContainerSpec
     from supervisor.runtime.answers import Answer
     from supervisor.runtime.execs import Exec
-    from supervisor.runtime.records import Definition
+    from supervisor.runtime.records import Definition, ExecDefinition, ExecObserved
     from supervisor.runtime.registry import View
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
@@ -162,7 +162,7 @@ class Engine:
             self._add(definition, state)
         await self._start_workers()
         for record in sessions:
-            await self._adopt_exec(record.definition, record.state)
+            await self._adopt_exec(*refresh.exec_record(record))
 
     async def _start_workers(self) -> None:
         """All at once; one that takes long does not hold up the supervisor for more than its budget."""
@@ -183,9 +183,9 @@ class Engine:
         self.registry.forget(container)
         self.locks.release(container.definition.lock)
 
-    async def _adopt_exec(self, definition: bytes, state: bytes) -> None:
-        session = ExecSession(decode(definition, ExecDefinition))
-        session.observed = decode(state, ExecObserved)
+    async def _adopt_exec(self, definition: ExecDefinition, observed: ExecObserved) -> None:
+        session = ExecSession(definition)
+        session.observed = observed
         try:
             container = self.registry.within("").find(session.definition.container).container
         except NoSuchContainer:

@@ -129,5 +129,5 @@ def replaced(record: _T, **changes: Any) -> _T:
 
 
 def decode(data: bytes, kind: type[_T]) -> _T:
-    """A record as it was stored. Raises msgspec.ValidationError where it is not one."""
+    """A record as it was stored. Raises msgspec.DecodeError where it is not one."""
     return msgspec.json.decode(data, type=kind)

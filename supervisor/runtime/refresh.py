@@ -9,7 +9,7 @@ transaction.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import structlog
@@ -19,38 +19,53 @@ from pyman.names import STATES_WITH_PROCESS, EventStatus, EventType, State
 from supervisor.conmon import exit
 from supervisor.runtime.container import Container
 from supervisor.runtime.policy import policy_of
-from supervisor.runtime.records import Definition, Observed, Wanted, decode, encode
+from supervisor.runtime.records import (
+    Definition,
+    ExecDefinition,
+    ExecObserved,
+    Observed,
+    Wanted,
+    decode,
+    encode,
+)
 from supervisor.runtime.restart import Asked, End, History, decide
 from supervisor.runtime.states import Fact, after
 from supervisor.state.database import DeleteRecord, EventDraft, PutMeta, PutState
 
 if TYPE_CHECKING:
     from supervisor.runtime.services import Services
-    from supervisor.state.database import Change, Loaded
+    from supervisor.state.database import Change, Loaded, Record
 
-__all__ = ["after_boot", "records"]
+__all__ = ["after_boot", "exec_record", "records"]
 
 log = structlog.get_logger(__name__)
 
 Pair = tuple[Definition, Observed]
+_D = TypeVar("_D", bound=msgspec.Struct)
+_O = TypeVar("_O", bound=msgspec.Struct)
 
 
 def records(loaded: Loaded) -> list[Pair]:
     """Every container that is recorded. One that cannot be read is named and the start refused: going on
     without it would mean forgetting what it owns."""
-    pairs = []
-    for record in loaded.records:
-        if record.kind != "container":
-            continue
-        try:
-            pairs.append((decode(record.definition, Definition), decode(record.state, Observed)))
-        except msgspec.ValidationError as error:
-            raise StateDamaged(
-                f'cannot read the record of container "{record.name}": {error}',
-                subject=record.name,
-                hint="pyman system check tells more",
-            ) from None
-    return pairs
+    return [_read(record, Definition, Observed) for record in loaded.records if record.kind == "container"]
+
+
+def exec_record(record: Record) -> tuple[ExecDefinition, ExecObserved]:
+    """An exec session that is recorded. Raises StateDamaged like `records`."""
+    return _read(record, ExecDefinition, ExecObserved)
+
+
+def _read(record: Record, definition: type[_D], observed: type[_O]) -> tuple[_D, _O]:
+    try:
+        return decode(record.definition, definition), decode(record.state, observed)
+    except msgspec.DecodeError as error:
+        what = f'container "{record.name}"' if record.kind == "container" else f"{record.kind} {record.id}"
+        raise StateDamaged(
+            f"cannot read the record of {what}: {error}",
+            subject=record.name or record.id,
+            hint="pyman system check tells more",
+        ) from None
 
 
 async def after_boot(services: Services, pairs: list[Pair], boot: str, *, rebooted: bool) -> list[Pair]:
