@@ -56,6 +56,10 @@ class Faulty(Engine):
         self.configuration.write_text(text + extra)
 
     @property
+    def lock_file(self) -> str:
+        return f"/dev/shm/pyman_lock_{self._stem}"
+
+    @property
     def daemon(self) -> int:
         """The daemon's pid, without asking it."""
         assert self.keeper is not None
