@@ -94,7 +94,6 @@ class Body:
         try:
             for path in (bundle, layout.container_static(self.id), layout.container_persist(self.id)):
                 os.makedirs(path, mode=0o700, exist_ok=True)
-            os.chmod(bundle, 0o711)  # noqa: S103 - a container in a user namespace passes through it
             os.makedirs(os.path.dirname(container.definition.log_path) or "/", mode=0o700, exist_ok=True)
             exit.clear_exit(layout.exits, layout.container_persist(self.id), self.id)
             root = rootfs.mount_rootfs(layout, self.id, container.definition.spec)
