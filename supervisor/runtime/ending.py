@@ -87,10 +87,14 @@ class Ending:
         """The container has ended. `status`: its wait status, where it is known already."""
         worker = self._worker
         code, oom, finished = await self._how(status)
-        worker.unwatch()
-        worker.container.attachments.shut_all()
-        await self._record(code, oom, finished)
         container = worker.container
+        container.attachments.shut_all()
+        try:
+            await self._record(code, oom, finished)
+        except PymanError as error:
+            worker.stopping.fail_waiting(error)
+            raise
+        worker.unwatch()
         if not worker.stopping.goes_away:
             container.end_of_run.give(container.exit_code)
         await self.settle()
@@ -198,7 +202,7 @@ class Ending:
             return
         worker.services.logs.finished(worker.container.id)
         try:
-            await worker.body.clean(made=True)
+            await worker.body.clean(made=True, last=worker.stopping.goes_away)
         except PymanError as error:
             log.warning("clean-up failed", container=worker.container.id, error=str(error))
             await worker.note(error=error.message)

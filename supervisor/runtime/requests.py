@@ -129,6 +129,7 @@ class NoticeKind(Enum):
     STOP_LATE = "the stop signal did not help in time"
     KILL_LATE = "SIGKILL did not help in time"
     RESTART_DUE = "the time of the policy's restart has come"
+    TAKE_UP = "something failed in the middle and is to be taken up again"
 
 
 @dataclass(frozen=True)

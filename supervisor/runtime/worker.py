@@ -2,7 +2,8 @@
 
 Requests, ended processes and timers reach it through its inbox, one at a time; whatever it does is
 short or has a deadline. It follows one rule everywhere: commit what is intended, act, commit what was
-seen. A supervisor that is killed in between finds enough to go on (`recovery`).
+seen. A supervisor that is killed in between finds enough to go on (`recovery`), and so does this one where
+something failed in between (a full disk): it takes it up again after a while.
 
 What it does stands beside it by topic: `starting`, `stopping`, `ending`, `changing`. Here are the loop, the
 record, the watchers and the timers.
@@ -48,6 +49,8 @@ log = structlog.get_logger(__name__)
 
 INBOX = 64
 """Requests that may wait for a container; a further one waits at its sender."""
+PAUSE_LEAST, PAUSE_MOST = 1.0, 60.0
+"""Seconds until what failed is taken up again; doubled from one failure to the next."""
 
 
 class Worker:
@@ -70,6 +73,7 @@ class Worker:
         self._send, self._inbox = trio.open_memory_channel[Any](INBOX)
         self._timers: dict[NoticeKind, trio.CancelScope] = {}
         self._watches: list[trio.CancelScope] = []
+        self._pause = PAUSE_LEAST
         self._nursery: trio.Nursery
         self._on_request: dict[type[rq.Request[Any]], Callable[[Any], Awaitable[None]]] = {
             rq.Init: self.starting.init,
@@ -90,6 +94,7 @@ class Worker:
             NoticeKind.STOP_LATE: self.stopping.stop_late,
             NoticeKind.KILL_LATE: self.stopping.kill_late,
             NoticeKind.RESTART_DUE: self.starting.restart_due,
+            NoticeKind.TAKE_UP: Recovery(self).adopt,
         }
 
     # ------------------------------------------------------------------ the loop
@@ -150,22 +155,31 @@ class Worker:
             self._timers.pop(message.kind, None)
             await self._attempt(self._on_notice[message.kind], None)
 
+    def take_up_later(self) -> None:
+        """Something was left half done: look again after a pause, as a next supervisor would at once."""
+        self.arm(NoticeKind.TAKE_UP, self._pause)
+        self._pause = min(self._pause * 2, PAUSE_MOST)
+
     async def _attempt(self, work: Callable[[], Awaitable[None]], request: rq.Request[Any] | None) -> None:
         """The boundary of one container: whatever goes wrong in it must not take the others along.
 
-        A failure goes to whoever asked; where nobody did, into the log.
+        A failure goes to whoever asked; where nobody did, into the log, and it is taken up again.
         """
         error: PymanError
         try:
             await work()
+            if NoticeKind.TAKE_UP not in self._timers:
+                self._pause = PAUSE_LEAST
             return
         except PymanError as expected:
             error = expected
             if request is None:
                 log.warning("container", container=self.container.id, error=str(error), code=error.code)
+                self.take_up_later()
         except Exception:
             error = InternalError("cannot do that: internal error", subject=self.container.name)
             log.exception("container", container=self.container.id)
+            self.take_up_later()
         if request is not None:
             request.answer.fail(error)
 

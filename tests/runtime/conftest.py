@@ -1,0 +1,116 @@
+"""An engine in the test's own process, with the real runc and conmon, that can be ended and begun anew."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from pyman.api.event import Event
+from pyman.api.spec import Caller, ContainerSpec
+from pyman.errors import PymanError
+from supervisor.kernel import children
+from supervisor.runtime import requests as rq
+from supervisor.runtime.engine import Engine
+from supervisor.settings.layout import Layout
+from supervisor.settings.load import Options, load
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from supervisor.runtime.registry import Entry
+
+CONFIG = """\
+[engine]
+runtime = "runc"
+lock_type = "file"
+[pyman]
+restart_delay = 0.01
+"""
+
+
+class House:
+    """`path` holds everything of the engine."""
+
+    def __init__(self, path: Path, rootfs: Path) -> None:
+        self.path = path
+        self.rootfs = rootfs
+        self.engine: Engine
+        self.configuration = path / "containers.conf"
+        self.configuration.write_text(CONFIG)
+
+    def make(self) -> Engine:
+        options = Options(
+            root=str(self.path / "root"), runroot=str(self.path / "run"), tmpdir=str(self.path / "tmp")
+        )
+        settings = load(options, {"CONTAINERS_CONF": str(self.configuration)}, 0)
+        return Engine(settings, Layout.of(settings))
+
+    @asynccontextmanager
+    async def open(self, *, leave: bool = False) -> AsyncIterator[Engine]:
+        """An engine that runs. `leave`: its containers stay as they are, for the next one."""
+        self.engine = self.make()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.engine.run)
+            try:
+                yield self.engine
+            finally:
+                with trio.CancelScope(shield=True):
+                    if not leave:
+                        await self.clear()
+                    nursery.cancel_scope.cancel()
+
+    async def clear(self) -> None:
+        for entry in self.engine.registry:
+            with suppress(PymanError), trio.move_on_after(20):
+                await entry.worker.ask(rq.Remove(force=True, timeout=0))
+
+    async def create(self, *command: str, **wish: Any) -> Entry:
+        wish = {"rootfs": str(self.rootfs), "rootfs_overlay": True, "command": list(command), **wish}
+        return await self.engine.create(ContainerSpec(**wish), Caller(), None, replace=False)
+
+    async def run(self, *command: str, **wish: Any) -> Entry:
+        entry = await self.create(*command, **wish)
+        await entry.worker.ask(rq.Start())
+        return entry
+
+    async def events(self, entry: Entry | None = None) -> list[Event]:
+        cursor = self.engine.services.journal.cursor(since_seq=0, stream=False)
+        found: list[Event] = []
+        while items := await cursor.next():
+            found += [item for item in items if isinstance(item, Event)]
+        return [event for event in found if entry is None or event.id == entry.container.id]
+
+    async def statuses(self, entry: Entry) -> list[str]:
+        return [event.status for event in await self.events(entry)]
+
+    def sweep(self) -> None:
+        """What a test that failed may have left: monitors and first processes by their bundles, mounts."""
+        for name in filter(str.isdecimal, os.listdir("/proc")):
+            with suppress(OSError), open(f"/proc/{name}/cmdline", "rb") as file:
+                if str(self.path).encode() in file.read() and int(name) != os.getpid():
+                    os.kill(int(name), signal.SIGKILL)
+        for id in os.listdir(self.path / "tmp/containers") if (self.path / "tmp/containers").exists() else ():
+            subprocess.run(["runc", "delete", "--force", id], check=False, capture_output=True)
+            subprocess.run(
+                ["umount", "-l", self.path / "tmp/containers" / id / "rootfs"],
+                check=False,
+                capture_output=True,
+            )
+
+
+@pytest.fixture
+def house(tmp_path: Path, rootfs: Path) -> Iterator[House]:
+    if os.geteuid() != 0 or shutil.which("runc") is None:
+        pytest.skip("needs root and runc")
+    children.become_subreaper()
+    house = House(tmp_path, rootfs)
+    yield house
+    house.sweep()
