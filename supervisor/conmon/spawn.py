@@ -325,7 +325,8 @@ def _last_words(request: MonitorRequest) -> str:
 def find_monitor(request: MonitorRequest) -> ProcessRef | None:
     """The monitor of this request, by its pid file or else by looking at every process; None: there is none.
 
-    For a supervisor that was not the one which started it. Looking at every process takes milliseconds.
+    For a supervisor that was not the one which started it: in the first instants after its start a process
+    has no command line to be known by. Looking at every process takes milliseconds.
     """
     if request.bundle in _kept:
         return _kept[request.bundle][0]
@@ -361,8 +362,8 @@ async def end_monitor(
     For one that did not get as far as a running container. What the OCI runtime left is the caller's.
     Raises DeadlineExceeded if the kernel does not let it go within `deadline` seconds.
     """
-    _drop(request.bundle)
     monitor = monitor or find_monitor(request)
+    _drop(request.bundle)
     pidfd = open_pidfd(monitor) if monitor else None
     if pidfd is None:
         return
