@@ -33,6 +33,7 @@ from supervisor import instance, logging
 from supervisor.arguments import parse
 from supervisor.channel import CANNOT_START, HELD, Channel, ChannelClosed, described
 from supervisor.kernel import children
+from supervisor.kernel.process import ProcessRef
 from supervisor.notify import Notifier, watchdog_interval
 from supervisor.rpc.handlers import handlers
 from supervisor.rpc.server import Listener, serve
@@ -233,9 +234,9 @@ class Control:
                 self.server.replace(listeners)
             else:
                 self._start.listeners[:] = listeners
-        if "reaped" in message and self.is_ready:
+        if "reaped" in message:
             pid, start_time, status = message["reaped"]
-            self._engine.services.reaped.note(pid, status, start_time)
+            self._engine.reaped.note(ProcessRef(pid, start_time), status)
 
     async def watchdog(self) -> None:
         """Signs of life as often as the service manager has asked for; none if it has not."""

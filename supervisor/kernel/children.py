@@ -167,7 +167,11 @@ def launch(
     Streams that are not given are /dev/null. OSError: the program cannot be executed.
     """
     pid = _start(argv, env, cwd, pass_fds, _or_null(stdin, stdout, stderr), own_session=True)
-    ref = ref_of(pid)
+    try:
+        ref = ref_of(pid)
+    except OSError:  # no descriptor left to look at it: what nobody can name must not stay
+        os.kill(pid, signal.SIGKILL)
+        raise
     if ref is None:
         raise InternalError(
             f"cannot find child {pid} right after its start: somebody else waits for children"
@@ -336,11 +340,11 @@ class _Pipes:
 
 
 async def reap_orphans(
-    on_reaped: Callable[[int, int], None],
+    on_reaped: Callable[[ProcessRef, int], None],
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Collect children that nobody registered, for ever; `on_reaped` is told pid and wait status of each.
+    """Collect children that nobody registered, for ever; `on_reaped` is told each and its wait status.
 
     Needs the main thread (it listens for SIGCHLD). The callback runs between two steps of the loop and
     must neither block nor raise.
@@ -352,10 +356,23 @@ async def reap_orphans(
             _sweep(on_reaped)
 
 
-def _sweep(on_reaped: Callable[[int, int], None]) -> None:
-    for pid in _children():
-        if pid not in _registered and (status := _reap(pid)) is not None:
-            on_reaped(pid, status)
+def _sweep(on_reaped: Callable[[ProcessRef, int], None]) -> None:
+    """Without a descriptor to look with, nothing is collected now: the next child that ends asks again."""
+    with suppress(OSError):
+        for pid in _children():
+            if pid not in _registered and _ended(pid):
+                # Who it was is looked up before: afterwards the pid may be another's.
+                ref = ref_of(pid) or ProcessRef(pid, 0)
+                status = _reap(pid)
+                if status is not None:
+                    on_reaped(ref, status)
+
+
+def _ended(pid: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # somebody broke the rules above; it is none of the others' concern
+        return False
 
 
 def _children() -> list[int]:

@@ -119,6 +119,8 @@ class Pidfd:
 
     async def wait(self) -> None:
         """Until the process has ended, which is when its last thread has."""
+        if self._fd < 0:
+            raise trio.ClosedResourceError
         await trio.lowlevel.wait_readable(self._fd)
 
     def exited(self) -> bool:

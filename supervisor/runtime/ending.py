@@ -70,14 +70,14 @@ class Ending:
     async def monitor_late(self) -> None:
         """conmon may wait for a client that does not read; if it is not that, it is of no use any more."""
         worker = self._worker
-        init, monitor = worker.observed.init, worker.observed.monitor
+        monitor = worker.observed.monitor
         if worker.observed.state not in STATES_WITH_PROCESS or monitor is None:
             return
         worker.container.attachments.shut_all()
         if await _ends(monitor, MONITOR_LAST_GRACE):
             await self.ended()
             return
-        status = process.zombie_status(init.pid) if init is not None else None
+        status = self._status()
         await worker.body.end_monitor(monitor)
         event = worker.event(EventStatus.MONITOR_LOST, reason="conmon did not answer and was ended")
         await worker.note(monitor_state="lost", events=[event])
@@ -114,15 +114,9 @@ class Ending:
     def _status(self) -> int | None:
         """The wait status of a first process whose conmon did not live to tell it."""
         worker = self._worker
-        init = worker.observed.init
-        if init is None:
-            return None
-        reaped = worker.services.reaped.take(init)
-        if reaped is not None:
-            return reaped
-        status = process.zombie_status(init.pid)
-        if status is None and worker.init_fd is not None:
-            status = worker.init_fd.exit_status()
+        status = worker.init_fd.exit_status() if worker.init_fd is not None else None
+        if status is None and worker.observed.init is not None:
+            status = worker.services.reaped.status_of(worker.observed.init)
         return status
 
     async def _record(self, code: int | None, oom: bool, finished: int) -> None:

@@ -32,7 +32,7 @@ from supervisor.runtime.container import Container, ExecSession
 from supervisor.runtime.creation import define, new_id
 from supervisor.runtime.records import Observed, encode, replaced
 from supervisor.runtime.registry import Entry, Registry, check_name
-from supervisor.runtime.services import Services
+from supervisor.runtime.services import Reaped, Services
 from supervisor.runtime.specs import build_request
 from supervisor.runtime.words import random_name
 from supervisor.runtime.worker import Worker
@@ -73,6 +73,8 @@ class Engine:
         self.settings = settings
         self.layout = layout
         self.registry = Registry()
+        self.reaped = Reaped()
+        """Told by the keeper as well, from the very beginning."""
         self.services: Services
         self.locks: Locks
         self._nursery: trio.Nursery
@@ -93,7 +95,7 @@ class Engine:
             async with trio.open_nursery() as tools:
                 await self._assemble(database)
                 # Orphans first: what ends while the containers are adopted must not be lost.
-                await tools.start(partial(children.reap_orphans, self.services.reaped.note))
+                await tools.start(partial(children.reap_orphans, self.reaped.note))
                 tools.start_soon(self.services.logs.run)
                 tools.start_soon(self._empty_trash)
                 sink = sink_of(settings.engine, f"{self.layout.tmp}/events.log")
@@ -138,7 +140,14 @@ class Engine:
             log.warning(warning)
         journal = Journal(database)
         self.services = Services(
-            settings, layout, database, journal, found["conmon"], found["runtimes"], LogKeeper()
+            settings,
+            layout,
+            database,
+            journal,
+            found["conmon"],
+            found["runtimes"],
+            LogKeeper(),
+            self.reaped,
         )
         self.services.discard = self._discard
 
@@ -146,7 +155,7 @@ class Engine:
         """From the records to workers. Nothing that is alive is forgotten, whatever else is missing."""
         services = self.services
         self.locks = Locks.open(self.layout.lock_file, self.settings.engine, loaded)
-        services.reaped.read(self.layout.reaped)
+        self.reaped.read(self.layout.reaped)
         boot = process.boot_id()
         rebooted = bool(loaded.meta.get("boot_id")) and loaded.meta["boot_id"] != boot
         observed = refresh.records(loaded)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from supervisor.kernel.process import ProcessRef
 from supervisor.runtime.restart import Budget
 from supervisor.state.database import Retention
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from supervisor.conmon.find import Conmon
     from supervisor.conmon.logs import LogKeeper
     from supervisor.events.journal import Journal
-    from supervisor.kernel.process import ProcessRef
     from supervisor.oci.runtimes import Runtimes
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
@@ -30,23 +30,19 @@ STARTS_AT_ONCE = 8
 
 
 class Reaped:
-    """Wait statuses of orphans, for containers that lost their monitor."""
+    """Wait statuses of the last orphans, for containers that lost their monitor."""
 
     def __init__(self) -> None:
-        self._statuses: dict[int, tuple[int | None, int]] = {}
+        self._statuses: dict[ProcessRef, int] = {}
 
-    def note(self, pid: int, status: int, start_time: int | None = None) -> None:
-        self._statuses[pid] = (start_time, status)
+    def note(self, ref: ProcessRef, status: int) -> None:
+        self._statuses[ref] = status
         while len(self._statuses) > REAPED_KEPT:
             del self._statuses[next(iter(self._statuses))]
 
-    def take(self, ref: ProcessRef) -> int | None:
-        """The wait status of exactly that process, once."""
-        start_time, status = self._statuses.get(ref.pid, (None, None))
-        if status is None or (start_time is not None and start_time != ref.start_time):
-            return None
-        del self._statuses[ref.pid]
-        return status
+    def status_of(self, ref: ProcessRef) -> int | None:
+        """The wait status of exactly that process, if it was one of the last."""
+        return self._statuses.get(ref)
 
     def read(self, path: str) -> None:
         """What the keeper reaped while no supervisor was there: `pid start-time status` lines. Read once."""
@@ -59,7 +55,7 @@ class Reaped:
         for line in lines:
             fields = line.split()
             if len(fields) == 3 and all(field.isdecimal() for field in fields):
-                self.note(int(fields[0]), int(fields[2]), int(fields[1]))
+                self.note(ProcessRef(int(fields[0]), int(fields[1])), int(fields[2]))
 
 
 class Services:
@@ -77,6 +73,7 @@ class Services:
         conmon: Conmon,
         runtimes: Runtimes,
         logs: LogKeeper,
+        reaped: Reaped,
     ) -> None:
         self.layout = layout
         self.database = database
@@ -84,7 +81,7 @@ class Services:
         self.conmon = conmon
         self.runtimes = runtimes
         self.logs = logs
-        self.reaped = Reaped()
+        self.reaped = reaped
         self.starts = trio.CapacityLimiter(STARTS_AT_ONCE)
         self.disk = trio.CapacityLimiter(16)
         """Threads for mounts, directories and specs; apart from every other room's."""

@@ -174,8 +174,8 @@ class Bench:
         assert completed.returncode == 0 or not check, completed
         return completed
 
-    def note_reaped(self, pid: int, status: int) -> None:
-        self.reaped[pid] = status
+    def note_reaped(self, ref: ProcessRef, status: int) -> None:
+        self.reaped[ref.pid] = status
 
     async def close(self) -> None:
         for container in self._containers:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     import trio
 
+    from supervisor.kernel.process import ProcessRef
     from supervisor.rpc.dispatch import Call
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
@@ -48,13 +49,8 @@ class _Reaped:
     def __init__(self) -> None:
         self.noted: list[tuple[int, int, int | None]] = []
 
-    def note(self, pid: int, status: int, start_time: int | None = None) -> None:
-        self.noted.append((pid, status, start_time))
-
-
-class _Services:
-    def __init__(self) -> None:
-        self.reaped = _Reaped()
+    def note(self, ref: ProcessRef, status: int) -> None:
+        self.noted.append((ref.pid, status, ref.start_time))
 
 
 class Engine:
@@ -63,7 +59,7 @@ class Engine:
     def __init__(self, settings: Settings, layout: Layout) -> None:
         self.settings = settings
         self.layout = layout
-        self.services = _Services()
+        self.reaped = _Reaped()
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         import trio
@@ -79,7 +75,7 @@ class Engine:
         if status := os.environ.get("STANDIN_CRASH"):
             os._exit(int(status))
         async with trio.open_nursery() as nursery:
-            await nursery.start(children.reap_orphans, self.services.reaped.note)
+            await nursery.start(children.reap_orphans, self.reaped.note)
             if (fifo := os.environ.get("STANDIN_CHILD")) and not os.path.exists(f"{fifo}.pid"):
                 child = children.launch(["sh", "-c", f"read _ < {fifo}; exit 7"])
                 Path(f"{fifo}.pid").write_text(str(child.pid))
@@ -102,7 +98,7 @@ class _Handlers:
         from pyman.api.system import InfoReply
 
         supervisor = msgspec.structs.asdict(self.control.facts)
-        supervisor["reaped"] = self.engine.services.reaped.noted
+        supervisor["reaped"] = self.engine.reaped.noted
         supervisor["environ"] = dict(os.environ)
         supervisor["restart_reset"] = self.engine.settings.pyman.restart_reset
         return InfoReply({}, {}, {}, {}, {}, supervisor)

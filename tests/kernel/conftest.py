@@ -12,16 +12,20 @@ from supervisor.kernel import children
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from supervisor.kernel.process import ProcessRef
+
 
 class Orphans:
     """Pid to wait status of what was collected."""
 
     def __init__(self) -> None:
         self.collected: dict[int, int] = {}
+        self.refs: list[ProcessRef] = []
         self._arrived = trio.Event()
 
-    def note(self, pid: int, status: int) -> None:
-        self.collected[pid] = status
+    def note(self, ref: ProcessRef, status: int) -> None:
+        self.collected[ref.pid] = status
+        self.refs.append(ref)
         self._arrived.set()
 
     async def wait_for(self, number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -15,7 +16,7 @@ import trio.testing
 
 from pyman.errors import DeadlineExceeded
 from supervisor.kernel import children
-from supervisor.kernel.process import ref_of
+from supervisor.kernel.process import open_pidfd, ref_of
 from tests.support import processes
 
 if TYPE_CHECKING:
@@ -124,6 +125,39 @@ async def test_a_launched_process_is_an_orphan_from_the_beginning(orphans: Orpha
     ref = children.launch(["sh", "-c", "exit 4"])
     await orphans.wait_for(1)
     assert os.waitstatus_to_exitcode(orphans.collected[ref.pid]) == 4
+    assert orphans.refs == [ref], "a pid alone names nobody"
+
+
+async def test_the_reaper_outlives_a_want_of_descriptors(
+    monkeypatch: pytest.MonkeyPatch, orphans: Orphans
+) -> None:
+    def refuse(*_: object) -> list[str]:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", refuse)
+        first = children.launch(["true"])
+        pidfd = open_pidfd(first)
+        assert pidfd is not None
+        with pidfd:
+            await pidfd.wait()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    children.launch(["true"])
+    await orphans.wait_for(2)
+
+
+async def test_a_launched_process_that_cannot_be_looked_at_does_not_stay(
+    monkeypatch: pytest.MonkeyPatch, orphans: Orphans
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(children, "ref_of", refuse)
+        with pytest.raises(OSError, match="too many"):
+            children.launch(["sleep", "1000"])
+    await orphans.wait_for(1)
+    assert list(orphans.collected.values()) == [signal.SIGKILL]
 
 
 async def test_the_reaper_never_takes_the_status_of_a_registered_child(orphans: Orphans) -> None:

@@ -8,8 +8,6 @@ import pytest
 import trio
 
 from pyman.errors import DiskFull
-from pyman.names import State
-from supervisor.runtime import requests as rq
 from supervisor.state.database import Database
 
 if TYPE_CHECKING:
