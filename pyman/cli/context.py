@@ -129,5 +129,10 @@ def flush() -> None:
 
 
 def one_line(text: str) -> str:
-    """An OCI runtime's message may have several lines; an error has one."""
-    return " ".join(text.split("\n")).strip() if "\n" in text else text
+    """Text of others (a name, an OCI runtime's message) for a person's terminal: on one line, and without
+    what a terminal would take for a command or show as something else."""
+    if text.isprintable():
+        return text
+    text = " ".join(text.split("\n")).strip()
+    shown = (letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return "".join(shown)

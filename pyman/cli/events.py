@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import time
 
+from pyman.cli.context import one_line
 from pyman.cli.jsontext import compact
 from pyman.cli.options import COUNT, LIST, TEXT, TRUE
 from pyman.cli.session import write_all
@@ -197,7 +198,7 @@ def _writer(args: Parsed) -> Callable[[dict[str, Any]], str]:
             return template.render({**_fields(event), "Time": show(event["TimeNano"])})
 
         return render
-    return lambda event: _line(event, whole=whole)
+    return lambda event: one_line(_line(event, whole=whole))
 
 
 def _fields(event: dict[str, Any]) -> dict[str, Any]:

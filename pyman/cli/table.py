@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from pyman.cli.context import one_line
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +22,10 @@ _GAP = 2
 def columns(lines: Sequence[Sequence[str]]) -> str:
     """Lines of cells, each column as wide as its widest cell and a gap, 12 at least; the last cell is free.
 
-    As with Go's tabwriter, a column ends where a line has no cell in it.
+    As with Go's tabwriter, a column ends where a line has no cell in it. What a terminal would not print is
+    shown escaped.
     """
+    lines = [[one_line(cell) for cell in cells] for cells in lines]
     widths = [[0] * len(cells) for cells in lines]
     _measure(lines, widths, 0, len(lines), 0)
     text = []
