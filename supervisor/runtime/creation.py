@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyman.api.spec import Caller, ContainerSpec
     from supervisor.runtime.services import Services
 
-__all__ = ["define", "new_id", "signal_number"]
+__all__ = ["check_texts", "define", "new_id", "signal_number"]
 
 LOG_DRIVERS = ("k8s-file", "json-file", "none", "passthrough")
 LOG_SIZE_LEAST = 4096
@@ -67,6 +67,7 @@ def define(
 ) -> Definition:
     """The definition of a container. Raises for whatever could not work, naming it."""
     settings = services.settings
+    check_texts(spec)
     _check_root(spec)
     check_policy(spec)
     spec = msgspec.structs.replace(spec, name=name)
@@ -97,6 +98,23 @@ def define(
     )
 
 
+def check_texts(request: msgspec.Struct) -> None:
+    """Refuse a NUL in any text of a request: neither a path nor an argument nor a variable can have one."""
+    if b"\\u0000" in msgspec.json.encode(request):
+        fields: dict[str, object] = msgspec.to_builtins(request)
+        for name, value in fields.items():
+            if _has_nul(value):
+                raise InvalidArgument(f"cannot use {name.replace('_', ' ')}: there is a NUL in it")
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_has_nul(part) for pair in value.items() for part in pair)
+    return isinstance(value, list) and any(_has_nul(part) for part in value)
+
+
 def _check_root(spec: ContainerSpec) -> None:
     if spec.image and spec.rootfs:
         raise InvalidArgument("cannot use an image and --rootfs together")
@@ -123,6 +141,8 @@ def _hostname(id: str, spec: ContainerSpec) -> str:
         return os.uname().nodename
     if len(spec.hostname) > 64:
         raise InvalidArgument(f'cannot use the hostname "{spec.hostname}": it has more than 64 characters')
+    if not spec.hostname.isprintable() or " " in spec.hostname:
+        raise InvalidArgument(f'cannot use the hostname "{spec.hostname}": there is a space in it, or worse')
     return spec.hostname or id[:12]
 
 

@@ -22,7 +22,7 @@ from supervisor.kernel import cgroups, files, process
 from supervisor.oci import build, errors
 from supervisor.runtime.answers import Answer
 from supervisor.runtime.container import ExecSession
-from supervisor.runtime.creation import new_id
+from supervisor.runtime.creation import check_texts, new_id
 from supervisor.runtime.records import ExecDefinition, ExecObserved, encode
 from supervisor.runtime.specs import build_request, root_of
 from supervisor.state.database import DeleteRecord, PutRecord, PutState
@@ -199,6 +199,7 @@ def begin(
             f'cannot exec in container "{container.name}": it is {container.state}, not running',
             subject=container.name,
         )
+    check_texts(request)
     spec = build.build_exec(
         build.ExecBuildRequest(
             container=build_request(services, container.definition, root_of(services, container.definition)),
