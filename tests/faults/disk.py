@@ -44,7 +44,3 @@ class Disk:
         """Bytes."""
         status = os.statvfs(self.path)
         return status.f_bavail * status.f_bsize
-
-
-def appears(path: Path, seconds: float = 20.0) -> bool:
-    """Waits until somebody else has made a file; the directory must be there."""

@@ -72,7 +72,7 @@ def test_a_client_killed_at_random_instants_leaves_nothing_unseen(
         "stop": ("stop", "-t", "0", "c"),
     }[verb]
     for _ in range(INSTANTS // 4):
-        if verb in ("start",):
+        if verb == "start":
             faulty.cli("create", "--replace", "--name", "c", *root, "sleep", "0.05")
         elif verb in ("rm", "exec", "stop"):
             faulty.cli("run", "-d", "--replace", "--name", "c", *root, "sleep", "1000")

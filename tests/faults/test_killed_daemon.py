@@ -235,9 +235,7 @@ def test_a_policys_restart_goes_on(faulty: Faulty, rootfs: Path, step: str) -> N
     assert state(faulty, "c")["ExitCode"] == 5
 
 
-def test_clients_in_the_middle_of_a_call_are_told_that_the_daemon_ended(
-    faulty: Faulty, rootfs: Path
-) -> None:
+def test_clients_in_the_middle_of_a_call_are_told_that_the_daemon_ended(faulty: Faulty, rootfs: Path) -> None:
     faulty.cli("create", "--name", "c", "--rootfs", f"{rootfs}:O", "sleep", "1000")
     faulty.runtime.hold("before-create")
     with faulty.wire() as wire:

@@ -38,7 +38,9 @@ def state(engine: Faulty, name: str) -> dict[str, Any]:
 
 def nothing_runs(engine: Faulty) -> None:
     """No process, mount, run directory or OCI runtime state of any container."""
-    ids = [container["Id"] for container in engine.call("io.pyman.Container.List", {"all": True})["containers"]]
+    ids = [
+        container["Id"] for container in engine.call("io.pyman.Container.List", {"all": True})["containers"]
+    ]
     assert not list((engine.tmpdir / "containers").iterdir())
     assert {processes.describe(pid) for pid in processes.mentions(ids)} == set()
     assert not [id for id in ids if Path("/run/runc", id).exists()]

@@ -117,7 +117,7 @@ def edited(engine: Faulty, *words: str) -> Iterator[sqlite3.Connection]:
     database.write_bytes(good)
 
 
-@pytest.mark.parametrize("damaged", [b"", b"{\"id\":", b"\xff", b"{}"])
+@pytest.mark.parametrize("damaged", [b"", b'{"id":', b"\xff", b"{}"])
 def test_a_record_that_is_damaged_keeps_the_engine_from_forgetting_what_it_owns(
     used: Faulty, damaged: bytes
 ) -> None:

@@ -121,7 +121,7 @@ def guessed(engine: Faulty) -> list[str]:
     paths = []
     for top in (engine.root / "pyman", engine.tmpdir):
         for directory, names, files in os.walk(top):
-            names[:] = [name for name in names if name not in ("rootfs",)]
+            names[:] = [name for name in names if name != "rootfs"]
             paths += [directory, *(os.path.join(directory, name) for name in files)]
     return paths
 
@@ -151,4 +151,3 @@ def test_no_command_line_of_the_engine_shows_a_secret(secretive: Faulty) -> None
             continue
         assert b"SECRET-env" not in text
         assert b"SECRET-exec" not in text
-
