@@ -104,7 +104,10 @@ async def remove_tree(path: str, *, deadline: float = math.inf) -> None:
     if await trio.to_thread.run_sync(_remove_few, path, limiter=_limiter):
         return
     argv = ["rm", "-r", "-f", "--one-file-system", "--", path]
-    completed = await children.run(argv, deadline=deadline)
+    try:
+        completed = await children.run(argv, deadline=deadline)
+    except OSError as error:
+        raise storage_error(error, "remove", path) from error
     if completed.returncode:
         reason = completed.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
         raise StorageFailed(f"cannot remove '{path}': {reason}", subject=path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import contextmanager
 from functools import partial
@@ -26,7 +27,7 @@ from pyman.api.container import (
 from pyman.api.event import Actor
 from pyman.api.method import Nothing
 from pyman.errors import AmbiguousId, InvalidArgument, NotFound, NotSupported, PymanError, WrongState
-from pyman.names import EventStatus, RestartPolicy, State, WaitCondition
+from pyman.names import EventStatus, State, WaitCondition
 from supervisor.conmon import control as monitor_control
 from supervisor.runtime import requests as rq
 from supervisor.runtime import why
@@ -37,7 +38,6 @@ from supervisor.runtime.execs import find as find_exec
 from supervisor.runtime.filters import IMPLIES_ALL, compile_filters
 from supervisor.runtime.launch import Launch, StartAttached
 from supervisor.runtime.records import replaced
-from supervisor.runtime.registry import check_name
 from supervisor.runtime.sizes import sizes_of
 from supervisor.runtime.views import exec_view, inspect_view, list_view
 
@@ -188,28 +188,13 @@ class ContainerHandlers:
 
     async def rename(self, request: api.RenameRequest, call: Call) -> Nothing:
         entry = self._view(call).find(request.name)
-        check_name(request.new_name)
-        container, registry = entry.container, self._engine.registry
-        if request.new_name == container.name:
-            raise InvalidArgument(f'cannot rename "{container.name}": it has that name already')
-        registry.reserve(request.new_name, container.id)
-        old = container.name
-        try:
-            await entry.worker.ask(rq.Rename(name=request.new_name, actor=actor_of(call)))
-        except PymanError:
-            registry.release(request.new_name, container.id)
-            raise
-        registry.release(old, container.id)
+        await self._engine.background(
+            partial(self._engine.rename, entry, request.new_name, actor_of(call))
+        ).get()
         return Nothing()
 
     async def update(self, request: api.UpdateRequest, call: Call) -> CreateReply:
-        kinds = [str(kind) for kind in RestartPolicy]
-        if request.restart_policy is not None and request.restart_policy not in kinds:
-            raise InvalidArgument(
-                f'cannot use the restart policy "{request.restart_policy}"',
-                hint=f"known are {', '.join(kinds)}",
-            )
-        if request.restart_tries is not None and request.restart_policy != RestartPolicy.ON_FAILURE.value:
+        if request.restart_tries is not None and request.restart_policy is None:
             raise InvalidArgument("cannot limit restarts: only the restart policy on-failure takes a number")
         entry = self._view(call).find(request.name)
         await entry.worker.ask(
@@ -269,7 +254,11 @@ class ContainerHandlers:
         gone = request.ignore or "removed" in conditions
         return ResultsReply(
             await self._engine.each(
-                self._view(call), request.selection, work, missing=missing if gone else None
+                self._view(call),
+                request.selection,
+                work,
+                missing=missing if gone else None,
+                at_once=math.inf,
             )
         )
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pyman.errors import InvalidArgument
 from pyman.names import EventStatus, State
+from supervisor.runtime.policy import check_policy
 from supervisor.runtime.records import encode, replaced
 from supervisor.runtime.states import Fact
 from supervisor.state.database import PutDefinition
@@ -58,10 +60,12 @@ class Changing:
         worker = self._worker
         worker.require(set(State) - {State.REMOVING}, "rename")
         old = worker.container.definition
+        if request.name == old.name:
+            raise InvalidArgument(f'cannot rename "{old.name}": it has that name already', subject=old.name)
         new = replaced(old, name=request.name, spec=replaced(old.spec, name=request.name))
         event = worker.event(EventStatus.RENAME, request.actor, oldName=old.name, newName=request.name)
         await self._redefine(new, [event])
-        request.answer.give(None)
+        request.answer.give(old.name)
 
     async def update(self, request: rq.Update) -> None:
         old = self._worker.container.definition
@@ -69,6 +73,7 @@ class Changing:
             spec = replaced(
                 old.spec, restart_policy=request.restart_policy, restart_tries=request.restart_tries
             )
+            check_policy(spec)
             await self._redefine(replaced(old, spec=spec), [])
         request.answer.give(None)
 

@@ -60,8 +60,6 @@ log = structlog.get_logger(__name__)
 
 ADOPTION = 5.0
 """Seconds that all containers together get to be adopted before the supervisor calls itself ready."""
-TRASH = 1024
-"""Directories that may wait to be deleted; the rest is found at the next start."""
 AT_ONCE = 32
 """Containers of one request that are worked on at the same time."""
 
@@ -79,7 +77,7 @@ class Engine:
         self.locks: Locks
         self._nursery: trio.Nursery
         self._valid = False
-        self._trash_in, self._trash_out = trio.open_memory_channel[str](TRASH)
+        self._trash_filled = trio.Event()
 
     # ------------------------------------------------------------------ start and end
 
@@ -165,7 +163,6 @@ class Engine:
         known = {definition.id: state.monitor for definition, state in observed}
         executing = {record.id for record in sessions}
         await trio.to_thread.run_sync(partial(leftovers.clear, self.layout, known, executing))
-        self._find_trash()
         files.write_atomic(self.layout.alive, b"", 0o644)
         for definition, state in observed:
             self._add(definition, state)
@@ -241,22 +238,23 @@ class Engine:
 
     # ------------------------------------------------------------------ the trash
 
-    def _discard(self, path: str) -> None:
-        try:
-            self._trash_in.send_nowait(path)
-        except trio.WouldBlock:
-            log.info("left for the next start", path=path)
-
-    def _find_trash(self) -> None:
-        for entry in os.scandir(self.layout.trash):
-            self._discard(entry.path)
+    def _discard(self, _path: str) -> None:
+        self._trash_filled.set()
 
     async def _empty_trash(self) -> None:
-        async for path in self._trash_out:
-            try:
-                await files.remove_tree(path)
-            except PymanError as error:
-                log.warning("cannot delete", path=path, error=str(error))
+        """Delete what is there, now and whenever something was added. What resists is left for the next start."""
+        left: set[str] = set()
+        while True:
+            self._trash_filled = trio.Event()
+            for name in await trio.to_thread.run_sync(os.listdir, self.layout.trash):
+                if name in left:
+                    continue
+                try:
+                    await files.remove_tree(f"{self.layout.trash}/{name}")
+                except PymanError as error:
+                    left.add(name)
+                    log.warning("cannot delete", path=f"{self.layout.trash}/{name}", error=str(error))
+            await self._trash_filled.wait()
 
     # ------------------------------------------------------------------ containers
 
@@ -282,8 +280,9 @@ class Engine:
         spec = replaced(spec, namespace=spec.namespace or self.settings.engine.namespace)
         check_name(name)
         self.registry.reserve(name, id)
-        lock = self.locks.allocate()
+        lock: int | None = None
         try:
+            lock = self.locks.allocate()
             definition = define(self.services, id, name, lock, spec, caller)
             container = Container(definition, Observed())
             # What cannot be built is refused now, before anything is made.
@@ -309,6 +308,18 @@ class Engine:
         if existing.container.name == name:
             await existing.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
 
+    async def rename(self, entry: Entry, name: str, actor: Actor | None) -> None:
+        """Both names belong to the container until it has taken over the new one."""
+        check_name(name)
+        id = entry.container.id
+        self.registry.reserve(name, id)
+        try:
+            former = await entry.worker.ask(rq.Rename(name=name, actor=actor))
+        except BaseException:
+            self.registry.release(name, id)
+            raise
+        self.registry.release(former, id)
+
     async def each(
         self,
         view: View,
@@ -317,6 +328,7 @@ class Engine:
         *,
         missing: Callable[[str], Result] | None = None,
         keep: Callable[[Container], bool] | None = None,
+        at_once: float = AT_ONCE,
     ) -> list[Result]:
         """Do the same with every selected container, several at once; results in the order of the request.
 
@@ -328,7 +340,7 @@ class Engine:
         if keep is not None and not selection.names:
             chosen = [c for c in chosen if isinstance(c[1], PymanError) or keep(c[1].container)]
         results: list[Result | None] = [None] * len(chosen)
-        limiter = trio.CapacityLimiter(AT_ONCE)
+        limiter = trio.CapacityLimiter(at_once)
 
         async def one(index: int, name: str, entry: Entry) -> None:
             async with limiter:
@@ -337,7 +349,10 @@ class Engine:
                 except PymanError as error:
                     if vanishing and entry.container.removed:
                         return  # nobody asked for this one by name: it is no failure that it is gone
-                    results[index] = Result(name=name, id=entry.container.id, error=info_of(error))
+                    if missing is not None and isinstance(error, NoSuchContainer):
+                        results[index] = missing(name)
+                    else:
+                        results[index] = Result(name=name, id=entry.container.id, error=info_of(error))
 
         async with trio.open_nursery() as nursery:
             for index, (name, found) in enumerate(chosen):

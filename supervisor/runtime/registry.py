@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, insort
 from typing import TYPE_CHECKING
 
 from pyman.errors import AmbiguousId, InvalidArgument, NameInUse, NoSuchContainer, PymanError
 from supervisor.runtime.filters import compile_filters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pyman.api.container import Selection
     from supervisor.runtime.container import Container
@@ -47,6 +48,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._by_id: dict[str, Entry] = {}
+        self._sorted: list[str] = []
+        """The ids, so that the beginning of one is found without looking at all."""
         self._names: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -71,7 +74,9 @@ class Registry:
         self._names[name] = id
 
     def release(self, name: str, id: str) -> None:
-        if self._names.get(name) == id:
+        """A reserved or former name is free again; the one that the container has stays its own."""
+        entry = self._by_id.get(id)
+        if self._names.get(name) == id and (entry is None or entry.container.name != name):
             del self._names[name]
 
     def taken(self, name: str) -> bool:
@@ -79,23 +84,28 @@ class Registry:
 
     def add(self, entry: Entry) -> None:
         self._by_id[entry.container.id] = entry
+        insort(self._sorted, entry.container.id)
         self._names[entry.container.name] = entry.container.id
 
     def forget(self, container: Container) -> None:
-        self._by_id.pop(container.id, None)
+        del self._by_id[container.id]
+        del self._sorted[bisect_left(self._sorted, container.id)]
         for name in [name for name, id in self._names.items() if id == container.id]:
             del self._names[name]
 
     def within(self, namespace: str) -> View:
         """What a client sees that may see one namespace only; empty: everything."""
-        return View(self._by_id, self._names, namespace)
+        return View(self._by_id, self._sorted, self._names, namespace)
 
 
 class View:
     """The containers of one namespace: found, listed and selected as if there were no others."""
 
-    def __init__(self, by_id: Mapping[str, Entry], names: Mapping[str, str], namespace: str) -> None:
+    def __init__(
+        self, by_id: Mapping[str, Entry], ids: Sequence[str], names: Mapping[str, str], namespace: str
+    ) -> None:
         self._by_id = by_id
+        self._sorted = ids
         self._names = names
         self.namespace = namespace
 
@@ -115,7 +125,7 @@ class View:
         entry = self._by_id.get(id)
         if entry is not None and self._sees(entry):
             return entry
-        found = [entry for entry in self if name and entry.container.id.startswith(name)]
+        found = [entry for entry in self._beginning_with(name) if self._sees(entry)] if name else []
         if len(found) == 1:
             return found[0]
         if found:
@@ -125,6 +135,12 @@ class View:
                 hint="give more digits",
             )
         raise NoSuchContainer(f'cannot find container "{name}"', subject=name)
+
+    def _beginning_with(self, digits: str) -> Iterator[Entry]:
+        for at in range(bisect_left(self._sorted, digits), len(self._sorted)):
+            if not self._sorted[at].startswith(digits):
+                return
+            yield self._by_id[self._sorted[at]]
 
     def latest(self) -> Entry:
         entries = list(self)

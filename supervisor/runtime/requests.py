@@ -112,7 +112,9 @@ class Remove(Request[bool]):
 
 
 @dataclass(kw_only=True)
-class Rename(Request[None]):
+class Rename(Request[str]):
+    """Answered with the former name."""
+
     name: str
 
 

@@ -1,0 +1,188 @@
+"""The engine's own books: names, numbers, the trash; what fails in one call is forgotten with it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.testing
+
+from pyman.api.container import RenameRequest, Result, Selection, UpdateRequest, WaitRequest
+from pyman.errors import InvalidArgument, NameInUse, NoSuchContainer, PymanError, StorageFailed
+from supervisor.kernel import children, files
+from supervisor.rpc.container import ContainerHandlers
+from supervisor.rpc.dispatch import Call
+from supervisor.rpc.peer import Peer
+from supervisor.runtime import requests as rq
+
+if TYPE_CHECKING:
+    from supervisor.runtime.registry import Entry
+    from tests.runtime.conftest import House
+
+pytestmark = pytest.mark.holds_loop(0)
+
+
+def call() -> Call:
+    async def nowhere(_message: bytearray, _descriptors: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    return Call("a test", Peer(os.getpid(), 0, 0), more=True, oneway=False, descriptors=[], transmit=nowhere)
+
+
+async def test_a_name_is_free_again_when_no_lock_can_be_had(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> int:
+        raise StorageFailed("cannot use the lock file: no space")
+
+    async with house.open() as engine:
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.locks, "allocate", full)
+            with pytest.raises(StorageFailed):
+                await house.create("true", name="web")
+        await house.create("true", name="web")
+
+
+async def test_a_rename_is_finished_and_its_old_name_freed_when_the_client_has_gone(house: House) -> None:
+    async with house.open() as engine:
+        entry = await house.create("true", name="old")
+        handlers = ContainerHandlers(engine)
+        async with trio.open_nursery() as client:
+            client.start_soon(handlers.rename, RenameRequest("old", "new"), call())
+            await trio.lowlevel.checkpoint()
+            client.cancel_scope.cancel()
+        await house.event(entry, "rename")
+        await trio.testing.wait_all_tasks_blocked()
+        assert engine.view().find("new") is entry
+        with pytest.raises(NoSuchContainer):
+            engine.view().find("old")
+        await house.create("true", name="old")
+
+
+async def test_of_two_renames_at_once_no_name_stays_taken(house: House) -> None:
+    async with house.open() as engine:
+        entry = await house.create("true", name="a")
+        handlers = ContainerHandlers(engine)
+        async with trio.open_nursery() as clients:
+            clients.start_soon(handlers.rename, RenameRequest("a", "b"), call())
+            clients.start_soon(handlers.rename, RenameRequest("a", "c"), call())
+        for name in {"a", "b", "c"} - {entry.container.name}:
+            await house.create("true", name=name)
+        with pytest.raises(NameInUse):
+            await house.create("true", name=entry.container.name)
+
+
+async def test_the_same_rename_twice_at_once_leaves_the_name_with_the_container(house: House) -> None:
+    async with house.open() as engine:
+        entry = await house.create("true", name="a")
+        handlers = ContainerHandlers(engine)
+        refused = []
+
+        async def rename() -> None:
+            try:
+                await handlers.rename(RenameRequest("a", "b"), call())
+            except PymanError as error:
+                refused.append(error)
+
+        async with trio.open_nursery() as clients:
+            clients.start_soon(rename)
+            clients.start_soon(rename)
+        assert engine.view().find("b") is entry
+        assert len(refused) == 1
+        assert (await house.statuses(entry)).count("rename") == 1
+
+
+async def test_trash_that_cannot_be_deleted_now_harms_nobody(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = trio.Event()
+
+    async def refuse(*_: object, **_options: object) -> None:
+        refused.set()
+        await trio.lowlevel.checkpoint()
+        raise OSError(errno.EMFILE, "too many open files")
+
+    async with house.open() as engine:
+        heap = house.path / "root/pyman/trash/heap"
+        for number in range(300):
+            (heap / str(number)).mkdir(parents=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(children, "run", refuse)
+            engine.services.discard(str(heap))
+            await refused.wait()
+        await house.create("true")
+
+
+async def test_any_amount_of_trash_is_deleted(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    trash = house.path / "root/pyman/trash"
+    emptied = trio.Event()
+    remove_tree = files.remove_tree
+
+    async def remove(path: str) -> None:
+        await remove_tree(path)
+        if not os.listdir(trash):
+            emptied.set()
+
+    monkeypatch.setattr(files, "remove_tree", remove)
+    async with house.open() as engine:
+        for number in range(2000):
+            (trash / str(number)).mkdir()
+            engine.services.discard(str(trash / str(number)))
+        with trio.fail_after(20):
+            await emptied.wait()
+
+
+async def test_a_wait_for_many_containers_misses_none_of_their_states(house: House) -> None:
+    async with house.open() as engine:
+        entries = [await house.create("true") for _ in range(40)]
+        names = [entry.container.id for entry in entries]
+        replies = []
+
+        async def wait() -> None:
+            request = WaitRequest(Selection(names=names), conditions=["initialized"])
+            replies.append(await ContainerHandlers(engine).wait(request, call()))
+
+        async with trio.open_nursery() as client:
+            client.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            # The last one is there for a moment only, before any other.
+            await entries[-1].worker.ask(rq.Start())
+            for entry in entries[:-1]:
+                await entry.worker.ask(rq.Init())
+            client.cancel_scope.deadline = trio.current_time() + 5
+        assert len(replies) == 1
+
+
+async def test_a_container_that_vanishes_in_between_was_missing_where_that_is_no_failure(
+    house: House,
+) -> None:
+    async with house.open() as engine:
+        await house.create("true", name="web")
+
+        async def vanish(_entry: Entry) -> Result:
+            raise NoSuchContainer('cannot find container "web": it was removed')
+
+        wish = Selection(names=["web"])
+        (missing,) = await engine.each(
+            engine.view(), wish, vanish, missing=lambda name: Result(name, changed=False)
+        )
+        assert (missing.error, missing.changed) == (None, False)
+
+
+async def test_a_short_id_is_found_among_a_thousand_without_looking_at_all(house: House) -> None:
+    async with house.open() as engine:
+        ids = [(await house.create("true")).container.id for _ in range(300)]
+        begun = trio.current_time()
+        found = engine.view().select(Selection(names=[id[:12] for id in ids]))
+        assert [name for name, _ in found] == [id[:12] for id in ids]
+        assert trio.current_time() - begun < 0.02
+
+
+async def test_a_container_that_removes_itself_takes_no_restart_policy(house: House) -> None:
+    async with house.open() as engine:
+        await house.create("true", name="once", remove=True)
+        with pytest.raises(InvalidArgument, match="--rm"):
+            await ContainerHandlers(engine).update(UpdateRequest("once", restart_policy="always"), call())
