@@ -46,7 +46,7 @@ class Terminal:
     def restore(self) -> None:
         """As it was found. What cannot be restored any more (it is gone) is nobody's concern."""
         if self._found is not None and self._ours():
-            try:  # noqa: SIM105 - importing contextlib costs more than all of this
+            try:
                 termios.tcsetattr(self._descriptor, termios.TCSANOW, self._found)
             except termios.error:
                 pass
@@ -54,7 +54,7 @@ class Terminal:
     def resume(self) -> None:
         """Raw again, after a pause in which the shell had the terminal."""
         if self._found is not None and self._ours():
-            try:  # noqa: SIM105 - importing contextlib costs more than all of this
+            try:
                 self._raw(self._found)
             except termios.error:
                 pass
