@@ -9,6 +9,8 @@ from functools import cache
 
 import msgspec
 
+from supervisor.kernel.abi import has_x32
+
 __all__ = ["CAPABILITIES", "Host", "this_host"]
 
 CAPABILITIES = (
@@ -67,6 +69,8 @@ class Host(msgspec.Struct, frozen=True):
     hard_limits: dict[str, int]
     """RLIMIT_NOFILE and so on to the highest value that a child can be given; -1: unlimited."""
     seccomp: bool
+    x32: bool
+    """Programs of the x32 ABI can run."""
 
 
 @cache
@@ -79,6 +83,7 @@ def this_host() -> Host:
         capabilities=bounding,
         hard_limits=_hard_limits("CAP_SYS_RESOURCE" in bounding),
         seccomp=os.path.exists("/proc/sys/kernel/seccomp"),
+        x32=has_x32(),
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from pyman.api.spec import Namespace, Rlimit
 from pyman.errors import InvalidArgument, InvalidConfig, NotSupported, StorageFailed
-from supervisor.oci import devices, host, limits, mounts, security
+from supervisor.oci import devices, host, limits, mounts, seccomp, security
 from supervisor.oci.build import ExecBuildRequest, build, build_exec, environment_of, write_files
 from supervisor.oci.host import this_host
 from supervisor.settings.model import EngineSettings
@@ -450,6 +450,20 @@ def test_rules_are_chosen_by_architecture_capability_and_kernel(tmp_path: Path) 
     found = built(request(chosen=settings(seccomp_profile=path)))["linux"]["seccomp"]
     names = [rule["names"][0] for rule in found["syscalls"]]
     assert names == ["always", "here", "able", "instead", "new"]
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="an ABI of x86-64")
+@pytest.mark.skipif(not this_host().seccomp, reason="this kernel has no seccomp")
+@pytest.mark.parametrize("x32", [True, False])
+def test_the_x32_abi_is_left_out_where_the_kernel_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, x32: bool
+) -> None:
+    others = ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]
+    entry = {"architecture": "SCMP_ARCH_X86_64", "subArchitectures": others}
+    path = _profile(tmp_path, _allow("read"), archMap=[entry])
+    monkeypatch.setattr(seccomp, "this_host", lambda: msgspec.structs.replace(this_host(), x32=x32))
+    found = built(request(chosen=settings(seccomp_profile=path)))["linux"]["seccomp"]
+    assert found["architectures"] == ["SCMP_ARCH_X86_64", *(others if x32 else others[:1])]
 
 
 def test_a_changed_profile_is_read_again(tmp_path: Path) -> None:
