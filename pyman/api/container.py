@@ -127,6 +127,8 @@ class RunReply(msgspec.Struct, frozen=True):
     name: str = ""
     warnings: list[str] = []
     exit_code: int | None = None
+    detach_keys: str = ""
+    """With `started`: what leaves the container running where the caller has not said it, by configuration."""
 
 
 class SelectionRequest(msgspec.Struct, frozen=True):
@@ -221,6 +223,8 @@ class AttachReply(msgspec.Struct, frozen=True):
     id: str
     terminal: bool = False
     exit_code: int | None = None
+    detach_keys: str = ""
+    """As in RunReply."""
 
 
 class ResizeRequest(msgspec.Struct, frozen=True):
@@ -258,6 +262,8 @@ class ExecReply(msgspec.Struct, frozen=True):
     exec_id: str
     id: str = ""
     exit_code: int | None = None
+    detach_keys: str = ""
+    """As in RunReply."""
 
 
 class ExecInspectRequest(msgspec.Struct, frozen=True):

@@ -67,6 +67,10 @@ class ContainerHandlers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    def _keys(self, wish: str | None) -> str:
+        """The detach keys that hold: those of the container or session, else the configured ones."""
+        return self._engine.settings.engine.detach_keys if wish is None else wish
+
     def _view(self, call: Call) -> View:
         """What this client sees."""
         return self._engine.view(call.session.get("namespace", ""))
@@ -105,7 +109,12 @@ class ContainerHandlers:
             container = entry.container
             await call.send(RunReply(phase="created", id=container.id, name=container.name))
             started: rq.Started = await answer.get()
-        first = RunReply(phase="started", id=container.id, name=container.name)
+        first = RunReply(
+            phase="started",
+            id=container.id,
+            name=container.name,
+            detach_keys=self._keys(request.spec.detach_keys),
+        )
         with _attached(call, container, started):
             if started.attach is None and request.detach:
                 return first
@@ -283,11 +292,13 @@ class ContainerHandlers:
         terminal = container.definition.spec.terminal
         descriptors = [] if started.attach is None else [started.attach]
         with _attached(call, container, started):
-            reply = AttachReply(phase="attached", id=container.id, terminal=terminal)
+            keys = self._keys(container.definition.spec.detach_keys)
+            reply = AttachReply(phase="attached", id=container.id, terminal=terminal, detach_keys=keys)
             await call.send(reply, descriptors)
             started.close()
-            event = container.event(EventStatus.ATTACH, actor_of(call))
-            await self._engine.services.database.commit([], [event])
+            if not started.changed:
+                event = container.event(EventStatus.ATTACH, actor_of(call))
+                await self._engine.services.database.commit([], [event])
             code = await container.end_of(started.run)
         return AttachReply(phase="exited", id=container.id, terminal=terminal, exit_code=code)
 
@@ -339,7 +350,8 @@ class ContainerHandlers:
             self._view(call).find(request.name).container, request, actor_of(call)
         )
         descriptor: int | None = await session.started.get()
-        reply = ExecReply(phase="started", exec_id=session.id)
+        keys = self._keys(request.detach_keys)
+        reply = ExecReply(phase="started", exec_id=session.id, detach_keys=keys)
         if descriptor is None:
             return reply
         try:

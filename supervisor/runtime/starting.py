@@ -64,7 +64,7 @@ class Starting:
         try:
             if request.attach:
                 await self._attach(started, request)
-            await self.go("user", request.actor)
+            await self.go("user", request.actor, attached=request.attach)
         except PymanError:
             worker.container.attachments.drop(started.attach_handle)
             started.close()
@@ -167,7 +167,9 @@ class Starting:
                 monitor_state="",
             )
 
-    async def go(self, trigger: str, actor: Actor | None = None, *, restarted: bool = False) -> None:
+    async def go(
+        self, trigger: str, actor: Actor | None = None, *, restarted: bool = False, attached: bool = False
+    ) -> None:
         """Run the command of an initialized container."""
         worker = self._worker
         try:
@@ -177,6 +179,8 @@ class Starting:
                 await self.undo(error, made=True)
                 raise
         events = [self.started_event(trigger, actor)]
+        if attached:
+            events.append(worker.event(EventStatus.ATTACH, actor))
         if restarted:
             events.append(worker.event(EventStatus.RESTART, actor, trigger=trigger))
         await worker.note(Fact.STARTED, started_at=time.time_ns(), events=events)

@@ -34,6 +34,13 @@ def test_run_prints_the_output_and_ends_with_the_exit_code(shared_engine: Engine
     assert shared_engine.out("ps", "-aq") == ""
 
 
+def test_an_attached_run_is_told_in_order(shared_engine: Engine, rootfs: Path) -> None:
+    seq = shared_engine.events()[-1]["Seq"]
+    shared_engine.cli("run", "--rm", "--rootfs", f"{rootfs}:O", "true")
+    told = [event["Status"] for event in shared_engine.events(seq)]
+    assert told == ["create", "init", "start", "attach", "died", "remove"]
+
+
 def test_stdin_reaches_the_command(shared_engine: Engine, rootfs: Path) -> None:
     done = shared_engine.cli("run", "-i", "--rm", "--rootfs", f"{rootfs}:O", "cat", input="a\nb\n")
     assert done.stdout == "a\nb\n"
