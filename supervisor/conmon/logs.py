@@ -16,7 +16,9 @@ depends on how soon the file can be full: heavy writing costs a few looks a seco
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import weakref
 from collections import deque
 from contextlib import suppress
@@ -34,12 +36,13 @@ if TYPE_CHECKING:
 
     from supervisor.kernel.inotify import Notice
 
-__all__ = ["MAX_BEHIND", "Following", "LogKeeper", "files", "open_files"]
+__all__ = ["MAX_BEHIND", "Following", "LogKeeper", "files", "open_files", "unfit"]
 
 MAX_BEHIND = 64
 """Files that a reader may be behind. One that is further behind is told so and gets no more: descriptors
 keep deleted files on the disk."""
 
+NO_FILE = "it is not a regular file"
 _PAUSE_LEAST, _PAUSE_MOST = 0.02, 1.0
 _TOP_SPEED = 400e6
 """Bytes a second that no container writes: a file with so much room needs no look before."""
@@ -65,6 +68,14 @@ def open_files(path: str, max_files: int) -> Iterator[int]:
     finally:
         for fd in waiting:
             os.close(fd)
+
+
+def unfit(path: str) -> str:
+    """Why nothing can be logged to a path, or an empty string. conmon would wait for the reader of a FIFO."""
+    try:
+        return "" if not path or stat.S_ISREG(os.stat(path).st_mode) else NO_FILE
+    except OSError:
+        return ""  # not there: it is made, or conmon says why it cannot be
 
 
 def _chain(path: str, max_files: int) -> list[tuple[str, tuple[int, int]]]:
@@ -97,7 +108,12 @@ def _names(path: str, max_files: int) -> list[str]:
 
 
 def _open(path: str) -> int:
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    """Never waits: in the place of the log there may be anything, a FIFO without a writer for example."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, NO_FILE, path)
+    return fd
 
 
 def _identity(fd: int) -> tuple[int, int]:
@@ -237,7 +253,7 @@ class _Log:
 
     def shift(self) -> None:
         """Make room for a new file and give the present one its second name, if it has none. Blocks."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         os.close(os.open(f"{self.path}.tmp", flags, 0o600))
         if self.max_files == 1 or self.interrupted():
             return

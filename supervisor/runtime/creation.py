@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pyman.errors import InvalidArgument, NotSupported
+from supervisor.conmon import logs
 from supervisor.runtime.policy import check_policy
 from supervisor.runtime.records import Definition
 from supervisor.storage import rootfs
@@ -68,6 +69,7 @@ def define(
     """The definition of a container. Raises for whatever could not work, naming it."""
     settings = services.settings
     check_texts(spec)
+    check_texts(caller)
     _check_root(spec)
     check_policy(spec)
     spec = msgspec.structs.replace(spec, name=name)
@@ -177,6 +179,6 @@ def _log(services: Services, id: str, spec: ContainerSpec) -> tuple[str, str, in
     path = wish.path or services.layout.container_log(id)
     if not os.path.isabs(path):
         raise InvalidArgument(f'cannot log to "{path}": the path is not absolute')
-    if os.path.isdir(path):
-        raise InvalidArgument(f'cannot log to "{path}": it is a directory')
+    if problem := logs.unfit(path):
+        raise InvalidArgument(f'cannot log to "{path}": {problem}', hint="--log-driver none keeps no log")
     return driver, path, size, wish.max_files
