@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from pyman.errors import PymanError, RuntimeFailed
-from supervisor.conmon import attach, control, exit, spawn
+from pyman.errors import PymanError, RuntimeFailed, StorageFailed
+from supervisor.conmon import attach, control, exit, logs, spawn
 from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
 from supervisor.kernel import cgroups, files, process
 from supervisor.oci import build, errors
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.process import ProcessRef
     from supervisor.oci.runtimes import OciRuntime
     from supervisor.runtime.container import Container
+    from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
 
 __all__ = ["Body"]
@@ -95,6 +96,7 @@ class Body:
             for path in (bundle, layout.container_static(self.id), layout.container_persist(self.id)):
                 os.makedirs(path, mode=0o700, exist_ok=True)
             os.makedirs(os.path.dirname(container.definition.log_path) or "/", mode=0o700, exist_ok=True)
+            check_files(container.definition)
             exit.clear_exit(layout.exits, layout.container_persist(self.id), self.id)
             root = rootfs.mount_rootfs(layout, self.id, container.definition.spec)
             request = build_request(self._services, container.definition, root)
@@ -206,6 +208,16 @@ class Body:
     async def end_monitor(self, monitor: ProcessRef | None = None) -> None:
         """Kill a conmon that is of no use any more, also one that nobody noted, and wait until it is gone."""
         await spawn.end_monitor(self.monitor_request(), monitor)
+
+
+def check_files(definition: Definition) -> None:
+    """Files that a user has named and others will write: what is wrong with them is said better here."""
+    if problem := logs.unfit(definition.log_path):
+        message = f'cannot log to "{definition.log_path}": {problem}'
+        raise StorageFailed(message, subject=definition.log_path)
+    path = definition.spec.pid_file
+    if path and not os.path.isdir(os.path.dirname(path)):
+        raise StorageFailed(f'cannot write the pid to "{path}": its directory does not exist', subject=path)
 
 
 def remove_small_tree(path: str) -> None:
