@@ -46,7 +46,6 @@ EVENTS_OPTIONS: tuple[Option, ...] = (
 _REASONS = {
     "retention": "they are no longer kept",
     "power-cut": "the machine lost power",
-    "journal": "they belong to another journal",
 }
 
 
@@ -150,6 +149,9 @@ class _Follower:
 
     def _take(self, reply: dict[str, Any]) -> None:
         if reply.get("journal"):
+            asked = self._request.get("since_seq") or 0
+            if "journal" not in self._request and asked > reply.get("seq", 0):
+                self._ctx.warn(f"there is no event {asked} yet: the last one is {reply.get('seq', 0)}")
             self._request["journal"] = reply["journal"]
             if "since" not in self._request and "since_seq" not in self._request:
                 self._last = reply.get("seq", 0)
@@ -168,7 +170,12 @@ class _Follower:
             self._lines.append(compact({"Type": "gap", "First": first, "Last": last, "Reason": reason}))
         else:
             self._flush()
-            self._ctx.warn(f"events {first} to {last} cannot be shown: {_REASONS.get(reason, reason)}")
+            if reason == "journal":
+                self._ctx.warn(
+                    f"event {first - 1} is none of this journal, which is shown from its beginning"
+                )
+            else:
+                self._ctx.warn(f"events {first} to {last} cannot be shown: {_REASONS.get(reason, reason)}")
         self._last = 0 if reason == "journal" else max(last, self._last or 0)
 
     def _flush(self) -> None:
@@ -191,14 +198,21 @@ def _writer(args: Parsed) -> Callable[[dict[str, Any]], str]:
         return lambda event: compact(_fields(event))
     if args.format:
         from pyman.cli.template import Template
+        from pyman.cli.template_functions import Moment
 
         template = Template(args.format)
 
         def render(event: dict[str, Any]) -> str:
-            return template.render({**_fields(event), "Time": show(event["TimeNano"])})
+            details = {"ID": "", "Attributes": event.get("Attributes") or {}}
+            fields = {**_ALWAYS, "Details": details, **_fields(event)}
+            return template.render({**fields, "Time": Moment(event["Time"])})
 
         return render
     return lambda event: one_line(_line(event, whole=whole))
+
+
+_ALWAYS: dict[str, Any] = {"ContainerExitCode": 0, "HealthStatus": "", "Network": ""}
+"""Fields of Podman's that a template may name, whatever the event."""
 
 
 def _fields(event: dict[str, Any]) -> dict[str, Any]:

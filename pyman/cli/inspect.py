@@ -8,6 +8,8 @@ from pyman.errors import InvalidArgument, NotSupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyman.cli.context import Context
     from pyman.cli.options import Option, Parsed
 
@@ -22,6 +24,18 @@ INSPECT_OPTIONS: tuple[Option, ...] = (
     *CONTAINER_INSPECT_OPTIONS,
     ("type", "t", TEXT, "TYPE", "The kind of object: container or all (default all)"),
 )
+
+
+_MOMENTS = frozenset(("Created", "StartedAt", "FinishedAt", "CheckpointedAt", "RestoredAt"))
+
+
+def _with_moments(fields: dict[str, Any]) -> dict[str, Any]:
+    """For templates: times are printed as Go prints them."""
+    from pyman.cli.template_functions import Moment
+
+    made = {key: Moment(item) if key in _MOMENTS else item for key, item in fields.items()}
+    state = fields.get("State")
+    return {**made, "State": _with_moments(state)} if state else made
 
 
 def inspect(ctx: Context, args: Parsed) -> int:
@@ -53,7 +67,7 @@ def container_inspect(ctx: Context, args: Parsed) -> int:
     else:
         from pyman.cli.table import render
 
-        ctx.write(render(args.format, found))
+        ctx.write(render(args.format, [_with_moments(one) for one in found]))
     for error in reply.get("errors") or ():
         ctx.fail(f"{error['message']}: {error['hint']}" if error.get("hint") else error["message"])
     return 125 if reply.get("errors") else 0

@@ -34,7 +34,7 @@ PS_OPTIONS: tuple[Option, ...] = (
     ("latest", "l", FLAG, "", "The container created last, whatever its state"),
     ("no-trunc|notruncate", "", FLAG, "", "Show ids and commands in full"),
     ("noheading", "", FLAG, "", "Leave the headers out"),
-    ("ns|namespaces", "", FLAG, "", "Show the namespaces of the processes"),
+    ("ns|namespace|namespaces", "", FLAG, "", "Show the namespaces of the processes"),
     ("pod", "p", FLAG, "", "Show the pods"),
     ("quiet", "q", FLAG, "", "Show ids only"),
     ("size", "s", FLAG, "", "Show the sizes on disk"),
@@ -42,7 +42,7 @@ PS_OPTIONS: tuple[Option, ...] = (
     ("watch", "w", SECONDS, "SECONDS", "Show it again and again, at this interval"),
 )
 
-HEADERS = {
+HEADERS: dict[str, Any] = {
     "AutoRemove": "AUTO REMOVE",
     "CGROUPNS": "CGROUPNS",
     "Command": "COMMAND",
@@ -57,6 +57,7 @@ HEADERS = {
     "Image": "IMAGE",
     "ImageID": "IMAGE ID",
     "IsInfra": "IS INFRA",
+    "Label": str.upper,  # the column of {{.Label "key"}}
     "Labels": "LABELS",
     "MNT": "MNT",
     "Mounts": "MOUNTS",
@@ -134,15 +135,15 @@ def _show(ctx: Context, args: Parsed) -> None:
 
 
 def _conflicts(args: Parsed) -> None:
-    if args.quiet and (args.ns or args.format):
-        raise InvalidArgument(f"cannot use --quiet together with {'--ns' if args.ns else '--format'}")
+    if args.quiet and (args.ns or args.size):
+        raise InvalidArgument(f"cannot use --quiet together with {'--ns' if args.ns else '--size'}")
     if args.size and args.ns:
         raise InvalidArgument("cannot use --size together with --ns")
     if args.watch is not None and (args.latest or args.watch < 0.1):
         reason = "together with --latest" if args.latest else "for less than 0.1 seconds"
         raise InvalidArgument(f"cannot use --watch {reason}")
-    if args.latest and (args.last is not None or args.all):
-        raise InvalidArgument(f"cannot use --latest together with {'--all' if args.all else '--last'}")
+    if args.latest and args.last is not None:
+        raise InvalidArgument("cannot use --latest together with --last")
     if args.sort and args.sort.lower() not in _SORTS:
         raise InvalidArgument(
             f'option --sort cannot be "{args.sort}"', hint=f"it must be {', '.join(_SORTS)}"
@@ -160,7 +161,9 @@ def _listed(ctx: Context, args: Parsed) -> list[dict[str, Any]]:
         "namespaces": bool(args.ns) or _names_spaces(args.format),
     }
     containers: list[dict[str, Any]] = ctx.call("Container.List", request)["containers"]
-    containers.sort(key=_SORTS[(args.sort or "created").lower()])
+    containers.sort(key=_SORTS["created"])
+    if args.sort:
+        containers.sort(key=_SORTS[args.sort.lower()])  # equals stay in the order of their making
     return containers
 
 
@@ -177,12 +180,15 @@ def _columns(args: Parsed) -> list[str]:
 
 def row(container: dict[str, Any], *, whole: bool, size: bool, now: float | None = None) -> dict[str, Any]:
     """The fields that templates may use, by Podman's names; those of the container's own JSON, too."""
+    from pyman.cli.template_functions import Moment
+
     now = time.time() if now is None else now
-    spaces = container["Namespaces"]
+    spaces, moment = container["Namespaces"], Moment(container["CreatedAt"])
     return {
         **container,
         **_cells(container, whole=whole, size=size, now=now),
-        "Created": container["CreatedAt"],
+        "Created": moment,
+        "CreatedAt": moment,
         "Label": lambda key: container["Labels"].get(key, ""),
         "Mounts": list(container["Mounts"]) if whole else [path[:15] for path in container["Mounts"]],
         "Networks": ",".join(container["Networks"]),

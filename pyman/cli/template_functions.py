@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["FUNCTIONS", "MAPS", "NO_VALUE", "Map", "Unfit", "show", "true"]
+__all__ = ["FUNCTIONS", "MAPS", "NO_VALUE", "Map", "Moment", "Unfit", "show", "true"]
 
 MAPS = frozenset(("Annotations", "Attributes", "GraphOptions", "Labels", "Networks", "Ports"))
 """Fields that are maps: any key may be asked for."""
@@ -25,6 +25,12 @@ class Unfit(Exception):
 
 class Map(dict[str, "Any"]):
     """A dict that Go would call a map."""
+
+    __slots__ = ()
+
+
+class Moment(str):
+    """A point in time as JSON has it (RFC 3339). Shown, it has the form in which Go prints one."""
 
     __slots__ = ()
 
@@ -43,7 +49,7 @@ NO_VALUE = _NoValue()
 def show(value: Any, *, name: str = "") -> str:
     """As Go's `%v` prints it; `name` is the field it was found under."""
     if isinstance(value, str):
-        return value
+        return _moment(value) if isinstance(value, Moment) else value
     if value is None:
         return "<nil>"
     if value is NO_VALUE:
@@ -60,6 +66,16 @@ def show(value: Any, *, name: str = "") -> str:
     if isinstance(value, (list, tuple)):
         return "[" + " ".join(show(item) for item in value) + "]"
     return str(value)
+
+
+def _moment(text: str) -> str:
+    from pyman.cli import times
+    from pyman.stamps import parse_stamp
+
+    if text == "0001-01-01T00:00:00Z":
+        return "0001-01-01 00:00:00 +0000 UTC"  # Go's zero time, which has no zone
+    stamp = parse_stamp(text)
+    return "".join(text) if stamp is None else times.show(stamp)
 
 
 def true(value: Any) -> bool:

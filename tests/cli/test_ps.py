@@ -59,6 +59,7 @@ def test_no_trunc_shows_ids_and_commands_in_full(
 def test_quiet_prints_ids(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:
     assert listing(fake, capsys, "-q") == f"{OTHER[:12]}\n{IDENTITY[:12]}\n"
     assert listing(fake, capsys, "-aq", "--no-trunc") == f"{OTHER}\n{IDENTITY}\n"
+    assert listing(fake, capsys, "-q", "--format", "{{.Names}}") == "job\nweb\n"
 
 
 def test_sizes_are_a_column(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +73,7 @@ def test_namespaces_have_a_table_of_their_own(
     fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     printed = listing(fake, capsys, "--ns").splitlines()
+    assert listing(fake, capsys, "--namespace").splitlines() == printed
     assert printed[0].split() == ["CONTAINER", "ID", "NAMES", "PID", *ps._SPACES]
     assert printed[2].split() == [IDENTITY[:12], "web", "4321", "4026532177"]
 
@@ -89,8 +91,12 @@ def test_pods_are_two_columns(fake: FakeSupervisor, capsys: pytest.CaptureFixtur
         ("{{.Pid}} {{.ExitCode}} {{.Exited}} {{.Restarts}}", "0 3 true 0\n4321 0 false 0\n"),
         ("{{.Labels}} {{.Label `x`}} {{.Labels.a}}", "map[]  <no value>\nmap[a:b x:y] y b\n"),
         ("{{.CreatedAt}} {{.CreatedHuman}} {{.RunningFor}}",
-         ("2001-09-08T23:46:40Z 2 hours ago 2 hours ago\n"
-          "2001-09-09T01:45:00.000000000Z About a minute ago About a minute ago\n")),
+         ("2001-09-08 23:46:40 +0000 UTC 2 hours ago 2 hours ago\n"
+          "2001-09-09 01:45:00 +0000 UTC About a minute ago About a minute ago\n")),
+        ("{{.Created}} {{json .Created}}",
+         ('2001-09-08 23:46:40 +0000 UTC "2001-09-08T23:46:40Z"\n'
+          '2001-09-09 01:45:00 +0000 UTC "2001-09-09T01:45:00.000000000Z"\n')),
+        ("table {{.Names}}\\t{{.Label `x`}}", "NAMES       X\njob         \nweb         y\n"),
         ("{{.MNT}},{{.Size}},{{.Networks}},{{.Mounts}}", ",,,[]\n4026532177,,,[]\n"),
         ("{{range .}}{{.Names}} {{end}}", "job web \n"),
         ("table {{.ID}}\\t{{.Names}}", f"CONTAINER ID  NAMES\n{OTHER[:12]}  job\n{IDENTITY[:12]}  web\n"),
@@ -141,7 +147,7 @@ def test_a_mistaken_template_is_refused_also_where_there_is_nothing_to_list(
 @pytest.mark.parametrize(
     "key, expected",
     [("names", ["job", "web"]), ("command", ["web", "job"]), ("created", ["job", "web"]), ("id", ["job", "web"]),
-     ("status", ["job", "web"]), ("size", ["web", "job"]), ("runningfor", ["web", "job"]), ("image", ["web", "job"])],
+     ("status", ["job", "web"]), ("size", ["web", "job"]), ("runningfor", ["job", "web"]), ("image", ["job", "web"])],
 )  # fmt: skip
 def test_rows_are_sorted(
     fake: FakeSupervisor, capsys: pytest.CaptureFixture[str], key: str, expected: list[str]
@@ -153,6 +159,7 @@ def test_rows_are_sorted(
     "words, expected",
     [
         (["-l"], {"last": 1}),
+        (["-al"], {"last": 1}),
         (["-n", "3"], {"last": 3}),
         (["-n", "-1"], {"last": 0}),
         (["-f", "status=exited,name=web", "-f", "name=db", "--filter", "label=a=b"],
@@ -172,11 +179,10 @@ def test_options_become_the_request(
     "words, sentence",
     [
         (["-q", "--ns"], "cannot use --quiet together with --ns"),
-        (["-q", "--format", "json"], "cannot use --quiet together with --format"),
+        (["-q", "--size"], "cannot use --quiet together with --size"),
         (["-s", "--ns"], "cannot use --size together with --ns"),
         (["-w", "0"], "cannot use --watch for less than 0.1 seconds"),
         (["-lw", "1"], "cannot use --watch together with --latest"),
-        (["-l", "-a"], "cannot use --latest together with --all"),
         (["-l", "-n", "1"], "cannot use --latest together with --last"),
         (
             ["--sort", "age"],
@@ -224,3 +230,12 @@ def test_watch_shows_it_again_and_again(
 )
 def test_the_status_says_what_a_person_wants_to_know(changes: dict[str, Any], words: str) -> None:
     assert ps.row(container(**changes), whole=False, size=False)["Status"] == words
+
+
+def test_what_is_equal_stays_in_the_order_of_its_making(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    third = container(Names=["last"], CreatedAt="2001-09-09T01:45:01Z")
+    fake.answers["Container.List"] = {"containers": [third, container(), EXITED]}
+    assert main(["ps", "--sort", "status", "--format", "{{.Names}}"]) == 0
+    assert capsys.readouterr().out.split() == ["job", "web", "last"]

@@ -258,6 +258,21 @@ def test_inspect_by_template(fake: FakeSupervisor, capsys: pytest.CaptureFixture
     assert json.loads(run(capsys, "inspect", "-f", "{{ json . }}", "a")[1])[0]["Id"] == IDENTITY
 
 
+def test_a_template_shows_times_as_podman_does(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamp = "2026-11-22T12:20:57.454809025Z"
+    state = {"StartedAt": stamp, "FinishedAt": "0001-01-01T00:00:00Z"}
+    fake.answers["Container.Inspect"] = {"containers": [{"Id": IDENTITY, "Created": stamp, "State": state}]}
+    monkeypatch.setenv("TZ", "UTC")
+    form = "{{.Created}} {{.State.StartedAt}} {{.State.FinishedAt}} {{json .Created}} {{json .State}}"
+    shown = "2026-11-22 12:20:57.454809025 +0000 UTC"
+    assert run(capsys, "inspect", "-f", form, "a")[1] == (
+        f'{shown} {shown} 0001-01-01 00:00:00 +0000 UTC "{stamp}" '
+        f'{{"StartedAt":"{stamp}","FinishedAt":"0001-01-01T00:00:00Z"}}\n'
+    )
+
+
 # -- the engine ---------------------------------------------------------------------------------
 
 VERSION = {
