@@ -26,6 +26,7 @@ from supervisor.storage import rootfs
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Awaitable, Callable
 
     from supervisor.conmon.exit import Exit
     from supervisor.kernel.process import ProcessRef
@@ -149,35 +150,45 @@ class Body:
     def read_exit(self) -> Exit | None:
         return exit.read_exit(self._layout.exits, self._layout.container_persist(self.id), self.id)
 
-    async def clean(self, *, made: bool) -> None:
-        """Give back everything a run used. `made`: the OCI runtime knows the container.
+    async def clean(self, *, made: bool, last: bool = False) -> None:
+        """Give back everything a run used. `made`: the OCI runtime knows the container. `last`: no other run
+        follows, and what `erase` removes goes too.
 
         Goes on past a step that fails and raises the first failure at the end.
         """
         failures: list[PymanError] = []
-        if made:
+
+        async def attempt(step: Callable[[], Awaitable[None]]) -> None:
             try:
-                await self.runtime.delete(self.id, force=True)
+                await step()
             except PymanError as error:
                 failures.append(error)
-        try:
-            discarded = await trio.to_thread.run_sync(self._clean, limiter=self._services.disk)
-        except PymanError as error:
-            failures.append(error)
-        else:
-            for path in discarded:
-                self._services.discard(path)
+
+        async with trio.open_nursery() as steps:
+            if made:
+                steps.start_soon(attempt, partial(self.runtime.delete, self.id, force=True))
+            steps.start_soon(attempt, partial(self._in_thread, self._give_back))
+        # The OCI runtime has been told: it needs the bundle no more.
+        erase = last and not failures
+        await attempt(partial(self._in_thread, partial(self._discard, erase=erase)))
         for later in failures[1:]:
             log.warning("clean-up failed", container=self.id, error=str(later))
         if failures:
             raise failures[0]
 
-    def _clean(self) -> list[str]:
-        """Unmount, and move into the trash what ends with the run: deleting it may take long."""
-        layout = self._layout
-        paths = rootfs.unmount_rootfs(layout, self.id, self._container.definition.spec)
+    async def _in_thread(self, step: Callable[[], list[str]]) -> None:
+        """A step that blocks. What it has moved into the trash is deleted later: that may take long."""
+        for path in await trio.to_thread.run_sync(step, limiter=self._services.disk):
+            self._services.discard(path)
+
+    def _give_back(self) -> list[str]:
+        rootfs.unmount_rootfs(self._layout, self.id, self._container.definition.spec)
         cgroups.remove(conmon_cgroup(self.id))
-        exit.clear_exit(layout.exits, None, self.id)
+        exit.clear_exit(self._layout.exits, None, self.id)
+        return []
+
+    def _discard(self, *, erase: bool) -> list[str]:
+        layout = self._layout
         run = layout.container_run(self.id)
         try:
             remove_small_tree(run)
@@ -185,7 +196,8 @@ class Body:
                 os.unlink(f"{layout.socket_dir}/{self.id}")
         except OSError as error:
             raise files.storage_error(error, "remove", run) from error
-        return [moved for path in paths if (moved := self._bury(path))]
+        ended = [layout.container_static(self.id)] if erase else rootfs.ended_with_run(layout, self.id)
+        return [moved for path in ended if (moved := self._bury(path))]
 
     def _bury(self, path: str) -> str:
         """Rename a directory into the trash; its new path, or an empty string if it was not there."""
@@ -199,11 +211,10 @@ class Body:
         return target
 
     async def erase(self) -> None:
-        """The container's static directory: logs, exit file, writable layer."""
+        """The container's static directory: logs, exit file, writable layer. Gone already: nothing is done."""
         path = self._layout.container_static(self.id)
-        moved = await trio.to_thread.run_sync(partial(self._bury, path), limiter=self._services.disk)
-        if moved:
-            self._services.discard(moved)
+        if os.path.lexists(path):
+            await self._in_thread(lambda: [moved] if (moved := self._bury(path)) else [])
 
     async def end_monitor(self, monitor: ProcessRef | None = None) -> None:
         """Kill a conmon that is of no use any more, also one that nobody noted, and wait until it is gone."""

@@ -231,7 +231,9 @@ class Stopping:
     async def remove_now(self, actor: Actor | None) -> None:
         """Remove a container that has no process. Its name is free once this is committed."""
         worker, container = self._worker, self._worker.container
-        if container.observed.state is not State.REMOVING:
+        # Where the end of the run is the end of the container, the record of the one has said the other.
+        noted = container.observed.state is State.STOPPED and self.goes_away
+        if container.observed.state is not State.REMOVING and not noted:
             await worker.note(Fact.REMOVAL_BEGUN, wanted=Wanted.REMOVED, restart_at=0)
         worker.unwatch()
         worker.services.logs.remove(container.id)

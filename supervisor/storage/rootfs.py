@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pyman.api.spec import ContainerSpec
     from supervisor.settings.layout import Layout
 
-__all__ = ["lower_is_usable", "mount_rootfs", "unmount_rootfs"]
+__all__ = ["ended_with_run", "lower_is_usable", "mount_rootfs", "unmount_rootfs"]
 
 
 def lower_is_usable(path: str) -> str:
@@ -53,13 +53,17 @@ def mount_rootfs(layout: Layout, id: str, spec: ContainerSpec) -> str:
     return target
 
 
-def unmount_rootfs(layout: Layout, id: str, spec: ContainerSpec) -> list[str]:
-    """Undo `mount_rootfs`; gives the directories whose content ended with the run."""
+def unmount_rootfs(layout: Layout, id: str, spec: ContainerSpec) -> None:
+    """Undo `mount_rootfs`. What was written stays until `ended_with_run` is removed."""
     if not spec.rootfs_overlay:
-        return []
+        return
     target = layout.container_rootfs(id)
     try:
         mounts.unmount(target, lazy=True)
     except OSError as error:
         raise files.storage_error(error, "unmount", target) from error
+
+
+def ended_with_run(layout: Layout, id: str) -> list[str]:
+    """The directories whose content ends with a run, once nothing is mounted any more."""
     return [path for path in (layout.container_upper(id), layout.container_work(id)) if os.path.isdir(path)]
