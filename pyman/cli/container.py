@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pyman.cli.options import CSV, FLAG, LIST, SECONDS, TEXT, TRUE
 from pyman.cli.table import is_json
-from pyman.errors import InvalidArgument
+from pyman.errors import InvalidArgument, NoSuchContainer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,6 +150,10 @@ def unpause(ctx: Context, args: Parsed) -> int:
 
 def rm(ctx: Context, args: Parsed) -> int:
     """The exit status tells apart: 1 there is no such container, 2 it runs and there is no --force."""
+    if args.time is not None and not args.force:
+        raise InvalidArgument(
+            "cannot use --time without --force", hint="only what is forced is stopped first"
+        )
     extra = {
         "force": args.force,
         "ignore": args.ignore or args.force,
@@ -157,7 +161,12 @@ def rm(ctx: Context, args: Parsed) -> int:
         "volumes": args.volumes,
         "depend": args.depend,
     }
-    return _each(ctx, args, "Remove", extra, statuses={"NoSuchContainer": 1, "WrongState": 2})
+    try:
+        return _each(ctx, args, "Remove", extra, statuses={"NoSuchContainer": 1, "WrongState": 2})
+    except NoSuchContainer as error:  # of --latest
+        if not extra["ignore"]:
+            ctx.fail(error)
+        return 0 if extra["ignore"] else 1
 
 
 def wait(ctx: Context, args: Parsed) -> int:

@@ -82,7 +82,7 @@ COMMANDS: dict[str, Command] = {
     "system check": ("system", "check", "CHECK_OPTIONS", "", 0, 0, "Compare the state with what is there"),
     "system events prune": ("system", "events_prune", "EVENTS_PRUNE_OPTIONS", "", 0, 0, "Forget old events"),
     "system locks": ("system", "locks", "LOCKS_OPTIONS", "", 0, 0, "Show the locks and their owners"),
-    "system migrate": ("maintain", "migrate", "MIGRATE_OPTIONS", "", 0, 0, "Move containers to this version's form"),
+    "system migrate": ("maintain", "migrate", "MIGRATE_OPTIONS", "", 0, 0, "Stop all containers and rewrite them for this version"),
     "system reload": ("system", "reload", "RELOAD_OPTIONS", "", 0, 0, "Read the configuration files again"),
     "system renumber": ("maintain", "renumber", "RENUMBER_OPTIONS", "", 0, 0, "Give every object a new lock"),
     "system reset": ("maintain", "reset", "RESET_OPTIONS", "", 0, 0, "Remove every container and all state"),

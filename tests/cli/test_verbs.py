@@ -112,6 +112,14 @@ def test_rm_tells_by_its_exit_status_why_it_could_not(
     assert run(capsys, "rm", "web", "nope")[0] == status
 
 
+def test_rm_of_the_latest_where_there_is_none_has_the_same_status(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answers["Container.Remove"] = NoSuchContainer("cannot find the latest container: there is none")
+    assert run(capsys, "rm", "-l") == (1, "", "Error: cannot find the latest container: there is none\n")
+    assert run(capsys, "rm", "-fl") == (0, "", "")
+
+
 def test_rm_takes_ids_from_files(
     fake: FakeSupervisor, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -138,6 +146,7 @@ def test_a_missing_cidfile_is_a_mistake_unless_missing_containers_are_none(
         ("stop", "'pyman stop' needs a container: give names or ids, or --all or --latest"),
         ("stop -a web", "cannot use --all together with names"),
         ("rm -l web", "cannot use --latest together with names"),
+        ("rm -t 0 web", "cannot use --time without --force: only what is forced is stopped first"),
         ("rm --filter a=b web", "cannot use --filter together with names or --latest"),
         ("wait", "'pyman wait' needs a container: give names or ids, or --latest"),
         ("rename a", "'pyman rename' needs CONTAINER NAME: see 'pyman rename --help'"),
