@@ -68,8 +68,12 @@ def size(text: str, *, base: int) -> int | None:
 def read_pairs(path: str, option: str) -> list[str]:
     """The lines of an env or label file that say something: neither blank nor starting with `#`."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8") as file:
             text = file.read()
+    except UnicodeDecodeError:
+        raise InvalidArgument(
+            f'cannot read the file "{path}" of option {option}: it is not UTF-8', subject=path
+        ) from None
     except OSError as problem:
         raise InvalidArgument(
             f'cannot read the file "{path}" of option {option}: {problem.strerror or problem}', subject=path
