@@ -34,6 +34,7 @@ def test_every_step_of_a_life_is_an_event_in_order(shared_engine: Engine, rootfs
         "create",
         "init",
         "start",
+        "attach",
         "died",
         "cleanup",
         "remove",

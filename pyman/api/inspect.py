@@ -1,4 +1,8 @@
-"""What `inspect` and `info` show, with the keys of Podman's JSON."""
+"""What `inspect` and `info` show, with the keys of Podman's JSON.
+
+Keys whose value is always the same stand for what this version does not set: templates written for Podman
+find them, and what they find is true.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ __all__ = [
     "ExecProcess",
     "InspectConfig",
     "InspectContainer",
+    "InspectHealth",
     "InspectHostConfig",
     "InspectLogConfig",
     "InspectMount",
@@ -18,6 +23,14 @@ __all__ = [
     "InspectState",
     "InspectUlimit",
 ]
+
+
+class InspectHealth(msgspec.Struct, frozen=True, rename="pascal"):
+    """Of a health check, which no container has."""
+
+    status: str = ""
+    failing_streak: int = 0
+    log: list[dict[str, str]] | None = None
 
 
 class InspectState(msgspec.Struct, frozen=True, rename="pascal"):
@@ -41,6 +54,9 @@ class InspectState(msgspec.Struct, frozen=True, rename="pascal"):
     cgroup_path: str
     monitor: str
     """`ok`, `lost` (conmon ended before the container), `wedged` (does not answer), or empty."""
+    health: InspectHealth = InspectHealth()
+    checkpointed_at: str = "0001-01-01T00:00:00Z"
+    restored_at: str = "0001-01-01T00:00:00Z"
 
 
 class InspectRestart(msgspec.Struct, frozen=True, rename="pascal"):
@@ -73,6 +89,14 @@ class InspectNetwork(msgspec.Struct, frozen=True, rename="pascal"):
     mac_address: str = ""
     ports: dict[str, list[dict[str, str]]] = {}
     networks: dict[str, dict[str, str]] = {}
+    endpoint_id: str = msgspec.field(name="EndpointID", default="")
+    gateway: str = ""
+    ip_prefix_len: int = msgspec.field(name="IPPrefixLen", default=0)
+    ipv6_gateway: str = msgspec.field(name="IPv6Gateway", default="")
+    global_ipv6_address: str = msgspec.field(name="GlobalIPv6Address", default="")
+    global_ipv6_prefix_len: int = msgspec.field(name="GlobalIPv6PrefixLen", default=0)
+    bridge: str = ""
+    sandbox_id: str = msgspec.field(name="SandboxID", default="")
 
 
 class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
@@ -95,6 +119,12 @@ class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
     create_command: list[str]
     init: bool
     systemd_mode: bool = False
+    domainname: str = ""
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    stdin_once: bool = False
+    volumes: dict[str, str] | None = None
+    on_build: list[str] | None = None
 
 
 class InspectLogConfig(msgspec.Struct, frozen=True, rename="pascal"):
@@ -147,6 +177,35 @@ class InspectHostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     cgroup_parent: str
     ulimits: list[InspectUlimit]
     init: bool
+    group_add: list[str]
+    pids_limit: int
+    """0: none."""
+    port_bindings: dict[str, list[dict[str, str]]] = {}
+    publish_all_ports: bool = False
+    volumes_from: list[str] | None = None
+    tmpfs: dict[str, str] = {}
+    devices: list[str] = []
+    dns: list[str] = []
+    dns_options: list[str] = []
+    dns_search: list[str] = []
+    extra_hosts: list[str] = []
+    links: list[str] | None = None
+    cgroup: str = ""
+    cgroups: str = "default"
+    oom_score_adj: int = 0
+    oom_kill_disable: bool = False
+    memory: int = 0
+    memory_reservation: int = 0
+    memory_swap: int = 0
+    memory_swappiness: int = 0
+    kernel_memory: int = 0
+    nano_cpus: int = 0
+    cpu_shares: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    blkio_weight: int = 0
 
 
 class InspectContainer(msgspec.Struct, frozen=True, rename="pascal"):
@@ -185,6 +244,8 @@ class InspectContainer(msgspec.Struct, frozen=True, rename="pascal"):
     hostname_path: str = ""
     hosts_path: str = ""
     app_armor_profile: str = ""
+    image_digest: str = ""
+    is_service: bool = False
     size_rw: int | None = None
     """Bytes written above the root filesystem, if asked for."""
     size_root_fs: int | None = None

@@ -60,7 +60,7 @@ def _status(value: str, _find: Find) -> Test:
         raise InvalidArgument(
             f'cannot filter by status "{value}"', hint=f"known are {', '.join(sorted(known))}"
         )
-    if value == "exited":
+    if value in ("exited", "stopped"):  # Podman knows no difference
         return lambda c: c.state in (State.EXITED, State.STOPPED)
     if value == "configured":
         return lambda c: c.state is State.CREATED

@@ -57,7 +57,7 @@ def list_view(
         started_at=observed.started_at // 1_000_000_000,
         exited=observed.state in (State.EXITED, State.STOPPED),
         exited_at=observed.finished_at // 1_000_000_000,
-        exit_code=container.exit_code,
+        exit_code=_exit_code(container),
         state=observed.state.value,
         status="wedged" if observed.monitor_state == "wedged" else "",
         pid=observed.init.pid if observed.init is not None and observed.state in STATES_WITH_PROCESS else 0,
@@ -73,6 +73,11 @@ def list_view(
         is_infra=False,
         size=size,
     )
+
+
+def _exit_code(container: Container) -> int:
+    """Of the run that has ended; 0 while another one goes on, whatever became of those before it."""
+    return 0 if container.state in STATES_WITH_PROCESS else container.exit_code
 
 
 def _namespaces(container: Container) -> dict[str, str]:
@@ -148,7 +153,7 @@ def _state(services: Services, container: Container) -> InspectState:
         dead=False,
         pid=observed.init.pid if alive and observed.init is not None else 0,
         conmon_pid=observed.monitor.pid if alive and observed.monitor is not None else 0,
-        exit_code=container.exit_code,
+        exit_code=_exit_code(container),
         exit_known=observed.exit_known,
         error=observed.error,
         started_at=rfc3339(observed.started_at),
@@ -219,9 +224,9 @@ def _host_config(services: Services, request: BuildRequest, container: Container
         cgroup_mode=modes["cgroup"],
         container_id_file=spec.cid_file,
         log_config=InspectLogConfig(
-            type=definition.log_driver,
+            type=spec.log_configuration.driver or definition.log_driver,
             path=definition.log_path,
-            size=f"{definition.log_size}B",
+            size=_human(definition.log_size),
             tag=spec.log_configuration.tag,
         ),
         network_mode=modes["network"],
@@ -252,7 +257,17 @@ def _host_config(services: Services, request: BuildRequest, container: Container
         cgroup_parent="",
         ulimits=[InspectUlimit(name=limit.type, soft=limit.soft, hard=limit.hard) for limit in spec.r_limits],
         init=request.init,
+        group_add=spec.groups,
+        pids_limit=max(0, services.settings.containers.pids_limit),
     )
+
+
+def _human(size: float) -> str:
+    """`1.5MB`, as Podman tells sizes of logs: powers of 1000."""
+    unit = 0
+    while size >= 1000:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.4g}{('B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB')[unit]}"
 
 
 def exec_view(session: ExecSession) -> ExecInspect:

@@ -88,9 +88,25 @@ def test_what_was_asked_for_is_what_inspect_shows(shared_engine: Engine, fs: str
     policy = host["RestartPolicy"]
     assert (policy["Name"], policy["MaximumRetryCount"], policy["Delay"]) == ("on-failure", 3, 60)
     assert host["ReadonlyRootfs"] is True
+    assert (host["LogConfig"]["Type"], host["LogConfig"]["Size"]) == ("k8s-file", "1MB")
+    assert (host["Memory"], host["GroupAdd"], told["State"]["Health"]["Status"]) == (0, [], "")
     assert {"soft": 10, "hard": 20} in [
         {key.lower(): limit[key] for key in limit if key.lower() != "name"} for limit in host["Ulimits"]
     ]
+
+
+def test_a_container_that_runs_again_has_no_exit_code(shared_engine: Engine, fs: str) -> None:
+    shared_engine.cli("create", "--name", "web", "-i", "--log-driver", "json-file", "--rootfs", fs, "cat")
+    shared_engine.cli("start", "web")
+    shared_engine.cli("kill", "web")
+    shared_engine.cli("wait", "web")
+    form = "{{.State.ExitCode}} {{.HostConfig.LogConfig.Type}}"
+    assert shared_engine.out("inspect", "-f", form, "web") == "137 json-file"
+    for state in ("exited", "stopped"):
+        assert shared_engine.out("ps", "-f", f"status={state}", "--format", "{{.ExitCode}}") == "137"
+    shared_engine.cli("start", "web")
+    assert shared_engine.out("inspect", "-f", "{{.State.ExitCode}}", "web") == "0"
+    assert shared_engine.out("ps", "--format", "{{.ExitCode}}") == "0"
 
 
 def test_filters_sorting_and_forms_of_ps(shared_engine: Engine, fs: str) -> None:
