@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Disk"]
+__all__ = ["Disk", "appears"]
 
 
 class Disk:
@@ -44,3 +45,13 @@ class Disk:
         """Bytes."""
         status = os.statvfs(self.path)
         return status.f_bavail * status.f_bsize
+
+
+def appears(path: Path, seconds: float = 20.0) -> bool:
+    """Whether somebody makes a file in time; nothing tells when."""
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
