@@ -106,12 +106,22 @@ def info(ctx: Context, args: Parsed) -> int:
 
         ctx.out(indented(reply, "  "))
     elif args.format:
-        _template(ctx, args.format, reply)
+        _template(ctx, args.format, {**reply, "host": _host(reply["host"])})
     else:
         from pyman.cli.yamltext import yaml
 
         ctx.write(yaml(reply))
     return 0
+
+
+def _host(fields: dict[str, Any]) -> dict[str, Any]:
+    """For templates: Podman's Go has other names than its JSON for two of them. As methods they are not shown."""
+    security = fields.get("security") or {}
+    named = {
+        "CgroupsVersion": lambda: fields.get("cgroupVersion"),
+        "security": {**security, "DefaultCapabilities": lambda: security.get("capabilities")},
+    }
+    return {**fields, **named}
 
 
 def locks(ctx: Context, args: Parsed) -> int:

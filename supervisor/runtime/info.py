@@ -15,9 +15,12 @@ from pyman import __version__
 from pyman.api.system import InfoReply, VersionReply
 from pyman.names import State
 from supervisor.kernel import cgroups
+from supervisor.oci.host import this_host
 from supervisor.runtime.times import rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from supervisor.runtime.engine import Engine
 
 __all__ = ["API_VERSION", "Facts", "info", "version"]
@@ -68,7 +71,11 @@ async def info(engine: Engine, facts: Facts) -> InfoReply:
             "APIVersion": told.api_version,
             "Version": told.version,
             "PythonVersion": told.python_version,
+            "GitCommit": "",
+            "BuiltTime": "",
+            "Built": 0,
             "OsArch": f"{told.os}/{told.arch}",
+            "Os": told.os,
         },
         supervisor=_supervisor(engine, facts),
     )
@@ -104,6 +111,16 @@ def _memory() -> dict[str, int]:
     return sizes
 
 
+def _utilization() -> dict[str, float]:
+    """Where the processors' time went since the boot, in per cent."""
+    first = _read("/proc/stat").split("\n", 1)[0].split()
+    times = [int(number) for number in first[1:9] if number.isdecimal()]
+    total = sum(times) or 1
+    user, _nice, system, idle = (times + [0] * 4)[:4]
+    shares = {"userPercent": user, "systemPercent": system, "idlePercent": idle}
+    return {name: round(share * 100 / total, 2) for name, share in shares.items()}
+
+
 def _host(engine: Engine) -> dict[str, Any]:
     services, uname = engine.services, os.uname()
     memory, runtime = _memory(), services.runtimes.default
@@ -115,12 +132,20 @@ def _host(engine: Engine) -> dict[str, Any]:
         "cgroupManager": services.settings.engine.cgroup_manager or "cgroupfs",
         "cgroupVersion": "v2" if mode == "v2" else "v1",
         "cgroupHierarchy": mode,
-        "conmon": {"path": services.conmon.path, "version": services.conmon.version},
+        "cgroupControllers": sorted(this_host().controllers),
+        "conmon": {
+            "package": "Unknown",
+            "path": services.conmon.path,
+            "version": services.conmon.version,
+        },
+        "cpuUtilization": _utilization(),
         "cpus": os.cpu_count() or 1,
         "loadAverage": [round(value, 2) for value in load],
+        "databaseBackend": "sqlite",
         "distribution": _release(),
         "eventLogger": services.settings.engine.events_logger,
         "hostname": uname.nodename,
+        "idMappings": {"gidmap": None, "uidmap": None},
         "kernel": uname.release,
         "linkmode": "dynamic",
         "logDriver": services.settings.containers.log_driver,
@@ -129,13 +154,21 @@ def _host(engine: Engine) -> dict[str, Any]:
         "swapFree": memory.get("SwapFree", 0),
         "swapTotal": memory.get("SwapTotal", 0),
         "networkBackend": "none",
-        "ociRuntime": {"name": runtime.name, "path": runtime.path, "version": runtime.version},
+        "ociRuntime": {
+            "name": runtime.name,
+            "package": "Unknown",
+            "path": runtime.path,
+            "version": runtime.version,
+        },
         "os": uname.sysname.lower(),
         "remoteSocket": {"path": engine.layout.socket, "exists": os.path.exists(engine.layout.socket)},
+        "serviceIsRemote": False,
         "security": {
             "rootless": engine.settings.uid != 0,
             "apparmorEnabled": False,
             "capabilities": ",".join(services.settings.containers.default_capabilities),
+            "seccompEnabled": this_host().seccomp,
+            "seccompProfilePath": services.settings.containers.seccomp_profile,
             "selinuxEnabled": os.path.isdir("/sys/fs/selinux/class"),
         },
         "uptime": _duration(uptime),
@@ -165,13 +198,21 @@ def _store(engine: Engine) -> dict[str, Any]:
         "configFile": next((path for path in engine.settings.files if path.endswith("storage.conf")), ""),
         "containerStore": counts,
         "graphDriverName": storage.driver,
-        "graphOptions": list(storage.options),
+        "graphOptions": _pairs(storage.options),
         "graphRoot": layout.graph_root,
         "graphRootAllocated": room.f_blocks * room.f_frsize,
         "graphRootUsed": (room.f_blocks - room.f_bfree) * room.f_frsize,
+        "graphStatus": {},
+        "imageStore": {"number": 0},
         "runRoot": layout.run_root,
+        "transientStore": False,
         "volumePath": layout.volumes,
     }
+
+
+def _pairs(options: Sequence[str]) -> dict[str, str]:
+    """`overlay.mountopt=nodev` by its name."""
+    return {name: value for name, _, value in (option.partition("=") for option in options)}
 
 
 def _supervisor(engine: Engine, facts: Facts) -> dict[str, Any]:

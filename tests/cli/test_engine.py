@@ -181,6 +181,14 @@ def test_the_engine_tells_about_itself(shared_engine: Engine, fs: str) -> None:
     assert told["Client"]["Version"] == told["Server"]["Version"]
     assert told["Client"]["APIVersion"] == told["Server"]["APIVersion"]
     assert shared_engine.out("info", "-f", "{{.Supervisor.Pid}}") == str(shared_engine.pid)
+    form = (
+        "{{.Host.IDMappings.UIDMap}} {{len .Host.CgroupControllers}} {{.Host.CPUUtilization.IdlePercent}} "
+        "{{.Host.Security.SECCOMPEnabled}} {{.Host.ServiceIsRemote}} {{.Store.ImageStore.Number}} {{.Version.Os}}"
+    )
+    mapping, controllers, idle, *rest = shared_engine.out("info", "-f", form).split()
+    assert (mapping, rest) == ("<nil>", ["true", "false", "0", "linux"])
+    assert int(controllers) > 2
+    assert 0 <= float(idle) <= 100
     assert "\nsupervisor:\n  pid: " in shared_engine.cli("info").stdout
     shared_engine.cli("create", "--name", "web", "--rootfs", fs, "true")
     assert shared_engine.cli("system", "locks").stdout.splitlines()[1].endswith("web")

@@ -313,13 +313,20 @@ def test_version_shows_the_client_where_no_supervisor_answers(
 
 
 def test_info_is_yaml_json_or_a_template(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:
-    reply = {"host": {"cpus": 2, "os": "linux"}, "store": {"graphOptions": {}}, "supervisor": {"pid": 7}}
+    reply = {
+        "host": {"cpus": 2, "os": "linux", "cgroupVersion": "v2"},
+        "store": {"graphOptions": {}},
+        "supervisor": {"pid": 7},
+    }
     fake.answers["System.Info"] = reply
     assert run(capsys, "info")[1] == (
-        "host:\n  cpus: 2\n  os: linux\nstore:\n  graphOptions: {}\nsupervisor:\n  pid: 7\n"
+        "host:\n  cpus: 2\n  os: linux\n  cgroupVersion: v2\nstore:\n  graphOptions: {}\nsupervisor:\n  pid: 7\n"
     )
     assert json.loads(run(capsys, "system", "info", "--format", "json")[1]) == reply
     assert run(capsys, "info", "-f", "{{.Host.CPUs}} {{.supervisor.pid}}")[1] == "2 7\n"
+    assert run(capsys, "info", "-f", "{{.Host.CgroupsVersion}} {{json .Host}}")[1] == (
+        'v2 {"cpus":2,"os":"linux","cgroupVersion":"v2","security":{}}\n'
+    )
 
 
 def test_locks_are_a_table(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:
