@@ -40,10 +40,13 @@ MONITOR_LAST_GRACE = 0.5
 
 
 class Ending:
-    """The worker's part that deals with ends; keeps nothing of its own."""
+    """The worker's part that deals with ends."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._learnt: tuple[int, tuple[int | None, bool, int]] | None = None
+        """Which run, and how it ended: what a descriptor has told is asked for but once, also where it could
+        not be recorded at once."""
 
     async def monitor_gone(self) -> None:
         worker = self._worker
@@ -86,7 +89,9 @@ class Ending:
     async def ended(self, status: int | None = None) -> None:
         """The container has ended. `status`: its wait status, where it is known already."""
         worker = self._worker
-        code, oom, finished = await self._how(status)
+        if self._learnt is None or self._learnt[0] != worker.observed.run or self._learnt[1][0] is None:
+            self._learnt = worker.observed.run, await self._how(status)
+        code, oom, finished = self._learnt[1]
         container = worker.container
         container.attachments.shut_all()
         try:
