@@ -31,6 +31,10 @@ API_VERSION = "1"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
+_NO_CONTROLLERS = frozenset({"ro", "rw", "xattr"})
+"""Options of the mounts of cgroup v1, beside the controllers' names."""
+
+
 class Facts(msgspec.Struct, frozen=True):
     """What the daemon knows of itself. `started`: nanoseconds since the epoch."""
 
@@ -132,7 +136,7 @@ def _host(engine: Engine) -> dict[str, Any]:
         "cgroupManager": services.settings.engine.cgroup_manager or "cgroupfs",
         "cgroupVersion": "v2" if mode == "v2" else "v1",
         "cgroupHierarchy": mode,
-        "cgroupControllers": sorted(this_host().controllers),
+        "cgroupControllers": sorted(c for c in this_host().controllers - _NO_CONTROLLERS if "=" not in c),
         "conmon": {
             "package": "Unknown",
             "path": services.conmon.path,
