@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from tests.bench.measure import command_time
 from tests.bench.podman import Podman
 from tests.support.engine import Engine
-from tests.support.rootfs import make_rootfs
 from tests.support.runtimes import Place
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class Bench:
         self.count = options.count
         self.podman = Podman(options.runtime, options.tree)
         stack.callback(self.podman.close)
-        self.rootfs = make_rootfs(self.podman.path / "rootfs")
+        self.rootfs = self.podman.rootfs
 
     @contextmanager
     def engine(self) -> Iterator[Engine]:

@@ -1,8 +1,9 @@
 """Podman as the bench uses it: directories of its own, cgroupfs, the events in a file.
 
 With a tree (a root file system with a newer Podman, as debootstrap makes it) every command enters a mount
-namespace in which that tree is the root; the host's OCI runtime is put over the tree's, so that both engines
-use the same one. What entering costs is measured and taken off.
+namespace in which that tree is the root. The host's OCI runtime is put over the tree's, so that both engines
+use the same one; where that one is too old for the newer Podman, the tree's own is left, and `runtime` says so.
+What entering costs is measured and taken off.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from tests.bench.measure import Failed, command_time, median
 from tests.support import processes
 from tests.support.leaks import cgroup_directories, mount_points, remove_cgroups
+from tests.support.rootfs import make_rootfs
 
 __all__ = ["Podman"]
 
@@ -66,15 +68,31 @@ class Podman:
         self.path = Path(tempfile.mkdtemp(prefix="pb-", dir="/tmp"))
         try:
             self._configure(runtime, os.path.realpath(found))
-            if tree is not None:
-                self._holder = _enter(tree, os.path.realpath(found))
+            self.rootfs = make_rootfs(self.path / "rootfs")
             if tree is None and shutil.which("podman") is None:
                 raise Failed("podman is not installed")
+            self.entering = 0.0
+            if tree is not None:
+                self._enter_usefully(tree, os.path.realpath(found))
             self.version = self.out("version", "--format", "{{.Client.Version}}")
-            self.entering = self._entering() if tree is not None else 0.0
+            told = subprocess.run(
+                [*self._prefix, runtime, "--version"], capture_output=True, text=True, check=True
+            )
+            self.runtime = told.stdout.splitlines()[0]
         except BaseException:
             self.close()
             raise
+
+    def _enter_usefully(self, tree: Path, program: str) -> None:
+        self._holder = _enter(tree, [program])
+        try:
+            self.out("run", "--rm", "--network", "none", "--rootfs", f"{self.rootfs}:O", "true")
+        except Failed:
+            _leave(self._holder)
+            self._holder = _enter(tree, [])
+        plain = [command_time(["true"], self.environment) for _ in range(15)]
+        entered = [command_time([*self._prefix, "true"], self.environment) for _ in range(15)]
+        self.entering = max(0.0, median(entered) - median(plain))
 
     def _configure(self, runtime: str, path: str) -> None:
         # Where CAP_SYS_RESOURCE is missing, Podman's own defaults are more than the OCI runtime may set.
@@ -134,11 +152,6 @@ class Podman:
         found: list[dict[str, Any]] = json.loads(self.out("container", "inspect", *names))
         return found
 
-    def _entering(self) -> float:
-        plain = [command_time(["true"], self.environment) for _ in range(15)]
-        entered = [command_time([*self._prefix, "true"], self.environment) for _ in range(15)]
-        return max(0.0, median(entered) - median(plain))
-
     def remove_containers(self) -> None:
         self._remember()
         self.out("rm", "--all", "--force", "--time", "0", timeout=600)
@@ -161,8 +174,7 @@ class Podman:
             found = processes.mentions([str(self.path), *self._ids]) - {os.getpid()}
             processes.end(processes.family(found) - {os.getpid()})
         if self._holder is not None:
-            self._holder.kill()
-            self._holder.wait()
+            _leave(self._holder)
         mine = {path for path in mount_points() - self._mounts_before if path.startswith(f"{self.path}/")}
         for path in sorted(mine, key=len, reverse=True):
             subprocess.run(["umount", "--lazy", path], check=False, capture_output=True)
@@ -175,9 +187,11 @@ def _at_most(number: int) -> int:
     return min(1024, hard) if hard >= 0 else 1024
 
 
-def _enter(tree: Path, program: str) -> subprocess.Popen[bytes]:
-    """A process that keeps the mount namespace in which the tree is the root."""
-    shared = [program] if (tree / program.lstrip("/")).exists() else []
+def _enter(tree: Path, shared: list[str]) -> subprocess.Popen[bytes]:
+    """A process that keeps the mount namespace in which the tree is the root, with programs of the host's."""
+    for program in shared:
+        if not (tree / program.lstrip("/")).exists():
+            raise Failed(f"{tree} has no {program}")
     holder = subprocess.Popen(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER, "sh", *shared],
         cwd=tree,
@@ -187,11 +201,11 @@ def _enter(tree: Path, program: str) -> subprocess.Popen[bytes]:
     assert holder.stdout is not None
     with holder.stdout as ready:
         if ready.readline() != b"ready\n":
-            holder.kill()
-            holder.wait()
+            _leave(holder)
             raise Failed(f"cannot enter {tree}")
-    if not shared:
-        holder.kill()
-        holder.wait()
-        raise Failed(f"{tree} has no {program}: both engines must use the same OCI runtime")
     return holder
+
+
+def _leave(holder: subprocess.Popen[bytes]) -> None:
+    holder.kill()
+    holder.wait()
