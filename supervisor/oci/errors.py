@@ -36,6 +36,9 @@ _NOT_EXECUTABLE = (
     ),
     re.compile(r"executable file `(?P<command>.*)` (?P<reason>is not executable)"),
 )
+_DIRECTORY = re.compile(
+    r'chdir (?:to )?(?:cwd \(")?`?(?P<directory>.+?)["`].*: (?P<reason>[Nn]o such file or directory|[Nn]ot a directory)'
+)
 _HYBRID = re.compile(r"cgroups in hybrid mode not supported")
 _ABSENT = re.compile(
     r"container does not exist|container .*does not exist|error opening file .*/status.*No such file"
@@ -104,6 +107,11 @@ def translate(runtime: str, verb: str, subject: str, text: str) -> PymanError:
             which, reason = _quoted(found["command"]), found["reason"].lower()
             reason = reason.removeprefix("is not executable") or "no permission"
             return CommandNotExecutable(f"{doing}: {which} cannot be executed: {reason}", subject=subject)
+    if found := _DIRECTORY.search(said):
+        directory = re.sub(r"\\(.)", r"\1", found["directory"])
+        reason = "it does not exist" if "such" in found["reason"] else "it is no directory"
+        message = f"{doing}: the working directory '{directory}' cannot be used: {reason}"
+        return CommandNotFound(message, subject=subject)
     if _HYBRID.search(said):
         message = f"{doing}: {runtime} does not work with this host's hybrid cgroup hierarchy"
         return NotSupported(message, subject=subject, hint="use --runtime runc")

@@ -40,6 +40,12 @@ def test_a_command_that_cannot_run_has_podmans_exit_code(web: Engine, command: s
     assert done.stderr.count("\n") == 1
 
 
+def test_a_working_directory_that_does_not_exist_is_named(web: Engine) -> None:
+    done = web.cli("exec", "-w", "/no/dir", "web", "true", check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (127, "", 1), done.stderr
+    assert "the working directory '/no/dir' cannot be used: it does not exist" in done.stderr
+
+
 def test_a_detached_session_is_listed_while_it_runs_and_its_exit_code_can_be_asked_for(web: Engine) -> None:
     session = web.out("exec", "-d", "web", "sh", "-c", "while [ ! -e /go ]; do sleep 0.02; done; exit 3")
     assert web.inspect("web")["ExecIDs"] == [session]

@@ -49,6 +49,20 @@ CASES: list[tuple[str, str, type[PymanError], str]] = [
         "the command '/noexec' cannot be executed: permission denied",
     ),
     (
+        "runc",
+        _runc(
+            r"exec failed: unable to start container process: chdir to cwd (\"/no/dir\") set in config.json failed: no such file or directory"
+        ),
+        CommandNotFound,
+        "the working directory '/no/dir' cannot be used: it does not exist",
+    ),
+    (
+        "crun",
+        "chdir `/etc/passwd`: Not a directory",
+        CommandNotFound,
+        "the working directory '/etc/passwd' cannot be used: it is no directory",
+    ),
+    (
         "crun",
         "executable file `nosuch` not found in $PATH: No such file or directory",
         CommandNotFound,
