@@ -64,7 +64,7 @@ class Changing:
             raise InvalidArgument(f'cannot rename "{old.name}": it has that name already', subject=old.name)
         new = replaced(old, name=request.name, spec=replaced(old.spec, name=request.name))
         event = worker.event(EventStatus.RENAME, request.actor, oldName=old.name, newName=request.name)
-        await self._redefine(new, [event])
+        await self._redefine(new, [replaced(event, name=request.name)])
         request.answer.give(old.name)
 
     async def update(self, request: rq.Update) -> None:

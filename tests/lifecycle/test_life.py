@@ -181,6 +181,9 @@ def test_a_running_containers_name_and_policy_can_be_changed(shared_engine: Engi
     policy = shared_engine.inspect("new")["HostConfig"]["RestartPolicy"]
     assert (policy["Name"], policy["MaximumRetryCount"]) == ("on-failure", 3)
     assert shared_engine.cli("inspect", "old", check=False).returncode != 0
+    (event,) = shared_engine.events(container=["new"], event=["rename"])
+    assert event["Name"] == "new", "as Podman tells it"
+    assert event["Attributes"] == {"oldName": "old", "newName": "new"}
 
 
 def test_labels_are_in_every_event_and_filters_find_them(shared_engine: Engine, rootfs: Path) -> None:
