@@ -17,9 +17,10 @@ import msgspec
 import outcome
 
 from pyman.api.event import Event
-from pyman.errors import InternalError, NameInUse
+from pyman.errors import DiskFull, InternalError, NameInUse
 from supervisor.kernel.process import boot_id as current_boot_id
 from supervisor.state import changes as c
+from supervisor.state import room
 from supervisor.state.faults import translate
 from supervisor.state.numbering import Numbering
 from supervisor.state.schema import check_records, open_writer
@@ -83,6 +84,7 @@ class Store:
         self._connection.execute("COMMIT")
         query = "SELECT pruned_total, (SELECT count(*) FROM event) FROM journal"
         self._pruned_total, self.event_count = self._connection.execute(query).fetchone()
+        room.keep_for(f"{self.path}-wal")
 
     @property
     def event_bytes(self) -> int:
@@ -102,7 +104,20 @@ class Store:
             return attempt.value
         if len(requests) > 1:
             return [self.run([request])[0] for request in requests]
-        return [outcome.Error(translate(attempt.error, self.path))]
+        error = translate(attempt.error, self.path)
+        if isinstance(attempt.error, sqlite3.Error) and isinstance(error, DiskFull) and self._make_room():
+            again = outcome.capture(self._transact, requests)
+            if isinstance(again, outcome.Value):
+                return again.value
+        return [outcome.Error(error)]
+
+    def _make_room(self) -> bool:
+        """Begin the log anew, if what is in it fits into the database."""
+        try:
+            self.checkpoint()
+        except sqlite3.Error:
+            return False
+        return True
 
     def checkpoint(self) -> None:
         """Copy the write-ahead log into the database as far as no reader stands in the way."""
@@ -219,6 +234,7 @@ class Store:
     # The changes
 
     def _put_record(self, change: c.PutRecord) -> None:
+        room.require(self.path, len(change.definition) + len(change.state))
         values = (change.kind, change.id, change.name, change.lock, change.definition)
         try:
             (number,) = self._connection.execute(
