@@ -41,10 +41,14 @@ class Disk:
     def make_room(self) -> None:
         self._ballast.unlink()
 
-    def free(self) -> int:
-        """Bytes."""
-        status = os.statvfs(self.path)
-        return status.f_bavail * status.f_bsize
+    def becomes_full(self, seconds: float = 20.0) -> bool:
+        """Whether somebody fills it in time; nothing tells when."""
+        deadline = time.monotonic() + seconds
+        while os.statvfs(self.path).f_bavail:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
 
 
 def appears(path: Path, seconds: float = 20.0) -> bool:
