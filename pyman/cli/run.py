@@ -9,7 +9,7 @@ from pyman.cli.cidfile import CidFile
 from pyman.cli.create import RUN_OPTIONS, spec_from
 from pyman.cli.session import STDERR, STDOUT
 from pyman.cli.signals import Interrupted, die
-from pyman.errors import InvalidArgument
+from pyman.errors import InvalidArgument, PymanError, StorageFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,16 +35,32 @@ def run(ctx: Context, args: Parsed) -> int:
     wish = _wish(args)
     if not passthrough:
         request.update(attach=True, attach_stdin=wish.stdin, **wish.size())
+    container = ""
     try:
         with CidFile(args.cidfile) as cid_file:
 
             def created(reply: Reply) -> None:
+                nonlocal container
+                container = reply.parameters.get("id", container)
                 _note_created(ctx, cid_file, reply)
 
             passed = (0, 1, 2) if passthrough else ()
             return talk(ctx, "Container.Run", request, wish, descriptors=passed, before_start=created)
     except Interrupted as end:
         return die(end.number)
+    except (BrokenPipeError, StorageFailed):
+        if args.rm and container:
+            _remove(ctx, container)
+        raise
+
+
+def _remove(ctx: Context, container: str) -> None:
+    """Nobody can read its output (`run --rm … | head`), and nobody will remove it."""
+    wish = {"selection": {"names": [container]}, "force": True, "timeout": 0, "ignore": True}
+    try:
+        ctx.connect_again().call("Container.Remove", wish)
+    except PymanError:
+        pass  # what went wrong before is told
 
 
 def _wish(args: Parsed) -> Wish:

@@ -161,5 +161,10 @@ def _own_limits() -> dict[str, dict[str, Any]]:
 
 
 def absolute(path: str) -> str:
-    """As the caller sees it: the supervisor has another working directory."""
-    return os.path.abspath(path) if path else ""
+    """As the caller sees it: the supervisor has another working directory. Raises InvalidArgument."""
+    try:
+        return os.path.abspath(path) if path else ""
+    except OSError as problem:
+        raise InvalidArgument(
+            f'cannot tell where "{path}" is: the working directory is gone', subject=path
+        ) from problem

@@ -276,3 +276,15 @@ def test_a_cidfile_is_taken_away_when_no_container_was_made(
     assert main(["create", "--cidfile", str(tmp_path / "cid"), "--name", "web", "i"]) == 125
     assert capsys.readouterr().err == 'Error: cannot use the name "web": it is in use\n'
     assert not (tmp_path / "cid").exists()
+
+
+def test_a_relative_path_from_a_directory_that_is_gone_is_refused_in_a_sentence(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["create", "--rootfs", "fs", "true"]) == 125
+    assert capsys.readouterr().err == 'Error: cannot tell where "fs" is: the working directory is gone\n'
+    assert fake.calls == []

@@ -81,6 +81,17 @@ def test_a_reader_that_goes_away_does_not_end_the_container(
     assert shared_engine.inspect("c")["State"]["Status"] == "running"
 
 
+def test_a_container_that_would_remove_itself_goes_with_its_only_reader(
+    shared_engine: Engine, root: tuple[str, str]
+) -> None:
+    with shared_engine.spawn("run", "--rm", "--name", "c", *NET, *root, "yes") as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"y\n"
+        client.stdout.close()
+        assert client.wait(20) == 141
+    assert shared_engine.out("ps", "-aq") == ""
+
+
 def test_passthrough_gives_the_container_the_caller_s_own_descriptors(
     shared_engine: Engine, root: tuple[str, str], tmp_path: Path
 ) -> None:
