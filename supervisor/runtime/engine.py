@@ -17,7 +17,7 @@ import trio
 
 from pyman.api.container import ErrorInfo, Result
 from pyman.errors import EngineStopped, NoSuchContainer, PymanError
-from pyman.names import EventStatus, State
+from pyman.names import STATES_WITH_PROCESS, EventStatus
 from supervisor.conmon.find import find_conmon
 from supervisor.conmon.logs import LogKeeper
 from supervisor.events.journal import Journal
@@ -30,7 +30,7 @@ from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
 from supervisor.runtime.creation import define, new_id
-from supervisor.runtime.records import Observed, encode, replaced
+from supervisor.runtime.records import Observed, Wanted, encode, replaced
 from supervisor.runtime.registry import Entry, Registry, check_name
 from supervisor.runtime.services import Reaped, Services
 from supervisor.runtime.specs import build_request
@@ -212,12 +212,7 @@ class Engine:
         if containers == "stop":
             async with trio.open_nursery() as nursery:
                 for entry in self.registry:
-                    if entry.container.state in (
-                        State.RUNNING,
-                        State.PAUSED,
-                        State.STOPPING,
-                        State.INITIALIZED,
-                    ):
+                    if _runs_or_is_about_to(entry.container.observed):
                         nursery.start_soon(self._stop_quietly, entry)
         self._valid = False
 
@@ -374,6 +369,12 @@ class Engine:
         session, spec = execs.begin(self.services, container, request, actor)
         self._nursery.start_soon(session.run, spec, request.rows, request.columns)
         return session
+
+
+def _runs_or_is_about_to(observed: Observed) -> bool:
+    """Also in the middle of a start. A policy's restart that is only due is left to the next supervisor."""
+    starting = observed.wanted in (Wanted.RUNNING, Wanted.INITIALIZED) and not observed.restart_at
+    return observed.state in STATES_WITH_PROCESS or starting
 
 
 def info_of(error: PymanError) -> ErrorInfo:
