@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pyman.errors import ConmonFailed
 from supervisor.conmon import attach, exit
-from supervisor.conmon.spawn import make_fifos, read_sync, release, spawn_monitor, wait_ready
+from supervisor.conmon.spawn import make_fifos, read_sync, release, spawn_monitor, wait_ready, waits
 from supervisor.kernel import files
 
 if TYPE_CHECKING:
@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from supervisor.conmon.spawn import MonitorRequest
     from supervisor.kernel.process import ProcessRef
 
-__all__ = ["attach_exec", "make_fifos", "read_exit", "read_sync", "release", "remove_exec", "spawn_exec"]
+__all__ = [
+    "attach_exec",
+    "make_fifos",
+    "read_exit",
+    "read_sync",
+    "release",
+    "remove_exec",
+    "spawn_exec",
+    "waits",
+]
 
 
 async def spawn_exec(conmon: Conmon, request: MonitorRequest) -> ProcessRef:

@@ -29,7 +29,7 @@ import trio
 
 from pyman.errors import ConmonFailed, ConmonNotFound, DeadlineExceeded, InvalidArgument
 from supervisor.kernel import children, files, pipes
-from supervisor.kernel.process import open_pidfd, ref_of
+from supervisor.kernel.process import kill, open_pidfd, ref_of
 from supervisor.kernel.readiness import Readiness
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ __all__ = [
     "release",
     "spawn_monitor",
     "wait_ready",
+    "waits",
 ]
 
 _SYNC, _START, _READY = "sync", "start", "ready"
@@ -133,7 +134,7 @@ async def spawn_monitor(conmon: Conmon, request: MonitorRequest) -> ProcessRef:
         files.write_atomic(request.conmon_pid_file, f"{monitor.pid}".encode(), 0o644)
         _keep(request.bundle, monitor)
     except BaseException:
-        _kill(monitor)
+        kill(monitor)
         raise
     return monitor
 
@@ -243,6 +244,15 @@ def release(request: MonitorRequest) -> bool:
         return False
     finally:
         os.close(fd)
+    return True
+
+
+def waits(request: MonitorRequest) -> bool:
+    """Whether the monitor has still to be released: neither container nor command exists before."""
+    try:
+        os.close(os.open(os.path.join(request.bundle, _START), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        return False
     return True
 
 
@@ -375,13 +385,6 @@ async def end_monitor(
         raise DeadlineExceeded(
             f"cannot end the monitor of '{request.id}': the kernel holds it", subject=request.id
         )
-
-
-def _kill(monitor: ProcessRef) -> None:
-    pidfd = open_pidfd(monitor)
-    if pidfd is not None:
-        with pidfd:
-            pidfd.send_signal(signal.SIGKILL)
 
 
 def _keep(bundle: str, monitor: ProcessRef) -> None:

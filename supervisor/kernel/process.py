@@ -29,6 +29,7 @@ __all__ = [
     "ProcessRef",
     "boot_id",
     "exit_code_of_status",
+    "kill",
     "open_pidfd",
     "ref_of",
     "ref_of_file",
@@ -123,6 +124,12 @@ class Pidfd:
             raise trio.ClosedResourceError
         await trio.lowlevel.wait_readable(self._fd)
 
+    async def ends_within(self, seconds: float) -> bool:
+        """Whether it has ended, which is waited for so long."""
+        with trio.move_on_after(seconds) as scope:
+            await self.wait()
+        return not scope.cancelled_caught
+
     def exited(self) -> bool:
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
@@ -190,3 +197,11 @@ def open_pidfd(ref: ProcessRef) -> Pidfd | None:
         os.close(fd)
         return None
     return Pidfd(fd, ref)
+
+
+def kill(ref: ProcessRef) -> None:
+    """SIGKILL to exactly that process, if it is still there."""
+    pidfd = open_pidfd(ref)
+    if pidfd is not None:
+        with pidfd:
+            pidfd.send_signal(signal.SIGKILL)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from supervisor.rpc.dispatch import Call
     from supervisor.runtime.container import Container
     from supervisor.runtime.engine import Engine
+    from supervisor.runtime.execs import Exec
     from supervisor.runtime.registry import Entry, View
 
 __all__ = ["ContainerHandlers"]
@@ -349,7 +350,12 @@ class ContainerHandlers:
         session = self._engine.begin_exec(
             self._view(call).find(request.name).container, request, actor_of(call)
         )
-        descriptor: int | None = await session.started.get()
+        with _left_alone(call, session):
+            return await self._in_session(request, call, session)
+
+    async def _in_session(self, request: api.ExecRequest, call: Call, session: Exec) -> ExecReply:
+        await session.started.get()
+        descriptor = session.take_attachment()
         keys = self._keys(request.detach_keys)
         reply = ExecReply(phase="started", exec_id=session.id, detach_keys=keys)
         if descriptor is None:
@@ -358,12 +364,7 @@ class ContainerHandlers:
             await call.send(reply, [descriptor])
         finally:
             os.close(descriptor)
-        try:
-            code = await session.ended.get()
-        except trio.Cancelled:
-            if call.gone:
-                session.abandoned()
-            raise
+        code = await session.ended.get()
         return ExecReply(phase="exited", exec_id=session.id, exit_code=code)
 
     async def exec_inspect(self, request: api.ExecInspectRequest, call: Call) -> ExecInspectReply:
@@ -476,6 +477,17 @@ def _attached(call: Call, container: Container, started: rq.Started) -> Iterator
         started.close()
         if ended:
             container.attachments.drop(started.attach_handle)
+
+
+@contextmanager
+def _left_alone(call: Call, session: Exec) -> Iterator[None]:
+    """Around a client's wait for its session: without the client it goes on unattached."""
+    try:
+        yield
+    except trio.Cancelled:
+        if call.gone:
+            session.abandoned()
+        raise
 
 
 def _check_stdio(request: api.RunRequest, stdio: list[int]) -> None:

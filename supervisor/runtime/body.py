@@ -6,7 +6,6 @@ work half done; none changes the recorded state.
 
 from __future__ import annotations
 
-import errno
 import os
 import uuid
 from contextlib import suppress
@@ -38,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["Body"]
 
 log = structlog.get_logger(__name__)
+
+SESSIONS_GRACE = 4.0
+"""Seconds until the exec sessions of a container that has ended are over; after that their monitors are ended."""
 
 
 def conmon_cgroup(id: str) -> str:
@@ -166,15 +168,34 @@ class Body:
 
         async with trio.open_nursery() as steps:
             if made:
-                steps.start_soon(attempt, partial(self.runtime.delete, self.id, force=True))
+                steps.start_soon(attempt, self._delete)
             steps.start_soon(attempt, partial(self._in_thread, self._give_back))
         # The OCI runtime has been told: it needs the bundle no more.
+        await self._sessions_over()
         erase = last and not failures
         await attempt(partial(self._in_thread, partial(self._discard, erase=erase)))
         for later in failures[1:]:
             log.warning("clean-up failed", container=self.id, error=str(later))
         if failures:
             raise failures[0]
+
+    async def _delete(self) -> None:
+        await self.runtime.delete(self.id, force=True)
+
+    async def _sessions_over(self) -> None:
+        """Exec sessions end by themselves with the container's processes; their directories lie in its own."""
+        container = self._container
+        with trio.move_on_after(SESSIONS_GRACE) as scope:
+            await container.execs_over()
+        if scope.cancelled_caught:
+            log.warning(
+                "ending the monitors of exec sessions", container=self.id, number=len(container.execs)
+            )
+            for session in container.execs.values():
+                if session.observed.monitor is not None:
+                    process.kill(session.observed.monitor)
+            with trio.move_on_after(SESSIONS_GRACE):
+                await container.execs_over()
 
     async def _in_thread(self, step: Callable[[], list[str]]) -> None:
         """A step that blocks. What it has moved into the trash is deleted later: that may take long."""
@@ -244,14 +265,12 @@ def remove_small_tree(path: str) -> None:
         os.unlink(path)
         return
     for entry in entries:
-        if entry.name == "rootfs":
-            os.rmdir(entry.path)  # a mount point: never entered, whatever is still mounted there
-        elif entry.is_dir(follow_symlinks=False):
-            remove_small_tree(entry.path)
-        else:
-            os.unlink(entry.path)
-    try:
+        with suppress(FileNotFoundError):  # an exec session that ends removes its own
+            if entry.name == "rootfs":
+                os.rmdir(entry.path)  # a mount point: never entered, whatever is still mounted there
+            elif entry.is_dir(follow_symlinks=False):
+                remove_small_tree(entry.path)
+            else:
+                os.unlink(entry.path)
+    with suppress(FileNotFoundError):
         os.rmdir(path)
-    except OSError as error:
-        if error.errno != errno.ENOENT:
-            raise

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from pyman.names import EventType, State
 from supervisor.conmon.attach import Attachments
 from supervisor.runtime.answers import Answer
@@ -36,7 +38,8 @@ class ExecSession:
     def __init__(self, definition: ExecDefinition) -> None:
         self.definition = definition
         self.observed = ExecObserved()
-        self.bundle = ""
+        self.over = trio.Event()
+        """Its end is recorded, and nothing of it is left."""
 
     @property
     def running(self) -> bool:
@@ -120,6 +123,11 @@ class Container:
         self.ended_execs[session.definition.id] = session
         while len(self.ended_execs) > ENDED_EXECS_KEPT:
             del self.ended_execs[next(iter(self.ended_execs))]
+
+    async def execs_over(self) -> None:
+        """Wait until no exec session is left."""
+        while self.execs:
+            await next(iter(self.execs.values())).over.wait()
 
     def event(self, status: EventStatus, actor: Actor | None = None, **attributes: Any) -> EventDraft:
         """An event about this container: its labels, then what belongs to the event."""

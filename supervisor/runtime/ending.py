@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
-import trio
 
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, EventStatus, RestartPolicy, State
@@ -24,7 +23,6 @@ from supervisor.runtime.states import Fact
 from supervisor.runtime.times import rfc3339
 
 if TYPE_CHECKING:
-    from supervisor.kernel.process import ProcessRef
     from supervisor.runtime.restart import Decision
     from supervisor.runtime.worker import Worker
     from supervisor.state.database import EventDraft
@@ -77,9 +75,15 @@ class Ending:
         if worker.observed.state not in STATES_WITH_PROCESS or monitor is None:
             return
         worker.container.attachments.shut_all()
-        if await _ends(monitor, MONITOR_LAST_GRACE):
+        # By a descriptor of its own: the other one is waited on already.
+        pidfd = process.open_pidfd(monitor)
+        if pidfd is None:
             await self.ended()
             return
+        with pidfd:
+            if await pidfd.ends_within(MONITOR_LAST_GRACE):
+                await self.ended()
+                return
         status = self._status()
         await worker.body.end_monitor(monitor)
         event = worker.event(EventStatus.MONITOR_LOST, reason="conmon did not answer and was ended")
@@ -231,14 +235,3 @@ class Ending:
         changes = self.consequence(decision, events)
         await worker.note(events=events, **changes)
         self.arm_restart()
-
-
-async def _ends(ref: ProcessRef, seconds: float) -> bool:
-    """Whether a process ends within a time. By a descriptor of its own: the other one is waited on already."""
-    pidfd = process.open_pidfd(ref)
-    if pidfd is None:
-        return True
-    with pidfd, trio.move_on_after(seconds):
-        await pidfd.wait()
-        return True
-    return False

@@ -8,15 +8,15 @@ EngineStopped.
 from __future__ import annotations
 
 import os
-import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import outcome
 import structlog
 import trio
 
 from pyman.api.container import ErrorInfo, Result
-from pyman.errors import EngineStopped, NoSuchContainer, PymanError
+from pyman.errors import EngineStopped, InternalError, NoSuchContainer, PymanError
 from pyman.names import STATES_WITH_PROCESS, EventStatus
 from supervisor.conmon.find import find_conmon
 from supervisor.conmon.logs import LogKeeper
@@ -166,9 +166,9 @@ class Engine:
         files.write_atomic(self.layout.alive, b"", 0o644)
         for definition, state in observed:
             self._add(definition, state)
-        await self._start_workers()
         for record in sessions:
             await self._adopt_exec(*refresh.exec_record(record))
+        await self._start_workers()
 
     async def _start_workers(self) -> None:
         """All at once; one that takes long does not hold up the supervisor for more than its budget."""
@@ -195,17 +195,14 @@ class Engine:
         try:
             container = self.registry.within("").find(session.definition.container).container
         except NoSuchContainer:
-            # Its container went away while it was taken over.
-            monitor = session.observed.monitor
-            pidfd = process.open_pidfd(monitor) if monitor is not None else None
-            if pidfd is not None:
-                with pidfd:
-                    pidfd.send_signal(signal.SIGKILL)
+            # It had not ended when its container was removed.
+            if session.observed.monitor is not None:
+                process.kill(session.observed.monitor)
             await self.services.database.commit([DeleteRecord("exec", session.definition.id)])
             return
         container.execs[session.definition.id] = session
-        running = execs.Exec(self.services, container, session, None)
-        self._nursery.start_soon(running.follow, session.observed.monitor)
+        running = execs.Exec(self.services, container, session)
+        self._nursery.start_soon(self._guarded, running, running.adopt)
 
     async def shutdown(self, containers: str = "leave") -> None:
         """Refuse new work, and with `stop` end every container first. Failures are logged; it goes on."""
@@ -367,8 +364,18 @@ class Engine:
     def begin_exec(self, container: Container, request: ExecRequest, actor: Actor | None) -> Exec:
         """Start a session; its answers say what becomes of it."""
         session, spec = execs.begin(self.services, container, request, actor)
-        self._nursery.start_soon(session.run, spec, request.rows, request.columns)
+        work = partial(session.run, spec, request.rows, request.columns)
+        self._nursery.start_soon(self._guarded, session, work)
         return session
+
+    async def _guarded(self, session: Exec, work: Callable[[], Awaitable[None]]) -> None:
+        """A bug in a session is that session's and its client's."""
+        done = await outcome.acapture(work)
+        if isinstance(done, outcome.Error) and isinstance(done.error, Exception):
+            log.error("exec session", exec=session.id, exc_info=done.error)
+            session.give_up(InternalError("cannot go on with the exec session: internal error"))
+        else:
+            done.unwrap()
 
 
 def _runs_or_is_about_to(observed: Observed) -> bool:

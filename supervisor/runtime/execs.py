@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
@@ -19,171 +20,282 @@ from pyman.names import EventStatus, State
 from supervisor.conmon import attach, control, execs, spawn
 from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
 from supervisor.kernel import cgroups, files, process
+from supervisor.kernel.readiness import Readiness
 from supervisor.oci import build, errors
 from supervisor.runtime.answers import Answer
+from supervisor.runtime.body import conmon_cgroup
 from supervisor.runtime.container import ExecSession
 from supervisor.runtime.creation import check_texts, new_id
+from supervisor.runtime.ending import MONITOR_GRACE, MONITOR_LAST_GRACE
 from supervisor.runtime.records import ExecDefinition, ExecObserved, encode
 from supervisor.runtime.specs import build_request, root_of
 from supervisor.state.database import DeleteRecord, PutRecord, PutState
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterable, Sequence
 
     from pyman.api.container import ExecRequest
     from pyman.api.event import Actor
-    from supervisor.kernel.process import ProcessRef
+    from supervisor.kernel.process import Pidfd, ProcessRef
+    from supervisor.oci.runtimes import OciRuntime
     from supervisor.runtime.container import Container
     from supervisor.runtime.services import Services
-    from supervisor.state.database import Change, EventDraft
+    from supervisor.state.database import EventDraft
 
 __all__ = ["Exec", "begin"]
 
 log = structlog.get_logger(__name__)
 
 
-def exec_cgroup(id: str) -> str:
-    return f"/pyman/conmon-{id}"
-
-
 class Exec:
-    """One session while it runs. `started`: the attach descriptor (none if detached); `ended`: the exit code."""
+    """One session while it runs. `started`: its command runs; `ended`: the exit code."""
 
     def __init__(
-        self, services: Services, container: Container, session: ExecSession, actor: Actor | None
+        self,
+        services: Services,
+        container: Container,
+        session: ExecSession,
+        runtime: OciRuntime | None = None,
     ) -> None:
+        """`runtime`: for a session that is to be begun."""
         self._services = services
         self._container = container
         self.session = session
-        self._actor = actor
+        self._request = _request(services, container, session.definition, runtime)
+        self._connection: socket.socket | None = None
         self._handle = 0
-        self.started: Answer[int | None] = Answer()
+        self._abandoned = False
+        self.started: Answer[None] = Answer()
         self.ended: Answer[int] = Answer()
 
     @property
     def id(self) -> str:
         return self.session.definition.id
 
-    def _request(self) -> MonitorRequest:
-        container, layout = self._container, self._services.layout
-        runtime = self._services.runtimes.pick(container.definition.runtime)
-        folder = layout.exec_run(container.id, self.id)
-        definition = self.session.definition
-        return MonitorRequest(
-            id=container.id,
-            exec_id=self.id,
-            name=container.name,
-            bundle=folder,
-            pid_file=f"{folder}/pidfile",
-            conmon_pid_file=f"{folder}/conmon.pid",
-            persist_dir=folder,
-            runtime_path=runtime.path,
-            runtime_args=runtime.arguments,
-            log_driver="none",
-            log_path="",
-            terminal=definition.terminal,
-            stdin=definition.stdin,
-            attach=not definition.detach,
-            process_spec=f"{folder}/process.json",
-        )
+    # ------------------------------------------------------------------ the life of a session
 
     async def run(self, process_spec: bytes, rows: int = 0, columns: int = 0) -> None:
         """The whole session; its answers are given on the way. Never raises for what the session did."""
-        request = self._request()
-        monitor: ProcessRef | None = None
         try:
             with trio.CancelScope(shield=True):
-                monitor = await self._start(request, process_spec, rows, columns)
+                await self._start(process_spec, rows, columns)
         except (PymanError, OSError) as problem:
             error = problem if isinstance(problem, PymanError) else _translated(problem)
+            self.abandoned()
             with trio.CancelScope(shield=True):
                 await self._discard()
-            self.started.fail(error)
-            self.ended.fail(error)
+            self._fail(error)
             return
-        await self.follow(monitor)
+        await self.follow()
 
-    async def _start(
-        self, request: MonitorRequest, process_spec: bytes, rows: int, columns: int
-    ) -> ProcessRef:
-        services, definition = self._services, self.session.definition
-        record = PutRecord("exec", self.id, "", None, encode(definition), encode(ExecObserved()))
-        event = self._container.event(EventStatus.EXEC, self._actor, execID=self.id)
-        await services.database.commit([record], [event])
-        self._container.execs[self.id] = self.session
-        await trio.to_thread.run_sync(self._prepare, request, process_spec, limiter=services.disk)
+    async def adopt(self) -> None:
+        """Go on with a session that an earlier supervisor had recorded. One that had not begun, whose client
+        is gone, does not begin any more."""
+        observed = self.session.observed
+        if observed.pid or await self._begun(observed.monitor):
+            await self.follow()
+        else:
+            with trio.CancelScope(shield=True):
+                await self._discard()
+
+    async def follow(self) -> None:
+        """Wait for its end, and record it."""
+        status = await self._monitored()
+        with trio.CancelScope(shield=True):
+            found = execs.read_exit(self._request)
+            if found is not None:
+                code = found.code
+            else:
+                code = -1 if status is None else process.exit_code_of_status(status)
+            died = self._event(EventStatus.EXEC_DIED, containerExitCode=str(code))
+            await self._discard([died], code)
+        self.ended.give(code)
+
+    async def _monitored(self) -> int | None:
+        """Until conmon has ended. If it does not follow its command, because its client does not read or
+        because it was stopped, it gets no more time: the command's wait status, if that can be learnt.
+
+        A container cannot end before every process in it was waited for by its parent.
+        """
+        observed = self.session.observed
+        with ExitStack() as stack:
+            monitor, command = _opened(stack, observed.monitor), _opened(stack, observed.command)
+            if monitor is None:
+                return None
+            if command is None:
+                await monitor.wait()
+                return None
+            ready = stack.enter_context(Readiness())
+            for pidfd in (monitor, command):
+                ready.add(pidfd.fd)
+            await ready.wait()
+            if await monitor.ends_within(MONITOR_GRACE):
+                return None
+            self._cut_off()
+            await monitor.ends_within(MONITOR_LAST_GRACE)
+            return command.exit_status()
+
+    def give_up(self, error: PymanError) -> None:
+        """After a bug: nobody waits for it any more, and the next supervisor finds its record."""
+        self.abandoned()
+        self._over(-1)
+        self._fail(error)
+
+    def _fail(self, error: PymanError) -> None:
+        """Whoever waits is told; what was answered already stays."""
+        self.started.fail(error)
+        self.ended.fail(error)
+
+    # ------------------------------------------------------------------ its beginning
+
+    async def _start(self, process_spec: bytes, rows: int, columns: int) -> None:
+        services, container, request = self._services, self._container, self._request
+        record = PutRecord("exec", self.id, "", None, encode(self.session.definition), encode(ExecObserved()))
+        await services.database.commit([record], apply=self._recorded)
+        # A container that ends waits for the sessions it knows; later ones must leave it alone.
+        _require_running(container)
+        await trio.to_thread.run_sync(self._prepare, process_spec, limiter=services.disk)
         deadline = services.settings.pyman.call_deadline
         monitor = await spawn.spawn_monitor(services.conmon, request)
         await self._note(ExecObserved(monitor=monitor))
-        await trio.to_thread.run_sync(cgroups.place, monitor.pid, exec_cgroup(self.id), limiter=services.disk)
+        cgroup = conmon_cgroup(self.id)
+        await trio.to_thread.run_sync(cgroups.place, monitor.pid, cgroup, limiter=services.disk)
         try:
-            connection = None
-            if not definition.detach:
-                connection = await execs.attach_exec(request, deadline, monitor)
-                self._handle = self._container.attachments.add(connection.fileno())
-                if rows and columns:
-                    control.resize(request.bundle, rows, columns)
+            if request.attach:
+                await self._attach(monitor, deadline, rows, columns)
             execs.release(request)
             pid = await execs.read_sync(request, deadline, monitor)
         except RuntimeRefused as refusal:
-            runtime = services.runtimes.pick(self._container.definition.runtime)
-            raise errors.translate(runtime.name, "exec", self._container.name, refusal.message) from None
-        await self._note(ExecObserved(monitor=monitor, pid=pid))
-        self.started.give(connection.detach() if connection is not None else None)
-        return monitor
+            runtime = services.runtimes.pick(container.definition.runtime)
+            raise errors.translate(runtime.name, "exec", container.name, refusal.message) from None
+        await self._note_begun(monitor, pid)
+        if self._abandoned:
+            self.abandoned()
+        self.started.give(None)
 
-    def _prepare(self, request: MonitorRequest, process_spec: bytes) -> None:
-        os.makedirs(request.bundle, mode=0o700, exist_ok=True)
+    def _recorded(self, _events: object) -> None:
+        self._container.execs[self.id] = self.session
+
+    def _prepare(self, process_spec: bytes) -> None:
+        """The session's directory, in that of the container, which is never made here."""
+        request = self._request
+        with suppress(FileExistsError):
+            os.mkdir(os.path.dirname(request.bundle), 0o700)
+        os.mkdir(request.bundle, 0o700)
         with open(request.process_spec, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
             file.write(process_spec)
         execs.make_fifos(request.bundle)
 
-    async def _note(self, observed: ExecObserved) -> None:
-        await self._services.database.commit([PutState("exec", self.id, encode(observed))])
+    async def _attach(self, monitor: ProcessRef, deadline: float, rows: int, columns: int) -> None:
+        self._connection = await execs.attach_exec(self._request, deadline, monitor)
+        self._handle = self._container.attachments.add(self._connection.fileno())
+        if rows and columns:
+            control.resize(self._request.bundle, rows, columns)
+
+    async def _begun(self, monitor: ProcessRef | None) -> bool:
+        """Whether the command runs, or ran, that an earlier supervisor may have let go."""
+        if monitor is None or execs.waits(self._request):
+            return False
+        pid = 0
+        with suppress(PymanError, RuntimeRefused):
+            pid = await execs.read_sync(self._request, self._services.settings.pyman.call_deadline, monitor)
+        if not pid and execs.read_exit(self._request) is None:
+            return False
+        await self._note_begun(monitor, pid)
+        return True
+
+    async def _note(self, observed: ExecObserved, events: Sequence[EventDraft] = ()) -> None:
+        await self._services.database.commit([PutState("exec", self.id, encode(observed))], events)
         self.session.observed = observed
 
-    async def follow(self, monitor: ProcessRef | None) -> None:
-        """Wait for the end of conmon, and record the session's."""
-        if monitor is not None:
-            pidfd = process.open_pidfd(monitor)
-            if pidfd is not None:
-                with pidfd:
-                    await pidfd.wait()
-        with trio.CancelScope(shield=True):
-            await self._end()
+    async def _note_begun(self, monitor: ProcessRef, pid: int) -> None:
+        command = process.ref_of(pid) if pid else None
+        observed = ExecObserved(monitor=monitor, pid=pid, command=command)
+        await self._note(observed, [self._event(EventStatus.EXEC, self.session.definition.actor)])
 
-    async def _end(self) -> None:
-        found = execs.read_exit(self._request())
-        code = -1 if found is None else found.code
-        attributes: dict[str, Any] = {"execID": self.id, "containerExitCode": str(code)}
-        await self._discard([self._container.event(EventStatus.EXEC_DIED, **attributes)], code)
-        self.ended.give(code)
+    def _event(self, status: EventStatus, actor: Actor | None = None, **attributes: str) -> EventDraft:
+        return self._container.event(status, actor, execID=self.id, **attributes)
+
+    # ------------------------------------------------------------------ its client
+
+    def take_attachment(self) -> int | None:
+        """The attach descriptor, which is the taker's; none if the session is detached."""
+        connection, self._connection = self._connection, None
+        return None if connection is None else connection.detach()
 
     def abandoned(self) -> None:
         """The client is gone: its end of the streams is closed, the command goes on."""
-        if self._handle:
-            self._container.attachments.drop(self._handle)
-            self._handle = 0
+        self._abandoned = True
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._cut_off()
+
+    def _cut_off(self) -> None:
+        """Nobody holds up conmon any more. What the client has been sent it can still read."""
+        self._container.attachments.drop(self._handle)
+
+    # ------------------------------------------------------------------ its end
 
     async def _discard(self, events: Sequence[EventDraft] = (), code: int = -1) -> None:
-        """Forget the session and remove what it had on disk."""
-        self.abandoned()
-        monitor = self.session.observed.monitor
-        await spawn.end_monitor(self._request(), monitor)
-        change: list[Change] = []
-        if not self._container.removed and self.id in self._container.execs:
-            change.append(DeleteRecord("exec", self.id))
+        """Forget the session and remove what it had on disk. What cannot be recorded now stays there, for
+        the next supervisor to tell."""
+        self._cut_off()
+        recorded = [DeleteRecord("exec", self.id)] if self.id in self._container.execs else []
         try:
-            await self._services.database.commit(change, events, apply=lambda _events: self._over(code))
+            await spawn.end_monitor(self._request, self.session.observed.monitor)
+            if recorded:
+                await self._services.database.commit(recorded, events, apply=lambda _events: self._over(code))
+            await trio.to_thread.run_sync(self._remove, limiter=self._services.disk)
         except PymanError as error:
             log.warning("cannot forget an exec session", exec=self.id, error=str(error))
             self._over(code)
-        await trio.to_thread.run_sync(execs.remove_exec, self._request(), limiter=self._services.disk)
-        cgroups.remove(exec_cgroup(self.id))
+
+    def _remove(self) -> None:
+        execs.remove_exec(self._request)
+        cgroups.remove(conmon_cgroup(self.id))
 
     def _over(self, code: int) -> None:
-        self.session.observed = ExecObserved(monitor=None, pid=0, exit_code=code)
+        self.session.observed = ExecObserved(exit_code=code)
         self._container.remember_exec(self.session)
+        self.session.over.set()
+
+
+def _opened(stack: ExitStack, ref: ProcessRef | None) -> Pidfd | None:
+    pidfd = process.open_pidfd(ref) if ref is not None else None
+    return None if pidfd is None else stack.enter_context(pidfd)
+
+
+def _request(
+    services: Services, container: Container, definition: ExecDefinition, runtime: OciRuntime | None
+) -> MonitorRequest:
+    folder = services.layout.exec_run(container.id, definition.id)
+    return MonitorRequest(
+        id=container.id,
+        exec_id=definition.id,
+        name=container.name,
+        bundle=folder,
+        pid_file=f"{folder}/pidfile",
+        conmon_pid_file=f"{folder}/conmon.pid",
+        persist_dir=folder,
+        runtime_path="" if runtime is None else runtime.path,
+        runtime_args=() if runtime is None else runtime.arguments,
+        log_driver="none",
+        log_path="",
+        terminal=definition.terminal,
+        stdin=definition.stdin,
+        attach=not definition.detach,
+        process_spec=f"{folder}/process.json",
+    )
+
+
+def _require_running(container: Container) -> None:
+    if container.state is not State.RUNNING:
+        raise WrongState(
+            f'cannot exec in container "{container.name}": it is {container.state}, not running',
+            subject=container.name,
+        )
 
 
 def _translated(error: OSError) -> PymanError:
@@ -194,11 +306,7 @@ def begin(
     services: Services, container: Container, request: ExecRequest, actor: Actor | None
 ) -> tuple[Exec, bytes]:
     """A session that can be run, and its process spec. Refuses what cannot work."""
-    if container.state is not State.RUNNING:
-        raise WrongState(
-            f'cannot exec in container "{container.name}": it is {container.state}, not running',
-            subject=container.name,
-        )
+    _require_running(container)
     check_texts(request)
     spec = build.build_exec(
         build.ExecBuildRequest(
@@ -226,8 +334,10 @@ def begin(
         if request.detach_keys is None
         else request.detach_keys,
         created=time.time_ns(),
+        actor=actor,
     )
-    return Exec(services, container, ExecSession(definition), actor), spec
+    runtime = services.runtimes.pick(container.definition.runtime)
+    return Exec(services, container, ExecSession(definition), runtime), spec
 
 
 def find(containers: Iterable[Container], exec_id: str) -> tuple[Container, ExecSession]:

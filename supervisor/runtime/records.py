@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from pyman.api.event import Actor
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.names import State
 from supervisor.kernel.process import ProcessRef
@@ -109,11 +110,14 @@ class ExecDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
     detach: bool
     detach_keys: str
     created: int
+    actor: Actor | None = None
 
 
 class ExecObserved(msgspec.Struct, frozen=True, omit_defaults=True):
     monitor: ProcessRef | None = None
     pid: int = 0
+    command: ProcessRef | None = None
+    """The process of that pid, if it was still there when it was told."""
     exit_code: int | None = None
 
 

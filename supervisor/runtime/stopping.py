@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from supervisor.runtime import requests as rq
     from supervisor.runtime.answers import Answer
     from supervisor.runtime.worker import Worker
-    from supervisor.state.database import Change
 
 __all__ = ["KILL_GRACE", "Stopping"]
 
@@ -238,10 +237,10 @@ class Stopping:
         worker.unwatch()
         worker.services.logs.remove(container.id)
         await worker.body.erase()
-        changes: list[Change] = [DeleteRecord("exec", key) for key in container.execs]
-        changes.append(DeleteRecord("container", container.id))
         event = worker.event(EventStatus.REMOVE, actor)
-        await worker.services.database.commit(changes, [event], durable=True, apply=self._vanish)
+        await worker.services.database.commit(
+            [DeleteRecord("container", container.id)], [event], durable=True, apply=self._vanish
+        )
         container.end_of_run.give(container.exit_code)
 
     def _vanish(self, _events: object) -> None:

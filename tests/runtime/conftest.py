@@ -88,14 +88,16 @@ class House:
             found += [item for item in items if isinstance(item, Event)]
         return [event for event in found if entry is None or event.id == entry.container.id]
 
-    async def event(self, entry: Entry, status: str, seconds: float = 10) -> Event:
-        """The first such event of a container, once it has been told."""
+    async def event(self, entry: Entry, status: str, number: int = 1, seconds: float = 10) -> Event:
+        """The first such event of a container, or the one of that number, once it has been told."""
         cursor = self.engine.services.journal.cursor(since_seq=0)
         with trio.fail_after(seconds):
             while True:
                 for item in await cursor.next():
                     if isinstance(item, Event) and (item.id, item.status) == (entry.container.id, status):
-                        return item
+                        number -= 1
+                        if not number:
+                            return item
 
     async def statuses(self, entry: Entry) -> list[str]:
         return [event.status for event in await self.events(entry)]

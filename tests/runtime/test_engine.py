@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -14,22 +14,14 @@ from pyman.api.container import RenameRequest, Result, Selection, UpdateRequest,
 from pyman.errors import InvalidArgument, NameInUse, NoSuchContainer, PymanError, StorageFailed
 from supervisor.kernel import children, files
 from supervisor.rpc.container import ContainerHandlers
-from supervisor.rpc.dispatch import Call
-from supervisor.rpc.peer import Peer
 from supervisor.runtime import requests as rq
+from tests.runtime.faults import call
 
 if TYPE_CHECKING:
     from supervisor.runtime.registry import Entry
     from tests.runtime.conftest import House
 
 pytestmark = pytest.mark.holds_loop(0)
-
-
-def call() -> Call:
-    async def nowhere(_message: bytearray, _descriptors: Any) -> None:
-        await trio.lowlevel.checkpoint()
-
-    return Call("a test", Peer(os.getpid(), 0, 0), more=True, oneway=False, descriptors=[], transmit=nowhere)
 
 
 async def test_a_name_is_free_again_when_no_lock_can_be_had(
