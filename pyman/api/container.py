@@ -323,37 +323,38 @@ class ListRequest(msgspec.Struct, frozen=True):
     restart-policy command. Values of one key are alternatives (labels: all of them), keys must all fit."""
 
 
-class ListContainer(msgspec.Struct, frozen=True):
-    """One line of `ps`, with the keys of Podman's JSON."""
+class ListContainer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One line of `ps`, with the keys of Podman's JSON. What is empty, zero or false is left out: there may be
+    thousands of them."""
 
     id: str = msgspec.field(name="Id")
     names: list[str] = msgspec.field(name="Names")
-    image: str = msgspec.field(name="Image")
-    image_id: str = msgspec.field(name="ImageID")
-    command: list[str] = msgspec.field(name="Command")
+    image: str = msgspec.field(name="Image", default="")
+    image_id: str = msgspec.field(name="ImageID", default="")
+    command: list[str] = msgspec.field(name="Command", default_factory=list)
     created: int = msgspec.field(name="Created")
     """Seconds since the epoch, as the next ones."""
     created_at: str = msgspec.field(name="CreatedAt")
     """RFC 3339 with nanoseconds."""
-    started_at: int = msgspec.field(name="StartedAt")
-    exited: bool = msgspec.field(name="Exited")
-    exited_at: int = msgspec.field(name="ExitedAt")
-    exit_code: int = msgspec.field(name="ExitCode")
+    started_at: int = msgspec.field(name="StartedAt", default=0)
+    exited: bool = msgspec.field(name="Exited", default=False)
+    exited_at: int = msgspec.field(name="ExitedAt", default=0)
+    exit_code: int = msgspec.field(name="ExitCode", default=0)
     state: str = msgspec.field(name="State")
-    status: str = msgspec.field(name="Status")
+    status: str = msgspec.field(name="Status", default="")
     """Health or detail beyond the state; empty otherwise."""
-    pid: int = msgspec.field(name="Pid")
-    restarts: int = msgspec.field(name="Restarts")
-    auto_remove: bool = msgspec.field(name="AutoRemove")
-    labels: dict[str, str] = msgspec.field(name="Labels")
-    mounts: list[str] = msgspec.field(name="Mounts")
-    namespaces: dict[str, str] = msgspec.field(name="Namespaces")
+    pid: int = msgspec.field(name="Pid", default=0)
+    restarts: int = msgspec.field(name="Restarts", default=0)
+    auto_remove: bool = msgspec.field(name="AutoRemove", default=False)
+    labels: dict[str, str] = msgspec.field(name="Labels", default_factory=dict)
+    mounts: list[str] = msgspec.field(name="Mounts", default_factory=list)
+    namespaces: dict[str, str] = msgspec.field(name="Namespaces", default_factory=dict)
     """Kind to inode number (`mnt` to `4026532567`), if asked for, of one that has a process."""
-    networks: list[str] = msgspec.field(name="Networks")
-    ports: list[str] = msgspec.field(name="Ports")
-    pod: str = msgspec.field(name="Pod")
-    pod_name: str = msgspec.field(name="PodName")
-    is_infra: bool = msgspec.field(name="IsInfra")
+    networks: list[str] = msgspec.field(name="Networks", default_factory=list)
+    ports: list[str] = msgspec.field(name="Ports", default_factory=list)
+    pod: str = msgspec.field(name="Pod", default="")
+    pod_name: str = msgspec.field(name="PodName", default="")
+    is_infra: bool = msgspec.field(name="IsInfra", default=False)
     size: dict[str, int] | None = msgspec.field(name="Size", default=None)
     """`rootFsSize` and `rwSize` in bytes, if asked for."""
 

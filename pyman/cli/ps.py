@@ -90,6 +90,24 @@ _SORTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "size": lambda c: (c.get("Size") or {}).get("rwSize", 0),
     "status": lambda c: c["State"],
 }
+_LINE: dict[str, Any] = {
+    **dict.fromkeys(("Id", "Names", "Image", "ImageID"), ""),
+    "Command": [],
+    **dict.fromkeys(("Created", "CreatedAt", "StartedAt"), 0),
+    "Exited": False,
+    **dict.fromkeys(("ExitedAt", "ExitCode"), 0),
+    **dict.fromkeys(("State", "Status"), ""),
+    **dict.fromkeys(("Pid", "Restarts"), 0),
+    "AutoRemove": False,
+    "Labels": {},
+    "Mounts": [],
+    "Namespaces": {},
+    "Networks": [],
+    "Ports": [],
+    **dict.fromkeys(("Pod", "PodName"), ""),
+    "IsInfra": False,
+}
+"""The keys in their order, with the values that the supervisor leaves out. The lists and dicts are everybody's."""
 _SPACES = ("CGROUPNS", "IPC", "MNT", "NET", "PIDNS", "USERNS", "UTS")
 _KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
@@ -160,7 +178,7 @@ def _listed(ctx: Context, args: Parsed) -> list[dict[str, Any]]:
         "filters": filters_of(args.filter),
         "namespaces": bool(args.ns) or _names_spaces(args.format),
     }
-    containers: list[dict[str, Any]] = ctx.call("Container.List", request)["containers"]
+    containers = [{**_LINE, **line} for line in ctx.call("Container.List", request)["containers"]]
     containers.sort(key=_SORTS["created"])
     if args.sort:
         containers.sort(key=_SORTS[args.sort.lower()])  # equals stay in the order of their making

@@ -26,6 +26,8 @@ def columns(lines: Sequence[Sequence[str]]) -> str:
     shown escaped.
     """
     lines = [[one_line(cell) for cell in cells] for cells in lines]
+    if len({len(cells) for cells in lines}) == 1 and lines[0]:
+        return _regular(lines)
     widths = [[0] * len(cells) for cells in lines]
     _measure(lines, widths, 0, len(lines), 0)
     text = []
@@ -33,6 +35,16 @@ def columns(lines: Sequence[Sequence[str]]) -> str:
         padded = [cell.ljust(width) for cell, width in zip(cells[:-1], own, strict=False)]
         text.append("".join((*padded, cells[-1] if cells else "")))
     return "\n".join(text)
+
+
+def _regular(lines: Sequence[Sequence[str]]) -> str:
+    """The same where every line has all cells, as nearly always; there may be thousands."""
+    padded = []
+    *columns, last = zip(*lines, strict=True)
+    for cells in columns:
+        width = max(_NARROWEST, max(map(len, cells)) + _GAP)
+        padded.append([cell.ljust(width) for cell in cells])
+    return "\n".join(map("".join, zip(*padded, last, strict=True)))
 
 
 def _measure(

@@ -151,7 +151,8 @@ class _Types:
             if not _NAME.fullmatch(field.encode_name):
                 raise ValueError(f"{kind.__name__}.{field.encode_name} is no Varlink field name")
             text = self._type(field.type)
-            if not field.required and kind in self._of_requests and not text.startswith("?"):
+            may_be_absent = kind in self._of_requests or kind.__struct_config__.omit_defaults
+            if not field.required and may_be_absent and not text.startswith("?"):
                 text = f"?{text}"
             doc = "\n\n".join(part for part in (docs.get(field.name, ""), _shape(field.type)) if part)
             comma = "," if number < len(info.fields) else ""

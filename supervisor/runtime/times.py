@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 
 __all__ = ["NEVER", "rfc3339"]
 
@@ -10,6 +11,7 @@ NEVER = "0001-01-01T00:00:00Z"
 """How Podman writes a time that has not been."""
 
 
+@lru_cache(maxsize=4096)
 def rfc3339(nanoseconds: int) -> str:
     """A time given in nanoseconds since the epoch; 0 is `NEVER`."""
     if nanoseconds <= 0:
