@@ -126,7 +126,7 @@ def inspect_view(
         process_label="",
         effective_caps=caps.effective,
         bounding_caps=caps.bounding,
-        exec_ids=list(container.execs),
+        exec_ids=[id for id, session in container.execs.items() if session.running],
         mounts=[],
         dependencies=[],
         network_settings=InspectNetwork(),
