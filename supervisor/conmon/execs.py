@@ -19,6 +19,7 @@ from pyman.errors import ConmonFailed
 from supervisor.conmon import attach, exit
 from supervisor.conmon.spawn import make_fifos, read_sync, release, spawn_monitor, wait_ready, waits
 from supervisor.kernel import files
+from supervisor.kernel.process import ref_of
 
 if TYPE_CHECKING:
     import socket
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "attach_exec",
+    "command_of",
     "make_fifos",
     "read_exit",
     "read_sync",
@@ -61,6 +63,22 @@ async def attach_exec(
 def read_exit(request: MonitorRequest) -> Exit | None:
     """How the session's command ended; None: it has not, or its monitor was killed."""
     return exit.read_exit(None, request.persist_dir, request.exec_id)
+
+
+def command_of(request: MonitorRequest) -> ProcessRef | None:
+    """The session's command as the OCI runtime has noted it, if it is there and in the container's cgroup.
+
+    For a session whose monitor was ended before it said anything.
+    """
+    try:
+        with open(request.pid_file, "rb") as file:
+            found = ref_of(int(file.read(32)))
+        if found is None:
+            return None
+        with open(f"/proc/{found.pid}/cgroup", "rb") as file:
+            return found if request.id.encode() in file.read() else None
+    except (OSError, ValueError):
+        return None
 
 
 def remove_exec(request: MonitorRequest) -> None:

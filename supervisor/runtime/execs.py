@@ -8,6 +8,7 @@ the successor adopts a session that runs and clears away one that had not begun.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -84,7 +85,7 @@ class Exec:
             error = problem if isinstance(problem, PymanError) else _translated(problem)
             self.abandoned()
             with trio.CancelScope(shield=True):
-                await self._discard()
+                await self._undo()
             self._fail(error)
             return
         await self.follow()
@@ -97,7 +98,7 @@ class Exec:
             await self.follow()
         else:
             with trio.CancelScope(shield=True):
-                await self._discard()
+                await self._undo()
 
     async def follow(self) -> None:
         """Wait for its end, and record it."""
@@ -237,6 +238,18 @@ class Exec:
         self._container.attachments.drop(self._handle)
 
     # ------------------------------------------------------------------ its end
+
+    async def _undo(self) -> None:
+        """A session that has not come about leaves no command behind, though the OCI runtime may have begun it."""
+        try:
+            await spawn.end_monitor(self._request, self.session.observed.monitor)
+        except PymanError as error:
+            log.warning("cannot undo an exec session", exec=self.id, error=str(error))
+        with ExitStack() as stack:
+            command = _opened(stack, execs.command_of(self._request))
+            if command is not None:
+                command.send_signal(signal.SIGKILL)
+        await self._discard()
 
     async def _discard(self, events: Sequence[EventDraft] = (), code: int = -1) -> None:
         """Forget the session and remove what it had on disk. What cannot be recorded now stays there, for
