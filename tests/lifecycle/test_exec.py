@@ -89,7 +89,7 @@ def test_many_sessions_leave_nothing_behind(web: Engine, count: int) -> None:
     descriptors = processes.descriptors(daemon)
     for _ in range(count):
         web.call_stream("io.pyman.Container.Exec", {"name": "web", "command": ["true"], "detach": True})
-    events = web.follow(0, container=["web"], event=["exec_died"])
+    events = web.follow(0, container=[id], event=["exec_died"])  # others had the same name
     for _ in range(count):
         next(events)
     assert web.inspect("web")["ExecIDs"] == []
