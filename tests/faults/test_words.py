@@ -201,4 +201,5 @@ def test_a_root_filesystem_with_an_odd_name_is_used_or_refused_as_a_whole(
         spec = {"name": f"c{number}", "rootfs": str(root), "rootfs_overlay": True, "command": ["true"]}
         faulty.call("io.pyman.Container.Create", {"spec": spec})
         faulty.cli("start", "-a", f"c{number}")
+        faulty.cli("wait", "--condition", "exited", f"c{number}")
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
