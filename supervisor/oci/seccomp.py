@@ -72,6 +72,11 @@ class _Profile(msgspec.Struct, frozen=True, rename="camel"):
     syscalls: list[_Rule] = []
 
 
+# Made here and not at first use: specs are built in threads, and msgspec learns a type in steps that two
+# threads at once turn into a crash of the process.
+_decode = msgspec.json.Decoder(_Profile).decode
+
+
 def profile(path: str, capabilities: tuple[str, ...]) -> msgspec.Raw:
     """The profile for this machine and these capabilities, encoded. InvalidConfig: the file is no profile."""
     try:
@@ -85,7 +90,7 @@ def profile(path: str, capabilities: tuple[str, ...]) -> msgspec.Raw:
 def _encoded(path: str, _changed: int, _size: int, capabilities: tuple[str, ...]) -> msgspec.Raw:
     try:
         with open(path, "rb") as file:
-            found = msgspec.json.decode(file.read(4 << 20), type=_Profile)
+            found = _decode(file.read(4 << 20))
     except OSError as error:
         raise _unusable(path, (error.strerror or str(error)).lower()) from error
     except msgspec.DecodeError as error:
