@@ -16,6 +16,7 @@ import os
 import select
 import signal
 import struct
+import time
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Pidfd",
     "ProcessRef",
+    "begun_ns",
     "boot_id",
     "exit_code_of_status",
     "kill",
@@ -92,6 +94,12 @@ def zombie_status(pid: int) -> int | None:
     if fields is None or fields[_STATE] not in ("Z", "X"):
         return None
     return int(fields[_EXIT_CODE])
+
+
+def begun_ns(ref: ProcessRef) -> int:
+    """When a process was started, to a clock tick: nanoseconds since the epoch."""
+    since_boot = ref.start_time * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME) + since_boot
 
 
 def exit_code_of_status(status: int) -> int:

@@ -179,6 +179,10 @@ class Body:
         if failures:
             raise failures[0]
 
+    def remains(self) -> bool:
+        """Something is left of a run, as of a start that could not be undone."""
+        return os.path.lexists(self._layout.container_run(self.id))
+
     async def _delete(self) -> None:
         await self.runtime.delete(self.id, force=True)
 

@@ -85,7 +85,10 @@ class Ending:
                 await self.ended()
                 return
         status = self._status()
-        await worker.body.end_monitor(monitor)
+        try:
+            await worker.body.end_monitor(monitor)
+        except PymanError as error:  # the kernel holds conmon; the container has ended all the same
+            log.warning("cannot end conmon", container=worker.container.id, error=str(error))
         event = worker.event(EventStatus.MONITOR_LOST, reason="conmon did not answer and was ended")
         await worker.note(monitor_state="lost", events=[event])
         await self.ended(status)
@@ -104,10 +107,17 @@ class Ending:
             worker.stopping.fail_waiting(error)
             raise
         worker.unwatch()
-        if not worker.stopping.goes_away:
-            container.end_of_run.give(container.exit_code)
-        await self.settle()
-        await worker.stopping.after_end()
+        container.end_of_run.give(container.exit_code)
+        await self.finish()
+
+    async def finish(self) -> None:
+        """The end is recorded: clean up, then do what a user had asked for."""
+        problem: PymanError | None = None
+        try:
+            await self.settle()
+        except PymanError as error:
+            problem = error
+        await self._worker.stopping.after_end(problem)
 
     async def _how(self, status: int | None) -> tuple[int | None, bool, int]:
         """Exit code (none: unknown), whether memory ran out, and when (nanoseconds since the epoch)."""
@@ -145,7 +155,9 @@ class Ending:
             attributes["monitor"] = "lost"
         events = [worker.event(EventStatus.DIED, **attributes)]
         if observed.state is State.STOPPING and observed.asked is not Asked.NOTHING:
-            events.append(worker.event(EventStatus.STOP, forced=str(observed.forced).lower()))
+            events.append(
+                worker.event(EventStatus.STOP, observed.asked_by, forced=str(observed.forced).lower())
+            )
         changes = self.consequence(decision, events)
         await worker.note(
             Fact.ENDED,
@@ -155,6 +167,7 @@ class Ending:
             oom_killed=oom,
             finished_at=finished,
             stop_deadline=0,
+            freezing=False,
             **changes,
         )
 
@@ -175,7 +188,13 @@ class Ending:
             wanted = Wanted.REMOVED if observed.wanted is Wanted.REMOVED else Wanted.STOPPED
             return {"wanted": wanted, "restart_at": 0, "restart_reason": decision.reason}
         if observed.asked is Asked.RESTART:
-            return {"wanted": Wanted.RUNNING, "restart_at": 0, "restart_reason": decision.reason}
+            return {
+                "wanted": Wanted.RUNNING,
+                "restart_at": 0,
+                "restart_reason": decision.reason,
+                "next_trigger": "user",
+                "again": True,
+            }
         now = time.time()
         at = now + decision.delay
         if decision.failing:
@@ -196,10 +215,13 @@ class Ending:
             "restart_delay": at - now,
             "restart_reason": decision.reason,
             "next_trigger": "policy",
+            "again": True,
+            "asked_by": None,
         }
 
     async def settle(self) -> None:
-        """Clean up after the end. A failure leaves the container stopped; the next start or removal tries again."""
+        """Clean up after the end. A failure leaves the container stopped: the next start or removal tries
+        again, and so does the worker after a while."""
         worker = self._worker
         if worker.observed.state is not State.STOPPED:
             return
@@ -207,9 +229,10 @@ class Ending:
         try:
             await worker.body.clean(made=True, last=worker.stopping.goes_away)
         except PymanError as error:
-            log.warning("clean-up failed", container=worker.container.id, error=str(error))
-            await worker.note(error=error.message)
-            return
+            if error.message != worker.observed.error:
+                log.warning("clean-up failed", container=worker.container.id, error=str(error))
+                await worker.note(error=error.message)
+            raise
         if worker.stopping.goes_away:
             return  # straight on to the removal
         await worker.note(

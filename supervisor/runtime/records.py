@@ -67,6 +67,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     wanted: Wanted = Wanted.STOPPED
     asked: Asked = Asked.NOTHING
     """What a user asked for that decides about the next end."""
+    asked_by: Actor | None = None
+    """Whose wish that is, or the start that is not done yet."""
     run: int = 0
     """How many times it was initialized."""
     monitor: ProcessRef | None = None
@@ -87,7 +89,7 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     forced: bool = False
     """SIGKILL was sent because the stop signal did not help."""
     freezing: bool = False
-    """A pause or unpause was begun; whether it happened, the OCI runtime knows."""
+    """A pause or unpause was begun; whether it happened, the OCI runtime knows. Also of a stop that has to thaw."""
     history: History = History()
     restart_at: int = 0
     """When the policy starts it again; 0: it does not."""
@@ -95,6 +97,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     restart_reason: str = ""
     next_trigger: str = ""
     """What the coming start is due to: policy, boot, user."""
+    again: bool = False
+    """The coming start is a restart."""
 
 
 class ExecDefinition(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -7,18 +7,18 @@ runtime — and led on to what is wanted. One container that fails is marked and
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import structlog
 
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
+from supervisor.kernel import process
 from supervisor.runtime.records import Wanted
-from supervisor.runtime.restart import Asked
 from supervisor.runtime.states import Fact
 
 if TYPE_CHECKING:
+    from supervisor.kernel.process import ProcessRef
     from supervisor.runtime.worker import Worker
 
 __all__ = ["Recovery"]
@@ -40,8 +40,9 @@ class Recovery:
         elif observed.state is State.REMOVING:
             await worker.stopping.finish_removal()
         elif observed.state is State.STOPPED:
-            await worker.ending.settle()
-            await worker.stopping.after_end()
+            await worker.ending.finish()
+        elif observed.wanted is Wanted.REMOVED:
+            await worker.stopping.finish_removal()
         elif observed.restart_at:
             worker.ending.arm_restart()
         elif observed.monitor is not None or observed.wanted in (Wanted.RUNNING, Wanted.INITIALIZED):
@@ -51,28 +52,30 @@ class Recovery:
         worker = self._worker
         observed = worker.observed
         worker.watch()
-        if worker.init_fd is None:
-            return  # it ended meanwhile; the watchers say so at once, and the ordinary way is taken
         worker.starting.keep_log()
+        starting = observed.state is State.INITIALIZED and observed.wanted is Wanted.RUNNING
+        if worker.init_fd is None:
+            # It ended meanwhile: the watchers say so at once, and the ordinary way is taken. What is not
+            # started waits for ever, so it had been.
+            if starting and observed.init is not None:
+                await worker.starting.note_started(process.begun_ns(observed.init))
+            return
         log.debug("adopted", container=worker.container.id, state=str(observed.state))
-        if observed.state is State.INITIALIZED and observed.wanted is Wanted.RUNNING:
-            await self._started_or_not()
-        elif observed.state is State.INITIALIZED and observed.wanted is Wanted.REMOVED:
-            await worker.stopping.signal(9)
+        if starting:
+            await self._started_or_not(worker.init_fd.ref)
         elif observed.state is State.STOPPING:
             await worker.stopping.go_on()
         elif observed.freezing:
             await self._frozen_or_not()
 
-    async def _started_or_not(self) -> None:
+    async def _started_or_not(self, init: ProcessRef) -> None:
         """The earlier supervisor was killed around `start`: only the OCI runtime knows."""
         worker = self._worker
         found = await worker.body.runtime.state(worker.container.id)
         if found is not None and found.status == "created":
-            await worker.starting.go("user")
+            await worker.starting.go()
         elif found is not None and found.status in ("running", "paused"):
-            event = worker.starting.started_event("user")
-            await worker.note(Fact.STARTED, started_at=time.time_ns(), events=[event])
+            await worker.starting.note_started(process.begun_ns(init))
 
     async def _frozen_or_not(self) -> None:
         """It was killed around `pause` or `unpause`."""
@@ -84,12 +87,12 @@ class Recovery:
     async def _half_started(self) -> None:
         """A start was begun and the command has not run: what there is of it is taken back and done anew."""
         worker = self._worker
-        wanted, asked = worker.observed.wanted, worker.observed.asked
+        wanted = worker.observed.wanted
         await worker.body.end_monitor(worker.observed.monitor)
         await worker.body.clean(made=True)
         await worker.note(Fact.UNDONE, monitor=None, init=None, monitor_state="")
         if wanted is Wanted.RUNNING:
-            await worker.starting.start_again("policy" if asked is Asked.NOTHING else "user")
+            await worker.starting.start_alone()
         elif wanted is Wanted.INITIALIZED:
             try:
                 await worker.starting.initialize(Wanted.INITIALIZED)

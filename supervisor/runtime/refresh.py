@@ -125,6 +125,7 @@ def _refreshed(
     if observed.asked is Asked.RESTART or (started_once and decision.restart):
         changes.update(wanted=Wanted.RUNNING, restart_at=now, restart_delay=0.0, next_trigger="boot")
         changes.update(restart_reason=decision.reason, history=History(), asked=Asked.NOTHING)
+        changes.update(again=True, asked_by=None)
         events.append(container.event(EventStatus.RESTART_SCHEDULED, reason=decision.reason, delay="0.000"))
     else:
         changes.update(wanted=Wanted.STOPPED)

@@ -20,9 +20,7 @@ from supervisor.runtime.restart import Asked, History
 from supervisor.runtime.states import Fact
 
 if TYPE_CHECKING:
-    from pyman.api.event import Actor
     from supervisor.runtime.worker import Worker
-    from supervisor.state.database import EventDraft
 
 __all__ = ["Starting"]
 
@@ -39,11 +37,12 @@ class Starting:
 
     async def init(self, request: rq.Init) -> None:
         worker = self._worker
+        await worker.ending.settle()
         if worker.observed.state is State.INITIALIZED:
             request.answer.give(False)
             return
         worker.require((State.CREATED, State.EXITED), "initialize")
-        await self.initialize(Wanted.INITIALIZED)
+        await self.initialize(Wanted.INITIALIZED, asked_by=request.actor)
         request.answer.give(True)
 
     async def start(self, request: rq.Start) -> None:
@@ -55,16 +54,21 @@ class Starting:
             return
         worker.require(STARTABLE, "start")
         # A user's start begins the policy's history anew.
+        wish: dict[str, Any] = {
+            "next_trigger": "user",
+            "again": False,
+            "asked_by": request.actor,
+            "history": History(),
+        }
         if state is State.INITIALIZED:
-            await worker.note(wanted=Wanted.RUNNING, asked=Asked.NOTHING, history=History())
+            await worker.note(wanted=Wanted.RUNNING, asked=Asked.NOTHING, **wish)
         else:
-            self.begin_run()
-            await self.initialize(Wanted.RUNNING, request.stdio, history=History(), restart_reason="")
+            await self.initialize(Wanted.RUNNING, request.stdio, restart_reason="", **wish)
         started = rq.Started(True, worker.observed.run)
         try:
             if request.attach:
                 await self._attach(started, request)
-            await self.go("user", request.actor, attached=request.attach)
+            await self.go(attached=request.attach)
         except PymanError:
             worker.container.attachments.drop(started.attach_handle)
             started.close()
@@ -73,30 +77,28 @@ class Starting:
 
     async def _attach(self, started: rq.Started, request: rq.Start) -> None:
         worker = self._worker
-        connection = await worker.body.connect()
-        if request.rows and request.columns and worker.container.definition.spec.terminal:
-            worker.body.resize(request.rows, request.columns)
+        try:
+            connection = await worker.body.connect()
+            if request.rows and request.columns and worker.container.definition.spec.terminal:
+                worker.body.resize(request.rows, request.columns)
+        except PymanError as error:
+            await self.undo(error, made=True)
+            raise
         started.attach_handle = worker.container.attachments.add(connection.fileno())
         started.attach = connection.detach()
-
-    def begin_run(self) -> None:
-        """A new run has an end of its own."""
-        container = self._worker.container
-        if container.end_of_run.given:
-            container.end_of_run = type(container.end_of_run)()
 
     async def restart_due(self) -> None:
         """The policy's time has come."""
         observed = self._worker.observed
         if observed.restart_at and observed.state in (State.CREATED, State.EXITED):
-            await self.start_again(observed.next_trigger or "policy")
+            await self.start_alone()
 
-    async def start_again(self, trigger: str, actor: Actor | None = None, **changes: Any) -> None:
-        """Start without a client: after a policy's delay, after boot, or in the course of a restart."""
-        self.begin_run()
+    async def start_alone(self, **changes: Any) -> None:
+        """Start without a client: after a policy's delay, after boot, or in the course of a restart. Whose
+        wish it is, the record says already."""
         try:
             await self.initialize(Wanted.RUNNING, **changes)
-            await self.go(trigger, actor, restarted=True)
+            await self.go()
         except PymanError as error:
             await self._worker.ending.start_failed(error)
             raise
@@ -105,7 +107,9 @@ class Starting:
         self, wanted: Wanted, stdio: tuple[int, int, int] | None = None, **changes: Any
     ) -> None:
         """Everything up to a container whose command is about to run. Undone as a whole if it fails."""
-        worker = self._worker
+        worker, container = self._worker, self._worker.container
+        if container.end_of_run.given:
+            container.end_of_run = type(container.end_of_run)()
         worker.disarm(NoticeKind.RESTART_DUE)
         await worker.note(
             wanted=wanted,
@@ -130,7 +134,13 @@ class Starting:
                 await worker.body.place(monitor)
                 made = True
                 init = await worker.body.create(request, monitor)
-            await worker.note(Fact.INITIALIZED, init=init, events=[worker.event(EventStatus.INIT)])
+            actor = worker.observed.asked_by
+            await worker.note(
+                Fact.INITIALIZED,
+                init=init,
+                asked_by=actor if wanted is Wanted.RUNNING else None,
+                events=[worker.event(EventStatus.INIT, actor)],
+            )
         except PymanError as error:
             await self.undo(error, made=made)
             raise
@@ -167,9 +177,7 @@ class Starting:
                 monitor_state="",
             )
 
-    async def go(
-        self, trigger: str, actor: Actor | None = None, *, restarted: bool = False, attached: bool = False
-    ) -> None:
+    async def go(self, *, attached: bool = False) -> None:
         """Run the command of an initialized container."""
         worker = self._worker
         try:
@@ -178,12 +186,7 @@ class Starting:
             if not isinstance(error, RuntimeFailed) or not await self._runs():
                 await self.undo(error, made=True)
                 raise
-        events = [self.started_event(trigger, actor)]
-        if attached:
-            events.append(worker.event(EventStatus.ATTACH, actor))
-        if restarted:
-            events.append(worker.event(EventStatus.RESTART, actor, trigger=trigger))
-        await worker.note(Fact.STARTED, started_at=time.time_ns(), events=events)
+        await self.note_started(time.time_ns(), attached=attached)
 
     async def _runs(self) -> bool:
         """Whether it was started all the same: an OCI runtime that an earlier supervisor had called outlives
@@ -195,6 +198,13 @@ class Starting:
             return False
         return found is not None and found.status in ("running", "paused")
 
-    def started_event(self, trigger: str, actor: Actor | None = None) -> EventDraft:
-        """`trigger`: user, policy or boot."""
-        return self._worker.event(EventStatus.START, actor, trigger=trigger)
+    async def note_started(self, when: int, *, attached: bool = False) -> None:
+        """The command runs, since the time `when`."""
+        worker, observed = self._worker, self._worker.observed
+        actor, trigger = observed.asked_by, observed.next_trigger or "user"
+        events = [worker.event(EventStatus.START, actor, trigger=trigger)]
+        if attached:
+            events.append(worker.event(EventStatus.ATTACH, actor))
+        if observed.again:
+            events.append(worker.event(EventStatus.RESTART, actor, trigger=trigger))
+        await worker.note(Fact.STARTED, started_at=when, asked_by=None, events=events)

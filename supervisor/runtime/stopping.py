@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from pyman.errors import DeadlineExceeded, PymanError, WrongState
+from pyman.errors import DeadlineExceeded, NoSuchContainer, PymanError, WrongState
 from pyman.names import STATES_WITH_PROCESS, EventStatus, State
+from supervisor.runtime import requests as rq
 from supervisor.runtime.records import Wanted
 from supervisor.runtime.requests import NoticeKind
 from supervisor.runtime.restart import Asked, History
@@ -21,8 +22,6 @@ from supervisor.state.database import DeleteRecord
 
 if TYPE_CHECKING:
     from pyman.api.event import Actor
-    from supervisor.runtime import requests as rq
-    from supervisor.runtime.answers import Answer
     from supervisor.runtime.worker import Worker
 
 __all__ = ["KILL_GRACE", "Stopping"]
@@ -39,8 +38,7 @@ class Stopping:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._stops: list[Answer[bool]] = []
-        self._removals: list[rq.Remove] = []
+        self._waiting: list[rq.Stop | rq.Restart | rq.Remove] = []
 
     # ------------------------------------------------------------------ requests
 
@@ -51,23 +49,27 @@ class Stopping:
             request.answer.give(cancelled)
             return
         worker.require(STATES_WITH_PROCESS, "stop")
-        await self._begin(Asked.STOP, Wanted.STOPPED, request.timeout, request.signal)
-        self._stops.append(request.answer)
+        await self._begin(request, Asked.STOP, Wanted.STOPPED, request.timeout, request.signal)
 
     async def restart(self, request: rq.Restart) -> None:
         worker = self._worker
         await worker.ending.settle()
         state = worker.observed.state
+        wish: dict[str, Any] = {
+            "next_trigger": "user",
+            "again": True,
+            "asked_by": request.actor,
+            "history": History(),
+        }
         if state is State.INITIALIZED:
-            await worker.note(wanted=Wanted.RUNNING, asked=Asked.NOTHING)
-            await worker.starting.go("user", request.actor)
+            await worker.note(wanted=Wanted.RUNNING, asked=Asked.NOTHING, **wish)
+            await worker.starting.go()
         elif state in STATES_WITH_PROCESS:
-            await self._begin(Asked.RESTART, Wanted.RUNNING, request.timeout, None)
-            self._stops.append(request.answer)
+            await self._begin(request, Asked.RESTART, Wanted.RUNNING, request.timeout)
             return
         else:
             worker.require((State.CREATED, State.EXITED), "restart")
-            await worker.starting.start_again("user", request.actor, history=History(), restart_reason="")
+            await worker.starting.start_alone(restart_reason="", **wish)
         request.answer.give(True)
 
     async def kill(self, request: rq.Kill) -> None:
@@ -75,12 +77,19 @@ class Stopping:
         worker = self._worker
         worker.require(STATES_WITH_PROCESS, "kill")
         stops = request.signal in (SIGKILL, worker.container.definition.stop_signal)
-        changes: dict[str, Any] = {"asked": Asked.STOP, "wanted": Wanted.STOPPED} if stops else {}
+        changes: dict[str, Any] = {}
+        if stops:
+            wanted = worker.observed.wanted
+            changes = {
+                "asked": Asked.STOP,
+                "asked_by": request.actor,
+                "wanted": wanted if wanted is Wanted.REMOVED else Wanted.STOPPED,
+            }
         event = worker.event(EventStatus.KILL, request.actor, signal=str(request.signal))
         await worker.note(events=[event], **changes)
         await self.signal(request.signal)
         if request.signal == SIGKILL and worker.observed.state is State.PAUSED:
-            await worker.body.runtime.resume(worker.container.id)
+            await self._thaw()
         request.answer.give(True)
 
     async def remove(self, request: rq.Remove) -> None:
@@ -88,8 +97,7 @@ class Stopping:
         state = worker.observed.state
         if state is State.INITIALIZED:
             # Its command never ran: nothing is lost by ending it.
-            await self._begin(Asked.STOP, Wanted.REMOVED, 0, None)
-            self._removals.append(request)
+            await self._begin(request, Asked.STOP, Wanted.REMOVED, 0)
         elif state in STATES_WITH_PROCESS:
             if not request.force:
                 name = worker.container.name
@@ -98,11 +106,15 @@ class Stopping:
                     subject=name,
                     hint="stop it first, or use --force",
                 )
-            await self._begin(Asked.STOP, Wanted.REMOVED, request.timeout, None)
-            self._removals.append(request)
+            await self._begin(request, Asked.STOP, Wanted.REMOVED, request.timeout)
         else:
-            if state is State.STOPPED:
-                await worker.body.clean(made=True)
+            try:
+                if state is State.STOPPED or worker.body.remains():
+                    await worker.body.clean(made=True)
+            except PymanError as error:
+                if not request.force:
+                    raise
+                log.warning("removed uncleaned", container=worker.container.id, error=str(error))
             await self.remove_now(request.actor)
             request.answer.give(True)
 
@@ -118,36 +130,52 @@ class Stopping:
         await worker.note(
             wanted=Wanted.STOPPED,
             asked=Asked.STOP,
+            asked_by=actor,
             restart_at=0,
             restart_reason="a user stopped it" if pending else observed.restart_reason,
             events=[worker.event(EventStatus.STOP, actor)] if pending else [],
         )
         return pending
 
-    async def _begin(self, asked: Asked, wanted: Wanted, timeout: float | None, signal: int | None) -> None:
-        """Record the wish, send the signal, set the clock. Of two stops the one that ends sooner counts."""
+    async def _begin(
+        self,
+        request: rq.Stop | rq.Restart | rq.Remove,
+        asked: Asked,
+        wanted: Wanted,
+        timeout: float | None,
+        signal: int | None = None,
+    ) -> None:
+        """Record the wish, set the clock, send the signal. Of two stops the one that ends sooner counts."""
         worker, definition, observed = self._worker, self._worker.container.definition, self._worker.observed
         seconds = definition.stop_timeout if timeout is None else timeout
         # Before the command runs nothing can handle a stop signal.
         at_once = seconds <= 0 or observed.state is State.INITIALIZED or observed.forced
-        frozen = observed.state is State.PAUSED
+        frozen = observed.state is State.PAUSED or (observed.state is State.STOPPING and observed.freezing)
         number = SIGKILL if at_once else (signal or definition.stop_signal)
         deadline = time.time_ns() + int(seconds * 1e9)
         if observed.state is State.STOPPING and observed.stop_deadline:
             deadline = min(deadline, observed.stop_deadline)
+        actor = request.actor
         if observed.wanted is Wanted.REMOVED:
-            wanted, asked = Wanted.REMOVED, Asked.STOP
+            wanted, asked, actor = Wanted.REMOVED, Asked.STOP, observed.asked_by
         await worker.note(
-            Fact.STOP_SENT, asked=asked, wanted=wanted, stop_deadline=deadline, forced=number == SIGKILL
+            Fact.STOP_SENT,
+            asked=asked,
+            asked_by=actor,
+            wanted=wanted,
+            stop_deadline=deadline,
+            forced=number == SIGKILL,
+            freezing=frozen,
         )
-        await self.signal(number)
-        if frozen:
-            await worker.body.runtime.resume(worker.container.id)
         worker.disarm(NoticeKind.STOP_LATE)
         if number == SIGKILL:
             worker.arm(NoticeKind.KILL_LATE, KILL_GRACE)
         else:
             worker.arm(NoticeKind.STOP_LATE, (deadline - time.time_ns()) / 1e9)
+        await self.signal(number)
+        if frozen:
+            await self._thaw()
+        self._waiting.append(request)
 
     async def signal(self, number: int) -> None:
         """A signal to the first process; SIGKILL reaches every process where they share no pid namespace."""
@@ -157,15 +185,25 @@ class Stopping:
         elif worker.init_fd is not None:
             worker.init_fd.send_signal(number)
 
+    async def _thaw(self) -> None:
+        """What is frozen takes no signal. What ends of it at once cannot be thawed, and need not be."""
+        worker = self._worker
+        try:
+            await worker.body.runtime.resume(worker.container.id)
+        except PymanError as error:
+            log.info("cannot thaw", container=worker.container.id, error=str(error))
+
     async def go_on(self) -> None:
         """An earlier supervisor had begun to stop it. Whether the signal was sent is not known: again."""
         worker, observed = self._worker, self._worker.observed
         if observed.forced:
-            await self.signal(SIGKILL)
             worker.arm(NoticeKind.KILL_LATE, KILL_GRACE)
-            return
-        await self.signal(worker.container.definition.stop_signal)
-        worker.arm(NoticeKind.STOP_LATE, (observed.stop_deadline - time.time_ns()) / 1e9)
+            await self.signal(SIGKILL)
+        else:
+            worker.arm(NoticeKind.STOP_LATE, (observed.stop_deadline - time.time_ns()) / 1e9)
+            await self.signal(worker.container.definition.stop_signal)
+        if observed.freezing:
+            await self._thaw()
 
     async def stop_late(self) -> None:
         """The stop signal did not help in time."""
@@ -174,12 +212,14 @@ class Stopping:
             return
         log.info("stop signal ignored, killing", container=worker.container.id)
         await worker.note(forced=True)
-        await self.signal(SIGKILL)
         worker.arm(NoticeKind.KILL_LATE, KILL_GRACE)
+        await self.signal(SIGKILL)
 
     async def kill_late(self) -> None:
         """Not even SIGKILL helped: the container hangs in the kernel, and only it."""
         worker, name = self._worker, self._worker.container.name
+        if worker.observed.state is not State.STOPPING:
+            return
         error = DeadlineExceeded(
             f'cannot stop container "{name}": its process did not end within {KILL_GRACE:g} s of SIGKILL',
             subject=name,
@@ -192,15 +232,10 @@ class Stopping:
 
     # ------------------------------------------------------------------ after the end
 
-    def _take_waiting(self) -> list[Answer[bool]]:
-        waiting = [*self._stops, *(request.answer for request in self._removals)]
-        self._stops.clear()
-        self._removals.clear()
-        return waiting
-
     def fail_waiting(self, error: PymanError) -> None:
-        for answer in self._take_waiting():
-            answer.fail(error)
+        for request in self._waiting:
+            request.answer.fail(error)
+        self._waiting.clear()
 
     @property
     def goes_away(self) -> bool:
@@ -209,23 +244,37 @@ class Stopping:
         removal = observed.wanted is Wanted.REMOVED or self._worker.container.definition.spec.remove
         return removal and observed.restart_at == 0 and observed.asked is not Asked.RESTART
 
-    async def after_end(self) -> None:
-        """The container has ended and is cleaned up: carry out what was asked, answer those who waited."""
+    async def after_end(self, problem: PymanError | None = None) -> None:
+        """The container has ended: carry out what was asked, answer those who waited. `problem`: it could not
+        be cleaned up, which nothing but a forced removal passes over."""
         worker, container = self._worker, self._worker.container
-        actor = self._removals[0].actor if self._removals else None
-        waiting = self._take_waiting()
+        restarts = worker.observed.asked is Asked.RESTART
+        forced = any(isinstance(request, rq.Remove) and request.force for request in self._waiting)
         try:
-            if worker.observed.asked is Asked.RESTART:
-                await worker.starting.start_again("user", history=History(), restart_reason="")
+            if problem is not None and (restarts or self.goes_away) and not forced:
+                raise problem
+            if restarts:
+                await worker.starting.start_alone(history=History(), restart_reason="")
             elif self.goes_away:
-                await self.remove_now(actor)
+                await self.remove_now(worker.observed.asked_by)
+            elif problem is not None:
+                worker.take_up_later()
         except PymanError as error:
-            for answer in waiting:
-                answer.fail(error)
+            self.fail_waiting(error)
             container.end_of_run.give(container.exit_code)
             raise
-        for answer in waiting:
-            answer.give(True)
+        for request in self._waiting:
+            if isinstance(request, rq.Restart) and not restarts:
+                request.answer.fail(self._not_restarted())
+            request.answer.give(True)
+        self._waiting.clear()
+
+    def _not_restarted(self) -> PymanError:
+        """Of two wishes the later one counts."""
+        name, removed = self._worker.container.name, self._worker.container.removed
+        kind = NoSuchContainer if removed else WrongState
+        how = "removed" if removed else "stopped"
+        return kind(f'cannot restart container "{name}": it was {how} meanwhile', subject=name)
 
     async def remove_now(self, actor: Actor | None) -> None:
         """Remove a container that has no process. Its name is free once this is committed."""
@@ -233,7 +282,7 @@ class Stopping:
         # Where the end of the run is the end of the container, the record of the one has said the other.
         noted = container.observed.state is State.STOPPED and self.goes_away
         if container.observed.state is not State.REMOVING and not noted:
-            await worker.note(Fact.REMOVAL_BEGUN, wanted=Wanted.REMOVED, restart_at=0)
+            await worker.note(Fact.REMOVAL_BEGUN, wanted=Wanted.REMOVED, restart_at=0, asked_by=actor)
         worker.unwatch()
         worker.services.logs.remove(container.id)
         await worker.body.erase()
@@ -250,4 +299,4 @@ class Stopping:
     async def finish_removal(self) -> None:
         """A removal that an earlier supervisor had begun."""
         await self._worker.body.clean(made=True)
-        await self.remove_now(None)
+        await self.remove_now(self._worker.observed.asked_by)

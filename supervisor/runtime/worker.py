@@ -18,12 +18,13 @@ import structlog
 import trio
 
 from pyman.errors import EngineStopped, InternalError, NoSuchContainer, PymanError, WrongState
+from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import process
 from supervisor.runtime import requests as rq
 from supervisor.runtime.body import Body
 from supervisor.runtime.changing import Changing
 from supervisor.runtime.ending import Ending
-from supervisor.runtime.records import encode, replaced
+from supervisor.runtime.records import Wanted, encode, replaced
 from supervisor.runtime.recovery import Recovery
 from supervisor.runtime.requests import Notice, NoticeKind
 from supervisor.runtime.starting import Starting
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from pyman.api.event import Actor
-    from pyman.names import EventStatus, State
+    from pyman.names import EventStatus
     from supervisor.kernel.process import Pidfd, ProcessRef
     from supervisor.runtime.container import Container
     from supervisor.runtime.records import Observed
@@ -163,7 +164,7 @@ class Worker:
     async def _attempt(self, work: Callable[[], Awaitable[None]], request: rq.Request[Any] | None) -> None:
         """The boundary of one container: whatever goes wrong in it must not take the others along.
 
-        A failure goes to whoever asked; where nobody did, into the log, and it is taken up again.
+        A failure goes to whoever asked; where nobody did, into the log. What is half done is taken up again.
         """
         error: PymanError
         try:
@@ -175,6 +176,7 @@ class Worker:
             error = expected
             if request is None:
                 log.warning("container", container=self.container.id, error=str(error), code=error.code)
+            if request is None or not self._at_rest():
                 self.take_up_later()
         except Exception:
             error = InternalError("cannot do that: internal error", subject=self.container.name)
@@ -182,6 +184,15 @@ class Worker:
             self.take_up_later()
         if request is not None:
             request.answer.fail(error)
+
+    def _at_rest(self) -> bool:
+        """The container is where it is wanted, or a descriptor or timer will tell."""
+        observed = self.observed
+        if observed.state in (State.CREATED, State.EXITED):
+            return observed.monitor is None and (observed.wanted is Wanted.STOPPED or observed.restart_at > 0)
+        if observed.state is State.INITIALIZED:
+            return observed.wanted is Wanted.INITIALIZED
+        return observed.state in STATES_WITH_PROCESS
 
     # ------------------------------------------------------------------ the record
 

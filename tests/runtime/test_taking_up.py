@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from pyman.errors import DiskFull, InternalError, RuntimeFailed
+from pyman.names import State
+from supervisor.oci.runtimes import OciRuntime
+from supervisor.runtime import requests as rq
+from supervisor.runtime.body import Body
 from tests.runtime.faults import FullDisk
 
 if TYPE_CHECKING:
@@ -24,3 +29,116 @@ async def test_an_end_that_cannot_be_recorded_is_recorded_later(
         with trio.fail_after(10):
             assert await entry.container.wait(frozenset({"exited"})) == 7
         assert (await house.statuses(entry)).count("died") == 1
+
+
+async def test_a_start_that_cannot_be_recorded_is_recorded_later(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house.open():
+        entry = await house.create("sleep", "1000")
+        with monkeypatch.context() as patch:
+            FullDisk(patch, lambda status: status == "start")
+            with pytest.raises(DiskFull):
+                await entry.worker.ask(rq.Start())
+        with trio.fail_after(10):
+            await entry.container.wait(frozenset({"running"}))
+        assert await house.statuses(entry) == ["create", "init", "start"]
+
+
+class Stubborn:
+    """An OCI runtime that cannot delete, so many times."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, times: int = 1) -> None:
+        self.left = times
+        delete = OciRuntime.delete
+
+        async def refuse(runtime: OciRuntime, id: str, *, force: bool = False) -> None:
+            if self.left:
+                self.left -= 1
+                await trio.lowlevel.checkpoint()
+                raise RuntimeFailed("cannot delete: not now")
+            await delete(runtime, id, force=force)
+
+        monkeypatch.setattr(OciRuntime, "delete", refuse)
+
+
+async def test_a_policys_restart_waits_for_a_clean_up_that_failed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house.open():
+        entry = await house.create("sh", "-c", "exit 1", restart_policy="on-failure", restart_tries=1)
+        Stubborn(monkeypatch)
+        await entry.worker.ask(rq.Start())
+        await house.event(entry, "restart")
+        await house.event(entry, "restart-declined")
+        statuses = await house.statuses(entry)
+        assert statuses.count("start") == statuses.count("died") == 2
+
+
+async def test_a_container_that_removes_itself_goes_once_it_can_be_cleaned_up(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house.open() as engine:
+        entry = await house.create("sh", "-c", "exit 6", remove=True)
+        Stubborn(monkeypatch)
+        started = await entry.worker.ask(rq.Start())
+        with trio.fail_after(10):
+            assert await entry.container.end_of(started.run) == 6
+            await house.event(entry, "remove")
+            # Nobody sees it from its end on; what is left of it goes later, and nobody is told.
+            assert list(engine.view()) == []
+            while len(engine.registry):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        told = await house.statuses(entry)
+        assert (told.count("died"), told.count("remove")) == (1, 1)
+
+
+async def test_a_restart_is_refused_and_made_up_for_when_the_clean_up_failed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house.open():
+        entry = await house.run("sleep", "1000")
+        Stubborn(monkeypatch)
+        with pytest.raises(RuntimeFailed, match="not now"):
+            await entry.worker.ask(rq.Restart(timeout=0))
+        await house.event(entry, "restart")
+        assert entry.container.state is State.RUNNING
+
+
+async def test_a_forced_removal_passes_over_a_clean_up_that_fails(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house.open() as engine:
+        entry = await house.run("sleep", "1000")
+        Stubborn(monkeypatch)
+        await entry.worker.ask(rq.Remove(force=True, timeout=0))
+        assert len(engine.registry) == 0
+        await entry.worker.body.runtime.delete(entry.container.id, force=True)
+
+
+async def test_a_stop_is_done_when_only_the_clean_up_failed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house.open():
+        entry = await house.run("sleep", "1000")
+        Stubborn(monkeypatch)
+        assert await entry.worker.ask(rq.Stop(timeout=0)) is True
+        with trio.fail_after(10):
+            await entry.container.wait(frozenset({"exited"}))
+
+
+async def test_a_bug_in_the_middle_of_a_start_leaves_no_half_started_container(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistake(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with house.open():
+        entry = await house.create("sleep", "1000")
+        with monkeypatch.context() as patch:
+            patch.setattr(Body, "place", mistake)
+            with pytest.raises(InternalError):
+                await entry.worker.ask(rq.Start())
+        with trio.fail_after(10):
+            await entry.container.wait(frozenset({"running"}))
+        assert await house.statuses(entry) == ["create", "init", "start"]
