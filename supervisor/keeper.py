@@ -358,9 +358,7 @@ class Keeper:
     def _again(self, reason: str) -> int | None:
         self._attempts += 1
         if not self._was_ready and self._attempts >= _ATTEMPTS:
-            self._report.failed(
-                EngineUnavailable(f"cannot start the supervisor: {reason}", hint="its log says more")
-            )
+            self._report.failed(EngineUnavailable(f"cannot start the supervisor: {reason}"))
             return FAILURE
         wait = self._backoff.after(time.monotonic() - self._started)
         if self._answered:

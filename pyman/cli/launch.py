@@ -335,12 +335,15 @@ def _await_report(pipe: int, selection: Selection) -> bool:
         line += chunk
     if line == b"ready\n":
         return True
-    raise _error(line)
+    raise _error(line, _log_path(selection.socket))
 
 
-def _error(line: bytes) -> PymanError:
+def _error(line: bytes, log: str) -> PymanError:
     said = decode(line)
     code, message, subject, hint = (
         str(said.get(key) or "") for key in ("code", "message", "subject", "hint")
     )
-    return ERRORS.get(code, EngineUnavailable)(message, subject=subject, hint=hint)
+    kind = ERRORS.get(code, EngineUnavailable)
+    if kind is EngineUnavailable and not hint:
+        hint = f"see '{log}'"
+    return kind(message, subject=subject, hint=hint)

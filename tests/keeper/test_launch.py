@@ -174,6 +174,7 @@ def test_a_supervisor_that_crashes_is_the_callers_error(launched: Launched) -> N
     told = launched.ask(environment={"STANDIN_CRASH": "9"})
     assert told["error"] == "EngineUnavailable"
     assert "exit status 9" in told["text"]
+    assert told["text"].endswith(f": see '{launched.socket.removesuffix('.sock')}.log'")
 
 
 def test_one_that_is_ending_is_waited_for(launched: Launched) -> None:
