@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 __all__ = ["ContainerHandlers"]
 
 RUNNING = (State.RUNNING, State.STOPPING, State.PAUSED)
+LISTED = (State.RUNNING, State.STOPPING)
+"""What `ps` shows unless it is asked for more; as Podman's, not what is paused."""
 ENDED = frozenset({"stopped", "exited"})
 
 
@@ -262,6 +264,8 @@ class ContainerHandlers:
             return Result(name=name, exit_code=-1, changed=False)
 
         gone = request.ignore or "removed" in conditions
+        for name in () if gone else request.selection.names:
+            self._view(call).find(name)  # a mistake is told at once, not after a wait for the others
         return ResultsReply(
             await self._engine.each(
                 self._view(call),
@@ -323,7 +327,7 @@ class ContainerHandlers:
             )
         run = container.observed.run
         descriptor = await connect(self._engine.services, container)
-        if request.rows and request.columns:
+        if request.rows and request.columns and container.definition.spec.terminal:
             self._resize(container, request.rows, request.columns)
         return rq.Started(False, run, descriptor, container.attachments.add(descriptor))
 
@@ -446,7 +450,7 @@ class ContainerHandlers:
         chosen = [
             container
             for container in view.containers
-            if (everything or container.state in RUNNING) and keep(container)
+            if (everything or container.state in LISTED) and keep(container)
         ]
         chosen.sort(key=lambda container: container.definition.created, reverse=True)
         if request.last > 0:

@@ -109,6 +109,24 @@ def test_a_container_that_runs_again_has_no_exit_code(shared_engine: Engine, fs:
     assert shared_engine.out("ps", "--format", "{{.ExitCode}}") == "0"
 
 
+def test_ps_alone_shows_what_runs_and_not_what_is_paused(shared_engine: Engine, fs: str) -> None:
+    for name in ("a", "b"):
+        shared_engine.cli("create", "--name", name, "--rootfs", fs, "sleep", "1000")
+        shared_engine.cli("start", name)
+    shared_engine.cli("pause", "b")
+    assert shared_engine.out("ps", "--format", "{{.Names}}") == "a"
+    assert shared_engine.out("ps", "-f", "status=paused", "--format", "{{.Names}}") == "b"
+
+
+def test_waiting_for_a_name_that_does_not_exist_is_refused_at_once(shared_engine: Engine, fs: str) -> None:
+    shared_engine.cli("create", "--name", "web", "--rootfs", fs, "sleep", "1000")
+    shared_engine.cli("start", "web")
+    done = shared_engine.cli("wait", "web", "nope", check=False)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr == 'Error: cannot find container "nope"\n'
+    assert shared_engine.cli("wait", "--ignore", "nope").stdout == "-1\n"
+
+
 def test_filters_sorting_and_forms_of_ps(shared_engine: Engine, fs: str) -> None:
     shared_engine.cli("create", "--name", "b", "-l", "tier=1", "--rootfs", fs, "true")
     shared_engine.cli("create", "--name", "a", "-l", "tier=2", "--rootfs", fs, "sleep", "1000")
