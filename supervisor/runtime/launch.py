@@ -10,6 +10,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import structlog
 import trio
 
 from pyman.errors import PymanError
@@ -17,7 +18,7 @@ from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pyman.api.container import RunRequest
     from pyman.api.event import Actor
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from supervisor.runtime.registry import Entry
 
 __all__ = ["Launch", "StartAttached"]
+
+log = structlog.get_logger(__name__)
 
 
 class StartAttached:
@@ -34,6 +37,7 @@ class StartAttached:
         self._entry = entry
         self._wish = wish
         self._abandoned = False
+        self._undo: Callable[[], None] | None = None
 
     @contextmanager
     def abandoned_if_cancelled(self) -> Iterator[None]:
@@ -42,6 +46,7 @@ class StartAttached:
             yield
         except trio.Cancelled:
             self._abandoned = True
+            self._close_if_abandoned()
             raise
 
     async def run(self) -> rq.Started:
@@ -49,10 +54,19 @@ class StartAttached:
 
     async def _start(self, entry: Entry, wish: rq.Start) -> rq.Started:
         started: rq.Started = await entry.worker.ask(wish)
-        if self._abandoned:
+
+        def close() -> None:
             started.close()
             entry.container.attachments.drop(started.attach_handle)
+
+        self._undo = close
+        self._close_if_abandoned()
         return started
+
+    def _close_if_abandoned(self) -> None:
+        """By whoever comes last; it may be the very same step of the loop."""
+        if self._abandoned and self._undo is not None:
+            self._undo()
 
 
 class Launch(StartAttached):
@@ -64,6 +78,7 @@ class Launch(StartAttached):
         self._actor = actor
         self._stdio = stdio
         self._abandoned = False
+        self._undo = None
         self.created: Answer[Entry] = Answer()
 
     async def run(self) -> rq.Started:
@@ -97,8 +112,19 @@ class Launch(StartAttached):
             stdio=(stdio[0], stdio[1], stdio[2]) if stdio else None,
         )
         try:
-            return await self._start(entry, wish)
+            # The worker goes on with a start that was begun, also at the supervisor's end: what it passes on
+            # has to stay open for so long.
+            with trio.CancelScope(shield=bool(stdio)):
+                started = await self._start(entry, wish)
+            return started
         except PymanError:
             if request.spec.remove:
-                await entry.worker.ask(rq.Remove(force=True, actor=self._actor))
+                await self._remove(entry)
             raise
+
+    async def _remove(self, entry: Entry) -> None:
+        """What could not be started. Why it could not is what the client is told."""
+        try:
+            await entry.worker.ask(rq.Remove(force=True, actor=self._actor))
+        except PymanError as error:
+            log.warning("cannot remove", container=entry.container.id, error=str(error))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-__all__ = ["FullDisk", "call"]
+__all__ = ["FullDisk", "call", "sockets"]
 
 
 class FullDisk:
@@ -44,3 +44,12 @@ def call() -> Call:
         await trio.lowlevel.checkpoint()
 
     return Call("a test", Peer(os.getpid(), 0, 0), more=True, oneway=False, descriptors=[], transmit=nowhere)
+
+
+def sockets() -> int:
+    """How many this process has open."""
+    return sum(
+        os.readlink(f"/proc/self/fd/{fd}").startswith("socket:")
+        for fd in os.listdir("/proc/self/fd")
+        if os.path.lexists(f"/proc/self/fd/{fd}")
+    )

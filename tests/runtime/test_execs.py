@@ -18,7 +18,7 @@ from supervisor.rpc.container import ContainerHandlers
 from supervisor.runtime import execs
 from supervisor.runtime import requests as rq
 from supervisor.runtime.leftovers import monitors as monitors_of
-from tests.runtime.faults import FullDisk, call
+from tests.runtime.faults import FullDisk, call, sockets
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import House
@@ -28,14 +28,6 @@ pytestmark = pytest.mark.holds_loop(0)
 
 def wish(*command: str, **more: Any) -> ExecRequest:
     return ExecRequest(name="web", command=list(command), **more)
-
-
-def sockets() -> int:
-    return sum(
-        os.readlink(f"/proc/self/fd/{fd}").startswith("socket:")
-        for fd in os.listdir("/proc/self/fd")
-        if os.path.lexists(f"/proc/self/fd/{fd}")
-    )
 
 
 async def test_a_client_that_goes_while_its_session_begins_leaves_no_descriptor(house: House) -> None:
