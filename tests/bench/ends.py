@@ -32,6 +32,15 @@ PATIENCE = 30.0
 _ALWAYS = ("run", "--detach", "--network", "none", "--restart", "always")
 
 
+def kill(pid: int) -> float:
+    """SIGKILL to the first process of a container; when it was sent."""
+    if pid <= 1:
+        raise Failed("a container that should run has no process")
+    begun = time.perf_counter()
+    os.kill(pid, signal.SIGKILL)
+    return begun
+
+
 def died(bench: Bench) -> list[Result]:
     """From SIGKILL to the `died` event at a subscriber, while a hundred containers run."""
     number = 20 if bench.options.quick else 100
@@ -63,15 +72,15 @@ def _pyman_deaths(engine: Engine, ids: list[str]) -> Iterator[float]:
     """Each container is killed and started again, so that the number of those that run stays."""
     with closing(engine.follow(event=["died"])) as events:  # type: ignore[type-var]
         for id in ids:
-            pid = engine.inspect(id)["State"]["Pid"]
-            begun = time.perf_counter()
-            os.kill(pid, signal.SIGKILL)
+            begun = kill(engine.inspect(id)["State"]["Pid"])
             event = next(events)
             seconds = time.perf_counter() - begun
             if event["ID"] != id:
                 raise Failed(f"killed {id[:12]}, and {event['ID'][:12]} died")
             yield seconds
-            engine.call(f"{CONTAINER}.Start", {"selection": {"names": [id]}})
+            started = engine.call(f"{CONTAINER}.Start", {"selection": {"names": [id]}})
+            if error := started["results"][0].get("error"):
+                raise Failed(error["message"])
 
 
 def _podman_deaths(podman: Podman, ids: list[str]) -> Iterator[float]:
@@ -84,8 +93,7 @@ def _podman_deaths(podman: Podman, ids: list[str]) -> Iterator[float]:
             # It says nowhere that it listens by now.
             time.sleep(1)
             for told in podman.inspect(*ids):
-                begun = time.perf_counter()
-                os.kill(told["State"]["Pid"], signal.SIGKILL)
+                begun = kill(told["State"]["Pid"])
                 if not select.select([follower.stdout], [], [], PATIENCE)[0]:
                     raise Failed("podman events tells of no death")
                 seconds = time.perf_counter() - begun
@@ -163,8 +171,7 @@ class _Restarted:
 
     def kill(self) -> float:
         self._pid = self._running()
-        begun = time.perf_counter()
-        os.kill(self._pid, signal.SIGKILL)
+        begun = kill(self._pid)
         self._wait_up()
         return time.perf_counter() - begun
 
