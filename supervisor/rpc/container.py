@@ -326,9 +326,9 @@ class ContainerHandlers:
                 f'cannot attach to container "{container.name}": its conmon has ended', subject=container.name
             )
         run = container.observed.run
-        descriptor = await connect(self._engine.services, container)
         if request.rows and request.columns and container.definition.spec.terminal:
             self._resize(container, request.rows, request.columns)
+        descriptor = await connect(self._engine.services, container)
         return rq.Started(False, run, descriptor, container.attachments.add(descriptor))
 
     async def resize(self, request: api.ResizeRequest, call: Call) -> Nothing:
