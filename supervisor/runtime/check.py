@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import trio
 
 from pyman.api.system import CheckReply, Lock, LocksReply, Problem
 from pyman.names import STATES_WITH_PROCESS
-from supervisor.kernel import mounts, process
+from supervisor.kernel import process
 from supervisor.runtime import leftovers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from supervisor.runtime.engine import Engine
 
 __all__ = ["check", "locks"]
@@ -47,10 +48,32 @@ async def check(engine: Engine, *, repair: bool) -> CheckReply:
             Problem(subject=engine.layout.database, text=f"the state database is damaged: {verdict}")
         )
     problems.extend(_processes(engine))
-    problems.extend(await trio.to_thread.run_sync(_leftovers, engine, limiter=engine.services.disk))
-    if repair and any(not problem.repaired for problem in problems):
-        problems = await trio.to_thread.run_sync(_repair, engine, problems, limiter=engine.services.disk)
+    strays = await _strays(engine)
+    left = strays
+    if repair:
+        # The rest is told, not touched.
+        disk = engine.services.disk
+        await trio.to_thread.run_sync(leftovers.remove, engine.layout, strays, limiter=disk)
+        left = await _strays(engine)
+    still = {subject for subject, _ in _told(left)}
+    problems.extend(Problem(subject, text, repaired=subject not in still) for subject, text in _told(strays))
     return CheckReply(problems=problems)
+
+
+async def _strays(engine: Engine) -> leftovers.Found:
+    """What belongs to no container. Looked for first: what is made meanwhile belongs to one that is known."""
+    disk = engine.services.disk
+    found = await trio.to_thread.run_sync(leftovers.look, engine.layout, limiter=disk)
+    return found.without({container.id for container in engine.registry.containers})
+
+
+def _told(strays: leftovers.Found) -> Iterator[tuple[str, str]]:
+    for path in strays.directories:
+        yield path, "it belongs to no container"
+    for path in strays.mounts:
+        yield path, "it is mounted for no container"
+    for monitor in strays.monitors:
+        yield str(monitor.pid), "it is a conmon of no container"
 
 
 def _processes(engine: Engine) -> list[Problem]:
@@ -64,34 +87,3 @@ def _processes(engine: Engine) -> list[Problem]:
         if observed.monitor_state in ("lost", "wedged"):
             found.append(Problem(container.name, f"its monitor is {observed.monitor_state}"))
     return found
-
-
-def _leftovers(engine: Engine) -> list[Problem]:
-    layout, known = engine.layout, {container.id for container in engine.registry.containers}
-    found: list[Problem] = []
-    for folder in (layout.containers_run, layout.containers):
-        names = [name for name in os.listdir(folder) if name not in known]
-        found.extend(Problem(f"{folder}/{name}", "it belongs to no container") for name in names)
-    for target in mounts.mounts_below(layout.containers_run):
-        id = os.path.relpath(target, layout.containers_run).partition("/")[0]
-        if id not in known:
-            found.append(Problem(target, "it is mounted for no container"))
-    strays = [monitor for monitor in leftovers.monitors(layout) if monitor.container not in known]
-    found.extend(Problem(str(monitor.pid), "it is a conmon of no container") for monitor in strays)
-    return found
-
-
-def _repair(engine: Engine, problems: list[Problem]) -> list[Problem]:
-    """Leftovers are what `leftovers.clear` removes at start; the rest is told, not touched."""
-    containers = engine.registry.containers
-    known = {container.id: container.observed.monitor for container in containers}
-    executing = {id for container in containers for id in container.execs}
-    leftovers.clear(engine.layout, known, executing)
-    still = {problem.subject for problem in _leftovers(engine)}
-    folders = (engine.layout.containers_run, engine.layout.containers)
-    return [
-        Problem(p.subject, p.text, repaired=True)
-        if p.subject not in still and (p.subject.startswith(folders) or p.subject.isdecimal())
-        else p
-        for p in problems
-    ]

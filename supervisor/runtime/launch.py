@@ -116,11 +116,11 @@ class Launch(StartAttached):
             # has to stay open for so long.
             with trio.CancelScope(shield=bool(stdio)):
                 started = await self._start(entry, wish)
-            return started
         except PymanError:
             if request.spec.remove:
                 await self._remove(entry)
             raise
+        return started
 
     async def _remove(self, entry: Entry) -> None:
         """What could not be started. Why it could not is what the client is told."""

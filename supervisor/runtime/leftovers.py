@@ -1,7 +1,8 @@
 """What an earlier supervisor left that no record names: monitors, mounts, directories.
 
-Runs once at start, before any worker, in a thread. It removes only what lies in pyman's own directories,
-and ends only conmon processes that have their bundle there.
+`clear` runs once at start, before any worker; `look` and `remove` at any time. All of it blocks: it is called
+in a thread. It removes only what lies in pyman's own directories, and ends only conmon processes that have
+their bundle there.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from supervisor.kernel import cgroups, mounts, process
 from supervisor.runtime.body import conmon_cgroup, remove_small_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
     from supervisor.kernel.process import ProcessRef
     from supervisor.settings.layout import Layout
 
-__all__ = ["FoundMonitor", "clear", "monitors"]
+__all__ = ["Found", "FoundMonitor", "clear", "look", "monitors", "remove"]
 
 log = structlog.get_logger(__name__)
 
@@ -36,23 +37,64 @@ class FoundMonitor(NamedTuple):
     exec_id: str
 
 
+class Found(NamedTuple):
+    """What there is, with the container that each belongs to. `directories` and `mounts` by their paths."""
+
+    monitors: list[FoundMonitor]
+    directories: dict[str, str]
+    mounts: dict[str, str]
+
+    def without(self, known: Container[str]) -> Found:
+        """What belongs to none of these containers."""
+        return Found(
+            [monitor for monitor in self.monitors if monitor.container not in known],
+            {path: id for path, id in self.directories.items() if id not in known},
+            {path: id for path, id in self.mounts.items() if id not in known},
+        )
+
+
+def look(layout: Layout) -> Found:
+    """What there is now. Whoever asks afterwards which containers are known has none that is not: something
+    of a container is made only once it is known, and an id is given but once."""
+    found = mounts.mounts_below(layout.containers_run)
+    return Found(
+        list(monitors(layout)),
+        {f"{folder}/{id}": id for folder in _folders(layout) for id in _entries(folder)},
+        {path: os.path.relpath(path, layout.containers_run).partition("/")[0] for path in found},
+    )
+
+
+def remove(layout: Layout, found: Found) -> None:
+    """What can be removed of it."""
+    for monitor in found.monitors:
+        log.warning("ending a conmon that no record names", pid=monitor.pid, container=monitor.container)
+        _end(monitor.pid, layout)
+    for path, id in found.directories.items():
+        log.info("removing what is left of a container", container=id)
+        _remove(layout, path, id)
+
+
 def monitors(layout: Layout) -> Iterator[FoundMonitor]:
     """Every conmon whose bundle lies in this supervisor's run directory, of containers and of exec sessions."""
     for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
-        try:
-            with open(f"/proc/{name}/cmdline", "rb") as file:
-                arguments = file.read(65536).decode("utf-8", "surrogateescape").split("\0")
-        except OSError:
-            continue
-        # The OCI runtime is given the bundle as well, conmon alone the version of its protocol.
-        if "--api-version" not in arguments:
-            continue
-        if not _value(arguments, "-b", "--bundle").startswith(f"{layout.containers_run}/"):
-            continue
-        container, unit = _value(arguments, "-c", "--cid"), _value(arguments, "-u", "--cuuid")
-        yield FoundMonitor(int(name), container, unit if unit != container else "")
+        if name.isdecimal() and (found := _monitor(int(name), layout)) is not None:
+            yield found
+
+
+def _monitor(pid: int, layout: Layout) -> FoundMonitor | None:
+    """The process, if it is a conmon of this supervisor."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            arguments = file.read(65536).decode("utf-8", "surrogateescape").split("\0")
+    except OSError:
+        return None
+    # The OCI runtime is given the bundle as well, conmon alone the version of its protocol.
+    if "--api-version" not in arguments:
+        return None
+    if not _value(arguments, "-b", "--bundle").startswith(f"{layout.containers_run}/"):
+        return None
+    container, unit = _value(arguments, "-c", "--cid"), _value(arguments, "-u", "--cuuid")
+    return FoundMonitor(pid, container, unit if unit != container else "")
 
 
 def _value(arguments: list[str], *options: str) -> str:
@@ -67,20 +109,16 @@ def _value(arguments: list[str], *options: str) -> str:
 
 def clear(layout: Layout, known: Mapping[str, ProcessRef | None], executing: AbstractSet[str]) -> None:
     """`known`: recorded containers and their monitors; `executing`: recorded exec sessions."""
-    for found in monitors(layout):
-        if found.exec_id:
-            wanted = found.exec_id in executing
-        else:
-            recorded = known.get(found.container)
-            wanted = recorded is not None and recorded.pid == found.pid
-        if not wanted:
-            log.warning("ending a conmon that no record names", pid=found.pid, container=found.container)
-            _end(found.pid, layout)
-    for folder in (layout.containers_run, layout.containers):
-        for entry in _entries(folder):
-            if entry not in known:
-                log.info("removing what is left of a container", container=entry)
-                _remove(layout, folder, entry)
+    found = look(layout)
+
+    def stray(monitor: FoundMonitor) -> bool:
+        if monitor.exec_id:
+            return monitor.exec_id not in executing
+        recorded = known.get(monitor.container)
+        return recorded is None or recorded.pid != monitor.pid
+
+    strays = [monitor for monitor in found.monitors if stray(monitor)]
+    remove(layout, found.without(known)._replace(monitors=strays))
 
 
 def _end(pid: int, layout: Layout) -> None:
@@ -89,8 +127,12 @@ def _end(pid: int, layout: Layout) -> None:
     if pidfd is not None:
         with pidfd:
             # Looked at again through the descriptor: the pid may have changed hands.
-            if any(found.pid == pid for found in monitors(layout)):
+            if _monitor(pid, layout) is not None:
                 pidfd.send_signal(signal.SIGKILL)
+
+
+def _folders(layout: Layout) -> tuple[str, str]:
+    return layout.containers_run, layout.containers
 
 
 def _entries(folder: str) -> list[str]:
@@ -100,13 +142,13 @@ def _entries(folder: str) -> list[str]:
         return []
 
 
-def _remove(layout: Layout, folder: str, id: str) -> None:
+def _remove(layout: Layout, path: str, id: str) -> None:
     try:
-        if folder == layout.containers_run:
+        if path == layout.container_run(id):
             mounts.unmount(layout.container_rootfs(id), lazy=True)
             cgroups.remove(conmon_cgroup(id))
-            remove_small_tree(f"{folder}/{id}")
+            remove_small_tree(path)
         else:
-            os.rename(f"{folder}/{id}", f"{layout.trash}/{uuid.uuid4().hex}")
+            os.rename(path, f"{layout.trash}/{uuid.uuid4().hex}")
     except OSError as error:
         log.warning("cannot remove what is left of a container", container=id, error=str(error))
