@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -108,6 +109,9 @@ def prepare(options: Mapping[str, str], environ: Mapping[str, str], keeper: int,
     lock = _take_lock(layout, keeper, channel, str(hello["lock"]), descriptors)
     channel.send({"reaped": layout.reaped})
     children.become_subreaper()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Each container takes two descriptors and each client one, whatever the terminal's limit was.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return Start(settings, layout, environ, keeper, channel, listeners, lock)
 
 
