@@ -107,7 +107,8 @@ async def _kill(pids: list[int], still: Callable[[], set[int]]) -> None:
 
 async def _remove_directories(layout: Layout) -> None:
     """The static directory is pyman's as a whole; the one for temporary files may be anybody's."""
-    for path in (layout.containers_run, layout.socket_dir, layout.exits, layout.alive, layout.reaped):
+    made = (layout.containers_run, layout.socket_dir, layout.exits, layout.alive, layout.reaped, layout.owner)
+    for path in made:
         with _named("remove", path):
             await files.remove_tree(path)
     with contextlib.suppress(OSError):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyman.errors import PermissionDenied, StorageFailed
+from pyman.errors import InvalidArgument, PermissionDenied, StorageFailed
 
 if TYPE_CHECKING:
     from supervisor.settings.model import Settings
@@ -92,6 +92,11 @@ class Layout(msgspec.Struct, frozen=True):
     @property
     def containers(self) -> str:
         return f"{self.static}/containers"
+
+    @property
+    def owner(self) -> str:
+        """Says whose `tmp` it is: the `static` of the engine."""
+        return f"{self.tmp}/owner"
 
     @property
     def alive(self) -> str:
@@ -178,6 +183,7 @@ def make_directories(layout: Layout) -> None:
 
     Idempotent: also brings back what a tmp cleaner or a logout took. A directory that another user owns,
     or that is not a directory, is PermissionDenied: whoever owns it could replace what we put there.
+    A directory for what runs that another engine uses is InvalidArgument.
     """
     if layout.uid != 0:
         # The fallback for $XDG_RUNTIME_DIR lies in /tmp, where anyone could have made it first.
@@ -188,6 +194,36 @@ def make_directories(layout: Layout) -> None:
         _make(path, _PASSABLE)
     for path in (layout.exits, layout.socket_dir):
         _make(path, _PRIVATE)
+    _claim(layout)
+
+
+def _claim(layout: Layout) -> None:
+    """Two engines in one directory for what runs would each clear the other's containers away as leftovers.
+
+    InvalidArgument: another one has it, whether its supervisor runs or not.
+    """
+    owner = ""
+    with contextlib.suppress(OSError), open(layout.owner, encoding="utf-8", errors="surrogateescape") as file:
+        owner = file.read()
+    if owner == layout.static:
+        return
+    if owner and os.path.exists(f"{owner}/{os.path.basename(layout.database)}"):
+        try:
+            same = os.path.samefile(owner, layout.static)
+        except OSError:
+            same = False
+        if not same:
+            raise InvalidArgument(
+                f"cannot use the directory '{layout.tmp}': the engine with its state in '{owner}' does",
+                subject=layout.tmp,
+                hint="give another --tmpdir",
+            )
+    # On a full disk it is not claimed, and all the same used.
+    with (
+        contextlib.suppress(OSError),
+        open(layout.owner, "w", encoding="utf-8", errors="surrogateescape") as new,
+    ):
+        new.write(layout.static)
 
 
 def _make(path: str, mode: int) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from pyman.wire import socket_path
 
+if TYPE_CHECKING:
     from tests.support.engine import Engine
 
 pytestmark = pytest.mark.oci_runtime("runc")  # what the command line does depends on no OCI runtime
@@ -116,6 +117,25 @@ def test_ps_alone_shows_what_runs_and_not_what_is_paused(shared_engine: Engine, 
     shared_engine.cli("pause", "b")
     assert shared_engine.out("ps", "--format", "{{.Names}}") == "a"
     assert shared_engine.out("ps", "-f", "status=paused", "--format", "{{.Names}}") == "b"
+
+
+def test_an_engine_with_another_root_cannot_take_the_directory_for_what_runs(
+    shared_engine: Engine, fs: str, tmp_path: Path
+) -> None:
+    shared_engine.cli("create", "--name", "web", "--rootfs", fs, "sleep", "1000")
+    shared_engine.cli("start", "web")
+    other = str(tmp_path / "other")
+    try:
+        done = shared_engine.cli("--root", other, "ps", check=False)
+    finally:
+        log = socket_path(root=other, config="", environ={}, uid=0).removesuffix(".sock") + ".log"
+        Path(log).unlink(missing_ok=True)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr == (
+        f"Error: cannot use the directory '{shared_engine.tmpdir}': the engine with its state in "
+        f"'{shared_engine.root}/pyman' does: give another --tmpdir\n"
+    )
+    assert shared_engine.out("exec", "web", "echo", "unharmed") == "unharmed"
 
 
 def test_waiting_for_a_name_that_does_not_exist_is_refused_at_once(shared_engine: Engine, fs: str) -> None:

@@ -6,9 +6,10 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
-from pyman.errors import PermissionDenied, StorageFailed
+from pyman.errors import InvalidArgument, PermissionDenied, StorageFailed
 from pyman.wire import socket_path
 from supervisor.settings.layout import Layout, make_directories
 from supervisor.settings.model import Options
@@ -125,6 +126,23 @@ def test_a_directory_of_another_user_is_refused(machine: Machine, tmp_path: Path
     os.chown(path, 4321, 4321)
     with pytest.raises(PermissionDenied, match=f"'{path}': it belongs to user 4321, not 0"):
         make_directories(layout)
+
+
+def test_a_directory_for_what_runs_that_another_engine_has_is_refused(
+    machine: Machine, tmp_path: Path
+) -> None:
+    first = _own(machine, tmp_path)
+    second = msgspec.structs.replace(first, static=f"{tmp_path}/other/pyman")
+    make_directories(first)
+    make_directories(second)  # no state was made with it yet: nobody misses it
+    make_directories(first)
+    (tmp_path / "root/pyman/state.db").touch()
+    with pytest.raises(
+        InvalidArgument, match=f"the engine with its state in '{first.static}' does: give anoth"
+    ):
+        make_directories(second)
+    (tmp_path / "link").symlink_to(tmp_path / "root")
+    make_directories(msgspec.structs.replace(first, static=f"{tmp_path}/link/pyman"))
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "file"])
