@@ -6,8 +6,9 @@ hierarchy by which a service manager finds processes to end (the v2 tree, on v1 
 The other v1 hierarchies are left alone; each costs a directory.
 
 Moving a process waits for a grace period of the kernel if there was no move shortly before, up to about
-15 ms; then it takes 0.1 ms a hierarchy. Everything else waits for those who move. All of it blocks and is
-best called in a thread. Nothing here ends a process.
+15 ms; then it takes 0.1 ms a hierarchy. Everything else waits for those who move. `expect_move` has the kernel
+begin to wait while there is something else to do. All of it blocks and is best called in a thread. Nothing here
+ends a process.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["freeze", "frozen", "mode", "pids", "place", "remove", "thaw"]
+__all__ = ["expect_move", "freeze", "frozen", "mode", "pids", "place", "remove", "thaw"]
 
 _ROOT = "/sys/fs/cgroup"
 _NO_CONTROLLERS = {"rw", "ro", "xattr", "clone_children", "noprefix", "cpuset_v2_mode", "favordynmods"}
@@ -85,6 +86,30 @@ def place(pid: int, path: str) -> bool:
         except OSError:
             placed = False
     return placed
+
+
+def expect_move() -> None:
+    """Take the grace period that a `place` in the next 10 ms would have to wait for.
+
+    A move of this process to where it is: the kernel locks before it looks.
+    """
+    procs = _own_procs()
+    if procs:
+        with suppress(OSError), open(procs, "wb", buffering=0) as file:
+            file.write(b"0")
+
+
+def _own_procs() -> str:
+    """This process's own cgroup.procs in any hierarchy; empty: none is mounted here. Asked anew every time: a
+    service manager may have moved it, and it must stay where it is."""
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        own = dict(line.rstrip("\n").split(":", 2)[1:] for line in file)
+    for names, path in own.items():
+        for hierarchy in _hierarchies():
+            directory = hierarchy.mount_point + path
+            if frozenset(names.split(",")) - {""} == hierarchy.controllers and os.path.isdir(directory):
+                return os.path.join(directory, "cgroup.procs")
+    return ""
 
 
 def _make(directory: str) -> None:

@@ -39,7 +39,8 @@ class EventHandlers:
         seq = journal.last_seq
         snapshot = None
         if request.snapshot:
-            containers = [list_view(container) for container in self._engine.registry.containers]
+            view = self._engine.view(call.session.get("namespace", ""))
+            containers = [list_view(container) for container in view.containers]
             snapshot = Snapshot(containers=containers, seq=seq)
         await call.send(SubscribeReply(journal=journal.id, seq=seq, snapshot=snapshot))
         while items := await cursor.next():

@@ -76,12 +76,18 @@ class Container:
         """Take over what the database has just committed, and wake those who waited for it."""
         moved = observed.state is not self.observed.state
         self.observed = observed
-        if moved:
+        if observed.leaving:
+            self._dismiss()
+        elif moved:
             self._wake(observed.state)
 
     def gone(self) -> None:
-        """The container was removed: everybody who still waits is told."""
+        """Nothing is left of it."""
         self.removed = True
+        self._dismiss()
+
+    def _dismiss(self) -> None:
+        """The container was removed: everybody who still waits is told."""
         for wanted, answer in self._waiters:
             if "removed" in wanted or wanted & {"exited", "stopped", "removing"}:
                 answer.give(self.exit_code)
@@ -98,7 +104,7 @@ class Container:
 
     async def wait(self, conditions: frozenset[str]) -> int:
         """The exit code, once the container has been in one of the conditions."""
-        if self.removed or matches(self.state, conditions):
+        if self.removed or self.observed.leaving or matches(self.state, conditions):
             return self.exit_code
         entry = (conditions, Answer[int]())
         self._waiters.append(entry)

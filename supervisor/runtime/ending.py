@@ -159,6 +159,9 @@ class Ending:
                 worker.event(EventStatus.STOP, observed.asked_by, forced=str(observed.forced).lower())
             )
         changes = self.consequence(decision, events)
+        leaving = self._leaves(changes)
+        if leaving:
+            events.append(worker.event(EventStatus.REMOVE, observed.asked_by))
         await worker.note(
             Fact.ENDED,
             events=events,
@@ -168,8 +171,14 @@ class Ending:
             finished_at=finished,
             stop_deadline=0,
             freezing=False,
+            leaving=leaving,
             **changes,
         )
+
+    def _leaves(self, changes: dict[str, Any]) -> bool:
+        """Whether the end of the run is the end of the container."""
+        removal = changes["wanted"] is Wanted.REMOVED or self._worker.container.definition.spec.remove
+        return removal and changes["wanted"] is not Wanted.RUNNING
 
     def decision(self, end: End) -> Decision:
         worker = self._worker

@@ -181,7 +181,7 @@ class Engine:
 
     def _add(self, definition: Definition, observed: Observed) -> Entry:
         container = Container(definition, observed)
-        entry = Entry(container, Worker(self.services, container, self._forget))
+        entry = Entry(container, Worker(self.services, container, self._forget, self.registry.let_go))
         self.registry.add(entry)
         return entry
 
@@ -279,7 +279,7 @@ class Engine:
             container = Container(definition, Observed())
             # What cannot be built is refused now, before anything is made.
             build.build(build_request(self.services, definition, spec.rootfs))
-            entry = Entry(container, Worker(self.services, container, self._forget))
+            entry = Entry(container, Worker(self.services, container, self._forget, self.registry.let_go))
             record = PutRecord("container", id, name, lock, encode(definition), encode(container.observed))
             event = container.event(EventStatus.CREATE, actor)
             await self.services.database.commit(

@@ -188,7 +188,7 @@ def _duration(seconds: float) -> str:
 
 def _store(engine: Engine) -> dict[str, Any]:
     counts = {"number": 0, "running": 0, "paused": 0, "stopped": 0}
-    for container in engine.registry.containers:
+    for container in engine.view().containers:
         counts["number"] += 1
         if container.state in (State.RUNNING, State.STOPPING):
             counts["running"] += 1

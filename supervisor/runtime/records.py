@@ -90,6 +90,9 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """SIGKILL was sent because the stop signal did not help."""
     freezing: bool = False
     """A pause or unpause was begun; whether it happened, the OCI runtime knows. Also of a stop that has to thaw."""
+    leaving: bool = False
+    """It has ended for good: its removal is recorded and told, its name is free, nobody sees it any more.
+    What is left of it is being taken away."""
     history: History = History()
     restart_at: int = 0
     """When the policy starts it again; 0: it does not."""

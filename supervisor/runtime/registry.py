@@ -85,13 +85,18 @@ class Registry:
     def add(self, entry: Entry) -> None:
         self._by_id[entry.container.id] = entry
         insort(self._sorted, entry.container.id)
-        self._names[entry.container.name] = entry.container.id
+        if not entry.container.observed.leaving:
+            self._names[entry.container.name] = entry.container.id
+
+    def let_go(self, container: Container) -> None:
+        """Its name is free; what is left of it is found by nobody."""
+        for name in [name for name, id in self._names.items() if id == container.id]:
+            del self._names[name]
 
     def forget(self, container: Container) -> None:
         del self._by_id[container.id]
         del self._sorted[bisect_left(self._sorted, container.id)]
-        for name in [name for name, id in self._names.items() if id == container.id]:
-            del self._names[name]
+        self.let_go(container)
 
     def within(self, namespace: str) -> View:
         """What a client sees that may see one namespace only; empty: everything."""
@@ -117,7 +122,10 @@ class View:
         return [entry.container for entry in self]
 
     def _sees(self, entry: Entry) -> bool:
-        return not self.namespace or entry.container.definition.spec.namespace == self.namespace
+        container = entry.container
+        if container.observed.leaving:
+            return False
+        return not self.namespace or container.definition.spec.namespace == self.namespace
 
     def find(self, name: str) -> Entry:
         """By name, id, or the beginning of an id. Raises NoSuchContainer or AmbiguousId."""

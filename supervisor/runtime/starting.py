@@ -111,6 +111,7 @@ class Starting:
         if container.end_of_run.given:
             container.end_of_run = type(container.end_of_run)()
         worker.disarm(NoticeKind.RESTART_DUE)
+        worker.expect_move()
         await worker.note(
             wanted=wanted,
             run=worker.observed.run + 1,

@@ -286,9 +286,9 @@ class Stopping:
         worker.unwatch()
         worker.services.logs.remove(container.id)
         await worker.body.erase()
-        event = worker.event(EventStatus.REMOVE, actor)
+        events = [] if container.observed.leaving else [worker.event(EventStatus.REMOVE, actor)]
         await worker.services.database.commit(
-            [DeleteRecord("container", container.id)], [event], durable=True, apply=self._vanish
+            [DeleteRecord("container", container.id)], events, durable=True, apply=self._vanish
         )
         container.end_of_run.give(container.exit_code)
 

@@ -19,7 +19,7 @@ import trio
 
 from pyman.errors import EngineStopped, InternalError, NoSuchContainer, PymanError, WrongState
 from pyman.names import STATES_WITH_PROCESS, State
-from supervisor.kernel import process
+from supervisor.kernel import cgroups, process
 from supervisor.runtime import requests as rq
 from supervisor.runtime.body import Body
 from supervisor.runtime.changing import Changing
@@ -30,7 +30,7 @@ from supervisor.runtime.requests import Notice, NoticeKind
 from supervisor.runtime.starting import Starting
 from supervisor.runtime.states import after
 from supervisor.runtime.stopping import Stopping
-from supervisor.state.database import PutState
+from supervisor.state.database import PutDefinition, PutState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -55,15 +55,20 @@ PAUSE_LEAST, PAUSE_MOST = 1.0, 60.0
 
 
 class Worker:
-    """Owns one container from its definition to its removal. `on_removed` is told in the step in which the
-    removal is committed."""
+    """Owns one container from its definition to its removal. `on_leaving` is told in the step in which
+    its removal is committed where something of it is still there, `on_removed` when all of it is gone."""
 
     def __init__(
-        self, services: Services, container: Container, on_removed: Callable[[Container], None]
+        self,
+        services: Services,
+        container: Container,
+        on_removed: Callable[[Container], None],
+        on_leaving: Callable[[Container], None],
     ) -> None:
         self.services = services
         self.container = container
         self.on_removed = on_removed
+        self.on_leaving = on_leaving
         self.body = Body(services, container)
         self.starting = Starting(self)
         self.stopping = Stopping(self)
@@ -208,15 +213,26 @@ class Worker:
         durable: bool = False,
         **changes: Any,
     ) -> None:
-        """Commit what was observed or is intended; only then is it so in memory, and told to waiters."""
+        """Commit what was observed or is intended; only then is it so in memory, and told to waiters.
+
+        With `leaving` the container gives its name away and nobody sees it from then on.
+        """
         observed = self.container.observed
         if fact is not None:
             changes["state"] = after(observed.state, fact, subject=self.container.name)
         new = replaced(observed, **changes)
         change: list[Change] = [PutState("container", self.container.id, encode(new))]
-        await self.services.database.commit(
-            change, events, durable=durable, apply=lambda _events: self.container.observe(new)
-        )
+        leaves = new.leaving and not observed.leaving
+        if leaves:
+            definition = self.container.definition
+            change.append(PutDefinition("container", definition.id, "", encode(definition)))
+
+        def take_over(_events: object) -> None:
+            self.container.observe(new)
+            if leaves:
+                self.on_leaving(self.container)
+
+        await self.services.database.commit(change, events, durable=durable or leaves, apply=take_over)
 
     def event(self, status: EventStatus, actor: Actor | None = None, **attributes: Any) -> EventDraft:
         return self.container.event(status, actor, **attributes)
@@ -265,6 +281,11 @@ class Worker:
         self.disarm(kind)
         scope = self._timers[kind] = trio.CancelScope()
         self._nursery.start_soon(self._tell_later, scope, Notice(kind, self.observed.run), seconds)
+
+    def expect_move(self) -> None:
+        """A monitor will be placed in its cgroup soon: what the kernel needs for that begins now."""
+        in_thread = partial(trio.to_thread.run_sync, limiter=self.services.disk)
+        self._nursery.start_soon(in_thread, cgroups.expect_move)
 
     def disarm(self, kind: NoticeKind) -> None:
         scope = self._timers.pop(kind, None)

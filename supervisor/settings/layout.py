@@ -221,9 +221,13 @@ def _claim(layout: Layout) -> None:
     # On a full disk it is not claimed, and all the same used.
     with (
         contextlib.suppress(OSError),
-        open(layout.owner, "w", encoding="utf-8", errors="surrogateescape") as new,
+        open(layout.owner, "w", encoding="utf-8", errors="surrogateescape", opener=_private) as new,
     ):
         new.write(layout.static)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _make(path: str, mode: int) -> None:

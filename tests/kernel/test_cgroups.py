@@ -138,3 +138,10 @@ def test_placing_in_a_row_costs_less_than_a_millisecond(group: str) -> None:
         child.wait()
         assert cgroups.remove(f"{group}/conmon-{number}")
     assert sorted(spent)[2] < 0.002
+
+
+def test_expecting_a_move_moves_nothing() -> None:
+    before = of(os.getpid())
+    cgroups.expect_move()
+    assert of(os.getpid()) == before
+    assert cgroups._own_procs().endswith("/cgroup.procs")

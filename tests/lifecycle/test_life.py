@@ -35,10 +35,16 @@ def test_run_prints_the_output_and_ends_with_the_exit_code(shared_engine: Engine
 
 
 def test_an_attached_run_is_told_in_order(shared_engine: Engine, rootfs: Path) -> None:
-    seq = shared_engine.events()[-1]["Seq"]
+    seq = len(shared_engine.events())
     shared_engine.cli("run", "--rm", "--rootfs", f"{rootfs}:O", "true")
     told = [event["Status"] for event in shared_engine.events(seq)]
     assert told == ["create", "init", "start", "attach", "died", "remove"]
+
+
+def test_a_name_is_free_when_its_container_has_removed_itself(shared_engine: Engine, rootfs: Path) -> None:
+    for _ in range(5):
+        shared_engine.cli("run", "--rm", "--name", "again", "--rootfs", f"{rootfs}:O", "true")
+        assert shared_engine.out("ps", "-aq") == ""
 
 
 def test_stdin_reaches_the_command(shared_engine: Engine, rootfs: Path) -> None:

@@ -267,3 +267,16 @@ def test_a_follower_resumes_by_itself_when_the_daemon_is_killed(engine: Engine, 
         engine.cli("rm", "a")
         assert follower.stdout.readline().split() == [b"2", b"remove"]
         follower.terminate()
+
+
+def test_what_is_left_of_a_removed_container_is_taken_away_by_the_next_daemon(
+    engine: Engine, rootfs: Path
+) -> None:
+    for _ in range(5):
+        engine.cli("run", "--rm", "--name", "brief", "--rootfs", f"{rootfs}:O", "true")
+        engine.kill()
+    engine.cli("create", "--name", "brief", "--rootfs", f"{rootfs}:O", "true")
+    told = [event["Status"] for event in engine.events(type=["container"])]
+    assert told == ["create", "init", "start", "attach", "died", "remove"] * 5 + ["create"]
+    assert len(list((engine.tmpdir / "containers").iterdir())) == 0
+    assert engine.call("io.pyman.System.Check", {})["problems"] == []
