@@ -192,16 +192,15 @@ class Engine:
     async def _adopt_exec(self, definition: ExecDefinition, observed: ExecObserved) -> None:
         session = ExecSession(definition)
         session.observed = observed
-        try:
-            container = self.registry.within("").find(session.definition.container).container
-        except NoSuchContainer:
+        entry = self.registry.get(definition.container)
+        if entry is None:
             # It had not ended when its container was removed.
             if session.observed.monitor is not None:
                 process.kill(session.observed.monitor)
-            await self.services.database.commit([DeleteRecord("exec", session.definition.id)])
+            await self.services.database.commit([DeleteRecord("exec", definition.id)])
             return
-        container.execs[session.definition.id] = session
-        running = execs.Exec(self.services, container, session)
+        entry.container.execs[definition.id] = session
+        running = execs.Exec(self.services, entry.container, session)
         self._nursery.start_soon(self._guarded, running, running.adopt)
 
     async def shutdown(self, containers: str = "leave") -> None:

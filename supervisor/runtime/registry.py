@@ -62,6 +62,10 @@ class Registry:
     def containers(self) -> list[Container]:
         return [entry.container for entry in self._by_id.values()]
 
+    def get(self, id: str) -> Entry | None:
+        """By its whole id, whoever may see it."""
+        return self._by_id.get(id)
+
     def reserve(self, name: str, id: str) -> None:
         """Take a name, or raise NameInUse with its owner's id."""
         owner = self._names.get(name)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from pyman.api.container import ExecRequest
 from pyman.errors import DiskFull
 from supervisor.rpc.dispatch import Call
 from supervisor.rpc.peer import Peer
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-__all__ = ["FullDisk", "call", "sockets"]
+__all__ = ["FullDisk", "call", "sockets", "wish"]
 
 
 class FullDisk:
@@ -53,3 +54,8 @@ def sockets() -> int:
         for fd in os.listdir("/proc/self/fd")
         if os.path.lexists(f"/proc/self/fd/{fd}")
     )
+
+
+def wish(*command: str, **more: Any) -> ExecRequest:
+    """An exec session to ask the engine for."""
+    return ExecRequest(name="web", command=list(command), **more)

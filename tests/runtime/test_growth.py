@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from pyman.api.spec import LogConfig
 from supervisor.conmon import spawn
 from supervisor.kernel import children
 from supervisor.runtime import requests as rq
@@ -32,8 +33,8 @@ async def test_a_container_that_was_leaves_nothing_in_the_engine(house: House) -
     async with house.open() as engine:
 
         async def live() -> None:
-            options = {"log_configuration": {"driver": "k8s-file", "size": 8192}}
-            entry = await house.run("sh", "-c", "exec sleep 1000", **options)
+            rotated = LogConfig(driver="k8s-file", size=8192)
+            entry = await house.run("sleep", "1000", log_configuration=rotated)
             assert await engine.begin_exec(entry.container, wish("true", detach=True), None).ended.get() == 0
             await entry.worker.ask(rq.Pause())
             await entry.worker.ask(rq.Remove(force=True, timeout=0))
