@@ -32,10 +32,11 @@ PATIENCE = 30.0
 _ALWAYS = ("run", "--detach", "--network", "none", "--restart", "always")
 
 
-def kill(pid: int) -> float:
+def kill(inspected: dict[str, Any]) -> float:
     """SIGKILL to the first process of a container; when it was sent."""
+    pid = inspected["State"]["Pid"]
     if pid <= 1:
-        raise Failed("a container that should run has no process")
+        raise Failed(f"{inspected['Id'][:12]} should run, and it is {inspected['State']}")
     begun = time.perf_counter()
     os.kill(pid, signal.SIGKILL)
     return begun
@@ -48,7 +49,7 @@ def died(bench: Bench) -> list[Result]:
     with bench.engine() as engine:
         spec = bench.spec("sleep", "100000")
         ids = side_by_side(lambda _: run_detached(engine, spec), range(number), CLIENTS)
-        mine = [seconds for _ in range(rounds) for seconds in _pyman_deaths(engine, ids)]
+        mine = [*_pyman_deaths(engine, ids * rounds)]
     with bench.clean_podman() as podman:
         words = ("run", "--detach", *bench.root, "sleep", "100000")
         ids = side_by_side(lambda _: podman.out(*words), range(number), CLIENTS)
@@ -72,7 +73,7 @@ def _pyman_deaths(engine: Engine, ids: list[str]) -> Iterator[float]:
     """Each container is killed and started again, so that the number of those that run stays."""
     with closing(engine.follow(event=["died"])) as events:  # type: ignore[type-var]
         for id in ids:
-            begun = kill(engine.inspect(id)["State"]["Pid"])
+            begun = kill(engine.inspect(id))
             event = next(events)
             seconds = time.perf_counter() - begun
             if event["ID"] != id:
@@ -93,7 +94,7 @@ def _podman_deaths(podman: Podman, ids: list[str]) -> Iterator[float]:
             # It says nowhere that it listens by now.
             time.sleep(1)
             for told in podman.inspect(*ids):
-                begun = kill(told["State"]["Pid"])
+                begun = kill(told)
                 if not select.select([follower.stdout], [], [], PATIENCE)[0]:
                     raise Failed("podman events tells of no death")
                 seconds = time.perf_counter() - begun
@@ -111,12 +112,12 @@ def restart(bench: Bench) -> list[Result]:
         mine = _Restarted(
             bench.podman.path / "restart-pyman",
             lambda root, script: engine.out(*_ALWAYS, "--restart-delay", "0", "--rootfs", root, *script),
-            lambda name: engine.inspect(name)["State"],
+            engine.inspect,
         )
         theirs = _Restarted(
             bench.podman.path / "restart-podman",
             lambda root, script: podman.out(*_ALWAYS, "--rootfs", root, *script),
-            lambda name: podman.inspect(name)[0]["State"],
+            lambda name: podman.inspect(name)[0],
         )
         with closing(mine), closing(theirs):
             times = interleave(bench.count, {"pyman": mine.kill, "podman": theirs.kill})
@@ -140,12 +141,12 @@ class _Restarted:
         self,
         root: Path,
         start: Callable[[Path, list[str]], str],
-        state: Callable[[str], dict[str, Any]],
+        inspect: Callable[[str], dict[str, Any]],
     ) -> None:
         make_rootfs(root)
         os.mkfifo(root / "up")
         self._fifo = os.open(root / "up", os.O_RDWR | os.O_CLOEXEC)
-        self._state = state
+        self._inspect = inspect
         self._pid = 0
         try:
             self._id = start(root, ["sh", "-c", "echo up >/up; exec sleep 100000"])
@@ -159,19 +160,20 @@ class _Restarted:
             raise Failed("the container is not started again")
         os.read(self._fifo, 64)
 
-    def _running(self) -> int:
-        """The new process, once the engine has noted it."""
+    def _running(self) -> dict[str, Any]:
+        """What is told of the new process, once the engine has noted it."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            state = self._state(self._id)
-            if state["Status"] == "running" and state["Pid"] not in (0, self._pid):
-                return int(state["Pid"])
+            told = self._inspect(self._id)
+            if told["State"]["Status"] == "running" and told["State"]["Pid"] not in (0, self._pid):
+                return told
             time.sleep(0.02)
         raise Failed("the container does not run again")
 
     def kill(self) -> float:
-        self._pid = self._running()
-        begun = kill(self._pid)
+        told = self._running()
+        self._pid = told["State"]["Pid"]
+        begun = kill(told)
         self._wait_up()
         return time.perf_counter() - begun
 

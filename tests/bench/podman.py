@@ -55,6 +55,10 @@ exec sleep infinity
 """
 
 
+_LIMIT = 30_000
+"""Podman gives its children less than 32 768 processes; root's are counted together."""
+
+
 class Podman:
     """One Podman with its own root. `version` is as it says itself."""
 
@@ -184,7 +188,7 @@ class Podman:
 
 def _at_most(number: int) -> int:
     hard = resource.getrlimit(number)[1]
-    return min(1024, hard) if hard >= 0 else 1024
+    return min(_LIMIT, hard) if hard >= 0 else _LIMIT
 
 
 def _enter(tree: Path, shared: list[str]) -> subprocess.Popen[bytes]:
