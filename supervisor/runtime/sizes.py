@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["sizes_of"]
 
+_limiter = trio.CapacityLimiter(2)
+"""Of their own: a tree that takes long, or for ever, holds up other sizes alone."""
+
 
 async def sizes_of(
     services: Services, container: Container, known: dict[str, int] | None = None
@@ -34,4 +37,4 @@ async def sizes_of(
         base = known[spec.rootfs]
         return {"rwSize": written, "rootFsSize": base + written}
 
-    return await trio.to_thread.run_sync(walk, limiter=services.disk, abandon_on_cancel=True)
+    return await trio.to_thread.run_sync(walk, limiter=_limiter, abandon_on_cancel=True)

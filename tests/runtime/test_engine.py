@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from pyman.errors import InvalidArgument, NameInUse, NoSuchContainer, PymanError
 from supervisor.kernel import children, files
 from supervisor.rpc.container import ContainerHandlers
 from supervisor.runtime import requests as rq
+from supervisor.runtime.sizes import sizes_of
 from tests.runtime.faults import call
 
 if TYPE_CHECKING:
@@ -178,3 +180,28 @@ async def test_a_container_that_removes_itself_takes_no_restart_policy(house: Ho
         await house.create("true", name="once", remove=True)
         with pytest.raises(InvalidArgument, match="--rm"):
             await ContainerHandlers(engine).update(UpdateRequest("once", restart_policy="always"), call())
+
+
+async def test_sizes_that_cannot_be_had_hold_up_no_start(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a root filesystem on a server that does not answer."""
+    answers = threading.Event()
+
+    def hang(_: str) -> int:
+        answers.wait(20)
+        return 0
+
+    monkeypatch.setattr(files, "disk_usage", hang)
+    async with house.open() as engine:
+        entry = await house.create("true")
+        try:
+            async with trio.open_nursery() as clients:
+                for _ in range(40):
+                    clients.start_soon(sizes_of, engine.services, entry.container)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                with trio.fail_after(5):
+                    await house.run("true")
+                clients.cancel_scope.cancel()
+        finally:
+            answers.set()
