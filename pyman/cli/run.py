@@ -6,6 +6,7 @@ import os
 
 from pyman.cli.attached import ALL_STREAMS, Wish, talk
 from pyman.cli.cidfile import CidFile
+from pyman.cli.context import flush
 from pyman.cli.create import RUN_OPTIONS, spec_from
 from pyman.cli.session import STDERR, STDOUT
 from pyman.cli.signals import Interrupted, die
@@ -41,8 +42,11 @@ def run(ctx: Context, args: Parsed) -> int:
 
             def created(reply: Reply) -> None:
                 nonlocal container
-                container = reply.parameters.get("id", container)
                 _note_created(ctx, cid_file, reply)
+                if not container and not wish.streams:
+                    ctx.out(reply.parameters["id"])  # all that there will be to see of it
+                    flush()
+                container = reply.parameters.get("id", container)
 
             passed = (0, 1, 2) if passthrough else ()
             return talk(ctx, "Container.Run", request, wish, descriptors=passed, before_start=created)
@@ -71,8 +75,7 @@ def _wish(args: Parsed) -> Wish:
             number for name, number in (("stdout", STDOUT), ("stderr", STDERR)) if name in chosen
         )
     return Wish(
-        # A stream can be attached only if the container has it open.
-        stdin=args.interactive and (not args.given("attach") or "stdin" in chosen),
+        stdin=args.interactive,  # whatever --attach says, as Podman: the container waits for it
         tty=args.tty,
         streams=streams,
         keys=args.detach_keys if args.given("detach_keys") else None,

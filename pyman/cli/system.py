@@ -154,6 +154,8 @@ def reload(ctx: Context, _args: Parsed) -> int:
         ctx.out(f"{setting}: in force when the supervisor is started again")
     if not reply["changed"] and not reply.get("after_restart"):
         ctx.out("Nothing has changed")
+    for warning in ctx.call("System.Info")["supervisor"].get("warnings") or ():
+        ctx.warn(warning)
     return 0
 
 

@@ -348,9 +348,13 @@ def test_locks_are_a_table(fake: FakeSupervisor, capsys: pytest.CaptureFixture[s
 
 def test_reload_says_what_is_in_force(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:
     fake.answers["System.Reload"] = {"changed": ["engine.x"], "after_restart": ["engine.y"]}
-    assert run(capsys, "system", "reload")[1] == (
-        "engine.x: in force\nengine.y: in force when the supervisor is started again\n"
+    fake.answers["System.Info"] = {"supervisor": {"warnings": ["f: the unknown key 'z' is ignored"]}}
+    assert run(capsys, "system", "reload") == (
+        0,
+        "engine.x: in force\nengine.y: in force when the supervisor is started again\n",
+        "Warning: f: the unknown key 'z' is ignored\n",
     )
+    fake.answers["System.Info"] = {"supervisor": {}}
     fake.answers["System.Reload"] = {"changed": []}
     assert run(capsys, "system", "reload")[1] == "Nothing has changed\n"
 

@@ -35,6 +35,23 @@ def test_output_errors_and_exit_code_are_the_command_s(shared_engine: Engine, ro
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
 
 
+def test_attach_chooses_what_is_shown_and_interactive_what_is_read(
+    shared_engine: Engine, root: tuple[str, str]
+) -> None:
+    program = ("sh", "-c", "cat; echo err >&2")
+
+    def told(*options: str) -> tuple[str, str]:
+        done = shared_engine.cli(
+            "run", "--rm", "-i", *options, *NET, *root, *program, input="in\n", timeout=20
+        )
+        return done.stdout, done.stderr
+
+    assert told("-a", "stdout") == ("in\n", "")
+    assert told("-a", "stderr") == ("", "err\n")
+    out, err = told("-a", "stdin")
+    assert (len(out), err) == (65, ""), "its id, and nothing of what it writes"
+
+
 @pytest.mark.parametrize("command, status", [("nonexist", 127), ("/etc", 126)])
 def test_a_command_that_cannot_run_has_podman_s_status(
     shared_engine: Engine, root: tuple[str, str], command: str, status: int

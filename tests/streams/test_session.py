@@ -80,9 +80,12 @@ def test_megabytes_in_packets_of_any_size_arrive_byte_for_byte(play: Play) -> No
 
 
 @pytest.mark.parametrize(
-    "chosen, seen", [("stderr", (b"", b"e")), ("stdout", (b"o", b"")), ("stdin", (b"", b""))]
+    "chosen, seen",
+    [("stderr", (b"", b"e")), ("stdout", (b"o", b"")), ("stdin", (CONTAINER.encode() + b"\n", b""))],
 )
 def test_only_the_streams_asked_for_are_shown(play: Play, chosen: str, seen: tuple[bytes, bytes]) -> None:
+    """With none of them there is the container's id."""
+
     def then(talk: Talk) -> None:
         play.write(b"o")
         play.write(b"e", 3)
