@@ -365,6 +365,8 @@ class Session:
                 self.finish(reply.parameters.get("exit_code"))
 
     def finish(self, code: int | None) -> None:
+        if self._finished:
+            return  # the event of the end is followed by that of the removal
         if code is None:
             self._ctx.warn(f"the exit code of {self.exec_id or self._container} could not be learnt")
         self._exit_code = 125 if code is None else code & 0xFF

@@ -542,6 +542,7 @@ def test_output_goes_on_without_the_supervisor_and_the_journal_tells_the_exit_co
         play.write(b"after")
         play.container.close()
         talk.send({"event": _died(42)}, continues=True)
+        talk.send({"event": {**_died(0), "Status": "remove", "Attributes": {}}}, continues=True)  # of --rm
         talk.wait_for_end()
 
     play.server.script["Container.Run"] = lost
