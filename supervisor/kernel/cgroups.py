@@ -93,10 +93,10 @@ def expect_move() -> None:
 
     A move of this process to where it is: the kernel locks before it looks.
     """
-    procs = _own_procs()
-    if procs:
-        with suppress(OSError), open(procs, "wb", buffering=0) as file:
-            file.write(b"0")
+    with suppress(OSError):
+        procs = _own_procs()
+        if procs:
+            _write(procs, b"0")
 
 
 def _own_procs() -> str:

@@ -57,7 +57,7 @@ class Container:
         self.ended_execs: dict[str, ExecSession] = {}
         self.removed = False
         self.end_of_run: Answer[int] = Answer()
-        """Exit code of the present run, or of the next if there is none; with auto-removal given after it."""
+        """Exit code of the present run, or of the next if there is none."""
         self._waiters: list[tuple[frozenset[str], Answer[int]]] = []
 
     @property

@@ -247,7 +247,7 @@ class Stopping:
     async def after_end(self, problem: PymanError | None = None) -> None:
         """The container has ended: carry out what was asked, answer those who waited. `problem`: it could not
         be cleaned up, which nothing but a forced removal passes over."""
-        worker, container = self._worker, self._worker.container
+        worker = self._worker
         restarts = worker.observed.asked is Asked.RESTART
         forced = any(isinstance(request, rq.Remove) and request.force for request in self._waiting)
         try:
@@ -261,7 +261,6 @@ class Stopping:
                 worker.take_up_later()
         except PymanError as error:
             self.fail_waiting(error)
-            container.end_of_run.give(container.exit_code)
             raise
         for request in self._waiting:
             if isinstance(request, rq.Restart) and not restarts:

@@ -131,14 +131,19 @@ class Worker:
 
     def _too_late(self, request: rq.Request[Any]) -> None:
         """The container is gone or the supervisor ends. Who asked for a removal has got it."""
-        if self.container.removed and isinstance(request, rq.Remove):
+        if self._is_gone and isinstance(request, rq.Remove):
             request.answer.give(True)
         else:
             request.answer.fail(self._gone())
 
+    @property
+    def _is_gone(self) -> bool:
+        """For everybody but this worker."""
+        return self.container.removed or self.observed.leaving
+
     def _gone(self) -> PymanError:
         name = self.container.name
-        if self.container.removed:
+        if self._is_gone:
             return NoSuchContainer(f'cannot find container "{name}": it was removed', subject=name)
         return EngineStopped("cannot do that: the runtime is stopped", subject=name)
 
@@ -156,6 +161,9 @@ class Worker:
 
     async def _handle(self, message: rq.Request[Any] | Notice) -> None:
         if isinstance(message, rq.Request):
+            if self.observed.leaving:
+                self._too_late(message)
+                return
             await self._attempt(partial(self._on_request[type(message)], message), message)
         elif message.run == self.observed.run:
             self._timers.pop(message.kind, None)

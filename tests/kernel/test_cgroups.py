@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import subprocess
@@ -145,3 +146,11 @@ def test_expecting_a_move_moves_nothing() -> None:
     cgroups.expect_move()
     assert of(os.getpid()) == before
     assert cgroups._own_procs().endswith("/cgroup.procs")
+
+
+def test_expecting_a_move_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> str:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(cgroups, "_own_procs", refuse)
+    cgroups.expect_move()

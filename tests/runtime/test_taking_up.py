@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
-from pyman.errors import DiskFull, InternalError, RuntimeFailed
+from pyman.errors import DiskFull, InternalError, NoSuchContainer, RuntimeFailed
 from pyman.names import State
 from supervisor.oci.runtimes import OciRuntime
 from supervisor.runtime import requests as rq
@@ -91,6 +91,23 @@ async def test_a_container_that_removes_itself_goes_once_it_can_be_cleaned_up(
                 await trio.sleep(0.01)
         told = await house.statuses(entry)
         assert (told.count("died"), told.count("remove")) == (1, 1)
+
+
+async def test_wishes_about_a_container_that_is_gone_but_for_its_remains_come_too_late(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house.open() as engine:
+        entry = await house.create("true", name="once", remove=True)
+        Stubborn(monkeypatch, times=1)
+        await entry.worker.ask(rq.Start())
+        await entry.container.wait(frozenset({"removed"}))
+        again = await house.create("true", name="once")
+        wishes: list[rq.Request[Any]] = [rq.Rename(name="never"), rq.Start(), rq.Kill(), rq.Init()]
+        for wish in wishes:
+            with pytest.raises(NoSuchContainer):
+                await entry.worker.ask(wish)
+        assert await entry.worker.ask(rq.Remove()) is True
+        assert engine.view().find("once") is again
 
 
 async def test_a_restart_is_refused_and_made_up_for_when_the_clean_up_failed(
