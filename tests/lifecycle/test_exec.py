@@ -94,5 +94,6 @@ def test_many_sessions_leave_nothing_behind(web: Engine, count: int) -> None:
         next(events)
     assert web.inspect("web")["ExecIDs"] == []
     assert processes.wait_empty(web.tmpdir / "containers" / id / "exec", 5)
-    assert processes.descriptors(daemon) <= descriptors + 2
+    # Up to four connections that read the database, of three descriptors each, are kept once they were needed.
+    assert processes.descriptors(daemon) <= descriptors + 2 + 4 * 3
     assert processes.mentions([f"{id}/exec"]) == set()
