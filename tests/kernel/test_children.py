@@ -93,10 +93,11 @@ async def test_a_missed_deadline_kills_the_whole_group(tmp_path: Path) -> None:
 
 
 async def test_cancellation_kills_and_reaps_the_child() -> None:
+    before = processes.children()  # what other tests' fixtures hold
     with trio.move_on_after(0.1):
         await children.run(["sleep", "60"], deadline=math.inf)
     assert not children._registered
-    assert not processes.children()
+    assert processes.children() <= before
 
 
 async def test_spawn_survives_the_cancelled_wait_and_ends_with_kill() -> None:

@@ -360,6 +360,9 @@ class Engine:
             found = {pid for pid in processes.family(found) if processes.alive(pid)} - {os.getpid()}
             if self.keeper is not None:
                 found.add(self.keeper.pid)
+            else:
+                # One that a command started and that could not come up tells its error before it ends.
+                found = set(processes.wait_gone(found, 5))
             complaints += [f"process {processes.describe(pid)}" for pid in sorted(found)]
             stuck = processes.end(found)
             complaints += [f"process {pid} does not end" for pid in stuck]
