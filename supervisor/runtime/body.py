@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.container import Container
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
+    from supervisor.settings.layout import Layout
 
 __all__ = ["Body"]
 
@@ -216,7 +217,7 @@ class Body:
         layout = self._layout
         run = layout.container_run(self.id)
         try:
-            remove_small_tree(run)
+            remove_run(layout, self.id)
             with suppress(FileNotFoundError):
                 os.unlink(f"{layout.socket_dir}/{self.id}")
         except OSError as error:
@@ -254,6 +255,15 @@ def check_files(definition: Definition) -> None:
     path = definition.spec.pid_file
     if path and not os.path.isdir(os.path.dirname(path)):
         raise StorageFailed(f'cannot write the pid to "{path}": its directory does not exist', subject=path)
+
+
+def remove_run(layout: Layout, id: str) -> None:
+    """What a run of a container had in the run directory, with the cgroups of exec sessions that could not be
+    forgotten: their directories are all that still names them."""
+    with suppress(FileNotFoundError):
+        for exec_id in os.listdir(os.path.dirname(layout.exec_run(id, "-"))):
+            cgroups.remove(conmon_cgroup(exec_id))
+    remove_small_tree(layout.container_run(id))
 
 
 def remove_small_tree(path: str) -> None:

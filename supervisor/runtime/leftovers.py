@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from supervisor.kernel import cgroups, mounts, process
-from supervisor.runtime.body import conmon_cgroup, remove_small_tree
+from supervisor.runtime.body import conmon_cgroup, remove_run
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
@@ -147,7 +147,7 @@ def _remove(layout: Layout, path: str, id: str) -> None:
         if path == layout.container_run(id):
             mounts.unmount(layout.container_rootfs(id), lazy=True)
             cgroups.remove(conmon_cgroup(id))
-            remove_small_tree(path)
+            remove_run(layout, id)
         else:
             os.rename(path, f"{layout.trash}/{uuid.uuid4().hex}")
     except OSError as error:

@@ -108,6 +108,9 @@ async def test_wishes_about_a_container_that_is_gone_but_for_its_remains_come_to
                 await entry.worker.ask(wish)
         assert await entry.worker.ask(rq.Remove()) is True
         assert engine.view().find("once") is again
+        with trio.fail_after(10):
+            while len(engine.registry) > 1:  # noqa: ASYNC110
+                await trio.sleep(0.01)
 
 
 async def test_a_restart_is_refused_and_made_up_for_when_the_clean_up_failed(

@@ -112,14 +112,16 @@ async def test_a_full_disk_while_trimming_fails_no_commit(path: str) -> None:
     """What the writer does on its own account is tried again later."""
     retention = Retention(entries=10)
     with Database.open(path, retention=retention) as database:
+        full = True
         connection = database._store._connection
+        connection.create_function("no_room", 0, lambda: full)
         connection.execute(
-            "CREATE TEMP TRIGGER refuse BEFORE DELETE ON event BEGIN SELECT raise(ABORT, 'no'); END"
+            "CREATE TEMP TRIGGER refuse BEFORE DELETE ON event WHEN no_room() BEGIN SELECT raise(ABORT, 'no'); END"
         )
         for _ in range(200):
             await database.commit([], [draft()])
         assert database._store.event_count == 200
-        connection.execute("DROP TRIGGER refuse")
+        full = False
         with trio.fail_after(10):
             while database._store.excess(retention) > TRIM_SLACK:
                 await database.commit([])
