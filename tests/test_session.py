@@ -88,3 +88,26 @@ def test_a_supervisor_told_so_stops_its_containers_when_it_ends(engine: Engine, 
     assert not os.path.exists(f"/proc/{init}")
     engine.start()
     assert engine.inspect("ends")["State"]["Status"] == "exited"
+
+
+@pytest.mark.engine_options("--on-stop=stop")
+def test_what_the_supervisor_stopped_itself_comes_back_where_its_policy_says_so(
+    engine: Engine, rootfs: Path
+) -> None:
+    policies = ("no", "on-failure", "always", "unless-stopped")
+    for policy in policies:
+        engine.cli(
+            *("run", "-d", "--name", policy, "--restart", policy, "--stop-timeout", "0"),
+            *("--rootfs", f"{rootfs}:O", "sleep", "60"),
+        )
+    engine.cli("run", "-d", "--name", "user", "--restart", "always", "--rootfs", f"{rootfs}:O", "sleep", "60")
+    engine.cli("stop", "--time", "0", "user")
+    assert engine.stop() == 0
+    engine.start()
+    for name in ("always", "unless-stopped"):
+        engine.cli("wait", "--condition", "running", name)
+        assert "the supervisor stopped it as it ended itself" in engine.out("why", name)
+    assert sorted(engine.out("ps", "--format", "{{.Names}}").split()) == ["always", "unless-stopped"]
+    assert [engine.inspect(name)["State"]["Status"] for name in ("no", "on-failure", "user")] == [
+        "exited"
+    ] * 3

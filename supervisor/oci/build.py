@@ -83,12 +83,8 @@ def build_exec(request: ExecBuildRequest) -> bytes:
     return _encoder.encode(process)
 
 
-def environment_of(request: BuildRequest) -> list[str]:
-    """`NAME=VALUE` as the container's command gets it, for `inspect`: also if the user is there no more."""
-    try:
-        home = look_up(request.rootfs, request.spec.user, request.spec.groups).home
-    except InvalidArgument:
-        home = "/"
+def environment_of(request: BuildRequest, home: str) -> list[str]:
+    """`NAME=VALUE` as the container's command gets it; `home` is its user's home directory."""
     return _pairs(environment(request, home))
 
 
@@ -121,7 +117,7 @@ def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence
     return Process(
         user=_user(request, identity),
         args=_command(request, chosen),
-        env=_pairs(environment(request, identity.home)),
+        env=environment_of(request, identity.home),
         cwd=_working_directory(request, mounted),
         terminal=spec.terminal,
         console_size=_size(request.rows, request.columns) if spec.terminal else None,

@@ -351,7 +351,7 @@ class ContainerHandlers:
     async def exec(self, request: api.ExecRequest, call: Call) -> ExecReply:
         if not request.command:
             raise InvalidArgument("cannot exec: no command is given")
-        session = self._engine.begin_exec(
+        session = await self._engine.begin_exec(
             self._view(call).find(request.name).container, request, actor_of(call)
         )
         with _left_alone(call, session):
@@ -440,7 +440,7 @@ class ContainerHandlers:
                 errors.append(info_of(error))
                 continue
             size = await sizes_of(self._engine.services, container) if request.size else None
-            found.append(inspect_view(self._engine.services, container, size))
+            found.append(await inspect_view(self._engine.services, container, size))
         return InspectReply(containers=found, errors=errors)
 
     async def list(self, request: api.ListRequest, call: Call) -> ListReply:

@@ -254,9 +254,9 @@ class Ending:
         self.arm_restart()
 
     def arm_restart(self) -> None:
-        """Set the clock for a restart that is due by policy."""
+        """Set the clock for a restart that is due by policy. A supervisor that ends leaves it to the next one."""
         worker = self._worker
-        if worker.observed.restart_at:
+        if worker.observed.restart_at and not worker.services.ending:
             worker.arm(NoticeKind.RESTART_DUE, (worker.observed.restart_at - time.time_ns()) / 1e9)
 
     async def start_failed(self, error: PymanError) -> None:

@@ -30,8 +30,10 @@ from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
 from supervisor.runtime.creation import define, new_id
+from supervisor.runtime.looking import look_into
 from supervisor.runtime.records import Observed, Wanted, encode, replaced
 from supervisor.runtime.registry import Entry, Registry, check_name
+from supervisor.runtime.restart import Asked
 from supervisor.runtime.services import Reaped, Services
 from supervisor.runtime.specs import build_request
 from supervisor.runtime.words import random_name
@@ -204,17 +206,18 @@ class Engine:
         self._nursery.start_soon(self._guarded, running, running.adopt)
 
     async def shutdown(self, containers: str = "leave") -> None:
-        """Refuse new work, and with `stop` end every container first. Failures are logged; it goes on."""
+        """Refuse new work, and with `stop` end every container. Failures are logged; it goes on."""
+        self._valid = False
+        self.services.ending = True
         if containers == "stop":
             async with trio.open_nursery() as nursery:
                 for entry in self.registry:
                     if _runs_or_is_about_to(entry.container.observed):
                         nursery.start_soon(self._stop_quietly, entry)
-        self._valid = False
 
     async def _stop_quietly(self, entry: Entry) -> None:
         try:
-            await entry.worker.ask(rq.Stop())
+            await entry.worker.ask(rq.Stop(asked=Asked.SHUTDOWN))
         except PymanError as error:
             log.warning("cannot stop", container=entry.container.id, error=str(error))
 
@@ -274,10 +277,9 @@ class Engine:
         lock: int | None = None
         try:
             lock = self.locks.allocate()
-            definition = define(self.services, id, name, lock, spec, caller)
+            work = partial(self._defined, id, name, lock, spec, caller)
+            definition = await look_into(spec.rootfs, work, self.settings.pyman.call_deadline)
             container = Container(definition, Observed())
-            # What cannot be built is refused now, before anything is made.
-            build.build(build_request(self.services, definition, spec.rootfs))
             entry = Entry(container, Worker(self.services, container, self._forget, self.registry.let_go))
             record = PutRecord("container", id, name, lock, encode(definition), encode(container.observed))
             event = container.event(EventStatus.CREATE, actor)
@@ -290,6 +292,12 @@ class Engine:
             raise
         self._nursery.start_soon(entry.worker.run, trio.Event())
         return entry
+
+    def _defined(self, id: str, name: str, lock: int, spec: ContainerSpec, caller: Caller) -> Definition:
+        """The definition. What cannot be built is refused now, before anything is made."""
+        definition = define(self.services, id, name, lock, spec, caller)
+        build.build(build_request(self.services, definition, spec.rootfs))
+        return definition
 
     async def _replace(self, name: str, actor: Actor | None) -> None:
         try:
@@ -360,9 +368,9 @@ class Engine:
 
     # ------------------------------------------------------------------ exec
 
-    def begin_exec(self, container: Container, request: ExecRequest, actor: Actor | None) -> Exec:
+    async def begin_exec(self, container: Container, request: ExecRequest, actor: Actor | None) -> Exec:
         """Start a session; its answers say what becomes of it."""
-        session, spec = execs.begin(self.services, container, request, actor)
+        session, spec = await execs.begin(self.services, container, request, actor)
         work = partial(session.run, spec, request.rows, request.columns)
         self._nursery.start_soon(self._guarded, session, work)
         return session

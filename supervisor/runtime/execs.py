@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -28,6 +29,7 @@ from supervisor.runtime.body import conmon_cgroup
 from supervisor.runtime.container import ExecSession
 from supervisor.runtime.creation import check_texts, new_id
 from supervisor.runtime.ending import MONITOR_GRACE, MONITOR_LAST_GRACE
+from supervisor.runtime.looking import look_into
 from supervisor.runtime.records import ExecDefinition, ExecObserved, encode
 from supervisor.runtime.specs import build_request, root_of
 from supervisor.state.database import DeleteRecord, PutRecord, PutState
@@ -315,25 +317,25 @@ def _translated(error: OSError) -> PymanError:
     return files.storage_error(error, "begin an exec session with", error.filename or "its files")
 
 
-def begin(
+async def begin(
     services: Services, container: Container, request: ExecRequest, actor: Actor | None
 ) -> tuple[Exec, bytes]:
     """A session that can be run, and its process spec. Refuses what cannot work."""
     _require_running(container)
     check_texts(request)
-    spec = build.build_exec(
-        build.ExecBuildRequest(
-            container=build_request(services, container.definition, root_of(services, container.definition)),
-            command=request.command,
-            env=request.env,
-            user=request.user,
-            work_dir=request.work_dir,
-            terminal=request.terminal,
-            privileged=request.privileged,
-            rows=request.rows,
-            columns=request.columns,
-        )
+    root = root_of(services, container.definition)
+    wish = build.ExecBuildRequest(
+        container=build_request(services, container.definition, root),
+        command=request.command,
+        env=request.env,
+        user=request.user,
+        work_dir=request.work_dir,
+        terminal=request.terminal,
+        privileged=request.privileged,
+        rows=request.rows,
+        columns=request.columns,
     )
+    spec = await look_into(root, partial(build.build_exec, wish), services.settings.pyman.call_deadline)
     definition = ExecDefinition(
         id=new_id(),
         container=container.id,

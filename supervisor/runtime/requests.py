@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from supervisor.runtime.answers import Answer
+from supervisor.runtime.restart import Asked
 
 if TYPE_CHECKING:
     from pyman.api.event import Actor
@@ -81,6 +82,8 @@ class Stop(Request[bool]):
 
     timeout: float | None = None
     signal: int | None = None
+    asked: Asked = Asked.STOP
+    """Or SHUTDOWN, which no policy takes for a user's wish."""
 
 
 @dataclass(kw_only=True)

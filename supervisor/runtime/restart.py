@@ -32,11 +32,13 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Asked(Enum):
-    """What a user had asked of the container before it ended."""
+    """What had been asked of the container before it ended: by a user, or by a supervisor that ends and is not
+    to leave its containers running."""
 
     NOTHING = "nothing"
     STOP = "stop"
     RESTART = "restart"
+    SHUTDOWN = "shutdown"
 
 
 class End(msgspec.Struct, frozen=True):
@@ -81,6 +83,8 @@ def decide(policy: Policy, end: End, history: History, now: float) -> Decision:
         return _after_boot(policy, end)
     if end.asked is Asked.STOP:
         return Decision(False, "a user stopped it", history=history)
+    if end.asked is Asked.SHUTDOWN:
+        return _by_kind(policy, "the supervisor stopped it as it ended itself")
     refusal = _refusal(policy, end, history, now)
     if refusal:
         return Decision(False, refusal, history=history)
@@ -103,13 +107,15 @@ def decide(policy: Policy, end: End, history: History, now: float) -> Decision:
 
 
 def _after_boot(policy: Policy, end: End) -> Decision:
-    if policy.kind is RestartPolicy.ALWAYS:
-        return Decision(True, "the host was booted, and its policy is always")
-    if policy.kind is RestartPolicy.UNLESS_STOPPED:
-        if end.asked is Asked.STOP:
-            return Decision(False, "a user stopped it before the host was booted")
-        return Decision(True, "the host was booted, and its policy is unless-stopped")
-    return Decision(False, f"the host was booted, and its policy is {_policy_text(policy)}")
+    if policy.kind is RestartPolicy.UNLESS_STOPPED and end.asked is Asked.STOP:
+        return Decision(False, "a user stopped it before the host was booted")
+    return _by_kind(policy, "the host was booted")
+
+
+def _by_kind(policy: Policy, what: str) -> Decision:
+    """After what was no end of the container's own: policies that want it to be up have it back."""
+    up = policy.kind in (RestartPolicy.ALWAYS, RestartPolicy.UNLESS_STOPPED)
+    return Decision(up, f"{what}, and its policy is {_policy_text(policy)}")
 
 
 def _refusal(policy: Policy, end: End, history: History, now: float) -> str:

@@ -88,6 +88,8 @@ class Services:
         self.take(settings)
         self.discard: Callable[[str], None] = lambda _path: None
         """Hands a directory to the task that deletes what was moved into the trash."""
+        self.ending = False
+        """The supervisor ends: nothing is started any more, neither by a user nor by a policy."""
 
     def take(self, settings: Settings) -> None:
         """Settings at start and after a reload. A changed budget begins anew, with its whole burst."""

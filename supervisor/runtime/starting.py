@@ -90,6 +90,8 @@ class Starting:
     async def restart_due(self) -> None:
         """The policy's time has come."""
         observed = self._worker.observed
+        if self._worker.services.ending:
+            return
         if observed.restart_at and observed.state in (State.CREATED, State.EXITED):
             await self.start_alone()
 

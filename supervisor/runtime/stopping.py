@@ -49,7 +49,8 @@ class Stopping:
             request.answer.give(cancelled)
             return
         worker.require(STATES_WITH_PROCESS, "stop")
-        await self._begin(request, Asked.STOP, Wanted.STOPPED, request.timeout, request.signal)
+        asked = Asked.STOP if worker.observed.asked is Asked.STOP else request.asked
+        await self._begin(request, asked, Wanted.STOPPED, request.timeout, request.signal)
 
     async def restart(self, request: rq.Restart) -> None:
         worker = self._worker

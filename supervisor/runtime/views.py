@@ -1,8 +1,9 @@
-"""What `ps` and `inspect` show of a container, from memory alone."""
+"""What `ps` and `inspect` show of a container: from memory, but for a look at who its user is."""
 
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyman.api.container import ListContainer
@@ -24,19 +25,21 @@ from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.oci import namespaces
 from supervisor.oci.build import environment_of
 from supervisor.oci.security import capabilities
-from supervisor.oci.users import look_up
+from supervisor.oci.users import Identity, look_up
+from supervisor.runtime.looking import look_into
 from supervisor.runtime.policy import policy_of
 from supervisor.runtime.specs import build_request, cgroup_of
 from supervisor.runtime.times import rfc3339
 
 if TYPE_CHECKING:
     from supervisor.oci.request import BuildRequest
-    from supervisor.oci.spec import Capabilities
     from supervisor.runtime.container import Container, ExecSession
     from supervisor.runtime.services import Services
 
 __all__ = ["exec_view", "inspect_view", "list_view"]
 
+LOOK = 2.0
+"""Seconds that `inspect` waits for a root filesystem."""
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 
@@ -93,16 +96,28 @@ def _namespaces(container: Container) -> dict[str, str]:
     return found
 
 
-def inspect_view(
+async def inspect_view(
     services: Services, container: Container, size: dict[str, int] | None = None
 ) -> InspectContainer:
     """Everything known of a container, in Podman's shape."""
+    spec = container.definition.spec
+    look = partial(look_up, spec.rootfs, spec.user, spec.groups)
+    try:
+        identity = await look_into(spec.rootfs, look, LOOK)
+    except PymanError:  # the root filesystem is not what it was; it is no reason not to show the rest
+        identity = Identity(uid=0, gid=0, groups=[], home="/")
+    return _inspect(services, container, identity, size)
+
+
+def _inspect(
+    services: Services, container: Container, identity: Identity, size: dict[str, int] | None
+) -> InspectContainer:
     definition = container.definition
     spec, layout = definition.spec, services.layout
     run = layout.container_run(definition.id)
     command = [*(spec.entrypoint or []), *spec.command]
     request = build_request(services, definition, spec.rootfs)
-    caps = _capabilities(request)
+    caps = capabilities(request, identity.uid, privileged=request.privileged)
     return InspectContainer(
         id=definition.id,
         created=rfc3339(definition.created),
@@ -133,7 +148,7 @@ def inspect_view(
         namespace=spec.namespace,
         lock_number=definition.lock,
         is_infra=False,
-        config=_config(request, container),
+        config=_config(request, container, identity),
         host_config=_host_config(services, request, container),
         size_rw=None if size is None else size["rwSize"],
         size_root_fs=None if size is None else size["rootFsSize"],
@@ -173,22 +188,14 @@ def _restart(container: Container) -> InspectRestart:
     )
 
 
-def _capabilities(request: BuildRequest) -> Capabilities:
+def _environment(request: BuildRequest, home: str) -> list[str]:
     try:
-        uid = look_up(request.rootfs, request.spec.user, request.spec.groups).uid
-    except PymanError:  # the root filesystem is not what it was; it is no reason not to show the rest
-        uid = 0
-    return capabilities(request, uid, privileged=request.privileged)
-
-
-def _environment(request: BuildRequest) -> list[str]:
-    try:
-        return environment_of(request)
+        return environment_of(request, home)
     except PymanError:
         return []
 
 
-def _config(request: BuildRequest, container: Container) -> InspectConfig:
+def _config(request: BuildRequest, container: Container, identity: Identity) -> InspectConfig:
     definition = container.definition
     spec = definition.spec
     return InspectConfig(
@@ -197,7 +204,7 @@ def _config(request: BuildRequest, container: Container) -> InspectConfig:
         attach_stdin=spec.stdin,
         tty=spec.terminal,
         open_stdin=spec.stdin,
-        env=_environment(request),
+        env=_environment(request, identity.home),
         cmd=spec.command,
         image=spec.image,
         working_dir=spec.work_dir or "/",

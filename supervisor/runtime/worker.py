@@ -164,6 +164,9 @@ class Worker:
             if self.observed.leaving:
                 self._too_late(message)
                 return
+            if self.services.ending and isinstance(message, (rq.Init, rq.Start, rq.Restart)):
+                message.answer.fail(self._gone())
+                return
             await self._attempt(partial(self._on_request[type(message)], message), message)
         elif message.run == self.observed.run:
             self._timers.pop(message.kind, None)

@@ -29,11 +29,12 @@ async def test_a_client_that_goes_while_its_session_begins_leaves_no_descriptor(
     async with house.open() as engine:
         entry = await house.run("sleep", "1000", name="web")
         before = sockets()
-        for _ in range(3):
+        for number in range(3):
             async with trio.open_nursery() as client:
                 asked = call()
                 client.start_soon(ContainerHandlers(engine).exec, wish("sleep", "1001"), asked)
-                await trio.testing.wait_all_tasks_blocked()
+                while len(entry.container.execs) == number:
+                    await trio.sleep(0)
                 asked.gone = True
                 client.cancel_scope.cancel()
         await house.event(entry, "exec", number=3)
@@ -46,7 +47,7 @@ async def test_a_client_that_goes_while_its_session_begins_leaves_no_descriptor(
 async def test_what_a_session_printed_can_be_read_after_its_end(house: House) -> None:
     async with house.open() as engine:
         entry = await house.run("sleep", "1000", name="web")
-        session = engine.begin_exec(entry.container, wish("echo", "hello"), None)
+        session = await engine.begin_exec(entry.container, wish("echo", "hello"), None)
         assert await session.ended.get() == 0
         descriptor = session.take_attachment()
         assert descriptor is not None
@@ -58,7 +59,7 @@ async def test_sessions_of_a_container_that_is_removed_are_told_and_leave_no_rec
     async with house.open() as engine:
         entry = await house.run("sleep", "1000", name="web")
         asked = wish("sleep", "1001", detach=True)
-        sessions = [engine.begin_exec(entry.container, asked, None) for _ in range(10)]
+        sessions = [await engine.begin_exec(entry.container, asked, None) for _ in range(10)]
         for session in sessions:
             await session.started.get()
         await entry.worker.ask(rq.Remove(force=True, timeout=0))
@@ -74,7 +75,7 @@ async def test_a_client_that_does_not_read_holds_up_neither_its_session_nor_the_
     """conmon waits for it, and the kernel lets no container end before conmon has waited for the command."""
     async with house.open() as engine:
         entry = await house.run("sh", "-c", "exec sleep 1000", name="web")
-        session = engine.begin_exec(entry.container, wish("cat", "/dev/zero"), None)
+        session = await engine.begin_exec(entry.container, wish("cat", "/dev/zero"), None)
         await session.started.get()
         unread = session.take_attachment()
         assert unread is not None
@@ -87,7 +88,7 @@ async def test_a_client_that_does_not_read_holds_up_neither_its_session_nor_the_
 async def test_a_session_whose_monitor_is_stopped_does_not_outlive_its_container(house: House) -> None:
     async with house.open() as engine:
         entry = await house.run("sleep", "1000", name="web")
-        session = engine.begin_exec(entry.container, wish("sleep", "1001", detach=True), None)
+        session = await engine.begin_exec(entry.container, wish("sleep", "1001", detach=True), None)
         await session.started.get()
         monitor = session.session.observed.monitor
         assert monitor is not None
@@ -109,10 +110,11 @@ async def test_what_cannot_be_removed_after_a_session_costs_nobody_the_engine(
         entry = await house.run("sleep", "1000", name="web")
         with monkeypatch.context() as patch:
             patch.setattr(monitors, "remove_exec", refuse)
-            session = engine.begin_exec(entry.container, wish("true", detach=True), None)
+            session = await engine.begin_exec(entry.container, wish("true", detach=True), None)
             assert await session.ended.get() == 0
             await trio.testing.wait_all_tasks_blocked(0.05)
-        assert await engine.begin_exec(entry.container, wish("true", detach=True), None).ended.get() == 0
+        session = await engine.begin_exec(entry.container, wish("true", detach=True), None)
+        assert await session.ended.get() == 0
 
 
 async def test_a_bug_in_a_session_is_told_its_client_and_costs_nobody_the_engine(
@@ -125,16 +127,17 @@ async def test_a_bug_in_a_session_is_told_its_client_and_costs_nobody_the_engine
         entry = await house.run("sleep", "1000", name="web")
         with monkeypatch.context() as patch:
             patch.setattr(monitors, "read_exit", mistake)
-            session = engine.begin_exec(entry.container, wish("true", detach=True), None)
+            session = await engine.begin_exec(entry.container, wish("true", detach=True), None)
             with pytest.raises(InternalError):
                 await session.ended.get()
-        assert await engine.begin_exec(entry.container, wish("true", detach=True), None).ended.get() == 0
+        session = await engine.begin_exec(entry.container, wish("true", detach=True), None)
+        assert await session.ended.get() == 0
 
 
 async def test_a_session_that_comes_after_the_end_makes_nothing(house: House) -> None:
     async with house.open() as engine:
         entry = await house.run("sleep", "1000", name="web")
-        session, spec = execs.begin(engine.services, entry.container, wish("true", detach=True), None)
+        session, spec = await execs.begin(engine.services, entry.container, wish("true", detach=True), None)
         await entry.worker.ask(rq.Stop(timeout=0))
         await session.run(spec)
         with pytest.raises(PymanError):
@@ -150,7 +153,7 @@ async def test_an_end_that_cannot_be_recorded_is_told_by_the_next_supervisor(
         entry = await house.run("sleep", "1000", name="web")
         with monkeypatch.context() as patch:
             FullDisk(patch, lambda status: status == "exec_died")
-            session = engine.begin_exec(entry.container, wish("sh", "-c", "exit 5", detach=True), None)
+            session = await engine.begin_exec(entry.container, wish("sh", "-c", "exit 5", detach=True), None)
             assert await session.ended.get() == 5
     async with house.open() as engine:
         died = await house.event(entry, "exec_died")
@@ -172,7 +175,7 @@ async def test_a_session_that_had_not_begun_is_cleared_away_by_the_next_supervis
         entry = await house.run("sleep", "1000", name="web")
         with monkeypatch.context() as patch:
             patch.setattr(monitors, "attach_exec" if attached else "release", kill)
-            session, spec = execs.begin(
+            session, spec = await execs.begin(
                 engine.services, entry.container, wish("touch", "/begun", detach=not attached), None
             )
             with pytest.raises(Killed):

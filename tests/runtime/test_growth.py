@@ -35,7 +35,8 @@ async def test_a_container_that_was_leaves_nothing_in_the_engine(house: House) -
         async def live() -> None:
             rotated = LogConfig(driver="k8s-file", size=8192)
             entry = await house.run("sleep", "1000", log_configuration=rotated)
-            assert await engine.begin_exec(entry.container, wish("true", detach=True), None).ended.get() == 0
+            session = await engine.begin_exec(entry.container, wish("true", detach=True), None)
+            assert await session.ended.get() == 0
             await entry.worker.ask(rq.Pause())
             await entry.worker.ask(rq.Remove(force=True, timeout=0))
 

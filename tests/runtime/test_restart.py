@@ -30,6 +30,7 @@ ENDS = {
     "user kill -KILL": End(137, asked=Asked.STOP),
     "user kill -HUP": End(129),
     "user restart": End(143, asked=Asked.RESTART),
+    "supervisor ended with `--on-stop stop`": End(143, asked=Asked.SHUTDOWN),
     "monitor lost, then exit 0": End(0),
     "monitor lost, then exit 1": End(1),
     "supervisor killed, meanwhile exit 1": End(1),

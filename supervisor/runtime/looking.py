@@ -1,0 +1,40 @@
+"""Looks into root filesystems, which belong to somebody else: they may lie on a server that never answers.
+
+Every look is taken in a thread and given up after a while. A few threads at most wait for the same root
+filesystem, and nobody else waits for those.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakValueDictionary
+
+import trio
+
+from pyman.errors import DeadlineExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["look_into"]
+
+T = TypeVar("T")
+
+AT_ONCE = 4
+"""Threads that look into the same root filesystem."""
+_limiters: WeakValueDictionary[str, trio.CapacityLimiter] = WeakValueDictionary()
+"""By root filesystem, while somebody looks into it or waits for that."""
+
+
+async def look_into(root: str, work: Callable[[], T], seconds: float) -> T:
+    """What `work`, which blocks and changes nothing, finds in the root filesystem. DeadlineExceeded."""
+    limiter = _limiters.get(root)
+    if limiter is None:
+        limiter = _limiters[root] = trio.CapacityLimiter(AT_ONCE)
+    with trio.move_on_after(seconds):
+        return await trio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
+    raise DeadlineExceeded(
+        f'cannot look into the root filesystem "{root}": no answer within {seconds:g} s',
+        subject=root,
+        hint="is the server that has it there?",
+    )
