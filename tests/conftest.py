@@ -10,6 +10,7 @@ import ctypes
 import functools
 import gc
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +30,13 @@ _places: list[runtimes.Place] = []
 
 
 # Every test
+
+
+def pytest_configure() -> None:
+    """A shell that starts the tests in the background has them ignore signals, and so would what they start."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
