@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 import uuid
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
-from pyman.errors import PymanError, RuntimeFailed, StorageFailed
+from pyman.errors import DeadlineExceeded, PymanError, RuntimeFailed, StorageFailed
 from supervisor.conmon import attach, control, exit, logs, spawn
 from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
 from supervisor.kernel import cgroups, files, process
 from supervisor.oci import build, errors
+from supervisor.runtime.looking import look_into
 from supervisor.runtime.specs import build_request
 from supervisor.storage import rootfs
 
@@ -48,6 +50,14 @@ def conmon_cgroup(id: str) -> str:
     return f"/pyman/conmon-{id}"
 
 
+@dataclass
+class Preparation:
+    """Shared with the thread that does it."""
+
+    under_way: bool = False
+    given_up: bool = False
+
+
 class Body:
     """Acts for one container; holds nothing that could not be made again from its definition."""
 
@@ -56,6 +66,7 @@ class Body:
         self._container = container
         self._layout = services.layout
         self.id = container.id
+        self._preparation = Preparation()
 
     @property
     def runtime(self) -> OciRuntime:
@@ -90,8 +101,31 @@ class Body:
         )
 
     async def prepare(self) -> None:
-        """Directories, root filesystem, config.json, FIFOs. Undone by `clean`."""
-        await trio.to_thread.run_sync(self._prepare, limiter=self._services.disk)
+        """Directories, root filesystem, config.json, FIFOs. Undone by `clean`; what is made after the deadline,
+        by the thread that makes it."""
+        if self._preparation.under_way:
+            name = self._container.name
+            raise DeadlineExceeded(
+                f'cannot start container "{name}": an earlier start still waits for its root filesystem',
+                subject=name,
+            )
+        self._preparation = Preparation()
+        work = partial(self._prepare_in_time, self._preparation)
+        try:
+            await look_into(self._container.definition.spec.rootfs, work, self.deadline)
+        except DeadlineExceeded:
+            self._preparation.given_up = True
+            raise
+
+    def _prepare_in_time(self, preparation: Preparation) -> None:
+        preparation.under_way = True
+        try:
+            self._prepare()
+        finally:
+            if preparation.given_up:
+                self._give_back()
+                self._discard(erase=self._container.removed)
+            preparation.under_way = False
 
     def _prepare(self) -> None:
         layout, container = self._layout, self._container

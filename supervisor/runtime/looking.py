@@ -1,7 +1,8 @@
-"""Looks into root filesystems, which belong to somebody else: they may lie on a server that never answers.
+"""Root filesystems are looked into, and mounted, with care. They belong to somebody else and may lie on a server
+that never answers.
 
-Every look is taken in a thread and given up after a while. A few threads at most wait for the same root
-filesystem, and nobody else waits for those.
+Whoever waits for one gives up after a while. A few threads at most wait for the same root filesystem, and
+nobody else waits for those.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ __all__ = ["look_into"]
 
 T = TypeVar("T")
 
-AT_ONCE = 4
-"""Threads that look into the same root filesystem."""
+AT_ONCE = 16
+"""Threads that have to do with the same root filesystem."""
 _limiters: WeakValueDictionary[str, trio.CapacityLimiter] = WeakValueDictionary()
 """By root filesystem, while somebody looks into it or waits for that."""
 
 
 async def look_into(root: str, work: Callable[[], T], seconds: float) -> T:
-    """What `work`, which blocks and changes nothing, finds in the root filesystem. DeadlineExceeded."""
+    """What `work` finds in the root filesystem, or makes of it: in a thread. DeadlineExceeded; it may go on, or
+    have never begun, then."""
     limiter = _limiters.get(root)
     if limiter is None:
         limiter = _limiters[root] = trio.CapacityLimiter(AT_ONCE)

@@ -129,8 +129,8 @@ class Starting:
         )
         made = False
         try:
+            await worker.body.prepare()
             async with worker.services.starts:
-                await worker.body.prepare()
                 request = worker.body.monitor_request(stdio)
                 monitor = await worker.body.spawn(request)
                 await worker.note(monitor=monitor, monitor_state="ok")

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
-from pyman.errors import DiskFull, InternalError, NoSuchContainer, RuntimeFailed
+from pyman.errors import DeadlineExceeded, DiskFull, InternalError, NoSuchContainer, RuntimeFailed
 from pyman.names import State
 from supervisor.oci.runtimes import OciRuntime
 from supervisor.runtime import requests as rq
 from supervisor.runtime.body import Body
+from supervisor.runtime.services import STARTS_AT_ONCE
+from supervisor.storage import rootfs
+from tests.runtime.conftest import CONFIG
 from tests.runtime.faults import FullDisk
 
 if TYPE_CHECKING:
+    from pyman.api.spec import ContainerSpec
+    from supervisor.runtime.registry import Entry
+    from supervisor.settings.layout import Layout
     from tests.runtime.conftest import House
 
 pytestmark = pytest.mark.holds_loop(0)
@@ -162,3 +170,42 @@ async def test_a_bug_in_the_middle_of_a_start_leaves_no_half_started_container(
         with trio.fail_after(10):
             await entry.container.wait(frozenset({"running"}))
         assert await house.statuses(entry) == ["create", "init", "start"]
+
+
+async def test_a_root_filesystem_that_cannot_be_mounted_in_time_costs_its_container_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.configuration.write_text(f"{CONFIG}call_deadline = 0.5\n")
+    answer = threading.Event()
+    mount = rootfs.mount_rootfs
+
+    def hang(layout: Layout, id: str, spec: ContainerSpec) -> str:
+        if spec.name.startswith("far"):
+            answer.wait()
+        return mount(layout, id, spec)
+
+    monkeypatch.setattr(rootfs, "mount_rootfs", hang)
+    async with house.open() as engine:
+        entries = [await house.create("true", name=f"far{number}") for number in range(STARTS_AT_ONCE + 2)]
+        far = entries[0]
+        async with trio.open_nursery() as starts:
+            for entry in entries:
+                starts.start_soon(refused, entry, "no answer within 0.5 s")
+        await refused(far, "an earlier start still waits")
+        with trio.fail_after(5):
+            house.rootfs = house.rootfs.parent / "." / house.rootfs.name / "bin" / ".."
+            near = await house.create("true", name="near")
+            await near.worker.ask(rq.Start())
+            await far.worker.ask(rq.Remove())
+        answer.set()
+        with trio.fail_after(10):
+            while any(entry.worker.body._preparation.under_way for entry in entries):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        assert not os.path.lexists(engine.layout.container_run(far.container.id))
+        assert not os.path.lexists(engine.layout.container_static(far.container.id))
+        await entries[1].worker.ask(rq.Start())
+
+
+async def refused(entry: Entry, how: str) -> None:
+    with pytest.raises(DeadlineExceeded, match=how):
+        await entry.worker.ask(rq.Start())
