@@ -16,7 +16,7 @@
         WrongState                  the container is not in a state that permits this
         PermissionDenied            this user, or this socket, may not
         CommandNotFound             no such command in the container; exit status 127
-        CommandNotExecutable        a command that cannot be executed; exit status 126
+        CommandNotExecutable        a command, its user or its directory is not fit; exit status 126
       HostError                   the machine: what it lacks or refuses
         ConmonNotFound              conmon is nowhere to be found
         ConmonOutdated              every conmon there is is too old

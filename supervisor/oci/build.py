@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyman.errors import InvalidArgument, StorageFailed
+from pyman.errors import CommandNotExecutable, InvalidArgument, StorageFailed
 from supervisor.kernel import files
 from supervisor.oci import devices, limits, security
 from supervisor.oci.environment import environment, exec_environment
@@ -36,7 +36,8 @@ _encoder = msgspec.json.Encoder()
 
 
 def build(request: BuildRequest) -> bytes:
-    """The contents of config.json. InvalidArgument and NotSupported name the option at fault."""
+    """The contents of config.json. InvalidArgument and NotSupported name the option at fault;
+    CommandNotExecutable tells which user, group or directory the root filesystem does not have."""
     settings = request.settings
     chosen = modes(request)
     mounted = mounts(request, chosen)
@@ -180,7 +181,7 @@ def _working_directory(request: BuildRequest, mounted: Sequence[Mount]) -> str:
             if error.errno != errno.ENOENT:
                 reason = "it is not a directory in the root filesystem"
             message = f"cannot use the working directory '{path}': {reason}"
-            raise InvalidArgument(message, subject=path) from error
+            raise CommandNotExecutable(message, subject=path) from error
         message = f"cannot use the working directory '{path}': {(error.strerror or str(error)).lower()}"
         raise StorageFailed(message, subject=path) from error
     return path

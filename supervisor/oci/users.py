@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyman.errors import InvalidArgument
+from pyman.errors import CommandNotExecutable
 from supervisor.kernel import files
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Identity(msgspec.Struct, frozen=True):
 def look_up(root: str, user: str, groups: Sequence[str] = ()) -> Identity:
     """Who `user` (`name`, `1000`, `name:group`, `1000:100`; empty: root) and further `groups` are.
 
-    Without a group, the user's own groups come along. InvalidArgument: a name that is not there, a number
+    Without a group, the user's own groups come along. CommandNotExecutable: a name that is not there, a number
     out of range, or a file that cannot be read.
     """
     name, _, group = user.partition(":")
@@ -53,7 +53,7 @@ def look_up(root: str, user: str, groups: Sequence[str] = ()) -> Identity:
             numbers = [gid, *_memberships(root, entry.name), *numbers]
     unique = list(dict.fromkeys(numbers))
     if len(unique) > _MAX_GROUPS:
-        raise InvalidArgument(
+        raise CommandNotExecutable(
             f"cannot use the user '{user}': it is in more than {_MAX_GROUPS} groups", subject=user
         )
     return Identity(uid=entry.uid, gid=gid, groups=unique, home=entry.home or "/")
@@ -74,7 +74,7 @@ def _passwd_entry(root: str, wanted: str, shown: str) -> _Entry:
             return _Entry(fields[0], uid, gid, fields[5])
     if number is None:
         message = f"cannot use the user '{shown}': the root filesystem's /etc/passwd does not have it"
-        raise InvalidArgument(message, subject=shown)
+        raise CommandNotExecutable(message, subject=shown)
     return _Entry("", _checked(number, "user", wanted), 0, "")
 
 
@@ -90,7 +90,7 @@ def _group_numbers(root: str, wanted: Sequence[str]) -> list[int]:
         gid = known.get(name, _number(name))
         if gid is None:
             message = f"cannot use the group '{name}': the root filesystem's /etc/group does not have it"
-            raise InvalidArgument(message, subject=name)
+            raise CommandNotExecutable(message, subject=name)
         found.append(_checked(gid, "group", name))
     return found
 
@@ -110,7 +110,9 @@ def _number(text: str) -> int | None:
 
 def _checked(number: int, kind: str, shown: str) -> int:
     if number > _MAX_ID:
-        raise InvalidArgument(f"cannot use the {kind} '{shown}': numbers go up to {_MAX_ID}", subject=shown)
+        raise CommandNotExecutable(
+            f"cannot use the {kind} '{shown}': numbers go up to {_MAX_ID}", subject=shown
+        )
     return number
 
 
@@ -144,5 +146,5 @@ def _read(root: str, path: str) -> str:
     return data.decode(errors="replace")
 
 
-def _unusable(path: str, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"cannot read '{path}' in the root filesystem: {reason}", subject=path)
+def _unusable(path: str, reason: str) -> CommandNotExecutable:
+    return CommandNotExecutable(f"cannot read '{path}' in the root filesystem: {reason}", subject=path)

@@ -110,7 +110,10 @@ class Engine:
                     finally:
                         self._end()
         finally:
-            database.close()
+            try:
+                database.close()
+            except PymanError as error:  # a full disk: everything that was committed is there
+                log.warning("cannot mark the end in the state", error=str(error))
 
     def _end(self) -> None:
         """Nothing new is taken on, subscribers are told the last events, the locks are free."""
@@ -311,6 +314,8 @@ class Engine:
         """Both names belong to the container until it has taken over the new one."""
         check_name(name)
         id = entry.container.id
+        if name == entry.container.name:
+            return
         self.registry.reserve(name, id)
         try:
             former = await entry.worker.ask(rq.Rename(name=name, actor=actor))

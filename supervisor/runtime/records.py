@@ -86,8 +86,10 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why the last start failed."""
     stop_deadline: int = 0
     """When SIGKILL follows; 0: no stop in progress."""
+    stop_signal: int = 0
+    """What that stop sends first."""
     forced: bool = False
-    """SIGKILL was sent because the stop signal did not help."""
+    """SIGKILL was sent, or is about to be: the stop signal did not help, or a user wanted it."""
     freezing: bool = False
     """A pause or unpause was begun; whether it happened, the OCI runtime knows. Also of a stop that has to thaw."""
     leaving: bool = False

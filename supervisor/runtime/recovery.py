@@ -65,6 +65,8 @@ class Recovery:
             await self._started_or_not(worker.init_fd.ref)
         elif observed.state is State.STOPPING:
             await worker.stopping.go_on()
+        elif observed.forced:
+            await worker.stopping.kill_again()
         elif observed.freezing:
             await self._frozen_or_not()
 

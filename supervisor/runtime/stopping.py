@@ -85,6 +85,7 @@ class Stopping:
                 "asked": Asked.STOP,
                 "asked_by": request.actor,
                 "wanted": wanted if wanted is Wanted.REMOVED else Wanted.STOPPED,
+                "forced": request.signal == SIGKILL,
             }
         event = worker.event(EventStatus.KILL, request.actor, signal=str(request.signal))
         await worker.note(events=[event], **changes)
@@ -165,6 +166,7 @@ class Stopping:
             asked_by=actor,
             wanted=wanted,
             stop_deadline=deadline,
+            stop_signal=signal or definition.stop_signal,
             forced=number == SIGKILL,
             freezing=frozen,
         )
@@ -202,8 +204,14 @@ class Stopping:
             await self.signal(SIGKILL)
         else:
             worker.arm(NoticeKind.STOP_LATE, (observed.stop_deadline - time.time_ns()) / 1e9)
-            await self.signal(worker.container.definition.stop_signal)
+            await self.signal(observed.stop_signal or worker.container.definition.stop_signal)
         if observed.freezing:
+            await self._thaw()
+
+    async def kill_again(self) -> None:
+        """An earlier supervisor had recorded a SIGKILL; what has got one does not live."""
+        await self.signal(SIGKILL)
+        if self._worker.observed.state is State.PAUSED:
             await self._thaw()
 
     async def stop_late(self) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from pyman.api.spec import Namespace, Rlimit
-from pyman.errors import InvalidArgument, InvalidConfig, NotSupported, StorageFailed
+from pyman.errors import CommandNotExecutable, InvalidArgument, InvalidConfig, NotSupported, StorageFailed
 from supervisor.oci import devices, host, limits, mounts, seccomp, security
 from supervisor.oci.build import ExecBuildRequest, build, build_exec, environment_of, write_files
 from supervisor.oci.host import this_host
@@ -297,7 +297,7 @@ def test_the_working_directory_has_to_be_there(tmp_path: Path) -> None:
         "/out": "does not exist",
     }.items():
         with pytest.raises(
-            InvalidArgument,
+            CommandNotExecutable,
             match=f"cannot use the working directory '{path}': it {'is ' if 'not a' in reason else ''}{reason}",
         ):
             build(request(str(tmp_path), work_dir=path))

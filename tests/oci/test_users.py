@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyman.errors import InvalidArgument
+from pyman.errors import CommandNotExecutable
 from supervisor.oci.users import Identity, look_up
 
 if TYPE_CHECKING:
@@ -85,14 +85,14 @@ def test_users_and_groups_are_found_by_name_or_number(
     ],
 )
 def test_what_cannot_be_found_is_named(root: str, user: str, groups: list[str], message: str) -> None:
-    with pytest.raises(InvalidArgument, match=message):
+    with pytest.raises(CommandNotExecutable, match=message):
         look_up(root, user, groups)
 
 
 def test_numbers_need_no_files(tmp_path: Path) -> None:
     assert look_up(str(tmp_path), "5:6", ["7"]) == Identity(5, 6, [6, 7], "/")
     assert look_up(str(tmp_path), "") == Identity(0, 0, [], "/")
-    with pytest.raises(InvalidArgument):
+    with pytest.raises(CommandNotExecutable):
         look_up(str(tmp_path), "root")
 
 
@@ -104,7 +104,7 @@ def test_a_link_out_of_the_root_filesystem_ends_inside_it(root: str) -> None:
     for target in (secret, f"../../../../../../../..{secret}"):
         os.unlink(f"{root}/etc/passwd")
         os.symlink(target, f"{root}/etc/passwd")
-        with pytest.raises(InvalidArgument, match="does not have it"):
+        with pytest.raises(CommandNotExecutable, match="does not have it"):
             look_up(root, "spy")
 
 
@@ -128,13 +128,13 @@ def test_what_is_no_regular_file_is_refused_without_waiting(root: str, kind: str
         os.mknod(path, 0o600 | 0o020000, os.makedev(1, 5))
     else:
         os.symlink("passwd", path)
-    with pytest.raises(InvalidArgument, match="cannot read '/etc/passwd' in the root filesystem"):
+    with pytest.raises(CommandNotExecutable, match="cannot read '/etc/passwd' in the root filesystem"):
         look_up(root, "bob")
 
 
 def test_a_file_without_end_is_not_read_to_it(root: str) -> None:
     os.truncate(f"{root}/etc/passwd", 1 << 40)
-    with pytest.raises(InvalidArgument, match="larger than 4 MiB"):
+    with pytest.raises(CommandNotExecutable, match="larger than 4 MiB"):
         look_up(root, "bob")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import threading
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from supervisor.kernel import children, files
 from supervisor.rpc.container import ContainerHandlers
 from supervisor.runtime import requests as rq
 from supervisor.runtime.sizes import sizes_of
+from supervisor.state.numbering import Numbering
 from tests.runtime.faults import call
 
 if TYPE_CHECKING:
@@ -87,6 +89,28 @@ async def test_the_same_rename_twice_at_once_leaves_the_name_with_the_container(
         assert engine.view().find("b") is entry
         assert len(refused) == 1
         assert (await house.statuses(entry)).count("rename") == 1
+
+
+async def test_the_name_that_a_container_has_is_no_new_one(house: House) -> None:
+    async with house.open() as engine:
+        entry = await house.create("true", name="a")
+        await engine.rename(entry, "a", None)
+        assert engine.view().find("a") is entry
+        assert await house.statuses(entry) == ["create"]
+
+
+async def test_an_end_that_cannot_be_marked_on_a_full_disk_is_an_end(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async with house.open(leave=True):
+        entry = await house.create("true", name="a")
+        monkeypatch.setattr(Numbering, "close", refuse)
+    monkeypatch.undo()
+    async with house.open() as engine:
+        assert engine.view().find("a").container.id == entry.container.id
 
 
 async def test_trash_that_cannot_be_deleted_now_harms_nobody(

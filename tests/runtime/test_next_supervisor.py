@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +97,38 @@ async def test_what_was_to_be_stopped_while_frozen_is_thawed(house: House) -> No
     async with house.open():
         await reached(house, entry, State.EXITED)
         assert (await house.statuses(entry))[-3:] == ["died", "stop", "cleanup"]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+async def test_a_kill_that_was_recorded_is_sent(house: House, frozen: bool) -> None:
+    async with house.open(leave=True):
+        entry = await house.run("sleep", "1000")
+        if frozen:
+            await entry.worker.ask(rq.Pause())
+        await entry.worker.note(asked=Asked.STOP, wanted=Wanted.STOPPED, forced=True)
+    async with house.open():
+        again = await reached(house, entry, State.EXITED)
+        assert again.container.exit_code == 137
+
+
+async def test_a_stop_with_a_signal_of_its_own_goes_on_with_that(house: House) -> None:
+    async with house.open(leave=True):
+        entry = await house.run("sh", "-c", "trap 'exit 9' USR1; touch /ready; while :; do sleep 0.02; done")
+        init = entry.container.observed.init
+        assert init is not None
+        with trio.fail_after(10):
+            while not Path(f"/proc/{init.pid}/root/ready").exists():  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        await entry.worker.note(
+            Fact.STOP_SENT,
+            asked=Asked.STOP,
+            wanted=Wanted.STOPPED,
+            stop_signal=int(signal.SIGUSR1),
+            stop_deadline=time.time_ns() + 10**10,
+        )
+    async with house.open():
+        again = await reached(house, entry, State.EXITED)
+        assert again.container.exit_code == 9
 
 
 @pytest.mark.parametrize("state", [State.CREATED, State.EXITED])
