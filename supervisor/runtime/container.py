@@ -17,6 +17,7 @@ from supervisor.runtime.records import ExecObserved
 from supervisor.state.database import EventDraft
 
 if TYPE_CHECKING:
+    from pyman.api.container import ListContainer
     from pyman.api.event import Actor
     from pyman.names import EventStatus
     from supervisor.runtime.records import Definition, ExecDefinition, Observed
@@ -58,6 +59,8 @@ class Container:
         self.removed = False
         self.end_of_run: Answer[int] = Answer()
         """Exit code of the present run, or of the next if there is none."""
+        self.line: tuple[object, ListContainer] | None = None
+        """What `ps` was shown last, after what it was made of."""
         self._waiters: list[tuple[frozenset[str], Answer[int]]] = []
 
     @property

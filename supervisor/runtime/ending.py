@@ -37,6 +37,10 @@ MONITOR_LAST_GRACE = 0.5
 """Seconds that conmon gets once nobody it writes to can hold it up any more."""
 
 
+AT_ONCE = 20_000_000
+"""Nanoseconds within which a restart follows its clean-up, which takes about as long."""
+
+
 class Ending:
     """The worker's part that deals with ends."""
 
@@ -235,6 +239,8 @@ class Ending:
         if worker.observed.state is not State.STOPPED:
             return
         worker.services.logs.finished(worker.container.id)
+        if worker.observed.wanted is Wanted.RUNNING and worker.observed.restart_at < time.time_ns() + AT_ONCE:
+            worker.expect_move()
         try:
             await worker.body.clean(made=True, last=worker.stopping.goes_away)
         except PymanError as error:

@@ -46,7 +46,18 @@ NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 def list_view(
     container: Container, *, namespaces: bool = False, size: dict[str, int] | None = None
 ) -> ListContainer:
-    """One line of `ps`."""
+    """One line of `ps`. The plain line is made once for each thing that is observed: there may be thousands."""
+    if namespaces or size is not None:
+        return _line(container, namespaces=namespaces, size=size)
+    seen = (container.definition, container.observed)
+    if container.line is None or container.line[0] != seen:
+        container.line = seen, _line(container)
+    return container.line[1]
+
+
+def _line(
+    container: Container, *, namespaces: bool = False, size: dict[str, int] | None = None
+) -> ListContainer:
     definition, observed = container.definition, container.observed
     spec = definition.spec
     return ListContainer(

@@ -34,6 +34,8 @@ __all__ = ["Engine", "Leftovers"]
 
 BIN = Path(sys.executable).parent
 START_TIMEOUT = 20.0
+LEAVING = 10.0
+"""Seconds that the remains of a container with --rm may take to go."""
 _CONFIG = """\
 [engine]
 runtime = "{runtime}"
@@ -312,6 +314,11 @@ class Engine:
         """What a test on a shared engine owes the next one."""
         self._remember()
         self.cli("rm", "--all", "--force", "--time", "0")
+        # What has removed itself is nowhere to be seen while its remains are taken away.
+        deadline = time.monotonic() + LEAVING
+        with contextlib.suppress(FileNotFoundError):
+            while os.listdir(self.tmpdir / "containers") and time.monotonic() < deadline:
+                time.sleep(0.005)
 
     def close(self) -> None:
         """Ends it like a user would, then clears away what is left and raises Leftovers for it."""

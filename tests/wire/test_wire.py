@@ -413,7 +413,7 @@ def test_what_is_not_json_is_refused_as_json_refuses_it(text: str) -> None:
         with pytest.raises(ProtocolError):
             wire.decode(text)
     else:
-        assert wire.decode(text) == expected
+        assert repr(wire.decode(text)) == repr(expected)  # NaN is not what it is equal to
 
 
 def test_what_json_cannot_say_is_a_type_error() -> None:
