@@ -193,26 +193,50 @@ class Body:
 
         Goes on past a step that fails and raises the first failure at the end.
         """
-        failures: list[PymanError] = []
-
-        async def attempt(step: Callable[[], Awaitable[None]]) -> None:
-            try:
-                await step()
-            except PymanError as error:
-                failures.append(error)
-
+        failures = _Failures()
         async with trio.open_nursery() as steps:
             if made:
-                steps.start_soon(attempt, self._delete)
-            steps.start_soon(attempt, partial(self._in_thread, self._give_back))
+                steps.start_soon(failures.attempt, self._delete)
+            steps.start_soon(failures.attempt, partial(self._in_thread, self._give_back))
         # The OCI runtime has been told: it needs the bundle no more.
         await self._sessions_over()
-        erase = last and not failures
-        await attempt(partial(self._in_thread, partial(self._discard, erase=erase)))
-        for later in failures[1:]:
-            log.warning("clean-up failed", container=self.id, error=str(later))
-        if failures:
-            raise failures[0]
+        erase = last and not failures.found
+        await failures.attempt(partial(self._in_thread, partial(self._discard, erase=erase)))
+        failures.tell(self.id)
+
+    async def renew(self, request: MonitorRequest) -> ProcessRef | None:
+        """`clean` after a run that another one follows at once: while the OCI runtime forgets the one, the other
+        is prepared. Returns its conmon, which waits for its start byte; the next supervisor ends it unless it was
+        noted. None: it is clean, and nothing is prepared.
+
+        Raises as `clean` does, and has taken back then what it had prepared.
+        """
+        failures = _Failures()
+        async with trio.open_nursery() as beside:
+            beside.start_soon(failures.attempt, self._delete)
+            await failures.attempt(partial(self._in_thread, partial(self._give_back, again=True)))
+            await self._sessions_over()
+            await failures.attempt(partial(self._in_thread, partial(self._discard, erase=False)))
+            monitor = None if failures.found else await self._prepared(request)
+        if failures.found and monitor is not None:
+            await failures.attempt(partial(self.end_monitor, monitor))
+            await failures.attempt(partial(self._in_thread, self._give_back))
+        failures.tell(self.id)
+        return monitor
+
+    async def _prepared(self, request: MonitorRequest) -> ProcessRef | None:
+        """Everything before the start byte, or nothing of it: why it failed is found out by the ordinary start."""
+        try:
+            await self.prepare()
+            monitor = await self.spawn(request)
+            await self.place(monitor)
+        except PymanError as error:
+            log.debug("not prepared", container=self.id, error=str(error))
+            failures = _Failures()
+            await failures.attempt(self.end_monitor)
+            await failures.attempt(partial(self._in_thread, self._give_back))
+            return None
+        return monitor
 
     def remains(self) -> bool:
         """Something is left of a run, as of a start that could not be undone."""
@@ -241,9 +265,11 @@ class Body:
         for path in await trio.to_thread.run_sync(step, limiter=self._services.disk):
             self._services.discard(path)
 
-    def _give_back(self) -> list[str]:
+    def _give_back(self, *, again: bool = False) -> list[str]:
+        """`again`: there will be another conmon, for the same cgroup."""
         rootfs.unmount_rootfs(self._layout, self.id, self._container.definition.spec)
-        cgroups.remove(conmon_cgroup(self.id))
+        if not again:
+            cgroups.remove(conmon_cgroup(self.id))
         exit.clear_exit(self._layout.exits, None, self.id)
         return []
 
@@ -279,6 +305,26 @@ class Body:
     async def end_monitor(self, monitor: ProcessRef | None = None) -> None:
         """Kill a conmon that is of no use any more, also one that nobody noted, and wait until it is gone."""
         await spawn.end_monitor(self.monitor_request(), monitor)
+
+
+class _Failures:
+    """Of steps that all have to be tried."""
+
+    def __init__(self) -> None:
+        self.found: list[PymanError] = []
+
+    async def attempt(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except PymanError as error:
+            self.found.append(error)
+
+    def tell(self, id: str) -> None:
+        """Raises the first."""
+        for later in self.found[1:]:
+            log.warning("clean-up failed", container=id, error=str(later))
+        if self.found:
+            raise self.found[0]
 
 
 def check_files(definition: Definition) -> None:

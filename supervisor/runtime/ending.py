@@ -118,7 +118,10 @@ class Ending:
         """The end is recorded: clean up, then do what a user had asked for."""
         problem: PymanError | None = None
         try:
-            await self.settle()
+            if self._restarts_at_once():
+                await self._renew()
+            else:
+                await self.settle()
         except PymanError as error:
             problem = error
         await self._worker.stopping.after_end(problem)
@@ -239,14 +242,10 @@ class Ending:
         if worker.observed.state is not State.STOPPED:
             return
         worker.services.logs.finished(worker.container.id)
-        if worker.observed.wanted is Wanted.RUNNING and worker.observed.restart_at < time.time_ns() + AT_ONCE:
-            worker.expect_move()
         try:
             await worker.body.clean(made=True, last=worker.stopping.goes_away)
         except PymanError as error:
-            if error.message != worker.observed.error:
-                log.warning("clean-up failed", container=worker.container.id, error=str(error))
-                await worker.note(error=error.message)
+            await self._not_clean(error)
             raise
         if worker.stopping.goes_away:
             return  # straight on to the removal
@@ -258,6 +257,31 @@ class Ending:
             events=[worker.event(EventStatus.CLEANUP)],
         )
         self.arm_restart()
+
+    async def _not_clean(self, error: PymanError) -> None:
+        worker = self._worker
+        if error.message != worker.observed.error:
+            log.warning("clean-up failed", container=worker.container.id, error=str(error))
+            await worker.note(error=error.message)
+
+    def _restarts_at_once(self) -> bool:
+        """Whether the policy's restart follows the clean-up, which takes about as long."""
+        worker, observed = self._worker, self._worker.observed
+        due = 0 < observed.restart_at < time.time_ns() + AT_ONCE
+        return due and observed.state is State.STOPPED and not worker.services.ending
+
+    async def _renew(self) -> None:
+        """`settle` and the restart as one."""
+        worker = self._worker
+        worker.services.logs.finished(worker.container.id)
+        worker.expect_move()
+        request = worker.body.monitor_request()
+        try:
+            monitor = await worker.body.renew(request)
+        except PymanError as error:
+            await self._not_clean(error)
+            raise
+        await worker.starting.start_over(request, monitor, worker.event(EventStatus.CLEANUP))
 
     def arm_restart(self) -> None:
         """Set the clock for a restart that is due by policy. A supervisor that ends leaves it to the next one."""

@@ -20,7 +20,10 @@ from supervisor.runtime.restart import Asked, History
 from supervisor.runtime.states import Fact
 
 if TYPE_CHECKING:
+    from supervisor.conmon.spawn import MonitorRequest
+    from supervisor.kernel.process import ProcessRef
     from supervisor.runtime.worker import Worker
+    from supervisor.state.database import EventDraft
 
 __all__ = ["Starting"]
 
@@ -109,24 +112,9 @@ class Starting:
         self, wanted: Wanted, stdio: tuple[int, int, int] | None = None, **changes: Any
     ) -> None:
         """Everything up to a container whose command is about to run. Undone as a whole if it fails."""
-        worker, container = self._worker, self._worker.container
-        if container.end_of_run.given:
-            container.end_of_run = type(container.end_of_run)()
-        worker.disarm(NoticeKind.RESTART_DUE)
+        worker = self._worker
         worker.expect_move()
-        await worker.note(
-            wanted=wanted,
-            run=worker.observed.run + 1,
-            asked=Asked.NOTHING,
-            restart_at=0,
-            stop_deadline=0,
-            forced=False,
-            error="",
-            monitor=None,
-            init=None,
-            monitor_state="",
-            **changes,
-        )
+        await self._begin(wanted, **changes)
         made = False
         try:
             await worker.body.prepare()
@@ -136,17 +124,67 @@ class Starting:
                 await worker.note(monitor=monitor, monitor_state="ok")
                 await worker.body.place(monitor)
                 made = True
-                init = await worker.body.create(request, monitor)
-            actor = worker.observed.asked_by
-            await worker.note(
-                Fact.INITIALIZED,
-                init=init,
-                asked_by=actor if wanted is Wanted.RUNNING else None,
-                events=[worker.event(EventStatus.INIT, actor)],
-            )
+                await self._create(request, monitor)
         except PymanError as error:
             await self.undo(error, made=made)
             raise
+
+    async def start_over(
+        self, request: MonitorRequest, monitor: ProcessRef | None, cleaned: EventDraft
+    ) -> None:
+        """The policy's restart of a container that is clean. `monitor`: its conmon, if that waits already."""
+        worker = self._worker
+        if monitor is None:
+            await worker.note(Fact.CLEANED, monitor=None, init=None, monitor_state="", events=[cleaned])
+            worker.ending.arm_restart()
+            return
+        begun = {"monitor": monitor, "monitor_state": "ok", "events": [cleaned]}
+        try:
+            await self._begin(Wanted.RUNNING, Fact.CLEANED, **begun)
+        except PymanError:
+            await worker.body.end_monitor(monitor)
+            raise
+        try:
+            try:
+                async with worker.services.starts:
+                    await self._create(request, monitor)
+            except PymanError as error:
+                await self.undo(error, made=True)
+                raise
+            await self.go()
+        except PymanError as error:
+            await worker.ending.start_failed(error)
+            raise
+
+    async def _begin(self, wanted: Wanted, fact: Fact | None = None, **changes: Any) -> None:
+        """A new run, in the record before it is there."""
+        worker, container = self._worker, self._worker.container
+        if container.end_of_run.given:
+            container.end_of_run = type(container.end_of_run)()
+        worker.disarm(NoticeKind.RESTART_DUE)
+        run: dict[str, Any] = {"monitor": None, "init": None, "monitor_state": "", "error": ""}
+        await worker.note(
+            fact,
+            wanted=wanted,
+            run=worker.observed.run + 1,
+            asked=Asked.NOTHING,
+            restart_at=0,
+            stop_deadline=0,
+            forced=False,
+            **{**run, **changes},
+        )
+
+    async def _create(self, request: MonitorRequest, monitor: ProcessRef) -> None:
+        """From a conmon that waits for its start byte to a container that waits for its start."""
+        worker = self._worker
+        init = await worker.body.create(request, monitor)
+        observed = worker.observed
+        await worker.note(
+            Fact.INITIALIZED,
+            init=init,
+            asked_by=observed.asked_by if observed.wanted is Wanted.RUNNING else None,
+            events=[worker.event(EventStatus.INIT, observed.asked_by)],
+        )
         worker.watch()
         self.keep_log()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,32 @@ async def test_a_policys_restart_waits_for_a_clean_up_that_failed(
         await house.event(entry, "restart-declined")
         statuses = await house.statuses(entry)
         assert statuses.count("start") == statuses.count("died") == 2
+
+
+@pytest.mark.parametrize("step", ["prepare", "spawn", "place", "create"])
+async def test_a_restart_that_fails_beside_the_clean_up_is_made_after_it(
+    house: House, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    async with house.open():
+        entry = await house.run("sleep", "1000", restart_policy="always")
+        work, failures = getattr(Body, step), 1
+
+        async def fail(body: Body, *words: Any) -> Any:
+            nonlocal failures
+            done = await work(body, *words)
+            if failures:
+                failures -= 1
+                raise RuntimeFailed("not now")
+            return done
+
+        monkeypatch.setattr(Body, step, fail)
+        init = entry.container.observed.init
+        assert init is not None
+        os.kill(init.pid, signal.SIGKILL)
+        await house.event(entry, "start", number=2)
+        assert failures == 0
+        assert entry.container.observed.history.count == (2 if step == "create" else 1)
+        assert (await house.statuses(entry)).count("cleanup") == 1
 
 
 async def test_a_container_that_removes_itself_goes_once_it_can_be_cleaned_up(
