@@ -6,7 +6,7 @@ nothing for the giver: that is what lets a client vanish while the change it ask
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import outcome
 import trio
@@ -16,7 +16,7 @@ from pyman.errors import EngineStopped, PymanError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["Answer", "in_background"]
+__all__ = ["Answer", "in_background", "with_beside"]
 
 T = TypeVar("T")
 
@@ -56,6 +56,14 @@ class Answer(Generic[T]):
                 raise type(error)(error.message, subject=error.subject, hint=error.hint)
             raise error
         return self._value  # type: ignore[return-value]
+
+
+async def with_beside(main: Callable[[], Awaitable[T]], beside: Callable[[], Awaitable[Any]]) -> T:
+    """What `main` returns or raises, as it is, once `beside` is done as well."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(beside)
+        done = await outcome.acapture(main)
+    return done.unwrap()
 
 
 def in_background(nursery: trio.Nursery, work: Callable[[], Awaitable[T]]) -> Answer[T]:

@@ -21,6 +21,7 @@ from supervisor.conmon import attach, control, exit, logs, spawn
 from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
 from supervisor.kernel import cgroups, files, process
 from supervisor.oci import build, errors
+from supervisor.runtime.answers import with_beside
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.specs import build_request
 from supervisor.storage import rootfs
@@ -150,19 +151,19 @@ class Body:
             raise files.storage_error(error, "prepare", error.filename or bundle) from error
 
     async def spawn(self, request: MonitorRequest) -> ProcessRef:
-        """conmon, waiting for its start byte. Before it gets that: `place`."""
+        """conmon, waiting for its start byte."""
         return await spawn.spawn_monitor(self._services.conmon, request)
 
-    async def place(self, monitor: ProcessRef) -> None:
-        """Into a cgroup of its own. The kernel may take 15 ms over it, in which conmon gets itself ready."""
-        cgroup = conmon_cgroup(self.id)
-        await trio.to_thread.run_sync(cgroups.place, monitor.pid, cgroup, limiter=self._services.disk)
-
     async def create(self, request: MonitorRequest, monitor: ProcessRef) -> ProcessRef:
-        """Let conmon call the OCI runtime; the container's first process, not yet running its command."""
+        """Let conmon call the OCI runtime; the container's first process, not yet running its command.
+
+        Meanwhile conmon is moved to a cgroup of its own, over which the kernel may take 15 ms. The OCI runtime
+        moves the container by itself, and has as long to wait for the kernel anyway.
+        """
         spawn.release(request)
+        created = partial(spawn.read_sync, request, self.deadline, monitor)
         try:
-            pid = await spawn.read_sync(request, self.deadline, monitor)
+            pid = await with_beside(created, partial(self._place, monitor))
         except RuntimeRefused as refusal:
             name = self._container.name
             raise errors.translate(self.runtime.name, "create", name, refusal.message) from None
@@ -173,6 +174,10 @@ class Body:
                 subject=self._container.name,
             )
         return found
+
+    async def _place(self, monitor: ProcessRef) -> None:
+        cgroup = conmon_cgroup(self.id)
+        await trio.to_thread.run_sync(cgroups.place, monitor.pid, cgroup, limiter=self._services.disk)
 
     async def start(self) -> None:
         await self.runtime.start(self.id)
@@ -229,7 +234,6 @@ class Body:
         try:
             await self.prepare()
             monitor = await self.spawn(request)
-            await self.place(monitor)
         except PymanError as error:
             log.debug("not prepared", container=self.id, error=str(error))
             failures = _Failures()

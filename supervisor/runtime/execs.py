@@ -24,7 +24,7 @@ from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
 from supervisor.kernel import cgroups, files, process
 from supervisor.kernel.readiness import Readiness
 from supervisor.oci import build, errors
-from supervisor.runtime.answers import Answer
+from supervisor.runtime.answers import Answer, with_beside
 from supervisor.runtime.body import conmon_cgroup
 from supervisor.runtime.container import ExecSession
 from supervisor.runtime.creation import check_texts, new_id
@@ -162,13 +162,16 @@ class Exec:
         deadline = services.settings.pyman.call_deadline
         monitor = await spawn.spawn_monitor(services.conmon, request)
         await self._note(ExecObserved(monitor=monitor))
-        cgroup = conmon_cgroup(self.id)
-        await trio.to_thread.run_sync(cgroups.place, monitor.pid, cgroup, limiter=services.disk)
+        place = partial(cgroups.place, monitor.pid, conmon_cgroup(self.id))
         try:
             if request.attach:
                 await self._attach(monitor, deadline, rows, columns)
             execs.release(request)
-            pid = await execs.read_sync(request, deadline, monitor)
+            # As a container's conmon: while the OCI runtime is at work.
+            pid = await with_beside(
+                partial(execs.read_sync, request, deadline, monitor),
+                partial(trio.to_thread.run_sync, place, limiter=services.disk),
+            )
         except RuntimeRefused as refusal:
             runtime = services.runtimes.pick(container.definition.runtime)
             raise errors.translate(runtime.name, "exec", container.name, refusal.message) from None

@@ -122,7 +122,6 @@ class Starting:
                 request = worker.body.monitor_request(stdio)
                 monitor = await worker.body.spawn(request)
                 await worker.note(monitor=monitor, monitor_state="ok")
-                await worker.body.place(monitor)
                 made = True
                 await self._create(request, monitor)
         except PymanError as error:

@@ -235,7 +235,6 @@ def test_a_paused_container_can_be_stopped(shared_engine: Engine, rootfs: Path) 
         (("--name", "../x", "--rootfs", "/"), "../x"),
         (("--runtime", "norun", "--rootfs", "/"), "norun"),
         (("--ulimit", "nofile=1:2:3", "--rootfs", "/"), "nofile"),
-        (("--user", "nobody-of-this-name", "--rootfs", "/"), "nobody-of-this-name"),
         (("--network", "bridge", "--rootfs", "/"), "bridge"),
     ],
 )
@@ -247,5 +246,17 @@ def test_what_cannot_work_is_refused_in_one_line_and_nothing_is_made(
     assert done.stderr.startswith("Error: ")
     assert done.stderr.count("\n") == 1, done.stderr
     assert said in done.stderr
+    assert shared_engine.out("ps", "-aq") == ""
+
+
+@pytest.mark.parametrize(
+    "words", ["--user nosuch", "--user :nosuch", "--user 99999999999", "--workdir /nosuch"]
+)
+def test_a_command_that_nobody_could_be_is_exit_status_126(
+    shared_engine: Engine, rootfs: Path, words: str
+) -> None:
+    done = shared_engine.cli("run", "--rm", *words.split(), "--rootfs", f"{rootfs}:O", "true", check=False)
+    assert done.returncode == 126
+    assert words.split()[1].lstrip(":") in done.stderr
     assert shared_engine.out("ps", "-aq") == ""
     assert os.listdir(shared_engine.root / "pyman/containers") == []

@@ -84,7 +84,7 @@ async def test_a_policys_restart_waits_for_a_clean_up_that_failed(
         assert statuses.count("start") == statuses.count("died") == 2
 
 
-@pytest.mark.parametrize("step", ["prepare", "spawn", "place", "create"])
+@pytest.mark.parametrize("step", ["prepare", "spawn", "create"])
 async def test_a_restart_that_fails_beside_the_clean_up_is_made_after_it(
     house: House, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -191,7 +191,7 @@ async def test_a_bug_in_the_middle_of_a_start_leaves_no_half_started_container(
     async with house.open():
         entry = await house.create("sleep", "1000")
         with monkeypatch.context() as patch:
-            patch.setattr(Body, "place", mistake)
+            patch.setattr(Body, "create", mistake)
             with pytest.raises(InternalError):
                 await entry.worker.ask(rq.Start())
         with trio.fail_after(10):
