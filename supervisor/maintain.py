@@ -88,7 +88,7 @@ class _Work:
     def renumber(self) -> int:
         self._end_supervisor("leave")
         with self._locked(), self._state(renumber=True) as state:
-            _say(f"{state.renumber(_relocked)} locks were given anew")
+            _say(f"{_counted(state.renumber(_relocked), 'lock')} given anew")
         return 0
 
     def migrate(self, new_runtime: str) -> int:
@@ -101,7 +101,7 @@ class _Work:
                     f"cannot migrate: the container {record.name} still runs", subject=record.id
                 )
             count = state.migrate(lambda record: _rewritten(record, runtime), attributes)
-        _say(f"{count} definitions were rewritten")
+        _say(f"{_counted(count, 'definition')} rewritten")
         return 0
 
     def check(self, *, repair: bool) -> int:
@@ -131,7 +131,7 @@ class _Work:
         for path in (f"{stem}.log", f"{stem}.log.1"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-        _say(f"{count} containers and everything in {self._layout.static} were removed")
+        _say(f"everything in {self._layout.static} was removed, with {count} container{'s' * (count != 1)}")
         return 0
 
     # -- a running supervisor -------------------------------------------------------------------
@@ -257,3 +257,7 @@ def _report(problems: Sequence[tuple[str, str, bool]]) -> int:
 
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun} was" if number == 1 else f"{number} {noun}s were"

@@ -12,7 +12,7 @@ import os
 import select
 import time
 
-from pyman.cli.signals import Interrupted, signal
+from pyman.cli.signals import ENDING, Interrupted, signal
 from pyman.errors import EngineStopped, EngineUnavailable, NotFound, PymanError, StorageFailed, WrongState
 from pyman.wire import connect, sockets
 
@@ -45,6 +45,10 @@ AFTER_EXIT = 2.0
 left the container may hold it."""
 
 
+PATIENCE = 2
+"""Calls without an answer after which a signal that ends a command ends this one."""
+
+
 class Side:
     """Calls beside the one under way: sent in their order, one at a time, answers read when they come."""
 
@@ -60,6 +64,10 @@ class Side:
             self._waiting = [call for call in self._waiting if call[0] != method]
         self._waiting.append((method, parameters))
         self._send()
+
+    @property
+    def unanswered(self) -> int:
+        return len(self._waiting) + self._busy
 
     def fileno(self) -> int:
         """-1 while no answer is awaited."""
@@ -446,6 +454,9 @@ class Session:
             os.kill(os.getpid(), signal.SIGSTOP)
         elif self.proxy:
             if not self._finished:
+                if number in ENDING and self._side.unanswered >= PATIENCE:
+                    self._ctx.warn("the supervisor does not answer: the container is left as it is")
+                    raise Interrupted(number)
                 names = {"selection": {"names": [self._container]}, "signal": str(number)}
                 self._side.push("Container.Kill", names)
         else:

@@ -140,7 +140,8 @@ def locks(ctx: Context, args: Parsed) -> int:
             [str(lock["number"]), lock["kind"], lock["id"][:12], lock["name"]] for lock in reply["locks"]
         ]
         ctx.out(columns(lines))
-        ctx.out(f"\n{len(reply['locks'])} locks in use, {reply['free']} of {reply['size']} free")
+        number = len(reply["locks"])
+        ctx.out(f"\n{number} lock{'s' * (number != 1)} in use, {reply['free']} of {reply['size']} free")
         for conflict in reply.get("conflicts") or ():
             ctx.warn(conflict)
     return 125 if reply.get("conflicts") else 0

@@ -167,7 +167,7 @@ def _tmp(settings: Settings, base: str, key: str) -> str:
     if settings.options.tmpdir:
         return os.path.abspath(settings.options.tmpdir)
     if settings.engine.tmp_dir:
-        return f"{settings.engine.tmp_dir}/pyman"
+        return f"{settings.engine.tmp_dir}/pyman{f'-{key}' if key else ''}"
     return f"{base}/pyman-tmp/{key}" if key else f"{base}/pyman-tmp/default"
 
 

@@ -334,7 +334,7 @@ def test_locks_are_a_table(fake: FakeSupervisor, capsys: pytest.CaptureFixture[s
     fake.answers["System.Locks"] = {"size": 2048, "free": 2047, "locks": [lock], "conflicts": []}
     assert run(capsys, "system", "locks")[:2] == (
         0, ("LOCK        KIND        ID            NAME\n3           container   6c866e400574  web\n"
-            "\n1 locks in use, 2047 of 2048 free\n"),
+            "\n1 lock in use, 2047 of 2048 free\n"),
     )  # fmt: skip
     fake.answers["System.Locks"] = {
         "size": 1,

@@ -76,6 +76,11 @@ def test_tmpdir_is_taken_as_it_is_and_the_configured_one_is_shared_with_podman(m
     layout = _layout(machine)
     assert layout.tmp == "/run/libpod/pyman"
     assert layout.static == "/var/lib/libpod/pyman"
+    others = [_layout(machine, Options(root=root)).tmp for root in ("/a", "/b")]
+    assert all(tmp.startswith("/run/libpod/pyman-") for tmp in others), (
+        "engines with other roots share no tmp"
+    )
+    assert len(set(others)) == 2
 
 
 def test_the_lock_file_follows_the_lock_type(machine: Machine) -> None:

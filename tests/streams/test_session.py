@@ -437,6 +437,29 @@ def test_who_insists_need_not_wait_for_a_start_that_hangs(play: Play) -> None:
     assert client.wait(20) == -signal.SIGTERM
 
 
+def test_who_insists_need_not_wait_for_a_supervisor_that_does_not_answer(play: Play) -> None:
+    play.server.script["Container.Kill"] = lambda talk: talk.wait_for_end()
+
+    def then(talk: Talk) -> None:
+        play.write(b"ready")
+        talk.wait_for_end()
+
+    script(play, then)
+    client = play.spawn(*RUN, "sh")
+    assert client.stdout is not None
+    assert client.stderr is not None
+    assert client.stdout.read(5) == b"ready"
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+        assert client.poll() is None
+        client.send_signal(number)
+        _wait_pending(client)
+    assert client.wait(20) == -signal.SIGINT
+    assert (
+        client.stderr.read() == b"Warning: the supervisor does not answer: the container is left as it is\n"
+    )
+    assert play.server.asked("Container.Kill") == [{"selection": {"names": [CONTAINER]}, "signal": "2"}]
+
+
 def _wait_pending(client: subprocess.Popen[bytes]) -> None:
     """Until the process has taken its signals: two of the same would become one."""
     while client.poll() is None:
