@@ -29,13 +29,13 @@ class CidFile:
                 os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
             except FileExistsError:
                 raise InvalidArgument(
-                    f'cannot use the cidfile "{self.path}": it exists',
+                    f"cannot use the cidfile '{self.path}': it exists",
                     subject=self.path,
                     hint="remove it if no container uses it",
                 ) from None
             except OSError as problem:
                 raise InvalidArgument(
-                    f'cannot write the cidfile "{self.path}": {problem.strerror}', subject=self.path
+                    f"cannot write the cidfile '{self.path}': {problem.strerror}", subject=self.path
                 ) from problem
         return self
 
@@ -49,7 +49,7 @@ class CidFile:
                 file.write(container)
         except OSError as problem:
             raise InvalidArgument(
-                f'cannot write the cidfile "{self.path}": {problem.strerror}',
+                f"cannot write the cidfile '{self.path}': {problem.strerror}",
                 subject=self.path,
                 hint=f"the container {container} exists",
             ) from problem
@@ -70,8 +70,8 @@ def read_ids(paths: Iterable[str], *, ignore: bool = False) -> list[str]:
             if ignore and isinstance(problem, FileNotFoundError):
                 continue
             raise InvalidArgument(
-                f'cannot read the cidfile "{path}": {problem.strerror or problem}', subject=path
+                f"cannot read the cidfile '{path}': {problem.strerror or problem}", subject=path
             ) from problem
         if not ids[-1]:
-            raise InvalidArgument(f'cannot use the cidfile "{path}": it is empty', subject=path)
+            raise InvalidArgument(f"cannot use the cidfile '{path}': it is empty", subject=path)
     return ids

@@ -60,7 +60,7 @@ def completion(ctx: Context, args: Parsed) -> int:
     shell = args.arguments[0]
     if shell not in _SCRIPTS:
         raise InvalidArgument(
-            f'cannot complete for the shell "{shell}"', hint=f"known are {', '.join(_SCRIPTS)}"
+            f"cannot complete for the shell '{shell}'", hint=f"known are {', '.join(_SCRIPTS)}"
         )
     script = _SCRIPTS[shell].replace("@FLAGS@", "--no-desc " if args.no_desc else "")
     if not args.file:
@@ -71,7 +71,7 @@ def completion(ctx: Context, args: Parsed) -> int:
             file.write(script)
     except OSError as problem:
         raise InvalidArgument(
-            f'cannot write "{args.file}": {problem.strerror}', subject=args.file
+            f"cannot write '{args.file}': {problem.strerror}", subject=args.file
         ) from problem
     return 0
 

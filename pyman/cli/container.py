@@ -227,7 +227,7 @@ def prune(ctx: Context, args: Parsed) -> int:
         return 0
     filters = filters_of(args.filter)
     if wrong := [key for key in filters if key.rstrip("!") not in ("label", "until")]:
-        raise InvalidArgument(f'cannot prune by "{wrong[0]}"', hint="only label and until can be asked for")
+        raise InvalidArgument(f"cannot prune by '{wrong[0]}'", hint="only label and until can be asked for")
     filters["status"] = ["created", "exited", "stopped"]
     return _report(ctx, ctx.call("Container.Remove", {"selection": {"filters": filters}}), named=False)
 
@@ -238,7 +238,7 @@ def filters_of(pairs: list[str]) -> dict[str, list[str]]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not key or not equals:
-            raise InvalidArgument(f'cannot use the filter "{pair}"', hint="it must be KEY=VALUE")
+            raise InvalidArgument(f"cannot use the filter '{pair}'", hint="it must be KEY=VALUE")
         filters.setdefault(key, []).append(value)
     return filters
 

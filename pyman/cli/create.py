@@ -179,7 +179,7 @@ def _conflicts(args: Parsed) -> None:
     for stream in args.attach:
         if stream.lower() not in ("stdin", "stdout", "stderr"):
             raise InvalidArgument(
-                f'option --attach cannot be "{stream}"', hint="it must be stdin, stdout or stderr"
+                f"option --attach cannot be '{stream}'", hint="it must be stdin, stdout or stderr"
             )
 
 
@@ -212,7 +212,7 @@ def _root_filesystem(spec: dict[str, Any], args: Parsed) -> None:
     if colon and option == "O":
         spec["rootfs_overlay"], first = True, path
     elif colon and option == "idmap":
-        raise NotSupported(f'cannot use the root filesystem "{first}": option idmap is not supported')
+        raise NotSupported(f"cannot use the root filesystem '{first}': option idmap is not supported")
     spec["rootfs"] = absolute(first)
 
 
@@ -233,7 +233,7 @@ def _environment(spec: dict[str, Any], args: Parsed) -> None:
     variables: dict[str, str] = {}
     for path in args.env_file:
         lines = read_pairs(path, "--env-file")
-        variables.update(environment(lines, os.environ, f'the file "{path}"'))
+        variables.update(environment(lines, os.environ, f"the file '{path}'"))
     variables.update(environment(args.env, os.environ, "option --env"))
     if variables:
         spec["env"] = variables
@@ -242,7 +242,7 @@ def _environment(spec: dict[str, Any], args: Parsed) -> None:
 def _labels(spec: dict[str, Any], args: Parsed) -> None:
     found: dict[str, str] = {}
     for path in args.label_file:
-        found.update(labels(read_pairs(path, "--label-file"), f'the file "{path}"'))
+        found.update(labels(read_pairs(path, "--label-file"), f"the file '{path}'"))
     found.update(labels(args.label, "option --label"))
     if found:
         spec["labels"] = found
@@ -250,7 +250,7 @@ def _labels(spec: dict[str, Any], args: Parsed) -> None:
     for pair in args.annotation:
         key, equals, value = pair.partition("=")
         if not key or not equals:
-            raise InvalidArgument(f'option --annotation cannot be "{pair}"', hint="it must be KEY=VALUE")
+            raise InvalidArgument(f"option --annotation cannot be '{pair}'", hint="it must be KEY=VALUE")
         annotations[key] = value
     if annotations:
         spec["annotations"] = annotations
@@ -267,7 +267,7 @@ def _namespaces(spec: dict[str, Any], args: Parsed) -> None:
             continue
         if value not in modes:
             raise NotSupported(
-                f'option --{option} cannot be "{value}"', hint=f"this version knows {', '.join(modes)}"
+                f"option --{option} cannot be '{value}'", hint=f"this version knows {', '.join(modes)}"
             )
         spec[field] = {"nsmode": value}
 
@@ -278,7 +278,7 @@ def _log(spec: dict[str, Any], args: Parsed) -> None:
         log["driver"] = args.log_driver
     for pair in args.log_opt:
         key, _, value = pair.partition("=")
-        problem = InvalidArgument(f'option --log-opt cannot be "{pair}"', hint=_LOG_HINTS.get(key, _LOG_HINT))
+        problem = InvalidArgument(f"option --log-opt cannot be '{pair}'", hint=_LOG_HINTS.get(key, _LOG_HINT))
         if key not in _LOG_HINTS or not value:
             raise problem
         if key == "path":

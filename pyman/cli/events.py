@@ -63,7 +63,7 @@ def _request(args: Parsed) -> dict[str, Any]:
     for text in args.filter:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise InvalidArgument(f'option --filter cannot be "{text}"', hint="it must be KEY=VALUE")
+            raise InvalidArgument(f"option --filter cannot be '{text}'", hint="it must be KEY=VALUE")
         filters.setdefault(key.strip().lower(), []).append(value.strip())
     if args.since and args.since_seq is not None:
         raise InvalidArgument("cannot use --since together with --since-seq")

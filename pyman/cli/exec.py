@@ -59,7 +59,7 @@ def _request(args: Parsed, name: str, command: list[str]) -> dict[str, Any]:
     request: dict[str, Any] = {"name": name, "command": command}
     variables: dict[str, str] = {}
     for path in args.env_file:
-        variables.update(environment(read_pairs(path, "--env-file"), os.environ, f'the file "{path}"'))
+        variables.update(environment(read_pairs(path, "--env-file"), os.environ, f"the file '{path}'"))
     variables.update(environment(args.env, os.environ, "option --env"))
     fields = {
         "env": variables,

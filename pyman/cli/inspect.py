@@ -42,9 +42,9 @@ def inspect(ctx: Context, args: Parsed) -> int:
     if args.type not in ("", "all", "container"):
         if args.type in ("image", "network", "pod", "volume"):
             raise NotSupported(
-                f'cannot inspect objects of the type "{args.type}"', hint="this version has none"
+                f"cannot inspect objects of the type '{args.type}'", hint="this version has none"
             )
-        raise InvalidArgument(f'option --type cannot be "{args.type}"', hint="it must be container or all")
+        raise InvalidArgument(f"option --type cannot be '{args.type}'", hint="it must be container or all")
     return container_inspect(ctx, args)
 
 

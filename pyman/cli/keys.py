@@ -25,7 +25,7 @@ def parse_keys(text: str) -> bytes:
             keys.append(127)
         else:
             raise InvalidArgument(
-                f'option --detach-keys cannot be "{text}"',
+                f"option --detach-keys cannot be '{text}'",
                 subject="--detach-keys",
                 hint="it must be single characters or ctrl-X, X one of a-z @ [ \\ ] ^ _, separated by commas",
             )

@@ -168,7 +168,7 @@ def _check_text(words: Sequence[str]) -> None:
     for word in words:
         if not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
             shown = word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-            raise InvalidArgument(f'cannot use the argument "{shown}": it is not UTF-8')
+            raise InvalidArgument(f"cannot use the argument '{shown}': it is not UTF-8")
 
 
 def _dispatch(ctx: Context, options: Parsed) -> int:
@@ -239,9 +239,9 @@ def _unknown(word: str, group: str) -> InvalidArgument:
 
 def _wrong_count(name: str, usage: str, arguments: list[str], most: int) -> InvalidArgument:
     if not usage:
-        problem = f'takes no arguments, but got "{arguments[0]}"'
+        problem = f"takes no arguments, but got '{arguments[0]}'"
     elif len(arguments) > most >= 0:
-        problem = f'takes {usage}, but got also "{arguments[most]}"'
+        problem = f"takes {usage}, but got also '{arguments[most]}'"
     else:
         problem = f"needs {usage}"
     return InvalidArgument(f"'pyman {name}' {problem}", subject=name, hint=f"see 'pyman {name} --help'")

@@ -52,4 +52,4 @@ def _become(ctx: Context, action: str, *words: str) -> NoReturn:
     try:
         os.execv(line[0], line)  # noqa: S606 - this process becomes it
     except OSError as problem:
-        raise EngineUnavailable(f'cannot run "{line[0]}": {problem.strerror}', subject=line[0]) from problem
+        raise EngineUnavailable(f"cannot run '{line[0]}': {problem.strerror}", subject=line[0]) from problem

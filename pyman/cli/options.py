@@ -251,5 +251,5 @@ def _lacks_value(parsed: Parsed, option: str, row: Option) -> InvalidArgument:
 
 def _bad_value(option: str, value: str, expected: str) -> InvalidArgument:
     return InvalidArgument(
-        f'option {option} cannot be "{value}"', subject=option, hint=f"it must be {expected}"
+        f"option {option} cannot be '{value}'", subject=option, hint=f"it must be {expected}"
     )

@@ -164,7 +164,7 @@ def _conflicts(args: Parsed) -> None:
         raise InvalidArgument("cannot use --latest together with --last")
     if args.sort and args.sort.lower() not in _SORTS:
         raise InvalidArgument(
-            f'option --sort cannot be "{args.sort}"', hint=f"it must be {', '.join(_SORTS)}"
+            f"option --sort cannot be '{args.sort}'", hint=f"it must be {', '.join(_SORTS)}"
         )
 
 

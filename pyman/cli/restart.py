@@ -48,7 +48,7 @@ def restart_settings(args: Parsed) -> dict[str, Any]:
             seconds = duration(window)
             if not seconds:
                 raise InvalidArgument(
-                    f'option --restart-give-up cannot be "{args.restart_give_up}"', hint=f"it must be {form}"
+                    f"option --restart-give-up cannot be '{args.restart_give_up}'", hint=f"it must be {form}"
                 )
             backoff["window"] = seconds
     if args.restart_stop_codes:
@@ -71,7 +71,7 @@ def restart_policy(text: str) -> dict[str, Any]:
     known = ("no", "on-failure", "always", "unless-stopped")
     if policy not in known or (colon and policy != "on-failure"):
         raise InvalidArgument(
-            f'option --restart cannot be "{text}"',
+            f"option --restart cannot be '{text}'",
             hint="it must be no, on-failure[:N], always or unless-stopped",
         )
     if not colon:
@@ -89,5 +89,5 @@ def _number(option: str, text: str, least: float, expected: str, most: float = 1
         number = least - 1
     whole = option == "--restart-factor" or number == int(number if abs(number) < 1e18 else 0)
     if not (least <= number <= most and whole):
-        raise InvalidArgument(f'option {option} cannot be "{text}"', hint=f"it must be {expected}")
+        raise InvalidArgument(f"option {option} cannot be '{text}'", hint=f"it must be {expected}")
     return number

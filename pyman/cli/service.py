@@ -45,7 +45,7 @@ def service(ctx: Context, args: Parsed) -> int:
     known = {"install": _install, "status": _status, "uninstall": _uninstall}
     if action not in known:
         raise InvalidArgument(
-            f'unknown action "{action}" of the service',
+            f"unknown action '{action}' of the service",
             subject=action,
             hint="give install, status or uninstall",
         )

@@ -184,7 +184,7 @@ def events_prune(ctx: Context, args: Parsed) -> int:
         try:
             request["until"] = since_time(args.until)  # a duration means: before now
         except InvalidArgument as error:
-            raise InvalidArgument(f'option --until cannot be "{args.until}"', hint=error.hint) from None
+            raise InvalidArgument(f"option --until cannot be '{args.until}'", hint=error.hint) from None
     if not request:
         raise InvalidArgument("cannot tell which events to forget", hint="give --keep, --until or both")
     if not args.force and not ctx.confirm("This will remove events from the journal for good."):

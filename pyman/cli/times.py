@@ -49,7 +49,7 @@ def _point(text: str, option: str, direction: int, now: int | None) -> int | Non
             return (time.time_ns() if now is None else now) + direction * length
     if number is None:
         raise InvalidArgument(
-            f'option {option} cannot be "{text}"',
+            f"option {option} cannot be '{text}'",
             subject=option,
             hint="it must be a time such as 2006-01-02T15:04:05Z, a Unix timestamp, or a duration such as 1h30m",
         )

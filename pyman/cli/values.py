@@ -72,11 +72,11 @@ def read_pairs(path: str, option: str) -> list[str]:
             text = file.read()
     except UnicodeDecodeError:
         raise InvalidArgument(
-            f'cannot read the file "{path}" of option {option}: it is not UTF-8', subject=path
+            f"cannot read the file '{path}' of option {option}: it is not UTF-8", subject=path
         ) from None
     except OSError as problem:
         raise InvalidArgument(
-            f'cannot read the file "{path}" of option {option}: {problem.strerror or problem}', subject=path
+            f"cannot read the file '{path}' of option {option}: {problem.strerror or problem}", subject=path
         ) from problem
     lines = (line.lstrip(_BLANKS) for line in text.split("\n"))
     return [line.removesuffix("\r") for line in lines if line and not line.startswith("#")]
@@ -89,7 +89,7 @@ def environment(pairs: Iterable[str], caller: Mapping[str, str], source: str) ->
         name, equals, value = pair.partition("=")
         if not name or (name != name.strip(_BLANKS) or any(blank in name for blank in _BLANKS)):
             raise InvalidArgument(
-                f'cannot use the environment variable "{pair}" of {source}',
+                f"cannot use the environment variable '{pair}' of {source}",
                 hint="it must be NAME=VALUE or NAME",
             )
         if equals:
@@ -108,7 +108,7 @@ def labels(pairs: Iterable[str], source: str) -> dict[str, str]:
         key, _, value = pair.partition("=")
         if not key.strip(_BLANKS):
             raise InvalidArgument(
-                f'cannot use the label "{pair}" of {source}', hint="it must be KEY=VALUE or KEY"
+                f"cannot use the label '{pair}' of {source}", hint="it must be KEY=VALUE or KEY"
             )
         found[key] = value
     return found
@@ -137,12 +137,12 @@ def rlimits(values: Iterable[str]) -> list[dict[str, Any]]:
             pair = (-2, -2)
         if not equals or name not in _LIMITS or min(pair) < -1:
             raise InvalidArgument(
-                f'option --ulimit cannot be "{value}"',
+                f"option --ulimit cannot be '{value}'",
                 hint=f"it must be NAME=SOFT[:HARD], NAME one of {', '.join(_LIMITS)}",
             )
         if pair[1] != UNLIMITED and not -1 < pair[0] <= pair[1]:
             raise InvalidArgument(
-                f'option --ulimit cannot be "{value}"', hint="the soft limit is above the hard limit"
+                f"option --ulimit cannot be '{value}'", hint="the soft limit is above the hard limit"
             )
         found[name] = {"type": f"RLIMIT_{name.upper()}", "soft": pair[0], "hard": pair[1]}
     return list(found.values())
@@ -166,5 +166,5 @@ def absolute(path: str) -> str:
         return os.path.abspath(path) if path else ""
     except OSError as problem:
         raise InvalidArgument(
-            f'cannot tell where "{path}" is: the working directory is gone', subject=path
+            f"cannot tell where '{path}' is: the working directory is gone", subject=path
         ) from problem

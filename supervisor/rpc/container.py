@@ -83,7 +83,7 @@ class ContainerHandlers:
         namespace = call.session.get("namespace", "")
         if namespace and spec.namespace not in ("", namespace):
             raise InvalidArgument(
-                f'cannot make a container in namespace "{spec.namespace}" from "{namespace}"'
+                f"cannot make a container in namespace '{spec.namespace}' from '{namespace}'"
             )
         return replaced(spec, namespace=namespace) if namespace else spec
 
@@ -252,7 +252,7 @@ class ContainerHandlers:
         for condition in request.conditions:
             if condition not in known:
                 raise InvalidArgument(
-                    f'cannot wait for "{condition}"', hint=f"known are {', '.join(sorted(known))}"
+                    f"cannot wait for '{condition}'", hint=f"known are {', '.join(sorted(known))}"
                 )
         conditions = frozenset(request.conditions) or ENDED
 
@@ -318,12 +318,12 @@ class ContainerHandlers:
     async def _join(self, container: Container, request: api.AttachRequest) -> rq.Started:
         if container.state is not State.RUNNING:
             raise WrongState(
-                f'cannot attach to container "{container.name}": it is {container.state}, not running',
+                f"cannot attach to container '{container.name}': it is {container.state}, not running",
                 subject=container.name,
             )
         if container.observed.monitor_state == "lost":
             raise WrongState(
-                f'cannot attach to container "{container.name}": its conmon has ended', subject=container.name
+                f"cannot attach to container '{container.name}': its conmon has ended", subject=container.name
             )
         run = container.observed.run
         if request.rows and request.columns and container.definition.spec.terminal:
@@ -345,7 +345,7 @@ class ContainerHandlers:
 
     def _resize(self, container: Container, rows: int, columns: int) -> None:
         if not container.definition.spec.terminal:
-            raise InvalidArgument(f'cannot resize container "{container.name}": it has no terminal')
+            raise InvalidArgument(f"cannot resize container '{container.name}': it has no terminal")
         monitor_control.resize(self._engine.layout.container_bundle(container.id), rows, columns)
 
     async def exec(self, request: api.ExecRequest, call: Call) -> ExecReply:
@@ -385,7 +385,7 @@ class ContainerHandlers:
         for container in chosen:
             if container.definition.log_driver != "k8s-file":
                 raise NotSupported(
-                    f'cannot read the logs of container "{container.name}": '
+                    f"cannot read the logs of container '{container.name}': "
                     f"its log driver is {container.definition.log_driver}",
                     subject=container.name,
                 )
@@ -509,7 +509,7 @@ def _check_stdio(request: api.RunRequest, stdio: list[int]) -> None:
 def _refuse_passthrough(container: Container) -> None:
     if container.definition.log_driver == "passthrough" and container.state not in RUNNING:
         raise NotSupported(
-            f'cannot start container "{container.name}": with the log driver passthrough only run can',
+            f"cannot start container '{container.name}': with the log driver passthrough only run can",
             subject=container.name,
             hint="its streams would be nobody's",
         )

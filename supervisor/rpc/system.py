@@ -43,7 +43,7 @@ class SystemHandlers:
             wanted = getattr(request, name)
             if wanted and os.path.abspath(wanted) != has:
                 raise OptionDiffers(
-                    f'cannot use --{name} "{wanted}": the running supervisor has "{has}"',
+                    f"cannot use --{name} '{wanted}': the running supervisor has '{has}'",
                     subject=name,
                     hint="give another --root, or stop that supervisor first",
                 )
@@ -65,6 +65,6 @@ class SystemHandlers:
 
     async def shutdown(self, request: api.ShutdownRequest, call: Call) -> Nothing:
         if request.containers not in ("leave", "stop"):
-            raise InvalidArgument(f'cannot "{request.containers}" containers', hint="give leave or stop")
+            raise InvalidArgument(f"cannot '{request.containers}' containers", hint="give leave or stop")
         self._control.request_shutdown(request.containers)
         return Nothing()

@@ -107,7 +107,7 @@ class Body:
         if self._preparation.under_way:
             name = self._container.name
             raise DeadlineExceeded(
-                f'cannot start container "{name}": an earlier start still waits for its root filesystem',
+                f"cannot start container '{name}': an earlier start still waits for its root filesystem",
                 subject=name,
             )
         self._preparation = Preparation()
@@ -170,7 +170,7 @@ class Body:
         found = process.ref_of(pid)
         if found is None:
             raise RuntimeFailed(
-                f'cannot start container "{self._container.name}": its first process ended at once',
+                f"cannot start container '{self._container.name}': its first process ended at once",
                 subject=self._container.name,
             )
         return found
@@ -334,11 +334,11 @@ class _Failures:
 def check_files(definition: Definition) -> None:
     """Files that a user has named and others will write: what is wrong with them is said better here."""
     if problem := logs.unfit(definition.log_path):
-        message = f'cannot log to "{definition.log_path}": {problem}'
+        message = f"cannot log to '{definition.log_path}': {problem}"
         raise StorageFailed(message, subject=definition.log_path)
     path = definition.spec.pid_file
     if path and not os.path.isdir(os.path.dirname(path)):
-        raise StorageFailed(f'cannot write the pid to "{path}": its directory does not exist', subject=path)
+        raise StorageFailed(f"cannot write the pid to '{path}': its directory does not exist", subject=path)
 
 
 def remove_run(layout: Layout, id: str) -> None:

@@ -61,7 +61,7 @@ class Changing:
         worker.require(set(State) - {State.REMOVING}, "rename")
         old = worker.container.definition
         if request.name == old.name:
-            raise InvalidArgument(f'cannot rename "{old.name}": it has that name already', subject=old.name)
+            raise InvalidArgument(f"cannot rename '{old.name}': it has that name already", subject=old.name)
         new = replaced(old, name=request.name, spec=replaced(old.spec, name=request.name))
         event = worker.event(EventStatus.RENAME, request.actor, oldName=old.name, newName=request.name)
         await self._redefine(new, [replaced(event, name=request.name)])

@@ -59,7 +59,7 @@ def signal_number(text: str) -> int:
         if isinstance(found, signal.Signals):
             return int(found)
     raise InvalidArgument(
-        f'cannot use the signal "{text}"', hint="give a name such as TERM or a number from 1 to 64"
+        f"cannot use the signal '{text}'", hint="give a name such as TERM or a number from 1 to 64"
     )
 
 
@@ -81,7 +81,7 @@ def define(
         raise InvalidArgument(f"cannot wait {timeout:g} s before SIGKILL: the time is negative")
     for value in (spec.pid_file, spec.conmon_pid_file):
         if value and not os.path.isabs(value):
-            raise InvalidArgument(f'cannot write the pid to "{value}": the path is not absolute')
+            raise InvalidArgument(f"cannot write the pid to '{value}': the path is not absolute")
     return Definition(
         id=id,
         name=name,
@@ -122,7 +122,7 @@ def _check_root(spec: ContainerSpec) -> None:
         raise InvalidArgument("cannot use an image and --rootfs together")
     if spec.image:
         raise NotSupported(
-            f'cannot run image "{spec.image}": this version has no image store',
+            f"cannot run image '{spec.image}': this version has no image store",
             subject=spec.image,
             hint="give a directory with --rootfs DIR or --rootfs DIR:O",
         )
@@ -131,7 +131,7 @@ def _check_root(spec: ContainerSpec) -> None:
     problem = rootfs.lower_is_usable(spec.rootfs)
     if problem:
         raise InvalidArgument(
-            f'cannot use "{spec.rootfs}" as root filesystem: {problem}', subject=spec.rootfs
+            f"cannot use '{spec.rootfs}' as root filesystem: {problem}", subject=spec.rootfs
         )
 
 
@@ -142,9 +142,9 @@ def _hostname(id: str, spec: ContainerSpec) -> str:
             raise InvalidArgument("cannot set a hostname in the host's UTS namespace", hint="drop --uts host")
         return os.uname().nodename
     if len(spec.hostname) > 64:
-        raise InvalidArgument(f'cannot use the hostname "{spec.hostname}": it has more than 64 characters')
+        raise InvalidArgument(f"cannot use the hostname '{spec.hostname}': it has more than 64 characters")
     if not spec.hostname.isprintable() or " " in spec.hostname:
-        raise InvalidArgument(f'cannot use the hostname "{spec.hostname}": there is a space in it, or worse')
+        raise InvalidArgument(f"cannot use the hostname '{spec.hostname}': there is a space in it, or worse")
     return spec.hostname or id[:12]
 
 
@@ -159,11 +159,11 @@ def _log(services: Services, id: str, spec: ContainerSpec) -> tuple[str, str, in
         )
     if driver not in LOG_DRIVERS:
         raise InvalidArgument(
-            f'cannot use the log driver "{driver}"', hint=f"known are {', '.join(LOG_DRIVERS)}"
+            f"cannot use the log driver '{driver}'", hint=f"known are {', '.join(LOG_DRIVERS)}"
         )
     for key in wish.options:
         raise InvalidArgument(
-            f'cannot use the log option "{key}"', hint="known are path, max-size, max-file, tag"
+            f"cannot use the log option '{key}'", hint="known are path, max-size, max-file, tag"
         )
     if driver == "json-file":
         driver = "k8s-file"
@@ -178,7 +178,7 @@ def _log(services: Services, id: str, spec: ContainerSpec) -> tuple[str, str, in
         return driver, "", 0, 1
     path = wish.path or services.layout.container_log(id)
     if not os.path.isabs(path):
-        raise InvalidArgument(f'cannot log to "{path}": the path is not absolute')
+        raise InvalidArgument(f"cannot log to '{path}': the path is not absolute")
     if problem := logs.unfit(path):
-        raise InvalidArgument(f'cannot log to "{path}": {problem}', hint="--log-driver none keeps no log")
+        raise InvalidArgument(f"cannot log to '{path}': {problem}", hint="--log-driver none keeps no log")
     return driver, path, size, wish.max_files

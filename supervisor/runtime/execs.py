@@ -311,7 +311,7 @@ def _request(
 def _require_running(container: Container) -> None:
     if container.state is not State.RUNNING:
         raise WrongState(
-            f'cannot exec in container "{container.name}": it is {container.state}, not running',
+            f"cannot exec in container '{container.name}': it is {container.state}, not running",
             subject=container.name,
         )
 
@@ -367,10 +367,10 @@ def find(containers: Iterable[Container], exec_id: str) -> tuple[Container, Exec
         if exec_id and key.startswith(exec_id)
     ]
     if not found:
-        raise NoSuchExec(f'cannot find exec session "{exec_id}"', subject=exec_id)
+        raise NoSuchExec(f"cannot find exec session '{exec_id}'", subject=exec_id)
     if len(found) > 1:
         raise AmbiguousId(
-            f'cannot tell which exec session "{exec_id}" is: {len(found)} begin with it', subject=exec_id
+            f"cannot tell which exec session '{exec_id}' is: {len(found)} begin with it", subject=exec_id
         )
     return found[0]
 

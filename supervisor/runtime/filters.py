@@ -28,7 +28,7 @@ def _pattern(value: str) -> re.Pattern[str]:
     try:
         return re.compile(value)
     except re.error as error:
-        raise InvalidArgument(f'cannot use the filter value "{value}": {error}') from None
+        raise InvalidArgument(f"cannot use the filter value '{value}': {error}") from None
 
 
 def _any(tests: list[Test]) -> Test:
@@ -58,7 +58,7 @@ def _status(value: str, _find: Find) -> Test:
     known = {str(state) for state in State} | {"configured", "unknown"}
     if value not in known:
         raise InvalidArgument(
-            f'cannot filter by status "{value}"', hint=f"known are {', '.join(sorted(known))}"
+            f"cannot filter by status '{value}'", hint=f"known are {', '.join(sorted(known))}"
         )
     if value in ("exited", "stopped"):  # Podman knows no difference
         return lambda c: c.state in (State.EXITED, State.STOPPED)
@@ -71,7 +71,7 @@ def _exited(value: str, _find: Find) -> Test:
     try:
         code = int(value)
     except ValueError:
-        raise InvalidArgument(f'cannot filter by exit code "{value}": it is not a number') from None
+        raise InvalidArgument(f"cannot filter by exit code '{value}': it is not a number") from None
     return lambda c: c.state in (State.EXITED, State.STOPPED) and c.exit_code == code
 
 
@@ -90,7 +90,7 @@ def _created_of(value: str, find: Find) -> int:
     try:
         return find(value).container.definition.created
     except NotFound:
-        raise InvalidArgument(f'cannot filter by container "{value}": it does not exist') from None
+        raise InvalidArgument(f"cannot filter by container '{value}': it does not exist") from None
 
 
 def _before(value: str, find: Find) -> Test:
@@ -120,7 +120,7 @@ def _moment(value: str) -> float:
         return datetime.fromisoformat(value).timestamp()
     except ValueError:
         raise InvalidArgument(
-            f'cannot filter by time "{value}"', hint="give 10m, a date or a Unix time"
+            f"cannot filter by time '{value}'", hint="give 10m, a date or a Unix time"
         ) from None
 
 
@@ -133,7 +133,7 @@ def _restart_policy(value: str, _find: Find) -> Test:
     known = [str(policy) for policy in RestartPolicy]
     if value not in known:
         raise InvalidArgument(
-            f'cannot filter by restart policy "{value}"', hint=f"known are {', '.join(known)}"
+            f"cannot filter by restart policy '{value}'", hint=f"known are {', '.join(known)}"
         )
     return lambda c: (c.definition.spec.restart_policy or "no") == value
 
@@ -177,7 +177,7 @@ def compile_filters(filters: dict[str, list[str]], find: Find) -> Test:
         negated = key.endswith("!")
         make = KNOWN.get(key.removesuffix("!"))
         if make is None:
-            raise InvalidArgument(f'cannot filter by "{key}"', hint=f"known are {', '.join(KNOWN)}")
+            raise InvalidArgument(f"cannot filter by '{key}'", hint=f"known are {', '.join(KNOWN)}")
         made = [make(value, find) for value in values]
         if key == "label":
             tests.extend(made)

@@ -36,7 +36,7 @@ async def look_into(root: str, work: Callable[[], T], seconds: float) -> T:
     with trio.move_on_after(seconds):
         return await trio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
     raise DeadlineExceeded(
-        f'cannot look into the root filesystem "{root}": no answer within {seconds:g} s',
+        f"cannot look into the root filesystem '{root}': no answer within {seconds:g} s",
         subject=root,
         hint="is the server that has it there?",
     )

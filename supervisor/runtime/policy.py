@@ -39,7 +39,7 @@ def check_policy(spec: ContainerSpec) -> None:
     kinds = [str(kind) for kind in RestartPolicy]
     if spec.restart_policy and spec.restart_policy not in kinds:
         raise InvalidArgument(
-            f'cannot use the restart policy "{spec.restart_policy}"', hint=f"known are {', '.join(kinds)}"
+            f"cannot use the restart policy '{spec.restart_policy}'", hint=f"known are {', '.join(kinds)}"
         )
     if spec.restart_tries and spec.restart_policy != RestartPolicy.ON_FAILURE.value:
         raise InvalidArgument("cannot limit restarts: only the restart policy on-failure takes a number")

@@ -60,7 +60,7 @@ def _read(record: Record, definition: type[_D], observed: type[_O]) -> tuple[_D,
     try:
         return decode(record.definition, definition), decode(record.state, observed)
     except msgspec.DecodeError as error:
-        what = f'container "{record.name}"' if record.kind == "container" else f"{record.kind} {record.id}"
+        what = f"container '{record.name}'" if record.kind == "container" else f"{record.kind} {record.id}"
         raise StateDamaged(
             f"cannot read the record of {what}: {error}",
             subject=record.name or record.id,

@@ -27,7 +27,7 @@ def check_name(name: str) -> None:
     if not NAME.fullmatch(name) or len(name) > NAME_LONGEST:
         shown = name if len(name) <= 80 else f"{name[:77]}..."
         raise InvalidArgument(
-            f'cannot use the name "{shown}"',
+            f"cannot use the name '{shown}'",
             subject=shown,
             hint="names are letters, digits, '_', '.' and '-', beginning with a letter or digit",
         )
@@ -71,7 +71,7 @@ class Registry:
         owner = self._names.get(name)
         if owner is not None and owner != id:
             raise NameInUse(
-                f'cannot use the name "{name}": container {owner[:12]} has it',
+                f"cannot use the name '{name}': container {owner[:12]} has it",
                 subject=name,
                 hint="remove or rename that container, or use --replace",
             )
@@ -142,11 +142,11 @@ class View:
             return found[0]
         if found:
             raise AmbiguousId(
-                f'cannot tell which container "{name}" is: {len(found)} ids begin with it',
+                f"cannot tell which container '{name}' is: {len(found)} ids begin with it",
                 subject=name,
                 hint="give more digits",
             )
-        raise NoSuchContainer(f'cannot find container "{name}"', subject=name)
+        raise NoSuchContainer(f"cannot find container '{name}'", subject=name)
 
     def _beginning_with(self, digits: str) -> Iterator[Entry]:
         for at in range(bisect_left(self._sorted, digits), len(self._sorted)):

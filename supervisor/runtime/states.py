@@ -70,7 +70,7 @@ def after(state: State, fact: Fact, *, subject: str = "") -> State:
     try:
         return TRANSITIONS[state, fact]
     except KeyError:
-        message = f'cannot note of container "{subject}", which is {state}, that {fact.value}'
+        message = f"cannot note of container '{subject}', which is {state}, that {fact.value}"
         raise WrongState(message, subject=subject) from None
 
 

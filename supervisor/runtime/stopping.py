@@ -104,7 +104,7 @@ class Stopping:
             if not request.force:
                 name = worker.container.name
                 raise WrongState(
-                    f'cannot remove container "{name}": it is {state}',
+                    f"cannot remove container '{name}': it is {state}",
                     subject=name,
                     hint="stop it first, or use --force",
                 )
@@ -230,7 +230,7 @@ class Stopping:
         if worker.observed.state is not State.STOPPING:
             return
         error = DeadlineExceeded(
-            f'cannot stop container "{name}": its process did not end within {KILL_GRACE:g} s of SIGKILL',
+            f"cannot stop container '{name}': its process did not end within {KILL_GRACE:g} s of SIGKILL",
             subject=name,
             hint="it hangs in the kernel and is stopped as soon as the kernel lets it go",
         )
@@ -282,7 +282,7 @@ class Stopping:
         name, removed = self._worker.container.name, self._worker.container.removed
         kind = NoSuchContainer if removed else WrongState
         how = "removed" if removed else "stopped"
-        return kind(f'cannot restart container "{name}": it was {how} meanwhile', subject=name)
+        return kind(f"cannot restart container '{name}': it was {how} meanwhile", subject=name)
 
     async def remove_now(self, actor: Actor | None) -> None:
         """Remove a container that has no process. Its name is free once this is committed."""

@@ -144,7 +144,7 @@ class Worker:
     def _gone(self) -> PymanError:
         name = self.container.name
         if self._is_gone:
-            return NoSuchContainer(f'cannot find container "{name}": it was removed', subject=name)
+            return NoSuchContainer(f"cannot find container '{name}': it was removed", subject=name)
         return EngineStopped("cannot do that: the runtime is stopped", subject=name)
 
     def _close(self) -> None:
@@ -252,7 +252,7 @@ class Worker:
         """Refuse a request that the present state does not permit."""
         if self.observed.state not in states:
             name = self.container.name
-            raise WrongState(f'cannot {verb} container "{name}": it is {self.observed.state}', subject=name)
+            raise WrongState(f"cannot {verb} container '{name}': it is {self.observed.state}", subject=name)
 
     # ------------------------------------------------------------------ watchers and timers
 

@@ -13,7 +13,7 @@ CLASSES = sorted(errors.ERRORS.items())
 
 @pytest.mark.parametrize("code,kind", CLASSES)
 def test_an_error_survives_the_wire(code: str, kind: type[errors.PymanError]) -> None:
-    raised = kind('cannot start container "web"', subject="web", hint="see its log")
+    raised = kind("cannot start container 'web'", subject="web", hint="see its log")
     name, parameters = errors.to_wire(raised)
     received = errors.from_wire(name, parameters)
     assert name == f"io.pyman.{code}"
@@ -51,8 +51,8 @@ def test_every_class_is_exported() -> None:
 
 
 def test_the_hint_follows_the_sentence() -> None:
-    error = errors.NameInUse('cannot use the name "web"', hint="remove that container first")
-    assert str(error) == 'cannot use the name "web": remove that container first'
+    error = errors.NameInUse("cannot use the name 'web'", hint="remove that container first")
+    assert str(error) == "cannot use the name 'web': remove that container first"
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_every_shell_has_a_script_that_it_can_read(
 def test_another_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", "tcsh"]) == 125
     assert capsys.readouterr().err == (
-        'Error: cannot complete for the shell "tcsh": known are bash, zsh, fish\n'
+        "Error: cannot complete for the shell 'tcsh': known are bash, zsh, fish\n"
     )
 
 

@@ -92,33 +92,33 @@ def test_options_become_fields(line: str, expected: dict[str, Any]) -> None:
         ("--rm --restart always i", "cannot use --rm together with --restart: a removed container cannot restart"),
         ("--replace i", "cannot use --replace without --name"),
         ("--restart sometimes i",
-         'option --restart cannot be "sometimes": it must be no, on-failure[:N], always or unless-stopped'),
+         "option --restart cannot be 'sometimes': it must be no, on-failure[:N], always or unless-stopped"),
         ("--restart always:3 i",
-         'option --restart cannot be "always:3": it must be no, on-failure[:N], always or unless-stopped'),
+         "option --restart cannot be 'always:3': it must be no, on-failure[:N], always or unless-stopped"),
         ("--restart on-failure:x i",
-         'option --restart cannot be "x": it must be on-failure:N, N a whole number from 0 on'),
-        ("--restart-factor 0.5 i", 'option --restart-factor cannot be "0.5": it must be a number from 1 on'),
-        ("--restart-give-up 5/0 i", 'option --restart-give-up cannot be "5/0": it must be N or N/SECONDS'),
+         "option --restart cannot be 'x': it must be on-failure:N, N a whole number from 0 on"),
+        ("--restart-factor 0.5 i", "option --restart-factor cannot be '0.5': it must be a number from 1 on"),
+        ("--restart-give-up 5/0 i", "option --restart-give-up cannot be '5/0': it must be N or N/SECONDS"),
         ("--restart-stop-codes 256 i",
-         'option --restart-stop-codes cannot be "256": it must be exit codes from 0 to 255, separated by commas'),
-        ("--network mynet i", 'option --network cannot be "mynet": this version knows none, host'),
+         "option --restart-stop-codes cannot be '256': it must be exit codes from 0 to 255, separated by commas"),
+        ("--network mynet i", "option --network cannot be 'mynet': this version knows none, host"),
         ("--network none --network host i", "cannot use --network more than once"),
-        ("--pid container:x i", 'option --pid cannot be "container:x": this version knows host, private'),
+        ("--pid container:x i", "option --pid cannot be 'container:x': this version knows host, private"),
         ("--log-opt colour=red i",
-         'option --log-opt cannot be "colour=red": it must be path=, max-size=, max-file= or tag='),
+         "option --log-opt cannot be 'colour=red': it must be path=, max-size=, max-file= or tag="),
         ("--log-opt max-size=big i",
-         'option --log-opt cannot be "max-size=big": it must be a size such as 10mb'),
+         "option --log-opt cannot be 'max-size=big': it must be a size such as 10mb"),
         ("--log-opt max-file=0 i",
-         'option --log-opt cannot be "max-file=0": it must be a number of files from 1 on'),
+         "option --log-opt cannot be 'max-file=0': it must be a number of files from 1 on"),
         ("--ulimit nofile=20:10 i",
-         'option --ulimit cannot be "nofile=20:10": the soft limit is above the hard limit'),
+         "option --ulimit cannot be 'nofile=20:10': the soft limit is above the hard limit"),
         ("--ulimit nofile=-1:10 i",
-         'option --ulimit cannot be "nofile=-1:10": the soft limit is above the hard limit'),
-        ("--annotation a i", 'option --annotation cannot be "a": it must be KEY=VALUE'),
-        ("--label =b i", 'cannot use the label "=b" of option --label: it must be KEY=VALUE or KEY'),
-        ("-e =b i", 'cannot use the environment variable "=b" of option --env: it must be NAME=VALUE or NAME'),
-        ("-a stdfoo i", 'option --attach cannot be "stdfoo": it must be stdin, stdout or stderr'),
-        ("--rootfs /x:idmap sh", 'cannot use the root filesystem "/x:idmap": option idmap is not supported'),
+         "option --ulimit cannot be 'nofile=-1:10': the soft limit is above the hard limit"),
+        ("--annotation a i", "option --annotation cannot be 'a': it must be KEY=VALUE"),
+        ("--label =b i", "cannot use the label '=b' of option --label: it must be KEY=VALUE or KEY"),
+        ("-e =b i", "cannot use the environment variable '=b' of option --env: it must be NAME=VALUE or NAME"),
+        ("-a stdfoo i", "option --attach cannot be 'stdfoo': it must be stdin, stdout or stderr"),
+        ("--rootfs /x:idmap sh", "cannot use the root filesystem '/x:idmap': option idmap is not supported"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_by_name(line: str, sentence: str) -> None:
@@ -200,7 +200,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_name_with_a_blank_in_an_env_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "env"
     file.write_text("A B=1\n")
-    with pytest.raises(InvalidArgument, match='cannot use the environment variable "A B=1" of the file'):
+    with pytest.raises(InvalidArgument, match="cannot use the environment variable 'A B=1' of the file"):
         spec_of("--env-file", str(file), "i")
 
 
@@ -263,7 +263,7 @@ def test_a_cidfile_that_exists_is_left_alone_and_nothing_is_made(
     file.write_text("other")
     assert main(["create", "--cidfile", str(file), "i"]) == 125
     assert capsys.readouterr().err == (
-        f'Error: cannot use the cidfile "{file}": it exists: remove it if no container uses it\n'
+        f"Error: cannot use the cidfile '{file}': it exists: remove it if no container uses it\n"
     )
     assert fake.calls == []
     assert file.read_text() == "other"
@@ -272,9 +272,9 @@ def test_a_cidfile_that_exists_is_left_alone_and_nothing_is_made(
 def test_a_cidfile_is_taken_away_when_no_container_was_made(
     fake: FakeSupervisor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake.answers["Container.Create"] = NameInUse('cannot use the name "web": it is in use', subject="web")
+    fake.answers["Container.Create"] = NameInUse("cannot use the name 'web': it is in use", subject="web")
     assert main(["create", "--cidfile", str(tmp_path / "cid"), "--name", "web", "i"]) == 125
-    assert capsys.readouterr().err == 'Error: cannot use the name "web": it is in use\n'
+    assert capsys.readouterr().err == "Error: cannot use the name 'web': it is in use\n"
     assert not (tmp_path / "cid").exists()
 
 
@@ -286,5 +286,5 @@ def test_a_relative_path_from_a_directory_that_is_gone_is_refused_in_a_sentence(
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert main(["create", "--rootfs", "fs", "true"]) == 125
-    assert capsys.readouterr().err == 'Error: cannot tell where "fs" is: the working directory is gone\n'
+    assert capsys.readouterr().err == "Error: cannot tell where 'fs' is: the working directory is gone\n"
     assert fake.calls == []

@@ -143,7 +143,7 @@ def test_waiting_for_a_name_that_does_not_exist_is_refused_at_once(shared_engine
     shared_engine.cli("start", "web")
     done = shared_engine.cli("wait", "web", "nope", check=False)
     assert (done.returncode, done.stdout) == (125, "")
-    assert done.stderr == 'Error: cannot find container "nope"\n'
+    assert done.stderr == "Error: cannot find container 'nope'\n"
     assert shared_engine.cli("wait", "--ignore", "nope").stdout == "-1\n"
 
 

@@ -123,9 +123,9 @@ def test_h_belongs_to_the_verb_that_has_it(fake: FakeSupervisor, capsys: pytest.
 def test_the_exit_status_is_that_of_the_error(
     fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake.answers["Container.Create"] = CommandNotFound('cannot find the command "x"')
+    fake.answers["Container.Create"] = CommandNotFound("cannot find the command 'x'")
     assert main(["create", "busybox", "x"]) == 127
-    assert capsys.readouterr().err == 'Error: cannot find the command "x"\n'
+    assert capsys.readouterr().err == "Error: cannot find the command 'x'\n"
 
 
 def test_global_options_reach_the_supervisors_check(fake: FakeSupervisor) -> None:
@@ -218,7 +218,7 @@ def test_what_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
     done = ended([*words, b"\xff"], cwd=tmp_path)
     assert (done.returncode, done.stderr) == (
         125,
-        b'Error: cannot use the argument "\\xff": it is not UTF-8\n',
+        b"Error: cannot use the argument '\\xff': it is not UTF-8\n",
     )
     done = ended(
         [*words, "-e", "ODD", "busybox"],

@@ -61,4 +61,4 @@ def test_a_program_that_cannot_be_run_is_named(
 ) -> None:
     monkeypatch.setattr("pyman.cli.launch.sys.executable", str(tmp_path / "none"))
     assert main(["system", "renumber"]) == 125
-    assert capsys.readouterr().err == f'Error: cannot run "{tmp_path}/none": No such file or directory\n'
+    assert capsys.readouterr().err == f"Error: cannot run '{tmp_path}/none': No such file or directory\n"

@@ -91,14 +91,14 @@ def test_options_end_at_the_first_argument_where_the_rest_is_a_command() -> None
         ("-ax", "unknown option -x in -ax: see 'pyman ps --help'"),
         ("--env", "option --env needs a value (NAME): see 'pyman ps --help'"),
         ("-e", "option -e needs a value (NAME): see 'pyman ps --help'"),
-        ("--all=maybe", 'option --all cannot be "maybe": it must be true or false'),
-        ("-n x", 'option -n cannot be "x": it must be a whole number'),
-        ("--tail -1", 'option --tail cannot be "-1": it must be a whole number from 0 on'),
+        ("--all=maybe", "option --all cannot be 'maybe': it must be true or false"),
+        ("-n x", "option -n cannot be 'x': it must be a whole number"),
+        ("--tail -1", "option --tail cannot be '-1': it must be a whole number from 0 on"),
         (
             "-t soon",
-            'option -t cannot be "soon": it must be a number of seconds, or a duration such as 1m30s',
+            "option -t cannot be 'soon': it must be a number of seconds, or a duration such as 1m30s",
         ),
-        ("-t -1", 'option -t cannot be "-1": it must be a number of seconds, or a duration such as 1m30s'),
+        ("-t -1", "option -t cannot be '-1': it must be a number of seconds, or a duration such as 1m30s"),
     ],
 )
 def test_a_mistake_is_one_sentence_that_names_the_option(line: str, sentence: str) -> None:

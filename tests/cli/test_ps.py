@@ -186,10 +186,10 @@ def test_options_become_the_request(
         (["-l", "-n", "1"], "cannot use --latest together with --last"),
         (
             ["--sort", "age"],
-            'option --sort cannot be "age": it must be command, created, id, image, names, runningfor, size, status',
+            "option --sort cannot be 'age': it must be command, created, id, image, names, runningfor, size, status",
         ),
-        (["-f", "running"], 'cannot use the filter "running": it must be KEY=VALUE'),
-        (["web"], "'pyman ps' takes no arguments, but got \"web\": see 'pyman ps --help'"),
+        (["-f", "running"], "cannot use the filter 'running': it must be KEY=VALUE"),
+        (["web"], "'pyman ps' takes no arguments, but got 'web': see 'pyman ps --help'"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(

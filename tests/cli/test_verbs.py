@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NOPE = {
     "code": "NoSuchContainer",
-    "message": 'cannot find the container "nope"',
+    "message": "cannot find the container 'nope'",
     "subject": "nope",
     "hint": "",
 }
@@ -84,7 +84,7 @@ def test_each_success_is_a_line_and_each_failure_an_error_of_its_own(
         ("web", IDENTITY), ("nope", "", {"error": NOPE}), ("6c86", IDENTITY)
     )
     assert run(capsys, "stop", "web", "nope", "6c86") == (
-        125, "web\n6c86\n", 'Error: cannot find the container "nope"\n',
+        125, "web\n6c86\n", "Error: cannot find the container 'nope'\n",
     )  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def test_a_missing_cidfile_is_a_mistake_unless_missing_containers_are_none(
 ) -> None:
     path = str(tmp_path / "cid")
     assert run(capsys, "rm", "--cidfile", path) == (
-        125, "", f'Error: cannot read the cidfile "{path}": No such file or directory\n',
+        125, "", f"Error: cannot read the cidfile '{path}': No such file or directory\n",
     )  # fmt: skip
     assert run(capsys, "rm", "-i", "--cidfile", path) == (0, "", "")
     assert fake.calls == []
@@ -152,11 +152,11 @@ def test_a_missing_cidfile_is_a_mistake_unless_missing_containers_are_none(
         ("rename a", "'pyman rename' needs CONTAINER NAME: see 'pyman rename --help'"),
         (
             "rename a b c",
-            "'pyman rename' takes CONTAINER NAME, but got also \"c\": see 'pyman rename --help'",
+            "'pyman rename' takes CONTAINER NAME, but got also 'c': see 'pyman rename --help'",
         ),
         ("inspect", "'pyman inspect' needs a container: give names or ids, or --latest"),
-        ("inspect --type pod x", 'cannot inspect objects of the type "pod": this version has none'),
-        ("inspect --type box x", 'option --type cannot be "box": it must be container or all'),
+        ("inspect --type pod x", "cannot inspect objects of the type 'pod': this version has none"),
+        ("inspect --type box x", "option --type cannot be 'box': it must be container or all"),
         ("update a", "cannot update a container: nothing to change was given: use --restart"),
         ("start -a x y", "cannot attach to several containers at once: start them without --attach"),
         ("why", "cannot tell which container is meant: give its name or id, or --latest"),
@@ -174,7 +174,7 @@ def test_wait_prints_exit_codes(fake: FakeSupervisor, capsys: pytest.CaptureFixt
         ("a", IDENTITY, {"exit_code": 3}), ("nope", "", {"error": NOPE}), ("b", IDENTITY, {"exit_code": None})
     )
     words = ["wait", "--condition", "running,exited", "a", "nope", "b"]
-    assert run(capsys, *words) == (125, "3\n-1\n", 'Error: cannot find the container "nope"\n')
+    assert run(capsys, *words) == (125, "3\n-1\n", "Error: cannot find the container 'nope'\n")
     assert fake.asked("Container.Wait") == {
         "selection": {"names": ["a", "nope", "b"]}, "conditions": ["running", "exited"], "ignore": False,
     }  # fmt: skip
@@ -248,7 +248,7 @@ def test_inspect_prints_a_list_and_an_error_for_what_was_not_found(
 ) -> None:
     fake.answers["Container.Inspect"] = {"containers": [INSPECTED], "errors": [NOPE]}
     status, out, err = run(capsys, "inspect", "web", "nope")
-    assert (status, err) == (125, 'Error: cannot find the container "nope"\n')
+    assert (status, err) == (125, "Error: cannot find the container 'nope'\n")
     assert out.startswith('[\n     {\n          "Id": "6c86')
     assert json.loads(out) == [{key: value for key, value in INSPECTED.items() if key != "SizeRw"}]
     fake.answers["Container.Inspect"] = {"containers": [], "errors": [NOPE]}
@@ -380,17 +380,17 @@ def test_events_prune_says_how_many_are_gone(
     words = ["system", "events", "prune", "-f", "--keep", "5", "--until", "1970-01-01T00:00:02Z"]
     assert run(capsys, *words) == (0, "12\n", "")
     assert fake.asked("Event.Prune") == {"keep": 5, "until": 2_000_000_000}
-    assert 'option --until cannot be "soon"' in run(capsys, "system", "events", "prune", "--until", "soon")[2]
+    assert "option --until cannot be 'soon'" in run(capsys, "system", "events", "prune", "--until", "soon")[2]
 
 
 def test_the_first_error_of_a_call_ends_the_command(
     fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake.answers["Container.Rename"] = NoSuchContainer(
-        'cannot find the container "a"', hint="see 'pyman ps -a'"
+        "cannot find the container 'a'", hint="see 'pyman ps -a'"
     )
     assert run(capsys, "rename", "a", "b") == (
-        125, "", "Error: cannot find the container \"a\": see 'pyman ps -a'\n",
+        125, "", "Error: cannot find the container 'a': see 'pyman ps -a'\n",
     )  # fmt: skip
     fake.answers["Container.Stop"] = EngineStopped("cannot stop containers: the supervisor is ending")
     assert run(capsys, "stop", "a")[0] == 125

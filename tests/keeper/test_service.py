@@ -104,4 +104,4 @@ def test_a_unit_for_another_supervisor_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_word_is_an_error(tmp_path: Path) -> None:
     done = _service("restart", home=tmp_path, check=False)
     assert done.returncode == 125
-    assert done.stderr.startswith('Error: unknown action "restart" of the service')
+    assert done.stderr.startswith("Error: unknown action 'restart' of the service")

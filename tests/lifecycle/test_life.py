@@ -96,7 +96,7 @@ def test_several_names_each_get_their_own_answer(shared_engine: Engine, rootfs: 
     assert done.stdout == "one\n"
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert '"two"' in done.stderr
+    assert "'two'" in done.stderr
 
 
 def test_wait_knows_stopped_removed_and_several(shared_engine: Engine, rootfs: Path) -> None:

@@ -181,7 +181,7 @@ async def test_a_container_that_vanishes_in_between_was_missing_where_that_is_no
         await house.create("true", name="web")
 
         async def vanish(_entry: Entry) -> Result:
-            raise NoSuchContainer('cannot find container "web": it was removed')
+            raise NoSuchContainer("cannot find container 'web': it was removed")
 
         wish = Selection(names=["web"])
         (missing,) = await engine.each(

@@ -74,7 +74,7 @@ def test_filters_and_times_choose_events(engine: Engine, root: tuple[str, str]) 
     assert told(engine, "--since", "1h", "--until", "0s") == whole
     done = engine.cli("events", "--filter", "nonsense", check=False)
     assert done.returncode == 125
-    assert 'option --filter cannot be "nonsense"' in done.stderr
+    assert "option --filter cannot be 'nonsense'" in done.stderr
 
 
 def _line(follower: subprocess.Popen[bytes]) -> dict[str, Any]:
