@@ -188,8 +188,8 @@ class Control:
         self._containers = containers or self._engine.settings.pyman.on_stop
         self._start.channel.send({"ending": True})
         instance.note(self._start.lock, [self._start.keeper, os.getpid()], ending=True)
-        if self.is_ready:
-            self.end.set()
+        if self.is_ready or self._containers == "stop":
+            self.end.set()  # what is to be stopped has to be known first
         else:
             self._everything.cancel()
 

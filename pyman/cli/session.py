@@ -46,7 +46,8 @@ left the container may hold it."""
 
 
 PATIENCE = 2
-"""Calls without an answer after which a signal that ends a command ends this one."""
+"""Signals without an answer after which the next one ends this command."""
+_ENDING = {str(int(number)) for number in ENDING}
 
 
 class Side:
@@ -57,6 +58,7 @@ class Side:
         self._connection: Connection | None = None
         self._waiting: list[tuple[str, dict[str, Any]]] = []
         self._busy = False
+        self._last: tuple[str, dict[str, Any]] = ("", {})
 
     def push(self, method: str, parameters: dict[str, Any]) -> None:
         """Send it as soon as the calls before it are answered. Of several sizes only the last one matters."""
@@ -67,7 +69,9 @@ class Side:
 
     @property
     def unanswered(self) -> int:
-        return len(self._waiting) + self._busy
+        """Signals that end a command, sent or waiting, and not answered yet."""
+        calls = [*self._waiting, self._last] if self._busy else self._waiting
+        return sum(call[1].get("signal") in _ENDING for call in calls)
 
     def fileno(self) -> int:
         """-1 while no answer is awaited."""
@@ -109,7 +113,7 @@ class Side:
                 self._ctx.warn(str(error))
                 self._waiting.clear()
                 return
-            self._waiting.pop(0)
+            self._last = self._waiting.pop(0)
             self._busy = True
 
     def settle(self, seconds: float) -> None:

@@ -6,7 +6,8 @@ waits twice: `attach_exec` lets it make its attach socket and connects before th
 `release` lets the command run. Nothing of a session is outside its directory, so that `remove_exec` leaves
 nothing behind.
 
-The steps: `make_fifos`, `spawn_exec`, record and place the monitor, (`attach_exec`,) `release`, `read_sync`.
+The steps: `make_fifos`, `spawn_monitor` with `exec_id` and `process_spec`, record the monitor, (`attach_exec`,)
+`release`, `read_sync`, and beside that place the monitor.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pyman.errors import ConmonFailed
 from supervisor.conmon import attach, exit
-from supervisor.conmon.spawn import make_fifos, read_sync, release, spawn_monitor, wait_ready, waits
+from supervisor.conmon.spawn import make_fifos, read_sync, release, wait_ready, waits
 from supervisor.kernel import files
 from supervisor.kernel.process import ref_of
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     import socket
 
     from supervisor.conmon.exit import Exit
-    from supervisor.conmon.find import Conmon
     from supervisor.conmon.spawn import MonitorRequest
     from supervisor.kernel.process import ProcessRef
 
@@ -37,14 +37,8 @@ __all__ = [
     "read_sync",
     "release",
     "remove_exec",
-    "spawn_exec",
     "waits",
 ]
-
-
-async def spawn_exec(conmon: Conmon, request: MonitorRequest) -> ProcessRef:
-    """As `spawn_monitor`, for a request with `exec_id` and `process_spec`."""
-    return await spawn_monitor(conmon, request)
 
 
 async def attach_exec(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["expect_move", "freeze", "frozen", "mode", "pids", "place", "remove", "thaw"]
+__all__ = ["expect_move", "mode", "pids", "place", "remove"]
 
 _ROOT = "/sys/fs/cgroup"
 _NO_CONTROLLERS = {"rw", "ro", "xattr", "clone_children", "noprefix", "cpuset_v2_mode", "favordynmods"}
@@ -169,39 +169,6 @@ def pids(path: str) -> list[int]:
             with suppress(FileNotFoundError), open(f"{directory}/cgroup.procs", "rb") as file:
                 found.update(dict.fromkeys(map(int, file.read().split())))
     return list(found)
-
-
-def freeze(path: str) -> None:
-    """Have the kernel stop what is in a cgroup; it may take a moment (see `frozen`). OSError."""
-    file, frozen_word, _ = _freezer(path)
-    _write(file, frozen_word)
-
-
-def thaw(path: str) -> None:
-    """Let it run again. OSError."""
-    file, _, thawed_word = _freezer(path)
-    _write(file, thawed_word)
-
-
-def frozen(path: str) -> bool:
-    """Everything in the cgroup is stopped. OSError if there is no such cgroup."""
-    file, _, _ = _freezer(path)
-    if file.endswith("freezer.state"):
-        with open(file, "rb") as state:
-            return state.read().strip() == b"FROZEN"
-    with open(file.removesuffix("freeze") + "events", "rb") as events:
-        return b"frozen 1" in events.read().splitlines()
-
-
-def _freezer(path: str) -> tuple[str, bytes, bytes]:
-    """The file that freezes a cgroup, and the words for frozen and thawed: the v1 controller's, else v2's."""
-    for hierarchy in sorted(_hierarchies(), key=lambda hierarchy: not hierarchy.controllers):
-        directory = hierarchy.mount_point + path
-        if "freezer" in hierarchy.controllers and os.path.isdir(directory):
-            return f"{directory}/freezer.state", b"FROZEN", b"THAWED"
-        if not hierarchy.controllers and os.path.isdir(directory):
-            return f"{directory}/cgroup.freeze", b"1", b"0"
-    raise FileNotFoundError(errno.ENOENT, "there is no such cgroup", path)
 
 
 def _write(file: str, word: bytes) -> None:

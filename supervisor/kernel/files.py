@@ -10,6 +10,7 @@ import ctypes
 import errno
 import math
 import os
+import secrets
 import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -46,9 +47,10 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, durable: bool = F
 
     `durable`: it has reached the disk on return. Raises DiskFull or StorageFailed, the old file unharmed.
     """
-    temporary = f"{path}.{os.getpid()}.new"
+    temporary = f"{path}.{secrets.token_hex(8)}.new"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        # Never what somebody else has put there.
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
             os.fchmod(fd, mode)
             rest = memoryview(data)

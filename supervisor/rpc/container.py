@@ -329,7 +329,11 @@ class ContainerHandlers:
         if request.rows and request.columns and container.definition.spec.terminal:
             self._resize(container, request.rows, request.columns)
         descriptor = await connect(self._engine.services, container)
-        return rq.Started(False, run, descriptor, container.attachments.add(descriptor))
+        try:
+            return rq.Started(False, run, descriptor, container.attachments.add(descriptor))
+        except OSError:
+            os.close(descriptor)
+            raise
 
     async def resize(self, request: api.ResizeRequest, call: Call) -> Nothing:
         if not (0 < request.rows < 1 << 16 and 0 < request.columns < 1 << 16):

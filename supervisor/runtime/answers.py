@@ -59,11 +59,20 @@ class Answer(Generic[T]):
 
 
 async def with_beside(main: Callable[[], Awaitable[T]], beside: Callable[[], Awaitable[Any]]) -> T:
-    """What `main` returns or raises, as it is, once `beside` is done as well."""
+    """What `main` returns or raises, once `beside` is done as well; an error of that comes second. Errors come
+    as they are, not as a group."""
+    other: outcome.Maybe[Any] = outcome.Value(None)
+
+    async def run() -> None:
+        nonlocal other
+        other = await outcome.acapture(beside)
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(beside)
+        nursery.start_soon(run)
         done = await outcome.acapture(main)
-    return done.unwrap()
+    value = done.unwrap()
+    other.unwrap()
+    return value
 
 
 def in_background(nursery: trio.Nursery, work: Callable[[], Awaitable[T]]) -> Answer[T]:

@@ -123,10 +123,14 @@ class Body:
         try:
             self._prepare()
         finally:
-            if preparation.given_up:
-                self._give_back()
-                self._discard(erase=self._container.removed)
-            preparation.under_way = False
+            try:
+                if preparation.given_up:
+                    self._give_back()
+                    self._discard(erase=self._container.removed)
+            except (PymanError, OSError) as error:
+                log.warning("not cleaned up after a late start", container=self.id, error=str(error))
+            finally:
+                preparation.under_way = False
 
     def _prepare(self) -> None:
         layout, container = self._layout, self._container
@@ -222,25 +226,28 @@ class Body:
             await failures.attempt(partial(self._in_thread, partial(self._give_back, again=True)))
             await self._sessions_over()
             await failures.attempt(partial(self._in_thread, partial(self._discard, erase=False)))
-            monitor = None if failures.found else await self._prepared(request)
+            monitor = None if failures.found else await self._prepared(request, failures)
         if failures.found and monitor is not None:
-            await failures.attempt(partial(self.end_monitor, monitor))
-            await failures.attempt(partial(self._in_thread, self._give_back))
+            await self._take_back(failures, monitor)
         failures.tell(self.id)
         return monitor
 
-    async def _prepared(self, request: MonitorRequest) -> ProcessRef | None:
+    async def _prepared(self, request: MonitorRequest, failures: _Failures) -> ProcessRef | None:
         """Everything before the start byte, or nothing of it: why it failed is found out by the ordinary start."""
         try:
             await self.prepare()
             monitor = await self.spawn(request)
         except PymanError as error:
             log.debug("not prepared", container=self.id, error=str(error))
-            failures = _Failures()
-            await failures.attempt(self.end_monitor)
-            await failures.attempt(partial(self._in_thread, self._give_back))
+            await self._take_back(failures)
             return None
         return monitor
+
+    async def _take_back(self, failures: _Failures, monitor: ProcessRef | None = None) -> None:
+        """What was prepared for a run that does not come about."""
+        await failures.attempt(partial(self.end_monitor, monitor))
+        await failures.attempt(partial(self._in_thread, self._give_back))
+        await failures.attempt(partial(self._in_thread, partial(self._discard, erase=False)))
 
     def remains(self) -> bool:
         """Something is left of a run, as of a start that could not be undone."""

@@ -78,6 +78,8 @@ class Container:
     def observe(self, observed: Observed) -> None:
         """Take over what the database has just committed, and wake those who waited for it."""
         moved = observed.state is not self.observed.state
+        if observed.run != self.observed.run and self.end_of_run.given:
+            self.end_of_run = Answer()
         self.observed = observed
         if observed.leaving:
             self._dismiss()

@@ -18,12 +18,11 @@ from supervisor.kernel import process
 from supervisor.runtime.policy import policy_of
 from supervisor.runtime.records import Wanted
 from supervisor.runtime.requests import NoticeKind
-from supervisor.runtime.restart import Asked, End, decide
+from supervisor.runtime.restart import Asked, Decision, End, decide
 from supervisor.runtime.states import Fact
 from supervisor.runtime.times import rfc3339
 
 if TYPE_CHECKING:
-    from supervisor.runtime.restart import Decision
     from supervisor.runtime.worker import Worker
     from supervisor.state.database import EventDraft
 
@@ -153,8 +152,9 @@ class Ending:
             if observed.state is not State.INITIALIZED
             else 0.0
         )
-        end = End(code=code, oom=oom, asked=observed.asked, ran_for=ran)
-        decision = self.decision(end)
+        decision = self.decision(End(code=code, oom=oom, asked=observed.asked, ran_for=ran))
+        if observed.state is State.INITIALIZED and observed.wanted is not Wanted.RUNNING:
+            decision = Decision(False, "its command was never started", history=observed.history)
         attributes: dict[str, Any] = {"containerExitCode": str(-1 if code is None else code)}
         if oom:
             attributes["oomKilled"] = "true"
@@ -281,6 +281,9 @@ class Ending:
         except PymanError as error:
             await self._not_clean(error)
             raise
+        if monitor is not None and worker.services.ending:
+            await worker.body.end_monitor(monitor)
+            monitor = None
         await worker.starting.start_over(request, monitor, worker.event(EventStatus.CLEANUP))
 
     def arm_restart(self) -> None:

@@ -17,7 +17,7 @@ import trio
 
 from pyman.api.container import ErrorInfo, Result
 from pyman.errors import EngineStopped, InternalError, NoSuchContainer, PymanError
-from pyman.names import STATES_WITH_PROCESS, EventStatus
+from pyman.names import EventStatus
 from supervisor.conmon.find import find_conmon
 from supervisor.conmon.logs import LogKeeper
 from supervisor.events.journal import Journal
@@ -31,7 +31,7 @@ from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
 from supervisor.runtime.creation import define, new_id
 from supervisor.runtime.looking import look_into
-from supervisor.runtime.records import Observed, Wanted, encode, replaced
+from supervisor.runtime.records import Observed, encode, replaced
 from supervisor.runtime.registry import Entry, Registry, check_name
 from supervisor.runtime.restart import Asked
 from supervisor.runtime.services import Reaped, Services
@@ -213,10 +213,10 @@ class Engine:
         self._valid = False
         self.services.ending = True
         if containers == "stop":
+            # All of them: one that is down may be about to be started, and the worker takes its messages in order.
             async with trio.open_nursery() as nursery:
                 for entry in self.registry:
-                    if _runs_or_is_about_to(entry.container.observed):
-                        nursery.start_soon(self._stop_quietly, entry)
+                    nursery.start_soon(self._stop_quietly, entry)
 
     async def _stop_quietly(self, entry: Entry) -> None:
         try:
@@ -238,12 +238,19 @@ class Engine:
     def _discard(self, _path: str) -> None:
         self._trash_filled.set()
 
+    def _trash(self) -> list[str]:
+        try:
+            return os.listdir(self.layout.trash)
+        except OSError as error:
+            log.warning("cannot look into the trash", error=str(error))
+            return []
+
     async def _empty_trash(self) -> None:
         """Delete what is there, now and whenever something was added. What resists is left for the next start."""
         left: set[str] = set()
         while True:
             self._trash_filled = trio.Event()
-            for name in await trio.to_thread.run_sync(os.listdir, self.layout.trash):
+            for name in await trio.to_thread.run_sync(self._trash):
                 if name in left:
                     continue
                 try:
@@ -388,12 +395,6 @@ class Engine:
             session.give_up(InternalError("cannot go on with the exec session: internal error"))
         else:
             done.unwrap()
-
-
-def _runs_or_is_about_to(observed: Observed) -> bool:
-    """Also in the middle of a start. A policy's restart that is only due is left to the next supervisor."""
-    starting = observed.wanted in (Wanted.RUNNING, Wanted.INITIALIZED) and not observed.restart_at
-    return observed.state in STATES_WITH_PROCESS or starting
 
 
 def info_of(error: PymanError) -> ErrorInfo:

@@ -72,12 +72,13 @@ class Recovery:
 
     async def _started_or_not(self, init: ProcessRef) -> None:
         """The earlier supervisor was killed around `start`: only the OCI runtime knows."""
-        worker = self._worker
+        worker, begun = self._worker, process.begun_ns(init)
         found = await worker.body.runtime.state(worker.container.id)
         if found is not None and found.status == "created":
             await worker.starting.go()
-        elif found is not None and found.status in ("running", "paused"):
-            await worker.starting.note_started(process.begun_ns(init))
+        else:
+            # Also if it has ended by now: what is not started waits for ever.
+            await worker.starting.note_started(begun)
 
     async def _frozen_or_not(self) -> None:
         """It was killed around `pause` or `unpause`."""

@@ -116,7 +116,8 @@ def _refreshed(
             "reason": "reboot",
         }
         events.append(container.event(EventStatus.DIED, **attributes))
-    if observed.wanted is Wanted.REMOVED or (definition.spec.remove and observed.started_at):
+    removed = observed.wanted is Wanted.REMOVED or observed.leaving
+    if removed or (definition.spec.remove and observed.started_at):
         return msgspec.structs.replace(observed, **changes, wanted=Wanted.REMOVED), events
 
     started_once = observed.started_at > 0 or observed.wanted is Wanted.RUNNING

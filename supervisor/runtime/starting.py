@@ -157,9 +157,7 @@ class Starting:
 
     async def _begin(self, wanted: Wanted, fact: Fact | None = None, **changes: Any) -> None:
         """A new run, in the record before it is there."""
-        worker, container = self._worker, self._worker.container
-        if container.end_of_run.given:
-            container.end_of_run = type(container.end_of_run)()
+        worker = self._worker
         worker.disarm(NoticeKind.RESTART_DUE)
         run: dict[str, Any] = {"monitor": None, "init": None, "monitor_state": "", "error": ""}
         await worker.note(

@@ -45,11 +45,16 @@ class Stopping:
     async def stop(self, request: rq.Stop) -> None:
         worker = self._worker
         if worker.observed.state in (State.CREATED, State.EXITED, State.STOPPED):
+            if request.asked is Asked.SHUTDOWN:
+                request.answer.give(False)
+                return
             cancelled = await self._cancel_restart(request.actor)
             request.answer.give(cancelled)
             return
         worker.require(STATES_WITH_PROCESS, "stop")
-        asked = Asked.STOP if worker.observed.asked is Asked.STOP else request.asked
+        # A user's stop stays one, and no policy wants to have what was never started.
+        own = worker.observed.asked is not Asked.STOP and worker.observed.state is not State.INITIALIZED
+        asked = request.asked if own else Asked.STOP
         await self._begin(request, asked, Wanted.STOPPED, request.timeout, request.signal)
 
     async def restart(self, request: rq.Restart) -> None:
@@ -85,7 +90,7 @@ class Stopping:
                 "asked": Asked.STOP,
                 "asked_by": request.actor,
                 "wanted": wanted if wanted is Wanted.REMOVED else Wanted.STOPPED,
-                "forced": request.signal == SIGKILL,
+                "forced": worker.observed.forced or request.signal == SIGKILL,
             }
         event = worker.event(EventStatus.KILL, request.actor, signal=str(request.signal))
         await worker.note(events=[event], **changes)

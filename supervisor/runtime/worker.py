@@ -11,6 +11,7 @@ record, the watchers and the timers.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -295,8 +296,11 @@ class Worker:
 
     def expect_move(self) -> None:
         """A monitor will be placed in its cgroup soon: what the kernel needs for that begins now."""
-        in_thread = partial(trio.to_thread.run_sync, limiter=self.services.disk)
-        self._nursery.start_soon(in_thread, cgroups.expect_move)
+        self._nursery.start_soon(self._expect_move)
+
+    async def _expect_move(self) -> None:
+        with suppress(RuntimeError):  # no more threads: it only saves time
+            await trio.to_thread.run_sync(cgroups.expect_move, limiter=self.services.disk)
 
     def disarm(self, kind: NoticeKind) -> None:
         scope = self._timers.pop(kind, None)

@@ -60,7 +60,7 @@ async def ended(request: MonitorRequest, monitor: ProcessRef) -> Exit | None:
 
 async def attached(bench: Bench, request: MonitorRequest) -> tuple[ProcessRef, socket.socket]:
     execs.make_fifos(request.bundle)
-    monitor = await execs.spawn_exec(bench.conmon, request)
+    monitor = await spawn.spawn_monitor(bench.conmon, request)
     connection = await execs.attach_exec(request, PATIENCE, monitor)
     connection.settimeout(PATIENCE)
     execs.release(request)
@@ -70,7 +70,7 @@ async def attached(bench: Bench, request: MonitorRequest) -> tuple[ProcessRef, s
 
 async def detached(bench: Bench, request: MonitorRequest) -> ProcessRef:
     execs.make_fifos(request.bundle)
-    monitor = await execs.spawn_exec(bench.conmon, request)
+    monitor = await spawn.spawn_monitor(bench.conmon, request)
     assert execs.release(request)
     assert await execs.read_sync(request, PATIENCE) > 0
     return monitor
@@ -121,7 +121,7 @@ async def test_a_command_that_is_not_there_is_told(bench: Bench, *, attach: bool
     container = await bench.started("sleep", "60")
     request = session(container, "/no/such/command", attach=attach)
     execs.make_fifos(request.bundle)
-    monitor = await execs.spawn_exec(bench.conmon, request)
+    monitor = await spawn.spawn_monitor(bench.conmon, request)
     if attach:
         (await execs.attach_exec(request, PATIENCE)).close()
     execs.release(request)
@@ -146,7 +146,7 @@ async def test_a_session_whose_monitor_is_killed_before_it_began_is_told(bench: 
     container = await bench.started("sleep", "60")
     request = session(container, "true", attach=True)
     execs.make_fifos(request.bundle)
-    monitor = await execs.spawn_exec(bench.conmon, request)
+    monitor = await spawn.spawn_monitor(bench.conmon, request)
     await spawn.end_monitor(request, monitor)
     with pytest.raises(ConmonFailed, match="cannot begin exec session"):
         await execs.attach_exec(request, PATIENCE, monitor)

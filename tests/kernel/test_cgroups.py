@@ -106,28 +106,6 @@ def test_a_process_that_is_gone_is_told_and_leaves_no_trouble(group: str) -> Non
     assert cgroups.remove(group)
 
 
-def test_what_is_frozen_stands_still_until_it_is_thawed(group: str, sleeper: int) -> None:
-    assert cgroups.place(sleeper, group)
-    for hierarchy in cgroups._hierarchies():
-        if "freezer" in hierarchy.controllers:
-            os.makedirs(hierarchy.mount_point + group, exist_ok=True)
-            Path(hierarchy.mount_point + group, "cgroup.procs").write_text(str(sleeper))
-    assert not cgroups.frozen(group)
-    cgroups.freeze(group)
-    deadline = time.monotonic() + 5
-    while not cgroups.frozen(group):
-        assert time.monotonic() < deadline
-    cgroups.thaw(group)
-    assert not cgroups.frozen(group)
-
-
-def test_a_cgroup_that_is_not_there_cannot_be_frozen() -> None:
-    with pytest.raises(FileNotFoundError):
-        cgroups.freeze("/no/such/cgroup")
-    with pytest.raises(FileNotFoundError):
-        cgroups.frozen("/no/such/cgroup")
-
-
 def test_placing_in_a_row_costs_less_than_a_millisecond(group: str) -> None:
     spent = []
     for number in range(15):
