@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -12,12 +13,14 @@ import trio
 
 from pyman.api.event import Actor
 from pyman.names import State
+from supervisor.oci.runtimes import OciRuntime
 from supervisor.runtime import requests as rq
 from supervisor.runtime.records import Wanted
 from supervisor.runtime.restart import Asked
 from supervisor.runtime.states import Fact
 
 if TYPE_CHECKING:
+    from supervisor.oci.runtimes import RuntimeState
     from supervisor.runtime.registry import Entry
     from tests.runtime.conftest import House
 
@@ -97,6 +100,30 @@ async def test_what_was_to_be_stopped_while_frozen_is_thawed(house: House) -> No
     async with house.open():
         await reached(house, entry, State.EXITED)
         assert (await house.statuses(entry))[-3:] == ["died", "stop", "cleanup"]
+
+
+async def test_a_command_that_ends_while_it_is_asked_for_was_started(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house.open(leave=True):
+        entry = await house.create("sleep", "1000")
+        await entry.worker.ask(rq.Init())
+        await entry.worker.note(wanted=Wanted.RUNNING, **USERS)
+        await entry.worker.body.start()
+    init = entry.container.observed.init
+    assert init is not None
+    state = OciRuntime.state
+
+    async def too_late(runtime: OciRuntime, id: str) -> RuntimeState | None:
+        os.kill(init.pid, signal.SIGKILL)
+        await trio.sleep(0.1)
+        return await state(runtime, id)
+
+    monkeypatch.setattr(OciRuntime, "state", too_late)
+    async with house.open():
+        again = await reached(house, entry, State.EXITED)
+        assert again.container.exit_code == 137
+        assert await house.statuses(entry) == ["create", "init", "start", "died", "cleanup"]
 
 
 @pytest.mark.parametrize("frozen", [False, True])
