@@ -243,11 +243,11 @@ class Ending:
             return
         worker.services.logs.finished(worker.container.id)
         try:
-            await worker.body.clean(made=True, last=worker.stopping.goes_away)
+            await worker.body.clean(made=True, last=worker.observed.leaving)
         except PymanError as error:
             await self._not_clean(error)
             raise
-        if worker.stopping.goes_away:
+        if worker.observed.leaving:
             return  # straight on to the removal
         await worker.note(
             Fact.CLEANED,

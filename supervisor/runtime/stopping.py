@@ -251,25 +251,18 @@ class Stopping:
             request.answer.fail(error)
         self._waiting.clear()
 
-    @property
-    def goes_away(self) -> bool:
-        """Whether the end of the run is also the end of the container."""
-        observed = self._worker.observed
-        removal = observed.wanted is Wanted.REMOVED or self._worker.container.definition.spec.remove
-        return removal and observed.restart_at == 0 and observed.asked is not Asked.RESTART
-
     async def after_end(self, problem: PymanError | None = None) -> None:
         """The container has ended: carry out what was asked, answer those who waited. `problem`: it could not
         be cleaned up, which nothing but a forced removal passes over."""
         worker = self._worker
-        restarts = worker.observed.asked is Asked.RESTART
+        restarts, leaving = worker.observed.asked is Asked.RESTART, worker.observed.leaving
         forced = any(isinstance(request, rq.Remove) and request.force for request in self._waiting)
         try:
-            if problem is not None and (restarts or self.goes_away) and not forced:
+            if problem is not None and (restarts or leaving) and not forced:
                 raise problem
             if restarts:
                 await worker.starting.start_alone(history=History(), restart_reason="")
-            elif self.goes_away:
+            elif leaving:
                 await self.remove_now(worker.observed.asked_by)
             elif problem is not None:
                 worker.take_up_later()
@@ -293,8 +286,7 @@ class Stopping:
         """Remove a container that has no process. Its name is free once this is committed."""
         worker, container = self._worker, self._worker.container
         # Where the end of the run is the end of the container, the record of the one has said the other.
-        noted = container.observed.state is State.STOPPED and self.goes_away
-        if container.observed.state is not State.REMOVING and not noted:
+        if container.observed.state is not State.REMOVING and not container.observed.leaving:
             await worker.note(Fact.REMOVAL_BEGUN, wanted=Wanted.REMOVED, restart_at=0, asked_by=actor)
         worker.unwatch()
         worker.services.logs.remove(container.id)
