@@ -221,6 +221,8 @@ class Engine:
     async def _stop_quietly(self, entry: Entry) -> None:
         try:
             await entry.worker.ask(rq.Stop(asked=Asked.SHUTDOWN))
+        except NoSuchContainer:
+            pass
         except PymanError as error:
             log.warning("cannot stop", container=entry.container.id, error=str(error))
 
