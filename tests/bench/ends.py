@@ -29,6 +29,8 @@ __all__ = ["died", "output", "rate", "restart"]
 CLIENTS = 8
 MEGABYTES = 200
 PATIENCE = 30.0
+SETTLE = 0.5
+"""Seconds before a kill: what the other engine still does after its restart must not fall on this one."""
 _ALWAYS = ("run", "--detach", "--network", "none", "--restart", "always")
 
 
@@ -173,6 +175,7 @@ class _Restarted:
     def kill(self) -> float:
         told = self._running()
         self._pid = told["State"]["Pid"]
+        time.sleep(SETTLE)
         begun = kill(told)
         self._wait_up()
         return time.perf_counter() - begun
