@@ -29,8 +29,10 @@ ENDED_EXECS_KEPT = 32
 
 
 def matches(state: State, wanted: frozenset[str]) -> bool:
-    """Whether a state is one of those waited for; `configured` is Podman's other word for created."""
-    return state.value in wanted or (state is State.CREATED and "configured" in wanted)
+    """Whether a state is one of those waited for; `configured` is Podman's other word for created, and what has
+    exited is stopped."""
+    other = {State.CREATED: "configured", State.EXITED: "stopped"}.get(state)
+    return state.value in wanted or other in wanted
 
 
 class ExecSession:

@@ -82,6 +82,8 @@ def define(
     for value in (spec.pid_file, spec.conmon_pid_file):
         if value and not os.path.isabs(value):
             raise InvalidArgument(f"cannot write the pid to '{value}': the path is not absolute")
+        if value and not os.path.isdir(os.path.dirname(value)):
+            raise InvalidArgument(f"cannot write the pid to '{value}': its directory does not exist")
     return Definition(
         id=id,
         name=name,

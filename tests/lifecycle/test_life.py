@@ -236,6 +236,8 @@ def test_a_paused_container_can_be_stopped(shared_engine: Engine, rootfs: Path) 
         (("--runtime", "norun", "--rootfs", "/"), "norun"),
         (("--ulimit", "nofile=1:2:3", "--rootfs", "/"), "nofile"),
         (("--network", "bridge", "--rootfs", "/"), "bridge"),
+        (("--pidfile", "/no/such/pid", "--rootfs", "/"), "/no/such/pid"),
+        (("--conmon-pidfile", "/no/such/pid", "--rootfs", "/"), "/no/such/pid"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line_and_nothing_is_made(
@@ -260,3 +262,11 @@ def test_a_command_that_nobody_could_be_is_exit_status_126(
     assert words.split()[1].lstrip(":") in done.stderr
     assert shared_engine.out("ps", "-aq") == ""
     assert os.listdir(shared_engine.root / "pyman/containers") == []
+
+
+@pytest.mark.parametrize("condition", ["stopped", "exited"])
+def test_what_has_exited_is_stopped_as_well(shared_engine: Engine, rootfs: Path, condition: str) -> None:
+    create(shared_engine, rootfs, "done", "sh", "-c", "exit 4")
+    shared_engine.cli("start", "done")
+    for _ in range(2):
+        assert shared_engine.out("wait", "--condition", condition, "done") == "4"
