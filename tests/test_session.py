@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -111,3 +112,14 @@ def test_what_the_supervisor_stopped_itself_comes_back_where_its_policy_says_so(
     assert [engine.inspect(name)["State"]["Status"] for name in ("no", "on-failure", "user")] == [
         "exited"
     ] * 3
+
+
+def test_a_wait_goes_on_with_the_next_supervisor(engine: Engine, rootfs: Path) -> None:
+    script = "while [ ! -e /go ]; do sleep 0.02; done; exit 7"
+    engine.cli("run", "-d", "--name", "slow", "--rootfs", f"{rootfs}:O", "sh", "-c", script)
+    with engine.spawn("wait", "slow") as client:
+        time.sleep(0.5)  # it waits by then; if not, it asks the next one from the beginning
+        engine.kill()
+        engine.cli("exec", "slow", "touch", "/go")
+        out, error = client.communicate(timeout=20)
+    assert (client.returncode, out, error) == (0, b"7\n", b"")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pyman.cli.options import CSV, FLAG, LIST, SECONDS, TEXT, TRUE
 from pyman.cli.table import is_json
-from pyman.errors import InvalidArgument, NoSuchContainer
+from pyman.errors import EngineUnavailable, InvalidArgument, NoSuchContainer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def wait(ctx: Context, args: Parsed) -> int:
     selection = _selection(args)
     parameters = {"selection": selection, "conditions": args.condition, "ignore": args.ignore}
     status = 0
-    for result in ctx.call("Container.Wait", parameters)["results"]:
+    for result in _waited(ctx, parameters)["results"]:
         if result.get("error"):
             ctx.fail(_message(result["error"]))
             status = 125
@@ -181,6 +181,16 @@ def wait(ctx: Context, args: Parsed) -> int:
             code = result.get("exit_code")
             ctx.out(str(-1 if code is None else code))
     return status
+
+
+def _waited(ctx: Context, parameters: dict[str, Any]) -> dict[str, Any]:
+    """The answer, from the next supervisor if this one goes away: to wait changes nothing."""
+    while True:
+        connection = ctx.connect()
+        try:
+            return connection.call("Container.Wait", parameters)
+        except EngineUnavailable:
+            ctx.close()
 
 
 def rename(ctx: Context, args: Parsed) -> int:

@@ -234,7 +234,7 @@ def _unknown(word: str, group: str) -> InvalidArgument:
     close = similar(word, [path for path in known if path and path[0] != "_" and " " not in path])
     see = f"see 'pyman {prefix}--help'"
     hint = f"did you mean '{prefix}{close}'?" if close else see
-    return InvalidArgument(f'unknown command "{prefix}{word}"', subject=word, hint=hint)
+    return InvalidArgument(f"unknown command '{prefix}{word}'", subject=word, hint=hint)
 
 
 def _wrong_count(name: str, usage: str, arguments: list[str], most: int) -> InvalidArgument:

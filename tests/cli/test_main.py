@@ -69,10 +69,10 @@ def test_words_lead_to_the_longest_command(words: str, name: str, rest: list[str
 @pytest.mark.parametrize(
     "words, sentence",
     [
-        ("pss", "unknown command \"pss\": did you mean 'ps'?"),
-        ("xyzzy", "unknown command \"xyzzy\": see 'pyman --help'"),
-        ("container lst", "unknown command \"container lst\": did you mean 'container list'?"),
-        ("system xyzzy", "unknown command \"system xyzzy\": see 'pyman system --help'"),
+        ("pss", "unknown command 'pss': did you mean 'ps'?"),
+        ("xyzzy", "unknown command 'xyzzy': see 'pyman --help'"),
+        ("container lst", "unknown command 'container lst': did you mean 'container list'?"),
+        ("system xyzzy", "unknown command 'system xyzzy': see 'pyman system --help'"),
         ("--xyzzy ps", "unknown option --xyzzy: see 'pyman --help'"),
         ("ps --xyzzy", "unknown option --xyzzy: see 'pyman ps --help'"),
         ("container ls --al", "unknown option --al: did you mean --all?"),
