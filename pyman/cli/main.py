@@ -113,6 +113,27 @@ GROUPS = {
     "system events": "Manage the journal of events",
 }
 
+LATER = frozenset(
+    (
+        *("build", "commit", "cp", "diff", "image", "images", "import", "load", "login", "logout", "mount"),
+        *(
+            "network",
+            "pod",
+            "port",
+            "prune",
+            "pull",
+            "push",
+            "rmi",
+            "save",
+            "search",
+            "secret",
+            "stats",
+            "tag",
+        ),
+        *("top", "umount", "unmount", "volume", "volumes"),
+    )
+)
+"""Podman's verbs that are not there yet: no slip of the fingers for `stop` or `start`."""
 STOPS = frozenset(("create", "exec", "run", "__complete"))
 """Verbs whose first argument ends the options: the rest belongs to the container's command."""
 
@@ -234,6 +255,8 @@ def _unknown(word: str, group: str) -> InvalidArgument:
     close = similar(word, [path for path in known if path and path[0] != "_" and " " not in path])
     see = f"see 'pyman {prefix}--help'"
     hint = f"did you mean '{prefix}{close}'?" if close else see
+    if word in LATER:
+        hint = "this version does not have it yet"
     return InvalidArgument(f"unknown command '{prefix}{word}'", subject=word, hint=hint)
 
 
