@@ -81,8 +81,7 @@ def place(pid: int, path: str) -> bool:
         directory = mount_point + path
         try:
             _make(directory)
-            with open(f"{directory}/cgroup.procs", "wb", buffering=0) as file:
-                file.write(b"%d" % pid)
+            _write(f"{directory}/cgroup.procs", b"%d" % pid)
         except OSError:
             placed = False
     return placed
