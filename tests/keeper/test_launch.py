@@ -71,10 +71,6 @@ def launched(short_path: Path) -> Iterator[Launched]:
     assert len(left) <= 2, [processes.describe(pid) for pid in left]
 
 
-def _descriptors(pid: int) -> dict[int, str]:
-    return {int(n): os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")}
-
-
 def test_the_first_command_starts_a_supervisor_and_is_answered(launched: Launched) -> None:
     told = launched.ask()
     assert told["socket"] == launched.socket
@@ -111,7 +107,7 @@ def test_nothing_of_the_caller_stays_with_it(launched: Launched, short_path: Pat
     assert os.getpgid(keeper) != os.getpgid(0)
     assert processes.parent(keeper) != os.getpid()
     assert os.readlink(f"/proc/{keeper}/cwd") == "/"
-    descriptors = _descriptors(keeper)
+    descriptors = processes.descriptors(keeper)
     assert descriptors[0] == descriptors[1] == "/dev/null"
     assert descriptors[2] == launched.socket.replace(".sock", ".log")
     assert not [target for target in descriptors.values() if target.startswith(f"{short_path}/of")]

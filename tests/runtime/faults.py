@@ -12,6 +12,7 @@ from pyman.errors import DiskFull
 from supervisor.rpc.dispatch import Call
 from supervisor.rpc.peer import Peer
 from supervisor.state.database import Database
+from tests.support.processes import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,11 +50,7 @@ def call() -> Call:
 
 def sockets() -> int:
     """How many this process has open."""
-    return sum(
-        os.readlink(f"/proc/self/fd/{fd}").startswith("socket:")
-        for fd in os.listdir("/proc/self/fd")
-        if os.path.lexists(f"/proc/self/fd/{fd}")
-    )
+    return sum(target.startswith("socket:") for target in descriptors(os.getpid()).values())
 
 
 def wish(*command: str, **more: Any) -> ExecRequest:

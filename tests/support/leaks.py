@@ -66,14 +66,6 @@ def remove_cgroups(directories: set[str]) -> None:
             os.rmdir(directory)
 
 
-def _descriptors() -> dict[int, str]:
-    found: dict[int, str] = {}
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-    return found
-
-
 def _named_namespaces() -> set[str]:
     found: set[str] = set()
     for directory in ("/run/netns", "/run/user/0/netns", "/run/pyman/netns"):
@@ -128,7 +120,7 @@ class Belongings:
             mounts |= mount_points(pid)
         return cls(
             processes=frozenset(processes.children()),
-            descriptors=_descriptors(),
+            descriptors=processes.descriptors(os.getpid()),
             threads=frozenset(_threads()),
             mounts=frozenset(mounts),
             cgroups=frozenset(cgroup_directories()),

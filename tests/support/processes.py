@@ -121,9 +121,13 @@ def run(argv: list[str]) -> int:
     return subprocess.run(argv, capture_output=True, check=False).returncode
 
 
-def descriptors(pid: int) -> int:
-    """How many descriptors a process has open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def descriptors(pid: int) -> dict[int, str]:
+    """What a process has open, by number; what is closed meanwhile is left out."""
+    found: dict[int, str] = {}
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
+    return found
 
 
 def wait_empty(directory: Path, seconds: float) -> bool:
