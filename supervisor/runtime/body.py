@@ -20,7 +20,7 @@ from pyman.errors import DeadlineExceeded, PymanError, RuntimeFailed, StorageFai
 from supervisor.conmon import attach, control, exit, logs, spawn
 from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
 from supervisor.kernel import cgroups, files, process
-from supervisor.oci import build, errors
+from supervisor.oci import ahead, build, errors
 from supervisor.runtime.answers import with_beside
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.specs import build_request
@@ -68,6 +68,7 @@ class Body:
         self._layout = services.layout
         self.id = container.id
         self._preparation = Preparation()
+        self._start: ahead.StartAhead | None = None
 
     @property
     def runtime(self) -> OciRuntime:
@@ -151,6 +152,7 @@ class Body:
             with open(descriptor, "wb") as file:
                 file.write(spec)
             spawn.make_fifos(bundle)
+            ahead.make_gate(bundle)
         except OSError as error:
             raise files.storage_error(error, "prepare", error.filename or bundle) from error
 
@@ -158,16 +160,25 @@ class Body:
         """conmon, waiting for its start byte."""
         return await spawn.spawn_monitor(self._services.conmon, request)
 
-    async def create(self, request: MonitorRequest, monitor: ProcessRef) -> ProcessRef:
+    async def create(
+        self, request: MonitorRequest, monitor: ProcessRef, *, then_start: bool = False, place: bool = True
+    ) -> ProcessRef:
         """Let conmon call the OCI runtime; the container's first process, not yet running its command.
 
-        Meanwhile conmon is moved to a cgroup of its own, over which the kernel may take 15 ms. The OCI runtime
-        moves the container by itself, and has as long to wait for the kernel anyway.
+        `then_start`: the call that runs it comes up meanwhile. `place`: conmon is moved meanwhile.
         """
+
+        async def beside() -> None:
+            if then_start:
+                bundle = self._layout.container_bundle(self.id)
+                self._start = await ahead.StartAhead.begin(self.runtime, self.id, bundle)
+            if place:
+                await self.place(monitor)
+
         spawn.release(request)
         created = partial(spawn.read_sync, request, self.deadline, monitor)
         try:
-            pid = await with_beside(created, partial(self._place, monitor))
+            pid = await with_beside(created, beside)
         except RuntimeRefused as refusal:
             name = self._container.name
             raise errors.translate(self.runtime.name, "create", name, refusal.message) from None
@@ -179,12 +190,21 @@ class Body:
             )
         return found
 
-    async def _place(self, monitor: ProcessRef) -> None:
+    async def place(self, monitor: ProcessRef) -> None:
+        """Move conmon to a cgroup of its own. The kernel may take 15 ms for it, and a tenth of a millisecond just
+        after the OCI runtime has moved the container; before that, they wait for one another."""
         cgroup = conmon_cgroup(self.id)
         await trio.to_thread.run_sync(cgroups.place, monitor.pid, cgroup, limiter=self._services.disk)
 
     async def start(self) -> None:
-        await self.runtime.start(self.id)
+        call, self._start = self._start, None
+        if call is None or not await call.go():
+            await self.runtime.start(self.id)
+
+    async def let_start(self) -> None:
+        """Have a start act, and end, that an earlier supervisor had called."""
+        bundle = self._layout.container_bundle(self.id)
+        await trio.to_thread.run_sync(ahead.let_go, bundle, limiter=self._services.disk)
 
     async def connect(self) -> socket.socket:
         """conmon's attach socket."""
@@ -203,6 +223,7 @@ class Body:
         Goes on past a step that fails and raises the first failure at the end.
         """
         failures = _Failures()
+        await self._drop_start()
         async with trio.open_nursery() as steps:
             if made:
                 steps.start_soon(failures.attempt, self._delete)
@@ -213,19 +234,24 @@ class Body:
         await failures.attempt(partial(self._in_thread, partial(self._discard, erase=erase)))
         failures.tell(self.id)
 
-    async def renew(self, request: MonitorRequest) -> ProcessRef | None:
+    async def renew(self, request: MonitorRequest, forgotten: Callable[[], None]) -> ProcessRef | None:
         """`clean` after a run that another one follows at once: while the OCI runtime forgets the one, the other
         is prepared. Returns its conmon, which waits for its start byte; the next supervisor ends it unless it was
         noted. None: it is clean, and nothing is prepared.
 
-        Raises as `clean` does, and has taken back then what it had prepared.
+        `forgotten` is called as soon as the OCI runtime has removed its cgroups. Raises as `clean` does, and has
+        taken back then what it had prepared.
         """
         failures = _Failures()
+
+        async def forget() -> None:
+            await failures.attempt(self._delete)
+            forgotten()
+
         async with trio.open_nursery() as beside:
-            beside.start_soon(failures.attempt, self._delete)
-            await failures.attempt(partial(self._in_thread, partial(self._give_back, again=True)))
+            beside.start_soon(forget)
             await self._sessions_over()
-            await failures.attempt(partial(self._in_thread, partial(self._discard, erase=False)))
+            await failures.attempt(partial(self._in_thread, self._turn_over))
             monitor = None if failures.found else await self._prepared(request, failures)
         if failures.found and monitor is not None:
             await self._take_back(failures, monitor)
@@ -248,6 +274,12 @@ class Body:
         await failures.attempt(partial(self.end_monitor, monitor))
         await failures.attempt(partial(self._in_thread, self._give_back))
         await failures.attempt(partial(self._in_thread, partial(self._discard, erase=False)))
+
+    async def _drop_start(self) -> None:
+        """Of a run whose command was not begun."""
+        call, self._start = self._start, None
+        if call is not None:
+            await call.drop()
 
     def remains(self) -> bool:
         """Something is left of a run, as of a start that could not be undone."""
@@ -283,6 +315,11 @@ class Body:
             cgroups.remove(conmon_cgroup(self.id))
         exit.clear_exit(self._layout.exits, None, self.id)
         return []
+
+    def _turn_over(self) -> list[str]:
+        """Between two runs."""
+        self._give_back(again=True)
+        return self._discard(erase=False)
 
     def _discard(self, *, erase: bool) -> list[str]:
         layout = self._layout
@@ -354,6 +391,7 @@ def remove_run(layout: Layout, id: str) -> None:
     with suppress(FileNotFoundError):
         for exec_id in os.listdir(os.path.dirname(layout.exec_run(id, "-"))):
             cgroups.remove(conmon_cgroup(exec_id))
+    ahead.let_go(layout.container_bundle(id))
     remove_small_tree(layout.container_run(id))
 
 

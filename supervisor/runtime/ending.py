@@ -274,10 +274,9 @@ class Ending:
         """`settle` and the restart as one."""
         worker = self._worker
         worker.services.logs.finished(worker.container.id)
-        worker.expect_move()
         request = worker.body.monitor_request()
         try:
-            monitor = await worker.body.renew(request)
+            monitor = await worker.body.renew(request, worker.expect_move)
         except PymanError as error:
             await self._not_clean(error)
             raise

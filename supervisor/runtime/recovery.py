@@ -73,6 +73,9 @@ class Recovery:
     async def _started_or_not(self, init: ProcessRef) -> None:
         """The earlier supervisor was killed around `start`: only the OCI runtime knows."""
         worker, begun = self._worker, process.begun_ns(init)
+        if worker.monitor_fd is not None:
+            await worker.body.place(worker.monitor_fd.ref)
+        await worker.body.let_start()
         found = await worker.body.runtime.state(worker.container.id)
         if found is not None and found.status == "created":
             await worker.starting.go()

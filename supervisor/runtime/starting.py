@@ -146,11 +146,11 @@ class Starting:
         try:
             try:
                 async with worker.services.starts:
-                    await self._create(request, monitor)
+                    await self._create(request, monitor, place=False)
             except PymanError as error:
                 await self.undo(error, made=True)
                 raise
-            await self.go()
+            await self.go(unplaced=monitor)
         except PymanError as error:
             await worker.ending.start_failed(error)
             raise
@@ -171,10 +171,11 @@ class Starting:
             **{**run, **changes},
         )
 
-    async def _create(self, request: MonitorRequest, monitor: ProcessRef) -> None:
+    async def _create(self, request: MonitorRequest, monitor: ProcessRef, *, place: bool = True) -> None:
         """From a conmon that waits for its start byte to a container that waits for its start."""
         worker = self._worker
-        init = await worker.body.create(request, monitor)
+        then_start = worker.observed.wanted is Wanted.RUNNING
+        init = await worker.body.create(request, monitor, then_start=then_start, place=place)
         observed = worker.observed
         await worker.note(
             Fact.INITIALIZED,
@@ -215,8 +216,9 @@ class Starting:
                 monitor_state="",
             )
 
-    async def go(self, *, attached: bool = False) -> None:
-        """Run the command of an initialized container."""
+    async def go(self, *, attached: bool = False, unplaced: ProcessRef | None = None) -> None:
+        """Run the command of an initialized container. `unplaced`: its conmon, if that has no cgroup yet: nobody
+        waits for it then."""
         worker = self._worker
         try:
             await worker.body.start()
@@ -224,7 +226,10 @@ class Starting:
             if not isinstance(error, RuntimeFailed) or not await self._runs():
                 await self.undo(error, made=True)
                 raise
-        await self.note_started(time.time_ns(), attached=attached)
+        when = time.time_ns()
+        if unplaced is not None:
+            await worker.body.place(unplaced)
+        await self.note_started(when, attached=attached)
 
     async def _runs(self) -> bool:
         """Whether it was started all the same: an OCI runtime that an earlier supervisor had called outlives

@@ -15,6 +15,8 @@ from supervisor.runtime import requests as rq
 from supervisor.runtime.body import Body
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from supervisor.conmon.spawn import MonitorRequest
     from supervisor.kernel.process import ProcessRef
     from supervisor.runtime.registry import Entry
@@ -33,9 +35,9 @@ async def test_what_is_just_being_restarted_is_not_left_running(
     reached = trio.Event()
     renew = Body.renew
 
-    async def tell(body: Body, request: MonitorRequest) -> ProcessRef | None:
+    async def tell(body: Body, request: MonitorRequest, forgotten: Callable[[], None]) -> ProcessRef | None:
         reached.set()
-        return await renew(body, request)
+        return await renew(body, request, forgotten)
 
     monkeypatch.setattr(Body, "renew", tell)
     async with house.open(leave=True) as engine:

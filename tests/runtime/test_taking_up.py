@@ -92,9 +92,9 @@ async def test_a_restart_that_fails_beside_the_clean_up_is_made_after_it(
         entry = await house.run("sleep", "1000", restart_policy="always")
         work, failures = getattr(Body, step), 1
 
-        async def fail(body: Body, *words: Any) -> Any:
+        async def fail(body: Body, *words: Any, **options: Any) -> Any:
             nonlocal failures
-            done = await work(body, *words)
+            done = await work(body, *words, **options)
             if failures:
                 failures -= 1
                 raise RuntimeFailed("not now")
