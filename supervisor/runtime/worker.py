@@ -81,6 +81,8 @@ class Worker:
         self._timers: dict[NoticeKind, trio.CancelScope] = {}
         self._watches: list[trio.CancelScope] = []
         self._pause = PAUSE_LEAST
+        self._bug = ""
+        """The last internal error: the same one is told with its traceback but once."""
         self._nursery: trio.Nursery
         self._on_request: dict[type[rq.Request[Any]], Callable[[Any], Awaitable[None]]] = {
             rq.Init: self.starting.init,
@@ -110,7 +112,7 @@ class Worker:
         """Adopt what is there, then serve the inbox until the container is removed."""
         try:
             async with trio.open_nursery() as self._nursery:
-                await self._attempt(Recovery(self).adopt, None)
+                await self._attempt(Recovery(self).adopt)
                 adopted.set()
                 while not self.container.removed:
                     message = await self._inbox.receive()
@@ -171,22 +173,30 @@ class Worker:
             await self._attempt(partial(self._on_request[type(message)], message), message)
         elif message.run == self.observed.run:
             self._timers.pop(message.kind, None)
-            await self._attempt(self._on_notice[message.kind], None)
+            await self._attempt(self._on_notice[message.kind], again=message.kind is NoticeKind.TAKE_UP)
 
     def take_up_later(self) -> None:
         """Something was left half done: look again after a pause, as a next supervisor would at once."""
         self.arm(NoticeKind.TAKE_UP, self._pause)
         self._pause = min(self._pause * 2, PAUSE_MOST)
 
-    async def _attempt(self, work: Callable[[], Awaitable[None]], request: rq.Request[Any] | None) -> None:
+    async def _attempt(
+        self,
+        work: Callable[[], Awaitable[None]],
+        request: rq.Request[Any] | None = None,
+        *,
+        again: bool = False,
+    ) -> None:
         """The boundary of one container: whatever goes wrong in it must not take the others along.
 
-        A failure goes to whoever asked; where nobody did, into the log. What is half done is taken up again.
+        A failure goes to whoever asked; where nobody did, into the log. What is half done is taken up again, ever
+        more rarely. `again`: that is being done; where the end is still to come, it may fail as before.
         """
         error: PymanError
         try:
             await work()
-            if NoticeKind.TAKE_UP not in self._timers:
+            still_open = again and self.observed.state in STATES_WITH_PROCESS
+            if NoticeKind.TAKE_UP not in self._timers and not still_open:
                 self._pause = PAUSE_LEAST
             return
         except PymanError as expected:
@@ -195,12 +205,19 @@ class Worker:
                 log.warning("container", container=self.container.id, error=str(error), code=error.code)
             if request is None or not self._at_rest():
                 self.take_up_later()
-        except Exception:
+        except Exception as bug:  # noqa: BLE001 - it goes into the log and to whoever waits
             error = InternalError("cannot do that: internal error", subject=self.container.name)
-            log.exception("container", container=self.container.id)
+            self._tell(bug)
+            # Nobody knows whether what they wait for still comes.
+            self.stopping.fail_waiting(error)
             self.take_up_later()
         if request is not None:
             request.answer.fail(error)
+
+    def _tell(self, bug: Exception) -> None:
+        said = repr(bug)
+        known, self._bug = said == self._bug, said
+        log.error("container", container=self.container.id, error=said, exc_info=None if known else bug)
 
     def _at_rest(self) -> bool:
         """The container is where it is wanted, or a descriptor or timer will tell."""

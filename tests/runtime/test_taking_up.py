@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 import trio
 
 from pyman.errors import DeadlineExceeded, DiskFull, InternalError, NoSuchContainer, RuntimeFailed
 from pyman.names import State
 from supervisor.oci.runtimes import OciRuntime
 from supervisor.runtime import requests as rq
+from supervisor.runtime import worker
 from supervisor.runtime.body import Body
+from supervisor.runtime.ending import Ending
 from supervisor.runtime.services import STARTS_AT_ONCE
 from supervisor.storage import rootfs
 from tests.runtime.conftest import CONFIG
@@ -197,6 +201,36 @@ async def test_a_bug_in_the_middle_of_a_start_leaves_no_half_started_container(
         with trio.fail_after(10):
             await entry.container.wait(frozenset({"running"}))
         assert await house.statuses(entry) == ["create", "init", "start"]
+
+
+async def test_a_bug_at_the_end_is_told_to_who_waits_and_tried_ever_more_rarely(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[float] = []
+
+    def mistake(*_: object) -> None:
+        tries.append(trio.current_time())
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(worker, "PAUSE_LEAST", 0.1)
+    async with house.open():
+        entry = await house.run("sleep", "1000")
+        with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
+            patch.setattr(Ending, "_record", mistake)
+            with trio.fail_after(10), pytest.raises(InternalError):
+                await entry.worker.ask(rq.Stop(timeout=0))
+            with trio.fail_after(10):
+                while len(tries) < 6:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+        # Two descriptors tell of an end, right after each other.
+        pauses = [pause for sooner, later in pairwise(tries) if (pause := later - sooner) > 0.05]
+        assert pauses[-1] > 1.5 * pauses[0]
+        told = [entry["exc_info"] for entry in logs if "ZeroDivisionError" in entry.get("error", "")]
+        assert told[0] is not None
+        assert not any(told[1:])
+        with trio.fail_after(10):
+            await entry.container.wait(frozenset({"exited"}))
+        assert (await house.statuses(entry)).count("died") == 1
 
 
 async def test_a_root_filesystem_that_cannot_be_mounted_in_time_costs_its_container_alone(
