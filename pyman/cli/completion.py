@@ -8,6 +8,7 @@ completing never starts one.
 
 from __future__ import annotations
 
+from pyman.cli.context import LOG_LEVELS
 from pyman.cli.options import FLAG, TEXT, TRUE
 from pyman.errors import InvalidArgument, PymanError
 
@@ -33,7 +34,7 @@ _CHOICES = {
     "condition": ("running", "paused", "stopped", "exited", "removed"),
     "ipc": ("host", "private", "shareable", "none"),
     "log-driver": ("k8s-file", "json-file", "none", "passthrough"),
-    "log-level": ("trace", "debug", "info", "warn", "error"),
+    "log-level": LOG_LEVELS,
     "log-opt": ("path=", "max-size=", "max-file=", "tag="),
     "network": ("none", "host"),
     "pid": ("host", "private"),

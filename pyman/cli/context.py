@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pyman.errors import StorageFailed
+from pyman.errors import InvalidArgument, StorageFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from pyman.errors import PymanError
     from pyman.wire import Connection, Selection
 
-__all__ = ["Context", "flush", "one_line"]
+__all__ = ["LOG_LEVELS", "Context", "flush", "one_line"]
+
+LOG_LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic")
+"""Podman's."""
 
 
 class Context:
@@ -31,6 +34,11 @@ class Context:
         self.namespace: str = options.namespace
         self.runtime: str = options.runtime
         self.log_level: str = options.log_level
+        if self.log_level and self.log_level not in LOG_LEVELS:
+            raise InvalidArgument(
+                f"cannot use the log level '{self.log_level}': it is none of {', '.join(LOG_LEVELS)}",
+                subject=self.log_level,
+            )
         self._connection: Connection | None = None
 
     @property

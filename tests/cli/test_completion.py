@@ -31,7 +31,7 @@ def candidates(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
         (["container", "l"], ["list", "logs", "ls"]),
         (["system", "events", ""], ["prune"]),
         (["system", "re"], ["reload", "renumber", "reset"]),
-        (["--log-level", "w"], ["warn"]),
+        (["--log-level", "w"], ["warn", "warning"]),
         (["--log-level=d"], ["--log-level=debug"]),
         (["--root", ""], [":directories"]),
         (["--root", "/x", "ren"], ["rename"]),

@@ -156,6 +156,11 @@ def test_an_unexpected_failure_is_one_line_too(
         main(["--log-level", "debug", "rename", "a", "b"])
 
 
+def test_a_log_level_that_there_is_not_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--log-level", "loud", "ps"]) == 125
+    assert capsys.readouterr().err.startswith("Error: cannot use the log level 'loud': it is none of trace,")
+
+
 def test_an_interrupt_is_130_without_a_word(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
