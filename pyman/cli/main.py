@@ -36,7 +36,13 @@ __all__ = [
 
 GLOBAL_OPTIONS: tuple[Option, ...] = (
     ("config", "", TEXT, "FILE", "Configuration file to use instead of containers.conf"),
-    ("log-level", "", TEXT, "LEVEL", "How much is told of internal errors; and logged by a supervisor that this starts"),
+    (
+        "log-level",
+        "",
+        TEXT,
+        "LEVEL",
+        "How much is told of internal errors; and logged by a supervisor that this starts",
+    ),
     ("namespace", "", TEXT, "NAME", "The part of the engine's state to see and to create containers in"),
     ("root", "", TEXT, "DIR", "Where containers and the state live; selects the supervisor"),
     ("runroot", "", TEXT, "DIR", "Where the storage keeps what does not outlive a boot"),

@@ -1,1 +1,1 @@
-"""User namespaces: id maps, namespace handles, joining again."""
+"""The engine of an ordinary user: its user and mount namespace, and the ids that exist in it."""

@@ -13,9 +13,11 @@ import struct
 
 import msgspec
 
-__all__ = ["OVERFLOW_ID", "Admission", "IdRange", "Peer", "parse_id_map", "peer_of"]
+from supervisor.kernel import idmaps
+from supervisor.kernel.idmaps import OVERFLOW_ID, IdRange
 
-OVERFLOW_ID = 65534
+__all__ = ["Admission", "Peer", "peer_of"]
+
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -25,26 +27,6 @@ class Peer(msgspec.Struct, frozen=True):
     pid: int
     uid: int
     gid: int
-
-
-class IdRange(msgspec.Struct, frozen=True):
-    """One line of /proc/PID/uid_map: `count` ids from `inside` are the outer ids from `outside`."""
-
-    inside: int
-    outside: int
-    count: int
-
-
-def parse_id_map(text: str) -> tuple[IdRange, ...]:
-    """The contents of /proc/self/uid_map or gid_map."""
-    return tuple(IdRange(*map(int, line.split())) for line in text.splitlines() if line.strip())
-
-
-def _translate(number: int, ranges: tuple[IdRange, ...]) -> int:
-    for each in ranges:
-        if each.inside <= number < each.inside + each.count:
-            return each.outside + number - each.inside
-    return OVERFLOW_ID
 
 
 def peer_of(connection: socket.socket) -> tuple[int, int, int]:
@@ -64,15 +46,14 @@ class Admission(msgspec.Struct, frozen=True):
     @classmethod
     def of_this_process(cls, uid: int) -> Admission:
         """For the engine of the user who is `uid` in the present user namespace."""
-        with open("/proc/self/uid_map") as uids, open("/proc/self/gid_map") as gids:
-            uid_map, gid_map = parse_id_map(uids.read()), parse_id_map(gids.read())
-        return cls(_translate(uid, uid_map), uid_map, gid_map)
+        uid_map, gid_map = idmaps.of_this_process()
+        return cls(idmaps.outside(uid, uid_map), uid_map, gid_map)
 
     def peer(self, connection: socket.socket) -> Peer:
         pid, uid, gid = peer_of(connection)
         if uid == OVERFLOW_ID:
             return Peer(pid, OVERFLOW_ID, OVERFLOW_ID)
-        return Peer(pid, _translate(uid, self.uid_map), _translate(gid, self.gid_map))
+        return Peer(pid, idmaps.outside(uid, self.uid_map), idmaps.outside(gid, self.gid_map))
 
     def admits(self, peer: Peer) -> bool:
         return peer.uid != OVERFLOW_ID and peer.uid in (self.owner, 0)

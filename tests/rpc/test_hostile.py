@@ -19,8 +19,10 @@ import trio
 import trio.testing
 
 from pyman.api import Access
+from supervisor.kernel import idmaps
+from supervisor.kernel.idmaps import IdRange
 from supervisor.rpc.framing import encode_reply
-from supervisor.rpc.peer import Admission, IdRange, Peer, parse_id_map
+from supervisor.rpc.peer import Admission, Peer
 from supervisor.rpc.server import Limits, Listener, serve
 from tests.rpc.client import Client
 from tests.rpc.contract import INTERFACE, NAME, Echo, Trial, listening_socket
@@ -334,7 +336,7 @@ async def test_another_user_is_disconnected(service: Service, short_path: Path) 
 
 
 def admission(owner: int, uid_map: str) -> Admission:
-    ranges = parse_id_map(uid_map)
+    ranges = idmaps.parse(uid_map)
     return Admission(owner, ranges, ranges)
 
 
@@ -370,7 +372,7 @@ def test_ids_seen_in_a_user_namespace_are_the_hosts(inside: int, outside: int) -
 
 
 def test_an_id_map_is_parsed() -> None:
-    assert parse_id_map("0 1000 1\n1 100000 65536\n") == (IdRange(0, 1000, 1), IdRange(1, 100000, 65536))
+    assert idmaps.parse("0 1000 1\n1 100000 65536\n") == (IdRange(0, 1000, 1), IdRange(1, 100000, 65536))
 
 
 def test_a_nul_in_a_text_does_not_end_its_message() -> None:
