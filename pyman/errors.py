@@ -25,6 +25,7 @@
         RuntimeFailed               the OCI runtime refused
         StorageFailed               a file system operation
         DiskFull                    no space left where it is needed
+        UserNamespaceFailed         the user cannot have namespaces of their own
         DeadlineExceeded            a container or its monitor does not answer
       EngineError                 the engine: its state or its connection
         EngineStopped               the supervisor is shutting down
@@ -85,6 +86,7 @@ __all__ = [
     "RuntimeNotFound",
     "StateDamaged",
     "StorageFailed",
+    "UserNamespaceFailed",
     "WrongState",
     "from_wire",
     "to_wire",
@@ -208,6 +210,10 @@ class StorageFailed(HostError):
 
 class DiskFull(HostError):
     pass
+
+
+class UserNamespaceFailed(HostError):
+    """The kernel lets this user have no user namespace, or no ids in it."""
 
 
 class DeadlineExceeded(HostError):

@@ -36,6 +36,7 @@ from supervisor.channel import CANNOT_START, HELD, Channel, ChannelClosed, descr
 from supervisor.kernel import children
 from supervisor.kernel.process import ProcessRef
 from supervisor.notify import Notifier, watchdog_interval
+from supervisor.rootless import identity
 from supervisor.rpc.handlers import handlers
 from supervisor.rpc.server import Listener, serve
 from supervisor.runtime.engine import Engine
@@ -102,7 +103,7 @@ def prepare(options: Mapping[str, str], environ: Mapping[str, str], keeper: int,
     hello, descriptors = received or ({"hello": [], "lock": ""}, [])
     listeners = _listeners(hello["hello"], descriptors)
     chosen = msgspec.convert({name.replace("-", "_"): value for name, value in options.items()}, Options)
-    settings = load(chosen, environ, os.geteuid())
+    settings = load(chosen, environ, identity.owner(environ))
     logging.configure(settings.pyman.log_level)
     layout = Layout.of(settings)
     make_directories(layout)

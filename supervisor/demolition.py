@@ -65,7 +65,7 @@ async def demolish(settings: Settings, layout: Layout) -> int:
 async def _end_containers(settings: Settings, ids: list[str]) -> None:
     """By the OCI runtimes, which know what belongs to a container; those that do not know it say so."""
     try:
-        available = (await find_runtimes(settings.engine)).available
+        available = (await find_runtimes(settings.engine, environment=settings.child_environment)).available
     except PymanError as error:
         log.warning("no OCI runtime to end containers with", error=str(error))
         return

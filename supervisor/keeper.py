@@ -22,11 +22,12 @@ import sys
 import time
 
 from pyman.errors import EngineUnavailable, InvalidArgument, PymanError
-from pyman.wire import socket_path
+from pyman.wire import runtime_directory, socket_path
 from supervisor.arguments import COMMAND, HELP, parse, spelled
 from supervisor.channel import HELD, Channel, ChannelClosed, described, error_of
 from supervisor.listeners import Listeners, inherited
 from supervisor.notify import Notifier
+from supervisor.rootless import entering, identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ class Keeper:
         signals = self._catch_signals()
         try:
             self._listeners.open()
+            if os.geteuid() != 0:
+                self._enter_namespaces()
             status = self._start_daemon()
             if status is not None:
                 return status
@@ -170,6 +173,16 @@ class Keeper:
             self._listeners.close()
             if self._lock >= 0:
                 os.close(self._lock)
+
+    def _enter_namespaces(self) -> None:
+        """An ordinary user's engine lives in namespaces of its own, and as long as it does, they stay."""
+        uid, gid = os.geteuid(), os.getegid()
+        entered = entering.enter(self._listeners.directory)
+        if entered.warning:
+            log(entered.warning)
+        # What tells whose directories these are does not look the same from inside.
+        self._environ["XDG_RUNTIME_DIR"] = runtime_directory(self._environ, uid)
+        self._environ.update(identity.marks(uid, gid))
 
     def _loop(self, signals: int, watched: set[int]) -> int:
         while True:

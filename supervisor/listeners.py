@@ -73,6 +73,8 @@ class Listeners:
         self.sockets: dict[str, socket.socket] = {}
         self._made: dict[str, tuple[int, int]] = {}
         """Socket files by name that this process has made: device and inode."""
+        self._rootless = os.geteuid() != 0
+        """Asked here: in the user's namespace the user is root."""
         self._lock = -1
         self._inotify = -1
         self._watched = -1
@@ -103,7 +105,7 @@ class Listeners:
         """Begin to watch; the descriptors to poll, each with its events."""
         self._inotify = _libc().inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         # A logout detaches the user's tmpfs, which inotify does not tell as long as we have a file on it.
-        if os.geteuid() != 0:
+        if self._rootless:
             self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         self._look_at_directory()
         watched = [(self._inotify, select.POLLIN), (self._mounts, select.POLLPRI | select.POLLERR)]

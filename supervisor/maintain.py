@@ -18,6 +18,7 @@ import os
 import select
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -92,7 +93,7 @@ class _Work:
         return 0
 
     def migrate(self, new_runtime: str) -> int:
-        runtime = trio.run(find_runtimes, self._settings.engine).pick(new_runtime).name if new_runtime else ""
+        runtime = self._runtime(new_runtime) if new_runtime else ""
         self._stop_containers()
         attributes = {"runtime": runtime} if runtime else {}
         with self._locked(), self._state() as state:
@@ -103,6 +104,11 @@ class _Work:
             count = state.migrate(lambda record: _rewritten(record, runtime), attributes)
         _say(f"{_counted(count, 'definition')} rewritten")
         return 0
+
+    def _runtime(self, name: str) -> str:
+        settings = self._settings
+        work = partial(find_runtimes, settings.engine, environment=settings.child_environment)
+        return trio.run(work).pick(name).name
 
     def check(self, *, repair: bool) -> int:
         running = self._connect()

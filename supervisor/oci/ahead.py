@@ -80,10 +80,11 @@ def _somebody_waits(reader: int) -> bool:
 class StartAhead:
     """A `start` that waits at its gate. Somebody has to let it `go`, or `drop` it."""
 
-    def __init__(self, child: children.Child, gate: str, deadline: float) -> None:
+    def __init__(self, child: children.Child, gate: str, runtime: OciRuntime, container_id: str) -> None:
         self._child = child
         self._gate = gate
-        self._deadline = deadline
+        self._runtime = runtime
+        self._id = container_id
 
     @classmethod
     async def begin(cls, runtime: OciRuntime, container_id: str, bundle: str) -> StartAhead | None:
@@ -93,24 +94,26 @@ class StartAhead:
             return None
         argv = [runtime.path, *runtime.arguments, "--log", gate, "start", container_id]
         try:
-            return cls(await children.spawn(argv), gate, runtime.deadline)
+            return cls(await children.spawn(argv, env=runtime.environ), gate, runtime, container_id)
         except OSError:
             return None
 
     async def go(self) -> bool:
-        """Let it act, and wait until it has. False: it has not started anything."""
+        """Let it act, and wait until it has. False: it has not started anything.
+
+        Raises DeadlineExceeded as the ordinary call does, and has ended it then.
+        """
         reader = _open(self._gate)
         if reader is None:
             await self.drop()
             return False
-        code = None
         try:
-            with trio.move_on_after(self._deadline):
-                code = await self._child.wait()
+            with trio.move_on_after(self._runtime.deadline):
+                return await self._child.wait() == 0
+            raise self._runtime.too_late("start", self._id)
         finally:
             await self.drop()
             os.close(reader)
-        return code == 0
 
     async def drop(self) -> None:
         """End it where it is."""

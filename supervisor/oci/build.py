@@ -41,7 +41,6 @@ def build(request: BuildRequest) -> bytes:
     settings = request.settings
     chosen = modes(request)
     mounted = mounts(request, chosen)
-    cgroups = settings.containers.cgroups != "disabled"
     whole = Spec(
         oci_version=OCI_VERSION,
         process=_process(request, chosen, mounted),
@@ -53,7 +52,7 @@ def build(request: BuildRequest) -> bytes:
             namespaces=namespaces(chosen),
             sysctl=sysctls(request, chosen),
             resources=limits.resources(request),
-            cgroups_path=limits.cgroup_path(settings.engine.cgroup_manager, request.id) if cgroups else "",
+            cgroups_path=limits.cgroup_of(settings, request.id),
             devices=devices.host_devices() if request.privileged else [],
             seccomp=security.system_calls(request),
             masked_paths=[] if request.privileged else security.MASKED_PATHS,

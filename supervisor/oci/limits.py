@@ -16,8 +16,9 @@ from supervisor.settings.values import RLIMITS
 if TYPE_CHECKING:
     from pyman.api.spec import Rlimit
     from supervisor.oci.request import BuildRequest
+    from supervisor.settings.model import Settings
 
-__all__ = ["cgroup_path", "resources", "rlimits"]
+__all__ = ["cgroup_of", "cgroup_path", "resources", "rlimits"]
 
 _UNLIMITED = (1 << 64) - 1
 _DEFAULTS = {"RLIMIT_NOFILE": 1 << 20, "RLIMIT_NPROC": 1 << 20}
@@ -72,7 +73,7 @@ def _lower(value: int, most: int) -> int:
 def resources(request: BuildRequest) -> Resources | None:
     """Limits of the container's cgroup; none where it has no cgroup."""
     defaults = request.settings.containers
-    if defaults.cgroups == "disabled":
+    if not cgroup_of(request.settings, request.id):
         return None
     pids = None
     if defaults.pids_limit > 0 and "pids" in this_host().controllers:
@@ -83,6 +84,16 @@ def resources(request: BuildRequest) -> Resources | None:
 _ALL_DEVICES = [DeviceRule(allow=True, access="rwm")]
 _NO_DEVICES = [DeviceRule(allow=False, access="rwm")]
 """The OCI runtime itself adds the harmless ones."""
+
+
+def cgroup_of(settings: Settings, container_id: str) -> str:
+    """`cgroup_path`, or an empty string where a container has no cgroup of its own: it was not wanted, or an
+    ordinary user has no right to one."""
+    manager = settings.engine.cgroup_manager
+    possible = not settings.rootless or (manager == "systemd" and this_host().unified)
+    return (
+        cgroup_path(manager, container_id) if possible and settings.containers.cgroups != "disabled" else ""
+    )
 
 
 def cgroup_path(manager: str, container_id: str) -> str:

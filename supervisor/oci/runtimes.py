@@ -57,6 +57,13 @@ class OciRuntime(msgspec.Struct, frozen=True):
     arguments: tuple[str, ...] = ()
     deadline: float = _DEADLINE
     """Seconds for one call."""
+    environment: dict[str, str] = {}
+    """Added to the clean environment of every call, as XDG_RUNTIME_DIR for a user's."""
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What a call of it sees."""
+        return {**children.CLEAN_ENVIRONMENT, **self.environment}
 
     @property
     def kind(self) -> str:
@@ -101,6 +108,13 @@ class OciRuntime(msgspec.Struct, frozen=True):
             message = f"cannot inspect container '{container_id}': {self.name} gave no state: {problem}"
             raise RuntimeFailed(message, subject=container_id) from problem
 
+    def too_late(self, verb: str, container_id: str) -> DeadlineExceeded:
+        """What is said of a call that was not answered."""
+        message = (
+            f"cannot {verb} container '{container_id}': {self.name} did not answer in {self.deadline:g} s"
+        )
+        return DeadlineExceeded(message, subject=container_id)
+
     async def _must(self, verb: str, container_id: str) -> None:
         code, said = await self._call(verb, [container_id])
         if code:
@@ -113,13 +127,9 @@ class OciRuntime(msgspec.Struct, frozen=True):
     async def _run(self, verb: str, arguments: Sequence[str]) -> children.Completed:
         argv = [self.path, *self.arguments, verb, *arguments]
         try:
-            return await children.run(argv, deadline=self.deadline)
+            return await children.run(argv, env=self.environ, deadline=self.deadline)
         except DeadlineExceeded:
-            subject = arguments[-2] if verb == "kill" else arguments[-1]
-            message = (
-                f"cannot {verb} container '{subject}': {self.name} did not answer in {self.deadline:g} s"
-            )
-            raise DeadlineExceeded(message, subject=subject) from None
+            raise self.too_late(verb, arguments[-2] if verb == "kill" else arguments[-1]) from None
         except OSError as error:
             raise RuntimeNotFound(
                 f"cannot execute the OCI runtime '{self.path}': {error.strerror}", subject=self.path
@@ -168,11 +178,15 @@ class Runtimes:
         if not _executable(path):
             message = f"cannot use the OCI runtime '{path}': it is not an executable file"
             raise RuntimeNotFound(message, subject=path)
-        deadline = self.default.deadline
-        return OciRuntime(name=path, path=path, arguments=self._arguments, deadline=deadline)
+        known = self.default
+        return OciRuntime(
+            path, path, arguments=self._arguments, deadline=known.deadline, environment=known.environment
+        )
 
 
-async def find_runtimes(engine: EngineSettings, *, deadline: float = _DEADLINE) -> Runtimes:
+async def find_runtimes(
+    engine: EngineSettings, *, environment: Mapping[str, str] | None = None, deadline: float = _DEADLINE
+) -> Runtimes:
     """Look for the configured runtimes, probe them side by side and choose the default.
 
     `deadline`: seconds for each later call. RuntimeNotFound: none works, or the configured one does not.
@@ -192,7 +206,7 @@ async def find_runtimes(engine: EngineSettings, *, deadline: float = _DEADLINE) 
             if os.path.basename(path) in _PROBED:
                 probes.start_soon(_try, name, path, unusable)
     available = {
-        name: OciRuntime(name, path, versions.get(name, ""), arguments, deadline)
+        name: OciRuntime(name, path, versions.get(name, ""), arguments, deadline, dict(environment or {}))
         for name, path in found.items()
         if name not in unusable
     }

@@ -93,6 +93,7 @@ class Body:
             socket_dir=layout.socket_dir,
             runtime_path=runtime.path,
             runtime_args=runtime.arguments,
+            environment=runtime.environment,
             log_driver=definition.log_driver,
             log_path=definition.log_path,
             log_tag=definition.spec.log_configuration.tag,

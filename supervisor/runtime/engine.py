@@ -135,7 +135,12 @@ class Engine:
                 searches.start_soon(
                     look,
                     "runtimes",
-                    partial(find_runtimes, settings.engine, deadline=settings.pyman.call_deadline),
+                    partial(
+                        find_runtimes,
+                        settings.engine,
+                        environment=settings.child_environment,
+                        deadline=settings.pyman.call_deadline,
+                    ),
                 )
         except* PymanError as group:
             raise _first(group) from None

@@ -299,6 +299,7 @@ def _request(
         persist_dir=folder,
         runtime_path="" if runtime is None else runtime.path,
         runtime_args=() if runtime is None else runtime.arguments,
+        environment={} if runtime is None else runtime.environment,
         log_driver="none",
         log_path="",
         terminal=definition.terminal,

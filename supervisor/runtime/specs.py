@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.oci.limits import cgroup_path
 from supervisor.oci.request import BuildRequest
 
 if TYPE_CHECKING:
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
 
-__all__ = ["build_request", "cgroup_of", "root_of"]
+__all__ = ["build_request", "root_of"]
 
 
 def build_request(services: Services, definition: Definition, root: str) -> BuildRequest:
@@ -34,8 +33,3 @@ def root_of(services: Services, definition: Definition) -> str:
     if definition.spec.rootfs_overlay:
         return services.layout.container_rootfs(definition.id)
     return definition.spec.rootfs
-
-
-def cgroup_of(services: Services, id: str) -> str:
-    """The container's cgroup, below the root of each hierarchy."""
-    return cgroup_path(services.settings.engine.cgroup_manager, id)

@@ -24,11 +24,12 @@ from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.oci import namespaces
 from supervisor.oci.build import environment_of
+from supervisor.oci.limits import cgroup_of
 from supervisor.oci.security import capabilities
 from supervisor.oci.users import Identity, look_up
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.policy import policy_of
-from supervisor.runtime.specs import build_request, cgroup_of
+from supervisor.runtime.specs import build_request
 from supervisor.runtime.times import rfc3339
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def _state(services: Services, container: Container) -> InspectState:
         error=observed.error,
         started_at=rfc3339(observed.started_at),
         finished_at=rfc3339(observed.finished_at),
-        cgroup_path=cgroup_of(services, container.id) if alive else "",
+        cgroup_path=cgroup_of(services.settings, container.id) if alive else "",
         monitor=observed.monitor_state if alive else "",
     )
 

@@ -236,6 +236,17 @@ class Settings(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     """A sentence each, for the log and for `info`."""
 
+    @property
+    def rootless(self) -> bool:
+        """The engine of an ordinary user, which lives in a user namespace."""
+        return self.uid != 0
+
+    @property
+    def child_environment(self) -> dict[str, str]:
+        """What conmon and the OCI runtimes have to know besides the clean environment: a user's runtime keeps its
+        state below the user's runtime directory, and takes a user who is not called root for one."""
+        return {"XDG_RUNTIME_DIR": self.xdg.runtime_dir, "USER": f"uid-{self.uid}"} if self.rootless else {}
+
 
 _SECTIONS = ("containers", "engine", "network", "storage", "pyman")
 

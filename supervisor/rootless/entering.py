@@ -1,0 +1,220 @@
+"""Entering the user's namespaces: those that are there, or new ones.
+
+For a process of one thread, as the keeper is before it starts anything. Afterwards it is root among the user's
+ids and may mount. All engines of a user share one user namespace, so that they can share files; it lives as
+long as something lives inside. Standard library only: the keeper needs it too.
+
+Joining is tried first, then again under a lock, and only then are new namespaces made: two that start at once
+end up in the same ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import pwd
+import subprocess
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from pyman.errors import UserNamespaceFailed
+from supervisor.kernel import namespaces
+from supervisor.kernel.namespaces import NEW_MOUNT, NEW_USER
+from supervisor.rootless import handles, subids
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from supervisor.kernel.idmaps import IdRange
+
+__all__ = ["Entered", "enter"]
+
+_LOCK = "namespaces.lock"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PATIENCE = 20.0
+"""Seconds for newuidmap or newgidmap."""
+
+
+class Entered(NamedTuple):
+    """`joined`: they were there. `warning`: what the user had better know."""
+
+    joined: bool
+    warning: str = ""
+
+
+def enter(directory: str) -> Entered:
+    """Join the namespaces that are written down in a directory of the user's own, or make them.
+
+    Raises UserNamespaceFailed, and the process is where it was then, or of no use any more.
+    """
+    if _join(directory):
+        return Entered(joined=True)
+    with _locked(directory):
+        if _join(directory):
+            return Entered(joined=True)
+        warning = _make()
+        _save(directory)
+        return Entered(joined=False, warning=warning)
+
+
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    descriptor = os.open(f"{directory}/{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _join(directory: str) -> bool:
+    """Whether there are namespaces, and this process is in them now."""
+    with handles.find(directory) as found:
+        if found is None:
+            return False
+        try:
+            namespaces.join(found.user, NEW_USER)
+        except OSError:
+            return False  # it has ended just now
+        if found.mount >= 0:
+            with contextlib.suppress(OSError):
+                namespaces.join(found.mount, NEW_MOUNT)
+                return True
+    # Something lives in the user namespace, and nothing in its mount namespace any more.
+    _attempt("make a mount namespace", NEW_MOUNT)
+    _save(directory)
+    return True
+
+
+def _save(directory: str) -> None:
+    with open("/proc/self/ns/user", "rb") as user, open("/proc/self/ns/mnt", "rb") as mount:
+        handles.save(directory, user.fileno(), mount.fileno())
+
+
+def _make() -> str:
+    """New namespaces; a warning, or an empty string."""
+    uid, gid = os.geteuid(), os.getegid()
+    name = _name_of(uid)
+    uids = subids.read(subids.SUBUID, name, uid)
+    gids = subids.read(subids.SUBGID, name, uid)
+    alone = not uids or not gids
+    with _Mapper([] if alone else _commands(subids.id_map(uid, uids), subids.id_map(gid, gids))) as mapper:
+        _attempt("make a user namespace", NEW_USER)
+        said = mapper.map()
+        if said or alone:
+            _map_alone(uid, gid)
+    _attempt("make a mount namespace", NEW_MOUNT)
+    if alone:
+        missing = " and ".join(
+            path for path, found in ((subids.SUBUID, uids), (subids.SUBGID, gids)) if not found
+        )
+        return (
+            f"there are no subordinate ids for the user {name or uid} in {missing}: only one id can be used"
+        )
+    return f"{said}: only one id can be used" if said else ""
+
+
+def _attempt(what: str, kind: int) -> None:
+    try:
+        namespaces.leave(kind)
+    except OSError as error:
+        hints = {
+            errno.EPERM: "see the sysctls kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns",
+            errno.ENOSPC: "see the sysctl user.max_user_namespaces",
+            errno.EUSERS: "there are too many, one in another",
+        }
+        raise UserNamespaceFailed(
+            f"cannot {what}: {(error.strerror or str(error)).lower()}", hint=hints.get(error.errno or 0, "")
+        ) from None
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
+
+
+def _commands(uids: Sequence[IdRange], gids: Sequence[IdRange]) -> list[list[str]]:
+    pid = str(os.getpid())
+    return [
+        [program, pid, *(str(number) for line in lines for number in line)]
+        for program, lines in (("newuidmap", uids), ("newgidmap", gids))
+    ]
+
+
+def _map_alone(uid: int, gid: int) -> None:
+    """The user's own id and no other, which needs nobody's help."""
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        try:
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                file.write(text)
+        except OSError as error:
+            if name != "uid_map" or error.errno != errno.EPERM:
+                raise UserNamespaceFailed(f"cannot map the user's ids: {error.strerror}") from None
+
+
+class _Mapper:
+    """A child that stays outside and calls the programs that may map other ids."""
+
+    def __init__(self, commands: Sequence[Sequence[str]]) -> None:
+        self._commands = commands
+        self._pid = 0
+        self._go = self._answer = -1
+
+    def __enter__(self) -> Self:
+        if self._commands:
+            theirs_go, self._go = os.pipe2(os.O_CLOEXEC)
+            self._answer, theirs_answer = os.pipe2(os.O_CLOEXEC)
+            self._pid = os.fork()
+            if not self._pid:
+                self._child(theirs_go, theirs_answer)
+            os.close(theirs_go)
+            os.close(theirs_answer)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pid:
+            os.close(self._go)
+            os.close(self._answer)
+            os.waitpid(self._pid, 0)
+
+    def map(self) -> str:
+        """Why it could not be done; an empty string: the maps are there."""
+        if not self._pid:
+            return ""
+        os.write(self._go, b"x")
+        with open(os.dup(self._answer), encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+
+    def _child(self, go: int, answer: int) -> None:
+        status = 1
+        try:
+            os.close(self._go)  # or nobody would tell us of the other's end
+            if os.read(go, 1):
+                os.write(answer, _call(self._commands).encode())
+                status = 0
+        finally:
+            os._exit(status)
+
+
+def _call(commands: Sequence[Sequence[str]]) -> str:
+    for command in commands:
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env={"PATH": _PATH},
+                timeout=_PATIENCE,
+                check=False,
+            )
+        except FileNotFoundError:
+            return f"{command[0]} is not installed"
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"{command[0]} cannot be used: {error}"
+        if done.returncode:
+            words = done.stderr.decode(errors="replace").strip().splitlines()
+            return f"{command[0]} refused: {words[-1] if words else done.returncode}"
+    return ""
