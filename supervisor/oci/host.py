@@ -70,6 +70,8 @@ class Host(msgspec.Struct, frozen=True):
     """That a child of this process can have."""
     hard_limits: dict[str, int]
     """RLIMIT_NOFILE and so on to the highest value that a child can be given; -1: unlimited."""
+    gids: range
+    """The ids of groups that exist here, those of the first line of the map and what follows without a gap."""
     seccomp: bool
     x32: bool
     """Programs of the x32 ABI can run."""
@@ -84,6 +86,7 @@ def this_host() -> Host:
         controllers=_controllers(unified),
         capabilities=bounding,
         hard_limits=_hard_limits("CAP_SYS_RESOURCE" in bounding and not _in_user_namespace()),
+        gids=_gids(),
         seccomp=os.path.exists("/proc/sys/kernel/seccomp"),
         x32=has_x32(),
     )
@@ -99,6 +102,14 @@ def _bounding_set() -> tuple[str, ...]:
 def _in_user_namespace() -> bool:
     """Some capabilities count for nothing there. The first namespace's map is the one of all ids to themselves."""
     return idmaps.of_this_process()[0] != (IdRange(0, 0, (1 << 32) - 1),)
+
+
+def _gids() -> range:
+    end = 0
+    for line in sorted(idmaps.of_this_process()[1]):
+        if line.inside == end:
+            end += line.size
+    return range(end)
 
 
 def _controllers(unified: bool) -> frozenset[str]:

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pyman.errors import NotSupported, StorageFailed
+from supervisor.oci.host import this_host
 from supervisor.oci.spec import Mount
 
 if TYPE_CHECKING:
@@ -18,16 +19,13 @@ __all__ = ["INIT_DESTINATION", "containerenv", "init_program", "mounts"]
 
 INIT_DESTINATION = "/run/podman-init"
 
+_TTY = 5
+"""The group of terminals."""
 _KERNEL = (
     Mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
     Mount("/dev", "tmpfs", "tmpfs", ["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
-    Mount(
-        "/dev/pts",
-        "devpts",
-        "devpts",
-        ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-    ),
 )
+_PTS = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
 _OWN_MQUEUE = Mount("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"])
 _HOST_MQUEUE = Mount("/dev/mqueue", "bind", "/dev/mqueue", ["bind", "nosuid", "noexec", "nodev"])
 _HOST_SHM = Mount("/dev/shm", "bind", "/dev/shm", ["bind", "rprivate", "nosuid", "noexec", "nodev"])  # noqa: S108
@@ -35,6 +33,11 @@ _SYS = {
     word: Mount("/sys", "sysfs", "sysfs", ["rprivate", "nosuid", "noexec", "nodev", word])
     for word in ("ro", "rw")
 }
+_HOST_SYS = {
+    word: Mount("/sys", "bind", "/sys", ["rbind", "rprivate", "nosuid", "noexec", "nodev", word])
+    for word in ("ro", "rw")
+}
+"""Only the owner of a network namespace may mount a sysfs, which shows it."""
 _CGROUP = {
     word: Mount(
         "/sys/fs/cgroup", "cgroup", "cgroup", ["rprivate", "nosuid", "noexec", "nodev", "relatime", word]
@@ -51,7 +54,14 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     """`chosen`: the modes of the namespaces. NotSupported: `--init` without an init program."""
     spec = request.spec
     access = "rw" if request.privileged else "ro"
-    found = [*_KERNEL, _SYS[access], _CGROUP[access]]
+    pts = Mount(
+        "/dev/pts", "devpts", "devpts", [*_PTS, *([f"gid={_TTY}"] if _TTY in this_host().gids else [])]
+    )
+    found = [*_KERNEL, pts]
+    if request.settings.rootless and chosen["network"] == "host":
+        found.append(_HOST_SYS[access])
+    else:
+        found += [_SYS[access], _CGROUP[access]]
     found.append(_HOST_MQUEUE if chosen["ipc"] == "host" and os.path.isdir("/dev/mqueue") else _OWN_MQUEUE)
     if chosen["ipc"] == "host":
         found.append(_HOST_SHM)

@@ -14,13 +14,14 @@ import trio
 from pyman import __version__
 from pyman.api.system import InfoReply, VersionReply
 from pyman.names import State
-from supervisor.kernel import cgroups
+from supervisor.kernel import cgroups, idmaps
 from supervisor.oci.host import this_host
 from supervisor.runtime.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from supervisor.kernel.idmaps import IdRange
     from supervisor.runtime.engine import Engine
 
 __all__ = ["API_VERSION", "Facts", "info", "version"]
@@ -149,7 +150,7 @@ def _host(engine: Engine) -> dict[str, Any]:
         "distribution": _release(),
         "eventLogger": services.settings.engine.events_logger,
         "hostname": uname.nodename,
-        "idMappings": {"gidmap": None, "uidmap": None},
+        "idMappings": _id_mappings(engine),
         "kernel": uname.release,
         "linkmode": "dynamic",
         "logDriver": services.settings.containers.log_driver,
@@ -168,7 +169,7 @@ def _host(engine: Engine) -> dict[str, Any]:
         "remoteSocket": {"path": engine.layout.socket, "exists": os.path.exists(engine.layout.socket)},
         "serviceIsRemote": False,
         "security": {
-            "rootless": engine.settings.uid != 0,
+            "rootless": engine.settings.rootless,
             "apparmorEnabled": False,
             "capabilities": ",".join(services.settings.containers.default_capabilities),
             "seccompEnabled": this_host().seccomp,
@@ -177,6 +178,18 @@ def _host(engine: Engine) -> dict[str, Any]:
         },
         "uptime": _duration(uptime),
     }
+
+
+def _id_mappings(engine: Engine) -> dict[str, Any]:
+    """The maps of the engine's own user namespace; root's has none."""
+    if not engine.settings.rootless:
+        return {"gidmap": None, "uidmap": None}
+    uids, gids = idmaps.of_this_process()
+    return {"gidmap": _lines(gids), "uidmap": _lines(uids)}
+
+
+def _lines(ranges: Sequence[IdRange]) -> list[dict[str, int]]:
+    return [{"container_id": line.inside, "host_id": line.outside, "size": line.size} for line in ranges]
 
 
 def _duration(seconds: float) -> str:

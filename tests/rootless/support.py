@@ -1,0 +1,128 @@
+"""A supervisor of an ordinary user, driven by tests that run as root.
+
+The user is one that `scripts/setup` has made, with subordinate ids. Commands run as that user; the tests' own
+connections are made with the user's effective id, since an engine admits nobody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.support.engine import BIN, Engine
+from tests.support.rootfs import make_rootfs
+from tests.support.runtimes import Place
+from tests.support.varlink import Wire, call
+
+if TYPE_CHECKING:
+    import socket as sockets
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["USER", "User", "UserEngine", "UserPlace"]
+
+USER = "pyman-test"
+
+
+@dataclass(frozen=True)
+class User:
+    name: str
+    uid: int
+    gid: int
+
+    @classmethod
+    def of(cls, name: str = USER) -> User:
+        entry = pwd.getpwnam(name)
+        return cls(name, entry.pw_uid, entry.pw_gid)
+
+    def owns(self, *paths: Path) -> None:
+        """Give files to the user, trees included."""
+        for path in paths:
+            for directory, names, files in os.walk(path):
+                for name in ("", *names, *files):
+                    os.chown(os.path.join(directory, name), self.uid, self.gid, follow_symlinks=False)
+
+    @contextlib.contextmanager
+    def acts(self) -> Iterator[None]:
+        """What is done in it is done with the user's effective ids."""
+        os.setegid(self.gid)
+        os.seteuid(self.uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+
+
+class UserPlace(Place):
+    """Where programs run as the user, with no more rights than a login gives."""
+
+    def __init__(self, user: User, runtime: str = "runc") -> None:
+        super().__init__(runtime)
+        self.user = user
+
+    def prefix(self, cwd: str) -> list[str]:
+        del cwd
+        user = self.user
+        words = ["setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", "--init-groups"]
+        return [*words, "--inh-caps=-all", "--ambient-caps=-all", "--"]
+
+
+class UserEngine(Engine):
+    def __init__(self, user: User, *, config: str = "") -> None:
+        self.user = user
+        super().__init__(UserPlace(user), config=config)
+        self.runtime_dir = self.path / "xdg"
+        self.runtime_dir.mkdir(mode=0o700)
+        self.rootfs = make_rootfs(self.path / "rootfs")
+        user.owns(self.path)
+
+    @property
+    def socket(self) -> str:
+        return f"{self.runtime_dir}/pyman/{self._stem}.sock"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**super().environment, "XDG_RUNTIME_DIR": str(self.runtime_dir), "USER": self.user.name}
+
+    def _notice_socket(self) -> sockets.socket:
+        made = super()._notice_socket()
+        self.user.owns(self.path)
+        return made
+
+    def wire(self, timeout: float = 20.0) -> Wire:
+        with self.user.acts():
+            return Wire(self.socket, timeout)
+
+    def call(
+        self, method: str, parameters: dict[str, Any] | None = None, timeout: float = 20.0
+    ) -> dict[str, Any]:
+        with self.user.acts():
+            return call(self.socket, method, parameters, timeout=timeout)
+
+    def spawn_other(self, root: Path, *arguments: str) -> subprocess.Popen[bytes]:
+        """A command for another engine of the same user."""
+        words = [
+            str(BIN / "pyman"),
+            f"--root={root}",
+            f"--runroot={root}-run",
+            f"--tmpdir={root}-tmp",
+            *arguments,
+        ]
+        return subprocess.Popen(
+            [*self.place.prefix("/"), *words],
+            env=self.environment,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
+
+    def close(self) -> None:
+        super().close()
+        # Root may remove what belongs to subordinate ids.
+        shutil.rmtree(self.path, ignore_errors=True)
