@@ -50,6 +50,7 @@ __all__ = [
     "decode",
     "encode",
     "open_socket",
+    "owner",
     "socket_path",
     "sockets",
 ]
@@ -150,7 +151,7 @@ class Selection:
         self.config = config
         self.options = tuple(options)
         self.environ = os.environ if environ is None else environ
-        self.uid = os.geteuid() if uid is None else uid
+        self.uid = owner(self.environ) if uid is None else uid
 
     @property
     def socket(self) -> str:
@@ -162,6 +163,15 @@ class Selection:
         values = {"root": self.root, "runroot": self.runroot, "tmpdir": self.tmpdir, "config": config}
         given = {key: os.path.abspath(value) for key, value in values.items() if value}
         return {**given, "namespace": self.namespace} if self.namespace else given
+
+
+def owner(environ: Mapping[str, str]) -> int:
+    """Whose engine is meant: the user, also where that user is root in a user namespace of pyman's or another's.
+    The variables are those that all container programs use."""
+    uid = os.geteuid()
+    told = environ.get("_CONTAINERS_ROOTLESS_UID", "")
+    inside = uid == 0 and environ.get("_CONTAINERS_USERNS_CONFIGURED") and told.isdecimal()
+    return int(told) if inside else uid
 
 
 def runtime_directory(environ: Mapping[str, str], uid: int) -> str:

@@ -30,13 +30,13 @@ import trio
 from pyman.api import Access
 from pyman.api.system import ReloadReply
 from pyman.errors import AlreadyRunning, PymanError
+from pyman.wire import owner
 from supervisor import instance, logging
 from supervisor.arguments import parse
 from supervisor.channel import CANNOT_START, HELD, Channel, ChannelClosed, described
 from supervisor.kernel import children
 from supervisor.kernel.process import ProcessRef
 from supervisor.notify import Notifier, watchdog_interval
-from supervisor.rootless import identity
 from supervisor.rpc.handlers import handlers
 from supervisor.rpc.server import Listener, serve
 from supervisor.runtime.engine import Engine
@@ -103,7 +103,7 @@ def prepare(options: Mapping[str, str], environ: Mapping[str, str], keeper: int,
     hello, descriptors = received or ({"hello": [], "lock": ""}, [])
     listeners = _listeners(hello["hello"], descriptors)
     chosen = msgspec.convert({name.replace("-", "_"): value for name, value in options.items()}, Options)
-    settings = load(chosen, environ, identity.owner(environ))
+    settings = load(chosen, environ, owner(environ))
     logging.configure(settings.pyman.log_level)
     layout = Layout.of(settings)
     make_directories(layout)

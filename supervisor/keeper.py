@@ -22,7 +22,7 @@ import sys
 import time
 
 from pyman.errors import EngineUnavailable, InvalidArgument, PymanError
-from pyman.wire import runtime_directory, socket_path
+from pyman.wire import owner, runtime_directory, socket_path
 from supervisor.arguments import COMMAND, HELP, parse, spelled
 from supervisor.channel import HELD, Channel, ChannelClosed, described, error_of
 from supervisor.listeners import Listeners, inherited
@@ -134,7 +134,7 @@ class Keeper:
         self._report = report
         self._command = list(command)
         self._notifier = Notifier(environ)
-        main = socket_path(options.get("root", ""), options.get("config", ""), self._environ, os.geteuid())
+        main = socket_path(options.get("root", ""), options.get("config", ""), self._environ, owner(environ))
         self._listeners = Listeners(main, inherited(environ, os.getpid()))
         self._poll = select.poll()
         self._backoff = Backoff()
@@ -177,9 +177,9 @@ class Keeper:
     def _enter_namespaces(self) -> None:
         """An ordinary user's engine lives in namespaces of its own, and as long as it does, they stay."""
         uid, gid = os.geteuid(), os.getegid()
-        entered = entering.enter(self._listeners.directory)
-        if entered.warning:
-            log(entered.warning)
+        warning = entering.enter(self._listeners.directory)
+        if warning:
+            log(warning)
         # What tells whose directories these are does not look the same from inside.
         self._environ["XDG_RUNTIME_DIR"] = runtime_directory(self._environ, uid)
         self._environ.update(identity.marks(uid, gid))

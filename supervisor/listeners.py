@@ -93,7 +93,7 @@ class Listeners:
 
     def open(self) -> None:
         """Take the lock, bind what was not inherited, watch. Raises AlreadyRunning, PermissionDenied, …"""
-        _private_directory(self.directory)
+        private_directory(self.directory)
         self._take_lock()
         try:
             self._bind_missing()
@@ -124,7 +124,7 @@ class Listeners:
             if self._intact():
                 break
             try:
-                _private_directory(self.directory)
+                private_directory(self.directory)
                 self._take_lock()
                 renewed |= self._bind_missing()
             except (PymanError, OSError):
@@ -228,13 +228,13 @@ def _identity(path: str) -> tuple[int, int] | None:
     return (status.st_dev, status.st_ino) if stat.S_ISSOCK(status.st_mode) else None
 
 
-def _private_directory(path: str) -> None:
+def private_directory(path: str) -> None:
     """Make the directory 0700 with what is missing above it; PermissionDenied where it is another's."""
     uid = os.geteuid()
     parent = os.path.dirname(path)
     try:
         if not os.path.isdir(parent):
-            _private_directory(parent)
+            private_directory(parent)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
         above, status = os.stat(parent), os.lstat(path)

@@ -4,6 +4,7 @@
     migrate [--new-runtime NAME]  write every definition in this version's form, or for another OCI runtime
     check [--repair]              compare the state with itself; a running supervisor is asked instead
     reset                         remove every container and everything that pyman has written
+    unshare [COMMAND …]           run a command, or a shell, in the user's namespaces
 
 A running supervisor is asked to end first, and its lock is held until the work is done, so that none comes
 back meanwhile. Containers are stopped for migrate and reset, by a supervisor if one can be started: it
@@ -24,15 +25,24 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import trio
 
-from pyman.errors import DeadlineExceeded, EngineUnavailable, InvalidArgument, PymanError
+from pyman.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    DeadlineExceeded,
+    EngineUnavailable,
+    InvalidArgument,
+    PymanError,
+)
 from pyman.names import STATES_WITH_PROCESS
-from pyman.wire import Connection
+from pyman.wire import Connection, owner, runtime_directory
 from pyman.wire import decode as decode_json
 from supervisor import instance, logging
 from supervisor.arguments import COMMAND, parse, spelled
 from supervisor.channel import error_of
 from supervisor.demolition import demolish
+from supervisor.listeners import private_directory
 from supervisor.oci.runtimes import find_runtimes
+from supervisor.rootless import entering, identity
 from supervisor.runtime.records import Definition, ExecDefinition, Observed, decode, encode, replaced
 from supervisor.settings.layout import Layout, make_directories
 from supervisor.settings.load import Options, load
@@ -47,7 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_VERBS = ("renumber", "migrate", "check", "reset")
+_VERBS = ("renumber", "migrate", "check", "reset", "unshare")
 _END_PATIENCE = 300.0
 """Seconds for a supervisor to stop its containers and end."""
 _START_PATIENCE = 60.0
@@ -55,6 +65,8 @@ _START_PATIENCE = 60.0
 
 def run(words: Sequence[str]) -> int:
     """Carry out one verb: `[options] maintain VERB [options]`. The exit status."""
+    if words[-1:] == ["unshare"] or ("--" in words and words[: words.index("--")][-1:] == ["unshare"]):
+        return _unshare(words[words.index("--") + 1 :] if "--" in words else ())
     repair = "--repair" in words
     before = parse([word for word in words if word != "--repair"])
     after = parse(before.words[2:], ("new-runtime",))
@@ -67,6 +79,8 @@ def run(words: Sequence[str]) -> int:
         raise InvalidArgument(
             f"cannot maintain '{wrong}'", subject=wrong, hint=f"give one of {', '.join(_VERBS)}"
         )
+    if os.geteuid() != 0:
+        _enter_namespaces()
     work = _Work(options)
     if verb == "renumber":
         return work.renumber()
@@ -77,11 +91,39 @@ def run(words: Sequence[str]) -> int:
     return work.reset()
 
 
+def _enter_namespaces() -> None:
+    """As the keeper does it, before there is a second thread."""
+    uid, gid = os.geteuid(), os.getegid()
+    runtime = runtime_directory(os.environ, uid)
+    private_directory(f"{runtime}/pyman")
+    if warning := entering.enter(f"{runtime}/pyman"):
+        sys.stderr.write(f"Warning: {warning}\n")
+    os.environ.update(identity.marks(uid, gid), XDG_RUNTIME_DIR=runtime)
+
+
+def _unshare(command: Sequence[str]) -> int:
+    if os.geteuid() == 0:
+        raise InvalidArgument(
+            "cannot unshare: root needs no user namespace", hint="run it as an ordinary user"
+        )
+    _enter_namespaces()
+    command = command or [os.environ.get("SHELL") or "/bin/sh"]
+    try:
+        os.execvp(command[0], list(command))  # noqa: S606 - this process becomes it
+    except FileNotFoundError:
+        raise CommandNotFound(
+            f"cannot run '{command[0]}': there is no such command", subject=command[0]
+        ) from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CommandNotExecutable(f"cannot run '{command[0]}': {reason}", subject=command[0]) from None
+
+
 class _Work:
     def __init__(self, options: Mapping[str, str]) -> None:
         self._options = options
         chosen = msgspec.convert({name.replace("-", "_"): text for name, text in options.items()}, Options)
-        self._settings: Settings = load(chosen, os.environ, os.geteuid())
+        self._settings: Settings = load(chosen, os.environ, owner(os.environ))
         self._layout = Layout.of(self._settings)
 
     # -- the verbs ------------------------------------------------------------------------------
@@ -103,6 +145,7 @@ class _Work:
                 )
             count = state.migrate(lambda record: _rewritten(record, runtime), attributes)
         _say(f"{_counted(count, 'definition')} rewritten")
+        self._abandon_namespaces()
         return 0
 
     def _runtime(self, name: str) -> str:
@@ -137,8 +180,15 @@ class _Work:
         for path in (f"{stem}.log", f"{stem}.log.1"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+        self._abandon_namespaces()
         _say(f"everything in {self._layout.static} was removed, with {count} container{'s' * (count != 1)}")
         return 0
+
+    def _abandon_namespaces(self) -> None:
+        """What comes next gets new ones, with the ids that the user has then; if no other engine of the user
+        lives in these."""
+        if self._settings.rootless:
+            entering.abandon(self._layout.sockets)
 
     # -- a running supervisor -------------------------------------------------------------------
 

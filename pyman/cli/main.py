@@ -79,6 +79,7 @@ COMMANDS: dict[str, Command] = {
     "start": ("container", "start", "START_OPTIONS", _MANY, 0, -1, "Start containers"),
     "stop": ("container", "stop", "STOP_OPTIONS", _MANY, 0, -1, "Stop containers"),
     "unpause": ("container", "unpause", "UNPAUSE_OPTIONS", _MANY, 0, -1, "Thaw the processes of containers"),
+    "unshare": ("maintain", "unshare", "UNSHARE_OPTIONS", "[COMMAND [ARG...]]", 0, -1, "Run a command in the user's namespaces"),
     "update": ("container", "update", "UPDATE_OPTIONS", "CONTAINER", 1, 1, "Change settings of a container"),
     "version": ("system", "version", "VERSION_OPTIONS", "", 0, 0, "Show the versions of client and supervisor"),
     "wait": ("container", "wait", "WAIT_OPTIONS", _MANY, 0, -1, "Wait until containers have ended"),
@@ -140,7 +141,7 @@ LATER = frozenset(
     )
 )
 """Podman's verbs that are not there yet: no slip of the fingers for `stop` or `start`."""
-STOPS = frozenset(("create", "exec", "run", "__complete"))
+STOPS = frozenset(("create", "exec", "run", "unshare", "__complete"))
 """Verbs whose first argument ends the options: the rest belongs to the container's command."""
 
 

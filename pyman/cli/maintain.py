@@ -1,4 +1,4 @@
-"""Offline maintenance: `system renumber`, `system migrate`, `system reset`.
+"""Offline maintenance: `system renumber`, `system migrate`, `system reset`; and `unshare`.
 
 They work on the state without a supervisor, so they are the supervisor's own program: this process becomes
 `pyman-supervisor maintain …`, whose output and exit status are the verb's.
@@ -19,12 +19,22 @@ if TYPE_CHECKING:
     from pyman.cli.context import Context
     from pyman.cli.options import Option, Parsed
 
-__all__ = ["MIGRATE_OPTIONS", "RENUMBER_OPTIONS", "RESET_OPTIONS", "migrate", "renumber", "reset"]
+__all__ = [
+    "MIGRATE_OPTIONS",
+    "RENUMBER_OPTIONS",
+    "RESET_OPTIONS",
+    "UNSHARE_OPTIONS",
+    "migrate",
+    "renumber",
+    "reset",
+    "unshare",
+]
 
 RENUMBER_OPTIONS: tuple[Option, ...] = ()
 MIGRATE_OPTIONS: tuple[Option, ...] = (
     ("new-runtime", "", TEXT, "NAME", "Give every container another OCI runtime"),
 )
+UNSHARE_OPTIONS: tuple[Option, ...] = ()
 RESET_OPTIONS: tuple[Option, ...] = (("force", "f", FLAG, "", "Do not ask"),)
 
 
@@ -42,6 +52,10 @@ def reset(ctx: Context, args: Parsed) -> int:
     ):
         return 0
     return _become(ctx, "reset")
+
+
+def unshare(ctx: Context, args: Parsed) -> int:
+    return _become(ctx, "unshare", "--", *args.arguments)
 
 
 def _become(ctx: Context, action: str, *words: str) -> NoReturn:

@@ -16,46 +16,51 @@ import fcntl
 import os
 import pwd
 import subprocess
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from pyman.errors import UserNamespaceFailed
 from supervisor.kernel import namespaces
 from supervisor.kernel.namespaces import NEW_MOUNT, NEW_USER
-from supervisor.rootless import handles, subids
+from supervisor.rootless import handles, pause, subids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from supervisor.kernel.idmaps import IdRange
+    from supervisor.rootless.handles import Found
 
-__all__ = ["Entered", "enter"]
+__all__ = ["NO_HANDLES", "abandon", "enter"]
 
+NO_HANDLES = "PYMAN_NO_NS_HANDLES"
+"""A variable: with a value, a pause process keeps the namespaces, as on a kernel before 6.18."""
 _LOCK = "namespaces.lock"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PATIENCE = 20.0
 """Seconds for newuidmap or newgidmap."""
 
 
-class Entered(NamedTuple):
-    """`joined`: they were there. `warning`: what the user had better know."""
-
-    joined: bool
-    warning: str = ""
-
-
-def enter(directory: str) -> Entered:
-    """Join the namespaces that are written down in a directory of the user's own, or make them.
+def enter(directory: str) -> str:
+    """Join the namespaces that are written down in a directory of the user's own, or make them. What the user had
+    better know, or an empty string.
 
     Raises UserNamespaceFailed, and the process is where it was then, or of no use any more.
     """
     if _join(directory):
-        return Entered(joined=True)
+        return ""
     with _locked(directory):
         if _join(directory):
-            return Entered(joined=True)
+            return ""
         warning = _make()
         _save(directory)
-        return Entered(joined=False, warning=warning)
+        return warning
+
+
+def abandon(directory: str) -> None:
+    """Have the next process make new namespaces. These end with what lives in them."""
+    with _locked(directory):
+        handles.forget(directory)
+        pause.end(directory)
 
 
 @contextlib.contextmanager
@@ -70,7 +75,11 @@ def _locked(directory: str) -> Iterator[None]:
 
 def _join(directory: str) -> bool:
     """Whether there are namespaces, and this process is in them now."""
-    with handles.find(directory) as found:
+    return _join_found(directory, handles.find) or _join_found(directory, pause.find)
+
+
+def _join_found(directory: str, find: Callable[[str], AbstractContextManager[Found | None]]) -> bool:
+    with find(directory) as found:
         if found is None:
             return False
         try:
@@ -88,8 +97,15 @@ def _join(directory: str) -> bool:
 
 
 def _save(directory: str) -> None:
+    """Have the next process find the namespaces that this one is in."""
     with open("/proc/self/ns/user", "rb") as user, open("/proc/self/ns/mnt", "rb") as mount:
-        handles.save(directory, user.fileno(), mount.fileno())
+        saved = not os.environ.get(NO_HANDLES) and handles.save(directory, user.fileno(), mount.fileno())
+    if saved:
+        pause.end(directory)
+    else:
+        handles.forget(directory)
+        pause.end(directory)
+        pause.start(directory)
 
 
 def _make() -> str:

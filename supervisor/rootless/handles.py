@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.kernel import namespaces
+from supervisor.rootless.files import read_own, write_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "Found", "find", "forget", "save"]
 
 NAME = "ns_handles"
-_MOST = 4096
 
 
 class Found(NamedTuple):
@@ -45,18 +44,7 @@ def save(directory: str, user: int, mount: int) -> bool:
         if error.errno in namespaces.UNSUPPORTED:
             return False
         raise
-    path, temporary = f"{directory}/{NAME}", f"{directory}/.{NAME}-{os.getpid()}"
-    descriptor = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-    )
-    try:
-        with open(descriptor, "w", encoding="ascii") as file:
-            json.dump({"boot": _boot_id(), **names}, file)
-        os.rename(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    write_own(f"{directory}/{NAME}", json.dumps({"boot": _boot_id(), **names}))
     return True
 
 
@@ -85,17 +73,9 @@ def find(directory: str) -> Iterator[Found | None]:
 
 def _read(path: str) -> dict[str, str]:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+        told = json.loads(read_own(path))
+    except (ValueError, RecursionError):
         return {}
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-            return {}
-        try:
-            told = json.loads(file.read(_MOST))
-        except (ValueError, RecursionError):
-            return {}
     if not isinstance(told, dict) or told.get("boot") != _boot_id():
         return {}
     return {key: value for key, value in told.items() if isinstance(value, str)}

@@ -166,9 +166,13 @@ class Ending:
                 worker.event(EventStatus.STOP, observed.asked_by, forced=str(observed.forced).lower())
             )
         changes = self.consequence(decision, events)
-        leaving = self._leaves(changes)
+        removed = self._leaves(changes)
+        # The ends of exec sessions, which follow at once, are told before the removal: that is the last.
+        leaving = removed and not worker.container.execs
         if leaving:
             events.append(worker.event(EventStatus.REMOVE, observed.asked_by))
+        elif removed:
+            changes["wanted"] = Wanted.REMOVED
         await worker.note(
             Fact.ENDED,
             events=events,

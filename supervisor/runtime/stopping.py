@@ -255,14 +255,15 @@ class Stopping:
         """The container has ended: carry out what was asked, answer those who waited. `problem`: it could not
         be cleaned up, which nothing but a forced removal passes over."""
         worker = self._worker
-        restarts, leaving = worker.observed.asked is Asked.RESTART, worker.observed.leaving
+        restarts = worker.observed.asked is Asked.RESTART
+        removed = worker.observed.leaving or worker.observed.wanted is Wanted.REMOVED
         forced = any(isinstance(request, rq.Remove) and request.force for request in self._waiting)
         try:
-            if problem is not None and (restarts or leaving) and not forced:
+            if problem is not None and (restarts or removed) and not forced:
                 raise problem
             if restarts:
                 await worker.starting.start_alone(history=History(), restart_reason="")
-            elif leaving:
+            elif removed:
                 await self.remove_now(worker.observed.asked_by)
             elif problem is not None:
                 worker.take_up_later()

@@ -97,3 +97,22 @@ def test_many_sessions_leave_nothing_behind(web: Engine, count: int) -> None:
     # Up to four connections that read the database, of three descriptors each, are kept once they were needed.
     assert len(processes.descriptors(daemon)) <= descriptors + 2 + 4 * 3
     assert processes.mentions([f"{id}/exec"]) == set()
+
+
+@pytest.mark.parametrize("how", ["by itself", "rm -f"])
+def test_the_removal_of_a_container_is_its_last_event_whatever_ran_in_it(
+    shared_engine: Engine, rootfs: Path, how: str
+) -> None:
+    own = () if how == "rm -f" else ("--rm",)
+    id = shared_engine.out("run", "-d", *own, "--name", "c", "--rootfs", f"{rootfs}:O", "sleep", "1000")
+    sessions = [shared_engine.out("exec", "-d", "c", "sleep", "1000") for _ in range(3)]
+    if how == "rm -f":
+        shared_engine.cli("rm", "-f", "-t", "0", "c")
+    else:
+        shared_engine.cli("kill", "c")
+    shared_engine.await_event(lambda e: e["ID"] == id and e["Status"] == "remove")
+    assert shared_engine.cli("wait", "--condition", "removed", "c", check=False).returncode in (0, 125)
+    told = [event["Status"] for event in shared_engine.events(container=[id])]
+    assert told[-1] == "remove"
+    assert told.count("exec_died") == len(sessions)
+    assert not processes.mentions([id])

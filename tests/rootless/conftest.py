@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.rootless.support import User, UserEngine
+from tests.rootless.programs import programs_for
+from tests.rootless.support import User, UserEngine, UserPlace
 from tests.support.engine import Leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -18,9 +20,16 @@ def user() -> User:
     return User.of()
 
 
+@pytest.fixture(scope="session")
+def programs(user: User) -> Iterator[Path]:
+    yield from programs_for(UserPlace(user))
+
+
 @pytest.fixture
-def engine(user: User) -> Iterator[UserEngine]:
-    made = UserEngine(user)
+def engine(request: pytest.FixtureRequest, user: User, programs: Path) -> Iterator[UserEngine]:
+    """What a fixture `keeping` gives is added to the environment."""
+    keeping = request.getfixturevalue("keeping") if "keeping" in request.fixturenames else {}
+    made = UserEngine(user, programs, more=keeping)
     try:
         made.start()
         yield made

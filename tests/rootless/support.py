@@ -11,17 +11,18 @@ import os
 import pwd
 import shutil
 import subprocess
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.support.engine import BIN, Engine
+from tests.support.engine import Engine
 from tests.support.rootfs import make_rootfs
 from tests.support.runtimes import Place
 from tests.support.varlink import Wire, call
 
 if TYPE_CHECKING:
     import socket as sockets
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["USER", "User", "UserEngine", "UserPlace"]
@@ -74,8 +75,13 @@ class UserPlace(Place):
 
 
 class UserEngine(Engine):
-    def __init__(self, user: User, *, config: str = "") -> None:
+    def __init__(
+        self, user: User, programs: Path, *, config: str = "", more: Mapping[str, str] | None = None
+    ) -> None:
+        """`more`: added to the environment of every command."""
+        self._more = dict(more or {})
         self.user = user
+        self.programs = programs
         super().__init__(UserPlace(user), config=config)
         self.runtime_dir = self.path / "xdg"
         self.runtime_dir.mkdir(mode=0o700)
@@ -88,7 +94,12 @@ class UserEngine(Engine):
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**super().environment, "XDG_RUNTIME_DIR": str(self.runtime_dir), "USER": self.user.name}
+        return {
+            **super().environment,
+            "XDG_RUNTIME_DIR": str(self.runtime_dir),
+            "USER": self.user.name,
+            **self._more,
+        }
 
     def _notice_socket(self) -> sockets.socket:
         made = super()._notice_socket()
@@ -105,10 +116,16 @@ class UserEngine(Engine):
         with self.user.acts():
             return call(self.socket, method, parameters, timeout=timeout)
 
+    def keeper_ends(self) -> None:
+        """What follows ends it, and it is no failure that it does."""
+        assert self.keeper is not None
+        threading.Thread(target=self.keeper.wait, daemon=True).start()
+        self.keeper = None
+
     def spawn_other(self, root: Path, *arguments: str) -> subprocess.Popen[bytes]:
         """A command for another engine of the same user."""
         words = [
-            str(BIN / "pyman"),
+            str(self.programs / "pyman"),
             f"--root={root}",
             f"--runroot={root}-run",
             f"--tmpdir={root}-tmp",

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.rootless.entering import NO_HANDLES
 from tests.support import processes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.rootless.support import UserEngine
+
+
+@pytest.fixture(autouse=True, params=["handles", "pause process"])
+def keeping(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Both ways of finding the namespaces again."""
+    return {NO_HANDLES: "1"} if request.param == "pause process" else {}
+
+
+def told(engine: UserEngine) -> Path:
+    """The file by which they are found."""
+    named = {name: engine.runtime_dir / "pyman" / name for name in ("ns_handles", "pause.pid")}
+    [found] = [path for path in named.values() if path.exists()]
+    return found
 
 
 def namespace(pid: int, kind: str = "user") -> str:
@@ -62,15 +77,69 @@ def test_where_conmon_died_too_the_user_namespace_is_joined_and_mounts_are_made_
     assert engine.out("exec", "c", "echo", "works") == "works"
 
 
+def test_a_killed_pause_process_costs_nothing_while_the_supervisor_lives_and_is_replaced(
+    engine: UserEngine, keeping: dict[str, str]
+) -> None:
+    if not keeping:
+        assert not list((engine.runtime_dir / "pyman").glob("pause*"))
+        return
+    pid, before = run(engine), namespace(engine.pid)
+    paused = int(told(engine).read_text().split()[0])
+    assert namespace(paused) == before
+    os.kill(paused, signal.SIGKILL)
+    assert not processes.wait_gone([paused], 5)
+    engine.kill()
+    assert namespace(engine.pid) == before
+    assert engine.inspect("c")["State"]["Pid"] == pid
+    engine.cli("stop", "-t", "0", "c")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"boot": 1}', '{"user": "00", "mnt": "zz"}', "\xff" * 5000])
 def test_a_file_that_is_none_is_as_good_as_none(engine: UserEngine, text: str) -> None:
     assert engine.stop() == 0
-    path = engine.runtime_dir / "pyman/ns_handles"
+    path = told(engine)
     path.write_text(text)
     engine.user.owns(path)
     engine.start()
     assert engine.out("run", "--rm", "--rootfs", str(engine.rootfs), "id", "-u") == "0"
-    assert Path(path).read_text() != text
+    assert told(engine).read_text() != text
+
+
+def test_a_pid_that_is_anothers_by_now_leads_nowhere(engine: UserEngine, keeping: dict[str, str]) -> None:
+    assert engine.stop() == 0
+    path = told(engine)
+    if keeping:
+        os.kill(int(path.read_text().split()[0]), signal.SIGKILL)
+        path.write_text(f"{os.getpid()} 1\n")
+    else:
+        path.write_text(path.read_text().replace('"user": "', '"user": "00'))
+    engine.start()
+    assert namespace(engine.pid) != namespace(os.getpid())
+    assert engine.out("run", "--rm", "--rootfs", str(engine.rootfs), "id", "-u") == "0"
+
+
+def test_unshare_joins_the_supervisors_namespaces_and_its_commands_are_the_users(engine: UserEngine) -> None:
+    ns = engine.out("unshare", "readlink", "/proc/self/ns/user")
+    assert ns == namespace(engine.pid)
+    assert engine.out("unshare", "id", "-u") == "0"
+    run(engine)
+    assert (
+        engine.out("unshare", engine.programs / "pyman", *engine.selection, "ps", "--format", "{{.Names}}")
+        == "c"
+    )
+    assert engine.cli("unshare", "no-such-command", check=False).returncode == 127
+    assert engine.cli("unshare", "sh", "-c", "exit 7", check=False).returncode == 7
+
+
+def test_a_reset_leaves_nothing_of_them(engine: UserEngine) -> None:
+    run(engine)
+    before = told(engine)
+    engine.keeper_ends()
+    engine.cli("system", "reset", "-f")
+    assert not before.exists()
+    assert not processes.mentions([str(engine.tmpdir)])
+    engine.start()
+    assert engine.out("run", "--rm", "--rootfs", str(engine.rootfs), "id", "-u") == "0"
 
 
 def test_two_that_start_at_once_end_up_in_the_same_namespaces(engine: UserEngine) -> None:

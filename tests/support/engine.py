@@ -52,6 +52,9 @@ class Leftovers(AssertionError):
 class Engine:
     """`path` holds everything: root, runroot, tmp, containers.conf, supervisor.log."""
 
+    programs = BIN
+    """Where `pyman` and `pyman-supervisor` are."""
+
     def __init__(self, place: Place, *, options: Sequence[str] = (), config: str = "") -> None:
         self.place = place
         self.path = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
@@ -89,7 +92,7 @@ class Engine:
     def environment(self) -> dict[str, str]:
         """Small on purpose: what the tests' own environment holds must not matter."""
         return {
-            "PATH": f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": f"{self.programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(self.path),
             "LANG": "C.UTF-8",
             "CONTAINERS_CONF": str(self.configuration),
@@ -114,7 +117,7 @@ class Engine:
             self.keeper = subprocess.Popen(
                 [
                     *self.place.prefix("/"),
-                    str(BIN / "pyman-supervisor"),
+                    str(self.programs / "pyman-supervisor"),
                     *self.selection,
                     *self.options,
                 ],
@@ -191,7 +194,7 @@ class Engine:
     # Talking to it
 
     def command(self, *arguments: str | Path) -> list[str]:
-        return [str(BIN / "pyman"), *self.selection, *map(str, arguments)]
+        return [str(self.programs / "pyman"), *self.selection, *map(str, arguments)]
 
     def cli(
         self,

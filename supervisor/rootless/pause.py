@@ -1,0 +1,99 @@
+"""`pause.pid`: a process that does nothing but live in a user's namespaces, where the kernel has no handles.
+
+The file has the process's pid and its start time, so that a pid that is another's by now leads nowhere; so does a
+file that is none. Standard library only: the keeper needs it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+from supervisor.kernel import namespaces
+from supervisor.rootless.files import read_own, write_own
+from supervisor.rootless.handles import Found
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["NAME", "end", "find", "start"]
+
+NAME = "pause.pid"
+_START_TIME = 19
+"""Place in /proc/PID/stat, counted after the command's name."""
+
+
+def start(directory: str) -> None:
+    """A pause process in the namespaces of this one, and the file that tells where it is."""
+    init = shutil.which("catatonit", path="/usr/libexec/podman:/usr/bin:/usr/local/bin")
+    child = subprocess.Popen(
+        [init, "-P"] if init else ["/bin/sleep", "infinity"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+        env={},
+    )
+    child.returncode = 0  # it outlives this process: nobody waits for it here
+    try:
+        write_own(f"{directory}/{NAME}", f"{child.pid} {_begun(child.pid)}\n")
+    except BaseException:
+        child.kill()
+        raise
+
+
+@contextlib.contextmanager
+def find(directory: str) -> Iterator[Found | None]:
+    """The namespaces of the process that the file names, if that is the one, and this user's."""
+    pid = _pid(directory)
+    opened: list[int] = []
+    with contextlib.suppress(OSError):
+        for kind in ("user", "mnt") if pid else ():
+            opened.append(os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401 - it may fail halfway
+    try:
+        # Asked again once they are open: they are of the process that was meant.
+        ours = len(opened) == 2 and _pid(directory) == pid and namespaces.owner_of(opened[0]) == os.geteuid()
+        yield Found(*opened) if ours else None
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def end(directory: str) -> None:
+    """No pause process any more."""
+    pid = _pid(directory)
+    if pid:
+        with contextlib.suppress(OSError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                if _pid(directory) == pid:
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            finally:
+                os.close(descriptor)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{directory}/{NAME}")
+
+
+def _pid(directory: str) -> int:
+    """0: the file names no process that lives."""
+    words = read_own(f"{directory}/{NAME}").split()
+    try:
+        pid, begun = (int(word) for word in words)
+    except ValueError:
+        return 0
+    return pid if pid > 1 and begun and _begun(pid) == begun else 0
+
+
+def _begun(pid: int) -> int:
+    """Clock ticks since boot; 0: there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except OSError:
+        return 0
+    return int(text[text.rindex(b")") + 2 :].split()[_START_TIME])
