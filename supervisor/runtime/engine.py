@@ -173,7 +173,7 @@ class Engine:
         known = {definition.id: state.monitor for definition, state in observed}
         executing = {record.id for record in sessions}
         await trio.to_thread.run_sync(partial(leftovers.clear, self.layout, known, executing))
-        files.write_atomic(self.layout.alive, b"", 0o644)
+        files.write_atomic(self.layout.alive, b"", 0o600)
         for definition, state in observed:
             self._add(definition, state)
         for record in sessions:

@@ -188,6 +188,14 @@ def _id_mappings(engine: Engine) -> dict[str, Any]:
     return {"gidmap": _lines(gids), "uidmap": _lines(uids)}
 
 
+def _few_ids(engine: Engine) -> list[str]:
+    if not engine.settings.rootless or min(map(idmaps.count, idmaps.of_this_process())) > 1:
+        return []
+    return [
+        "only one id can be used in containers: the user has no subordinate ids, or newuidmap does not work"
+    ]
+
+
 def _lines(ranges: Sequence[IdRange]) -> list[dict[str, int]]:
     return [{"container_id": line.inside, "host_id": line.outside, "size": line.size} for line in ranges]
 
@@ -251,5 +259,5 @@ def _supervisor(engine: Engine, facts: Facts) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "runtimes": sorted(engine.services.runtimes.available),
         "configFiles": list(engine.settings.files),
-        "warnings": list(engine.settings.warnings),
+        "warnings": [*engine.settings.warnings, *_few_ids(engine)],
     }

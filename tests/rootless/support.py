@@ -32,6 +32,8 @@ USER = "pyman-test"
 
 @dataclass(frozen=True)
 class User:
+    """`name` is empty for one without an account."""
+
     name: str
     uid: int
     gid: int
@@ -70,7 +72,8 @@ class UserPlace(Place):
     def prefix(self, cwd: str) -> list[str]:
         del cwd
         user = self.user
-        words = ["setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", "--init-groups"]
+        groups = "--init-groups" if user.name else "--clear-groups"
+        words = ["setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", groups]
         return [*words, "--inh-caps=-all", "--ambient-caps=-all", "--"]
 
 
@@ -83,23 +86,17 @@ class UserEngine(Engine):
         self.user = user
         self.programs = programs
         super().__init__(UserPlace(user), config=config)
-        self.runtime_dir = self.path / "xdg"
-        self.runtime_dir.mkdir(mode=0o700)
         self.rootfs = make_rootfs(self.path / "rootfs")
         user.owns(self.path)
 
-    @property
-    def socket(self) -> str:
-        return f"{self.runtime_dir}/pyman/{self._stem}.sock"
+    def _make_runtime_dir(self) -> Path:
+        made = self.path / "xdg"
+        made.mkdir(mode=0o700)
+        return made
 
     @property
     def environment(self) -> dict[str, str]:
-        return {
-            **super().environment,
-            "XDG_RUNTIME_DIR": str(self.runtime_dir),
-            "USER": self.user.name,
-            **self._more,
-        }
+        return {**super().environment, "USER": self.user.name, **self._more}
 
     def _notice_socket(self) -> sockets.socket:
         made = super()._notice_socket()

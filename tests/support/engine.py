@@ -62,6 +62,7 @@ class Engine:
         self.runroot = self.path / "run"
         self.tmpdir = self.path / "tmp"
         self.log = self.path / "supervisor.log"
+        self.runtime_dir = self._make_runtime_dir()
         self.options = list(options)
         self.keeper: subprocess.Popen[bytes] | None = None
         self.configuration = self.path / "containers.conf"
@@ -75,6 +76,14 @@ class Engine:
 
     # Where it is
 
+    def _make_runtime_dir(self) -> Path:
+        """Where sockets and the OCI runtime's state are: an ordinary user's in a directory of this engine's own."""
+        if os.geteuid() == 0:
+            return Path("/run")
+        made = self.path / "xdg"
+        made.mkdir(mode=0o700)
+        return made
+
     @property
     def selection(self) -> list[str]:
         """The options that select this supervisor on every command line."""
@@ -82,7 +91,7 @@ class Engine:
 
     @property
     def socket(self) -> str:
-        return f"/run/pyman/{self._stem}.sock"
+        return f"{self.runtime_dir}/pyman/{self._stem}.sock"
 
     @property
     def _stem(self) -> str:
@@ -91,7 +100,9 @@ class Engine:
     @property
     def environment(self) -> dict[str, str]:
         """Small on purpose: what the tests' own environment holds must not matter."""
+        own = {} if self.runtime_dir == Path("/run") else {"XDG_RUNTIME_DIR": str(self.runtime_dir)}
         return {
+            **own,
             "PATH": f"{self.programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(self.path),
             "LANG": "C.UTF-8",
@@ -387,13 +398,13 @@ class Engine:
         cgroups = {path for path in cgroup_directories() if any(name in path for name in self._ids)}
         complaints += [f"cgroup {path}" for path in sorted(cgroups)]
         remove_cgroups(cgroups)
-        for runtime_state in (Path("/run/runc"), Path("/run/crun")):
+        for runtime_state in (self.runtime_dir / "runc", self.runtime_dir / "crun"):
             for name in self._ids:
                 if (runtime_state / name).exists():
                     complaints.append(f"OCI runtime state {runtime_state / name}")
                     shutil.rmtree(runtime_state / name, ignore_errors=True)
         for directory, pattern in (
-            ("/run/pyman", f"{self._stem}*"),
+            (str(self.runtime_dir / "pyman"), f"{self._stem}*"),
             ("/dev/shm", f"pyman_lock*{self._stem}*"),
         ):
             for file in Path(directory).glob(pattern):

@@ -34,7 +34,8 @@ def make_rootfs(directory: Path, busybox: str = "/bin/busybox") -> Path:
         (directory / name).mkdir(parents=True)
     for name in ("tmp", "var/tmp"):
         (directory / name).chmod(0o1777)
-    os.chown(directory / "home/worker", 1000, 1000)
+    if os.geteuid() == 0:
+        os.chown(directory / "home/worker", 1000, 1000)
     shutil.copy2(shutil.which("busybox") or busybox, directory / "bin/busybox")
     listing = subprocess.run(
         [directory / "bin/busybox", "--list"], check=True, capture_output=True, text=True
