@@ -51,6 +51,8 @@ __all__ = [
     "encode",
     "open_socket",
     "owner",
+    "runtime_directory",
+    "runtime_directory_warning",
     "socket_path",
     "sockets",
 ]
@@ -175,20 +177,42 @@ def owner(environ: Mapping[str, str]) -> int:
 
 
 def runtime_directory(environ: Mapping[str, str], uid: int) -> str:
-    """Where a user's sockets are: /run for root, else $XDG_RUNTIME_DIR or what stands in for it."""
+    """Where a user's sockets are: /run for root, else $XDG_RUNTIME_DIR or, where that is none of the user's own,
+    what stands in for it."""
     if uid == 0:
         return "/run"
     given = environ.get("XDG_RUNTIME_DIR", "")
-    if given.startswith("/"):
+    if given.startswith("/") and not _unfit(given, uid):
         return os.path.normpath(given)
     usual = f"/run/user/{uid}"
-    try:
-        status = os.lstat(usual)
-        if status.st_mode & 0o170000 == 0o040000 and status.st_uid == uid:  # a directory
-            return usual
-    except OSError:
-        pass
+    if os.path.isdir(usual) and not _unfit(usual, uid):
+        return usual
     return f"/tmp/pyman-run-{uid}"  # noqa: S108 - the supervisor refuses another user's directory
+
+
+def runtime_directory_warning(environ: Mapping[str, str], uid: int) -> str:
+    """What a user had better know of $XDG_RUNTIME_DIR; an empty string: nothing."""
+    given = environ.get("XDG_RUNTIME_DIR", "")
+    reason = _unfit(given, uid) if given.startswith("/") else "is not an absolute path"
+    if uid == 0 or not given or not reason:
+        return ""
+    used = runtime_directory(environ, uid)
+    return f"XDG_RUNTIME_DIR '{given}' {reason}: '{used}' is used instead"
+
+
+def _unfit(path: str, uid: int) -> str:
+    """Why a directory cannot be a user's runtime directory; an empty string: it can."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return "" if os.access(os.path.dirname(path.rstrip("/")), os.W_OK | os.X_OK) else "does not exist"
+    except OSError:
+        return "cannot be looked at"
+    if status.st_mode & 0o170000 != 0o040000:
+        return "is not a directory"
+    if status.st_uid not in (uid, os.geteuid()):  # within the user's namespace the user is shown as root
+        return f"belongs to user {status.st_uid}"
+    return "" if os.access(path, os.W_OK | os.X_OK) else "is not writable"
 
 
 def socket_path(root: str, config: str, environ: Mapping[str, str], uid: int) -> str:

@@ -22,7 +22,7 @@ import sys
 import time
 
 from pyman.errors import EngineUnavailable, InvalidArgument, PymanError
-from pyman.wire import owner, runtime_directory, socket_path
+from pyman.wire import owner, runtime_directory_warning, socket_path
 from supervisor.arguments import COMMAND, HELP, parse, spelled
 from supervisor.channel import HELD, Channel, ChannelClosed, described, error_of
 from supervisor.listeners import Listeners, inherited
@@ -177,11 +177,11 @@ class Keeper:
     def _enter_namespaces(self) -> None:
         """An ordinary user's engine lives in namespaces of its own, and as long as it does, they stay."""
         uid, gid = os.geteuid(), os.getegid()
-        warning = entering.enter(self._listeners.directory)
-        if warning:
+        told = (runtime_directory_warning(self._environ, uid), entering.enter(self._listeners.directory))
+        for warning in filter(None, told):
             log(warning)
         # What tells whose directories these are does not look the same from inside.
-        self._environ["XDG_RUNTIME_DIR"] = runtime_directory(self._environ, uid)
+        self._environ["XDG_RUNTIME_DIR"] = os.path.dirname(self._listeners.directory)
         self._environ.update(identity.marks(uid, gid))
 
     def _loop(self, signals: int, watched: set[int]) -> int:

@@ -19,7 +19,7 @@ import sys
 import time
 
 from pyman.errors import ERRORS, AlreadyRunning, EngineUnavailable, PermissionDenied, StorageFailed
-from pyman.wire import decode, encode, open_socket
+from pyman.wire import decode, encode, open_socket, runtime_directory_warning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ _KEPT = (
     "HOME",
     "USER",
     "LOGNAME",
+    "PYMAN_NO_NS_HANDLES",
+    "_CONTAINERS_USERNS_CONFIGURED",
+    "_CONTAINERS_ROOTLESS_UID",
+    "_CONTAINERS_ROOTLESS_GID",
     "LANG",
     "TZ",
     "XDG_RUNTIME_DIR",
@@ -61,6 +65,8 @@ def launch(selection: Selection) -> None:
     Raises what the supervisor says of why it cannot start, or EngineUnavailable.
     """
     socket = selection.socket
+    if warning := runtime_directory_warning(selection.environ, selection.uid):
+        sys.stderr.write(f"Warning: {warning}\n")
     lock_path = socket.removesuffix(".sock") + ".launch"
     lock = _lock(lock_path)
     try:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import pwd
-import stat
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from pyman.wire import runtime_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ class Xdg(msgspec.Struct, frozen=True):
     data_home: str
     cache_home: str
     runtime_dir: str
-    """$XDG_RUNTIME_DIR, else /run/user/UID if it is the user's own, else /tmp/pyman-run-UID."""
+    """As `pyman.wire.runtime_directory` has it for users; for root /run/user/0, where nothing says otherwise."""
     bus_address: str
     """Of the session bus: $DBUS_SESSION_BUS_ADDRESS, else the socket `bus` in the runtime directory."""
 
@@ -34,14 +35,15 @@ class Xdg(msgspec.Struct, frozen=True):
     def of(cls, environ: Mapping[str, str], uid: int) -> Xdg:
         """What the variables say; a relative path counts as unset, as the XDG specification has it."""
         home = _absolute(environ, "HOME") or _home_of(uid)
-        runtime = _absolute(environ, "XDG_RUNTIME_DIR") or _runtime_dir(uid)
+        given = _absolute(environ, "XDG_RUNTIME_DIR")
+        runtime = runtime_directory(environ, uid) if uid else given or "/run/user/0"
         return cls(
             home=home,
             config_home=_absolute(environ, "XDG_CONFIG_HOME") or f"{home}/.config",
             data_home=_absolute(environ, "XDG_DATA_HOME") or f"{home}/.local/share",
             cache_home=_absolute(environ, "XDG_CACHE_HOME") or f"{home}/.cache",
             runtime_dir=runtime,
-            bus_address=environ.get("DBUS_SESSION_BUS_ADDRESS") or f"unix:path={runtime}/bus",
+            bus_address=environ.get("DBUS_SESSION_BUS_ADDRESS") or f"unix:path={given or runtime}/bus",
         )
 
 
@@ -55,15 +57,3 @@ def _home_of(uid: int) -> str:
         return pwd.getpwuid(uid).pw_dir or "/"
     except KeyError:
         return "/"
-
-
-def _runtime_dir(uid: int) -> str:
-    """The fallback below /tmp is a name that anyone can take: whoever makes it checks the owner."""
-    login = f"/run/user/{uid}"
-    try:
-        status = os.lstat(login)
-    except OSError:
-        status = None
-    if status is not None and stat.S_ISDIR(status.st_mode) and status.st_uid == uid:
-        return login
-    return f"/tmp/pyman-run-{uid}"  # noqa: S108 - ownership is checked by make_directories
