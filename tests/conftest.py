@@ -1,7 +1,8 @@
 """Fixtures of every room: nothing may leak, nothing may hold the loop, and there is an engine to try.
 
 `engine` is a supervisor of the test's own; `shared_engine` lives as long as the test module and is emptied
-after every test. Both come once per OCI runtime (`oci_runtime` marker limits that).
+after every test. Both come once per OCI runtime (`oci_runtime` marker limits that), and in some rooms once more
+for an ordinary user.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from tests.support.engine import Engine, Leftovers
 from tests.support.leaks import KINDS, Belongings, HostLock
 from tests.support.loopwatch import COMPUTING, run_watched
 from tests.support.rootfs import make_rootfs
+from tests.support.user import User, UserEngine, UserPlace
+from tests.support.user_programs import programs_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _OUTCOME = pytest.StashKey[bool]()
@@ -105,10 +108,15 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_rootfs(directory)
 
 
+def _runtimes_of(module: str) -> tuple[str, ...]:
+    """Lives are led by an ordinary user as well."""
+    return (*runtimes.NAMES, "rootless") if module.startswith("tests.lifecycle.") else runtimes.NAMES
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "oci_runtime" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("oci_runtime")
-        names = marker.args if marker else runtimes.NAMES
+        names = marker.args if marker else _runtimes_of(metafunc.module.__name__)
         metafunc.parametrize("oci_runtime", names, indirect=True, scope="session")
 
 
@@ -118,7 +126,7 @@ def oci_runtime(request: pytest.FixtureRequest) -> Iterator[runtimes.Place]:
     if os.geteuid() != 0:
         pytest.skip("only root can run containers without a user namespace")
     try:
-        place = runtimes.make_place(request.param)
+        place = UserPlace(User.of()) if request.param == "rootless" else runtimes.make_place(request.param)
     except LookupError as error:
         pytest.skip(str(error))
     _places.append(place)
@@ -127,13 +135,29 @@ def oci_runtime(request: pytest.FixtureRequest) -> Iterator[runtimes.Place]:
     place.close()
 
 
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Path]:
+    """Where an ordinary user can execute pyman."""
+    yield from programs_for(UserPlace(User.of()))
+
+
+def make_engine(
+    request: pytest.FixtureRequest, place: runtimes.Place, *, options: Sequence[str] = (), config: str = ""
+) -> Engine:
+    """Root's, or an ordinary user's where the place is one for that."""
+    if isinstance(place, UserPlace):
+        programs = request.getfixturevalue("programs")
+        return UserEngine(place.user, programs, options=options, config=config)
+    return Engine(place, options=options, config=config)
+
+
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, oci_runtime: runtimes.Place) -> Iterator[Engine]:
     """A running supervisor of the test's own; ended with all its containers afterwards."""
     options = request.node.get_closest_marker("engine_options")
     config = request.node.get_closest_marker("engine_config")
-    engine = Engine(
-        oci_runtime, options=options.args if options else (), config=config.args[0] if config else ""
+    engine = make_engine(
+        request, oci_runtime, options=options.args if options else (), config=config.args[0] if config else ""
     )
     try:
         engine.start()
@@ -143,9 +167,9 @@ def engine(request: pytest.FixtureRequest, oci_runtime: runtimes.Place) -> Itera
 
 
 @pytest.fixture(scope="module")
-def module_engine(oci_runtime: runtimes.Place) -> Iterator[Engine]:
+def module_engine(request: pytest.FixtureRequest, oci_runtime: runtimes.Place) -> Iterator[Engine]:
     """Behind `shared_engine`; tests do not use it directly."""
-    engine = Engine(oci_runtime)
+    engine = make_engine(request, oci_runtime)
     try:
         engine.start()
         yield engine

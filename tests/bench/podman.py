@@ -23,9 +23,9 @@ from tests.support import processes
 from tests.support.leaks import cgroup_directories, mount_points, remove_cgroups
 from tests.support.rootfs import make_rootfs
 
-__all__ = ["Podman"]
+__all__ = ["CONFIG", "Podman", "enter", "leave", "ulimits"]
 
-_CONFIG = """\
+CONFIG = """\
 [containers]
 log_driver = "k8s-file"
 default_ulimits = [{ulimits}]
@@ -88,23 +88,20 @@ class Podman:
             raise
 
     def _enter_usefully(self, tree: Path, program: str) -> None:
-        self._holder = _enter(tree, [program])
+        self._holder = enter(tree, [program])
         try:
             self.out("run", "--rm", "--network", "none", "--rootfs", f"{self.rootfs}:O", "true")
         except Failed:
-            _leave(self._holder)
-            self._holder = _enter(tree, [])
+            leave(self._holder)
+            self._holder = enter(tree, [])
         plain = [command_time(["true"], self.environment) for _ in range(15)]
         entered = [command_time([*self._prefix, "true"], self.environment) for _ in range(15)]
         self.entering = max(0.0, median(entered) - median(plain))
 
     def _configure(self, runtime: str, path: str) -> None:
-        # Where CAP_SYS_RESOURCE is missing, Podman's own defaults are more than the OCI runtime may set.
-        limits = (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
-        ulimits = [f'"{name}={_at_most(number)}:{_at_most(number)}"' for name, number in limits]
         (self.path / "containers.conf").write_text(
-            _CONFIG.format(
-                ulimits=", ".join(ulimits),
+            CONFIG.format(
+                ulimits=ulimits(),
                 runtime=runtime,
                 path=path,
                 directory=self.path,
@@ -178,7 +175,7 @@ class Podman:
             found = processes.mentions([str(self.path), *self._ids]) - {os.getpid()}
             processes.end(processes.family(found) - {os.getpid()})
         if self._holder is not None:
-            _leave(self._holder)
+            leave(self._holder)
         mine = {path for path in mount_points() - self._mounts_before if path.startswith(f"{self.path}/")}
         for path in sorted(mine, key=len, reverse=True):
             subprocess.run(["umount", "--lazy", path], check=False, capture_output=True)
@@ -186,12 +183,19 @@ class Podman:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+def ulimits() -> str:
+    """For containers.conf: where CAP_SYS_RESOURCE is missing, Podman's own defaults are more than the OCI runtime
+    may set."""
+    limits = (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
+    return ", ".join(f'"{name}={_at_most(number)}:{_at_most(number)}"' for name, number in limits)
+
+
 def _at_most(number: int) -> int:
     hard = resource.getrlimit(number)[1]
     return min(_LIMIT, hard) if hard >= 0 else _LIMIT
 
 
-def _enter(tree: Path, shared: list[str]) -> subprocess.Popen[bytes]:
+def enter(tree: Path, shared: list[str]) -> subprocess.Popen[bytes]:
     """A process that keeps the mount namespace in which the tree is the root, with programs of the host's."""
     for program in shared:
         if not (tree / program.lstrip("/")).exists():
@@ -205,11 +209,11 @@ def _enter(tree: Path, shared: list[str]) -> subprocess.Popen[bytes]:
     assert holder.stdout is not None
     with holder.stdout as ready:
         if ready.readline() != b"ready\n":
-            _leave(holder)
+            leave(holder)
             raise Failed(f"cannot enter {tree}")
     return holder
 
 
-def _leave(holder: subprocess.Popen[bytes]) -> None:
+def leave(holder: subprocess.Popen[bytes]) -> None:
     holder.kill()
     holder.wait()

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.rootless.programs import programs_for
-from tests.rootless.support import User, UserEngine, UserPlace
 from tests.support.engine import Leftovers
+from tests.support.user import User, UserEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def user() -> User:
     return User.of()
-
-
-@pytest.fixture(scope="session")
-def programs(user: User) -> Iterator[Path]:
-    yield from programs_for(UserPlace(user))
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.rootless.support import UserEngine
 from tests.support import processes
+from tests.support.user import UserEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.rootless.support import User
+    from tests.support.user import User
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.rootless.support import UserEngine
+    from tests.support.user import UserEngine
 
 STRANGER = 4242
 """A uid without an account."""

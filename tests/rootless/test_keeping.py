@@ -14,7 +14,7 @@ from tests.support import processes
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.rootless.support import UserEngine
+    from tests.support.user import UserEngine
 
 
 @pytest.fixture(autouse=True, params=["handles", "pause process"])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.rootless.support import User, UserEngine
+    from tests.support.user import User, UserEngine
 
 
 def test_a_container_runs_as_root_among_the_users_ids(engine: UserEngine, user: User) -> None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.rootless.support import User
+from tests.support.user import User
 
 if TYPE_CHECKING:
-    from tests.rootless.support import UserEngine
+    from tests.support.user import UserEngine
 
 ALONE = User("", 4243, 4243)
 """Nobody has given this one an account, or ids."""

@@ -22,7 +22,7 @@ from tests.support.varlink import Wire, call
 
 if TYPE_CHECKING:
     import socket as sockets
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["USER", "User", "UserEngine", "UserPlace"]
@@ -79,13 +79,19 @@ class UserPlace(Place):
 
 class UserEngine(Engine):
     def __init__(
-        self, user: User, programs: Path, *, config: str = "", more: Mapping[str, str] | None = None
+        self,
+        user: User,
+        programs: Path,
+        *,
+        options: Sequence[str] = (),
+        config: str = "",
+        more: Mapping[str, str] | None = None,
     ) -> None:
         """`more`: added to the environment of every command."""
         self._more = dict(more or {})
         self.user = user
         self.programs = programs
-        super().__init__(UserPlace(user), config=config)
+        super().__init__(UserPlace(user), options=options, config=config)
         self.rootfs = make_rootfs(self.path / "rootfs")
         user.owns(self.path)
 

@@ -18,7 +18,7 @@ from tests.support.engine import BIN
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.rootless.support import UserPlace
+    from tests.support.user import UserPlace
 
 __all__ = ["programs_for"]
 
