@@ -1,0 +1,1 @@
+"""Tests of supervisor/rootless, with a real ordinary user where one is needed."""
