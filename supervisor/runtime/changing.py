@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pyman.errors import InvalidArgument
+from pyman.errors import InvalidArgument, NotSupported
 from pyman.names import EventStatus, State
+from supervisor.oci.limits import cgroup_of
 from supervisor.runtime.policy import check_policy
 from supervisor.runtime.records import encode, replaced
 from supervisor.runtime.states import Fact
@@ -31,6 +32,13 @@ class Changing:
     async def pause(self, request: rq.Pause) -> None:
         worker = self._worker
         worker.require((State.RUNNING,), "pause")
+        if not cgroup_of(worker.services.settings, worker.container.id):
+            name = worker.container.name
+            raise NotSupported(
+                f"cannot pause container '{name}': it has no cgroup, whose processes could be frozen",
+                subject=name,
+                hint="an ordinary user's containers have one with cgroup v2 and the systemd manager",
+            )
         await worker.note(freezing=True)
         await worker.body.runtime.pause(worker.container.id)
         await self.note_frozen(True, request.actor)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import processes
+from tests.support.runtimes import NAMES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +75,7 @@ def test_a_session_ends_with_its_container(web: Engine) -> None:
     assert web.inspect("web")["ExecIDs"] == []
 
 
+@pytest.mark.oci_runtime(*NAMES)  # an ordinary user's cannot be paused everywhere
 def test_only_a_running_container_can_be_entered(web: Engine) -> None:
     web.cli("pause", "web")
     assert "paused" in web.cli("exec", "web", "true", check=False).stderr

@@ -11,6 +11,7 @@ import pytest
 
 from pyman.names import EventStatus
 from tests.support.engine import Engine  # noqa: TC001
+from tests.support.runtimes import NAMES
 
 
 def statuses(engine: Engine, name: str) -> list[str]:
@@ -52,6 +53,7 @@ def test_stdin_reaches_the_command(shared_engine: Engine, rootfs: Path) -> None:
     assert done.stdout == "a\nb\n"
 
 
+@pytest.mark.oci_runtime(*NAMES)  # an ordinary user's cannot be paused everywhere
 def test_each_step_changes_the_state_and_is_told_in_order(shared_engine: Engine, rootfs: Path) -> None:
     engine = shared_engine
     create(engine, rootfs, "steps", "sleep", "1000")
@@ -215,6 +217,7 @@ def test_a_timed_out_stop_is_forced_and_says_so(shared_engine: Engine, rootfs: P
     assert stop["Attributes"]["forced"] == "true"
 
 
+@pytest.mark.oci_runtime(*NAMES)  # an ordinary user's cannot be paused everywhere
 def test_a_paused_container_can_be_stopped(shared_engine: Engine, rootfs: Path) -> None:
     create(shared_engine, rootfs, "frozen", "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done")
     shared_engine.cli("start", "frozen")

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import leaks, processes
+from tests.support.user import UserEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +31,15 @@ def run(engine: Engine, rootfs: Path, name: str, script: str, *options: str) -> 
 def state(engine: Engine, name: str) -> dict[str, Any]:
     found: dict[str, Any] = engine.inspect(name)["State"]
     return found
+
+
+def touch_go(engine: Engine, pid: int) -> None:
+    """Make /go in a container, without any engine's help. The host's root is nobody in a user's container."""
+    if isinstance(engine, UserEngine):
+        words = ["nsenter", f"--target={pid}", "--user", "--mount", "--root", "touch", "/go"]
+        subprocess.run(words, check=True, env={"PATH": "/bin:/usr/bin"})
+    else:
+        (Path(f"/proc/{pid}/root") / "go").touch()
 
 
 def died(engine: Engine, name: str) -> list[str]:
@@ -75,7 +86,7 @@ def test_an_exit_while_no_daemon_runs_is_told_once_with_its_code(engine: Engine,
     run(engine, rootfs, "job", "while [ ! -e /go ]; do sleep 0.02; done; exit 9")
     init = state(engine, "job")["Pid"]
     with stopped_daemon(engine):
-        (Path(f"/proc/{init}/root") / "go").touch()
+        touch_go(engine, init)
         processes.wait_gone([init], 10)
     engine.cli("wait", "job")
     assert died(engine, "job") == ["9"]
@@ -133,7 +144,7 @@ def test_a_killed_conmon_is_told_at_once_and_the_exit_code_is_kept(
     assert state(engine, "orphan")["Monitor"] == "lost"
     if again:
         engine.kill()
-    (Path(f"/proc/{before['Pid']}/root") / "go").touch()
+    touch_go(engine, before["Pid"])
     engine.await_event(is_("orphan", "restart"), seq)
     assert died(engine, "orphan") == ["6"]
 
@@ -210,6 +221,8 @@ def pretend_reboot(engine: Engine) -> None:
         processes.run([*prefix, "umount", str(engine.tmpdir / "containers" / id / "rootfs")])
         leaks.remove_cgroups(leaks.cgroup_directories(re.compile(f"conmon-{id}")))
     shutil.rmtree(engine.tmpdir)
+    if isinstance(engine, UserEngine):
+        shutil.rmtree(engine.runtime_dir / runtime)
     with sqlite3.connect(engine.root / "pyman/state.db") as database:
         database.execute("UPDATE meta SET value = 'another' WHERE key = 'boot_id'")
     database.close()

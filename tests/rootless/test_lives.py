@@ -87,3 +87,12 @@ def test_a_terminal_can_be_had(engine: UserEngine) -> None:
         "run", "-d", "-t", "--name", "c", "--rootfs", str(engine.rootfs), "sh", "-c", "tty; sleep 1000"
     )
     engine.cli("exec", "-t", "c", "tty")
+
+
+def test_what_takes_a_cgroup_is_refused_by_name_where_there_is_none(engine: UserEngine) -> None:
+    engine.cli("run", "-d", "--name", "c", "--rootfs", f"{engine.rootfs}:O", "sleep", "1000")
+    done = engine.cli("pause", "c", check=False)
+    assert done.returncode == 125
+    assert done.stderr.startswith("Error: cannot pause container 'c': it has no cgroup")
+    assert engine.inspect("c")["State"]["Status"] == "running"
+    assert engine.inspect("c")["State"]["CgroupPath"] == ""
