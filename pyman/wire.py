@@ -173,7 +173,13 @@ def owner(environ: Mapping[str, str]) -> int:
     uid = os.geteuid()
     told = environ.get("_CONTAINERS_ROOTLESS_UID", "")
     inside = uid == 0 and environ.get("_CONTAINERS_USERNS_CONFIGURED") and told.isdecimal()
-    return int(told) if inside else uid
+    return int(told) if inside and _in_user_namespace() else uid
+
+
+def _in_user_namespace() -> bool:
+    """Not in the first one, where every id is itself: the host's root is nobody else, whatever its environment."""
+    with open("/proc/self/uid_map", "rb") as file:
+        return file.read().split() != [b"0", b"0", b"4294967295"]
 
 
 def runtime_directory(environ: Mapping[str, str], uid: int) -> str:

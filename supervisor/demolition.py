@@ -21,7 +21,7 @@ from supervisor.kernel import cgroups, files, mounts, process
 from supervisor.oci.limits import cgroup_path
 from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime import leftovers
-from supervisor.runtime.body import conmon_cgroup
+from supervisor.runtime.remains import conmon_cgroup
 from supervisor.state import offline
 
 if TYPE_CHECKING:

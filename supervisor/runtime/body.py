@@ -23,6 +23,7 @@ from supervisor.kernel import cgroups, files, process
 from supervisor.oci import ahead, build, errors
 from supervisor.runtime.answers import with_beside
 from supervisor.runtime.looking import look_into
+from supervisor.runtime.remains import conmon_cgroup, remove_run
 from supervisor.runtime.specs import build_request
 from supervisor.storage import rootfs
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from supervisor.runtime.container import Container
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
-    from supervisor.settings.layout import Layout
 
 __all__ = ["Body"]
 
@@ -44,11 +44,6 @@ log = structlog.get_logger(__name__)
 
 SESSIONS_GRACE = 4.0
 """Seconds until the exec sessions of a container that has ended are over; after that their monitors are ended."""
-
-
-def conmon_cgroup(id: str) -> str:
-    """conmon lives in a cgroup of its own, so that a restart of the service cannot take it."""
-    return f"/pyman/conmon-{id}"
 
 
 @dataclass
@@ -384,37 +379,3 @@ def check_files(definition: Definition) -> None:
     path = definition.spec.pid_file
     if path and not os.path.isdir(os.path.dirname(path)):
         raise StorageFailed(f"cannot write the pid to '{path}': its directory does not exist", subject=path)
-
-
-def remove_run(layout: Layout, id: str) -> None:
-    """What a run of a container had in the run directory, with the cgroups of exec sessions that could not be
-    forgotten: their directories are all that still names them."""
-    with suppress(FileNotFoundError):
-        for exec_id in os.listdir(os.path.dirname(layout.exec_run(id, "-"))):
-            cgroups.remove(conmon_cgroup(exec_id))
-    ahead.let_go(layout.container_bundle(id))
-    remove_small_tree(layout.container_run(id))
-
-
-def remove_small_tree(path: str) -> None:
-    """Remove a directory of the run directory: a handful of files, and at most one level of directories.
-
-    Never crosses a mount and never follows a link; a mount that is left makes it fail.
-    """
-    try:
-        entries = list(os.scandir(path))
-    except FileNotFoundError:
-        return
-    except NotADirectoryError:
-        os.unlink(path)
-        return
-    for entry in entries:
-        with suppress(FileNotFoundError):  # an exec session that ends removes its own
-            if entry.name == "rootfs":
-                os.rmdir(entry.path)  # a mount point: never entered, whatever is still mounted there
-            elif entry.is_dir(follow_symlinks=False):
-                remove_small_tree(entry.path)
-            else:
-                os.unlink(entry.path)
-    with suppress(FileNotFoundError):
-        os.rmdir(path)

@@ -25,12 +25,12 @@ from supervisor.kernel import cgroups, files, process
 from supervisor.kernel.readiness import Readiness
 from supervisor.oci import build, errors
 from supervisor.runtime.answers import Answer, with_beside
-from supervisor.runtime.body import conmon_cgroup
 from supervisor.runtime.container import ExecSession
 from supervisor.runtime.creation import check_texts, new_id
 from supervisor.runtime.ending import MONITOR_GRACE, MONITOR_LAST_GRACE
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.records import ExecDefinition, ExecObserved, encode
+from supervisor.runtime.remains import conmon_cgroup
 from supervisor.runtime.specs import build_request, root_of
 from supervisor.state.database import DeleteRecord, PutRecord, PutState
 

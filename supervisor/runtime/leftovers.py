@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from supervisor.kernel import cgroups, mounts, process
-from supervisor.runtime.body import conmon_cgroup, remove_run
+from supervisor.runtime.remains import conmon_cgroup, remove_run
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping

@@ -1,0 +1,54 @@
+"""What a run of a container leaves behind, and how it is taken away."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from supervisor.kernel import cgroups
+from supervisor.oci import ahead
+
+if TYPE_CHECKING:
+    from supervisor.settings.layout import Layout
+
+__all__ = ["conmon_cgroup", "remove_run"]
+
+
+def conmon_cgroup(id: str) -> str:
+    """conmon lives in a cgroup of its own, so that a restart of the service cannot take it."""
+    return f"/pyman/conmon-{id}"
+
+
+def remove_run(layout: Layout, id: str) -> None:
+    """What a run of a container had in the run directory, with the cgroups of exec sessions that could not be
+    forgotten: their directories are all that still names them."""
+    with suppress(FileNotFoundError):
+        for exec_id in os.listdir(os.path.dirname(layout.exec_run(id, "-"))):
+            cgroups.remove(conmon_cgroup(exec_id))
+    ahead.let_go(layout.container_bundle(id))
+    remove_small_tree(layout.container_run(id))
+
+
+def remove_small_tree(path: str) -> None:
+    """Remove a directory of the run directory: a handful of files, and at most one level of directories.
+
+    Never crosses a mount and never follows a link; a mount that is left makes it fail.
+    """
+    try:
+        entries = list(os.scandir(path))
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        os.unlink(path)
+        return
+    for entry in entries:
+        with suppress(FileNotFoundError):  # an exec session that ends removes its own
+            if entry.name == "rootfs":
+                os.rmdir(entry.path)  # a mount point: never entered, whatever is still mounted there
+            elif entry.is_dir(follow_symlinks=False):
+                remove_small_tree(entry.path)
+            else:
+                os.unlink(entry.path)
+    with suppress(FileNotFoundError):
+        os.rmdir(path)
