@@ -271,8 +271,9 @@ class Exec:
             self._over(code)
 
     def _remove(self) -> None:
-        execs.remove_exec(self._request)
+        # Its directory is what still names the cgroup, to a supervisor that comes after a kill in between.
         cgroups.remove(conmon_cgroup(self.id))
+        execs.remove_exec(self._request)
 
     def _over(self, code: int) -> None:
         self.session.observed = ExecObserved(exit_code=code)
