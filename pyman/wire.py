@@ -49,6 +49,7 @@ __all__ = [
     "connect",
     "decode",
     "encode",
+    "in_user_namespace",
     "open_socket",
     "owner",
     "runtime_directory",
@@ -173,10 +174,10 @@ def owner(environ: Mapping[str, str]) -> int:
     uid = os.geteuid()
     told = environ.get("_CONTAINERS_ROOTLESS_UID", "")
     inside = uid == 0 and environ.get("_CONTAINERS_USERNS_CONFIGURED") and told.isdecimal()
-    return int(told) if inside and _in_user_namespace() else uid
+    return int(told) if inside and in_user_namespace() else uid
 
 
-def _in_user_namespace() -> bool:
+def in_user_namespace() -> bool:
     """Not in the first one, where every id is itself: the host's root is nobody else, whatever its environment."""
     with open("/proc/self/uid_map", "rb") as file:
         return file.read().split() != [b"0", b"0", b"4294967295"]
@@ -199,8 +200,10 @@ def runtime_directory(environ: Mapping[str, str], uid: int) -> str:
 def runtime_directory_warning(environ: Mapping[str, str], uid: int) -> str:
     """What a user had better know of $XDG_RUNTIME_DIR; an empty string: nothing."""
     given = environ.get("XDG_RUNTIME_DIR", "")
+    if uid == 0 or not given:
+        return ""
     reason = _unfit(given, uid) if given.startswith("/") else "is not an absolute path"
-    if uid == 0 or not given or not reason:
+    if not reason:
         return ""
     used = runtime_directory(environ, uid)
     return f"XDG_RUNTIME_DIR '{given}' {reason}: '{used}' is used instead"

@@ -135,6 +135,7 @@ class Keeper:
         self._command = list(command)
         self._notifier = Notifier(environ)
         main = socket_path(options.get("root", ""), options.get("config", ""), self._environ, owner(environ))
+        self._rootless = os.geteuid() != 0
         self._listeners = Listeners(main, inherited(environ, os.getpid()))
         self._poll = select.poll()
         self._backoff = Backoff()
@@ -158,7 +159,7 @@ class Keeper:
         signals = self._catch_signals()
         try:
             self._listeners.open()
-            if os.geteuid() != 0:
+            if self._rootless:
                 self._enter_namespaces()
             status = self._start_daemon()
             if status is not None:
@@ -254,7 +255,16 @@ class Keeper:
                 os.waitpid(pid, 0)
                 if pid == self._daemon:
                     outcome = self._daemon_ended(status)
+                elif self._rootless:
+                    self._tend_namespaces()
         return outcome
+
+    def _tend_namespaces(self) -> None:
+        """What has ended may have been what the next supervisor would have found them by."""
+        try:
+            entering.tend(self._listeners.directory)
+        except OSError as error:
+            log("cannot start another pause process", reason=str(error))
 
     def _note_orphan(self, pid: int, status: int) -> None:
         start = _start_time(pid)

@@ -185,8 +185,8 @@ class _Work:
         return 0
 
     def _abandon_namespaces(self) -> None:
-        """What comes next gets new ones, with the ids that the user has then; if no other engine of the user
-        lives in these."""
+        """What comes next gets new ones, with the ids that the user has then. Another engine of the user that runs
+        stays where it is."""
         if self._settings.rootless:
             entering.abandon(self._layout.sockets)
 

@@ -8,6 +8,7 @@ Standard library only: the keeper needs it too.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import struct
@@ -25,8 +26,8 @@ __all__ = [
 ]
 
 NEW_MOUNT, NEW_USER = 0x0002_0000, 0x1000_0000
-UNSUPPORTED = frozenset({95, 38, 22})
-"""EOPNOTSUPP, ENOSYS, EINVAL: what a kernel says that has no handles of namespaces."""
+UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+"""What a kernel says that has no handles of namespaces."""
 
 _AT_EMPTY_PATH = 0x1000
 _NSFS_ROOT = -10003
@@ -76,7 +77,7 @@ def open_handle(name: bytes) -> int:
     """A descriptor of the namespace, close-on-exec. OSError ESTALE: it is no more."""
     body = name[4:]
     if len(name) < 4 or len(body) > _HANDLE_BYTES:
-        raise OSError(22, "no handle of a namespace")
+        raise OSError(errno.EINVAL, "no handle of a namespace")
     handle = _FileHandle(handle_bytes=len(body), handle_type=struct.unpack("=i", name[:4])[0])
     ctypes.memmove(handle.f_handle, body, len(body))
     return _check(_libc.open_by_handle_at(_NSFS_ROOT, ctypes.byref(handle), os.O_RDONLY | os.O_CLOEXEC))

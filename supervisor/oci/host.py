@@ -9,9 +9,9 @@ from functools import cache
 
 import msgspec
 
+from pyman.wire import in_user_namespace
 from supervisor.kernel import idmaps
 from supervisor.kernel.abi import has_x32
-from supervisor.kernel.idmaps import IdRange
 
 __all__ = ["CAPABILITIES", "Host", "this_host"]
 
@@ -85,7 +85,7 @@ def this_host() -> Host:
         unified=unified,
         controllers=_controllers(unified),
         capabilities=bounding,
-        hard_limits=_hard_limits("CAP_SYS_RESOURCE" in bounding and not _in_user_namespace()),
+        hard_limits=_hard_limits("CAP_SYS_RESOURCE" in bounding and not in_user_namespace()),
         gids=_gids(),
         seccomp=os.path.exists("/proc/sys/kernel/seccomp"),
         x32=has_x32(),
@@ -97,11 +97,6 @@ def _bounding_set() -> tuple[str, ...]:
         match = re.search(r"^CapBnd:\s*([0-9a-f]+)", file.read(), re.MULTILINE)
     bits = int(match[1], 16) if match else 0
     return tuple(sorted(name for number, name in enumerate(CAPABILITIES) if bits >> number & 1))
-
-
-def _in_user_namespace() -> bool:
-    """Some capabilities count for nothing there. The first namespace's map is the one of all ids to themselves."""
-    return idmaps.of_this_process()[0] != (IdRange(0, 0, (1 << 32) - 1),)
 
 
 def _gids() -> range:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.idmaps import IdRange
     from supervisor.rootless.handles import Found
 
-__all__ = ["NO_HANDLES", "abandon", "enter"]
+__all__ = ["NO_HANDLES", "abandon", "enter", "tend"]
 
 NO_HANDLES = "PYMAN_NO_NS_HANDLES"
 """A variable: with a value, a pause process keeps the namespaces, as on a kernel before 6.18."""
@@ -46,14 +46,28 @@ def enter(directory: str) -> str:
 
     Raises UserNamespaceFailed, and the process is where it was then, or of no use any more.
     """
-    if _join(directory):
-        return ""
-    with _locked(directory):
-        if _join(directory):
+    try:
+        if _join(directory, locked=False):
             return ""
-        warning = _make()
-        _save(directory)
-        return warning
+        with _locked(directory):
+            if _join(directory, locked=True):
+                return ""
+            warning = _make()
+            _save(directory)
+            return warning
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserNamespaceFailed(
+            f"cannot keep the user's namespaces: {reason}", subject=error.filename or directory
+        ) from error
+
+
+def tend(directory: str) -> None:
+    """For a process in the namespaces: bring back a pause process that has ended. OSError: it cannot be done."""
+    if pause.is_missing(directory):
+        with _locked(directory):
+            if pause.is_missing(directory):
+                pause.start(directory)
 
 
 def abandon(directory: str) -> None:
@@ -73,14 +87,16 @@ def _locked(directory: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _join(directory: str) -> bool:
+def _join(directory: str, *, locked: bool) -> bool:
     """Whether there are namespaces, and this process is in them now."""
-    return _join_found(directory, handles.find) or _join_found(directory, pause.find)
+    return any(_join_found(directory, find, locked=locked) for find in (handles.find, pause.find))
 
 
-def _join_found(directory: str, find: Callable[[str], AbstractContextManager[Found | None]]) -> bool:
+def _join_found(
+    directory: str, find: Callable[[str], AbstractContextManager[Found | None]], *, locked: bool
+) -> bool:
     with find(directory) as found:
-        if found is None:
+        if found is None or (found.mount < 0 and not locked):
             return False
         try:
             namespaces.join(found.user, NEW_USER)
@@ -91,8 +107,9 @@ def _join_found(directory: str, find: Callable[[str], AbstractContextManager[Fou
                 namespaces.join(found.mount, NEW_MOUNT)
                 return True
     # Something lives in the user namespace, and nothing in its mount namespace any more.
-    _attempt("make a mount namespace", NEW_MOUNT)
-    _save(directory)
+    with contextlib.nullcontext() if locked else _locked(directory):
+        _attempt("make a mount namespace", NEW_MOUNT)
+        _save(directory)
     return True
 
 
@@ -138,7 +155,7 @@ def _attempt(what: str, kind: int) -> None:
         hints = {
             errno.EPERM: "see the sysctls kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns",
             errno.ENOSPC: "see the sysctl user.max_user_namespaces",
-            errno.EUSERS: "there are too many, one in another",
+            errno.EUSERS: "user namespaces are nested too deeply here",
         }
         raise UserNamespaceFailed(
             f"cannot {what}: {(error.strerror or str(error)).lower()}", hint=hints.get(error.errno or 0, "")

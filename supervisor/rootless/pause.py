@@ -20,7 +20,7 @@ from supervisor.rootless.handles import Found
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["NAME", "end", "find", "start"]
+__all__ = ["NAME", "end", "find", "is_missing", "start"]
 
 NAME = "pause.pid"
 _START_TIME = 19
@@ -62,6 +62,11 @@ def find(directory: str) -> Iterator[Found | None]:
     finally:
         for descriptor in opened:
             os.close(descriptor)
+
+
+def is_missing(directory: str) -> bool:
+    """There should be one, and it has ended."""
+    return os.path.lexists(f"{directory}/{NAME}") and not _pid(directory)
 
 
 def end(directory: str) -> None:

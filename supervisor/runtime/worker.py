@@ -215,6 +215,7 @@ class Worker:
             request.answer.fail(error)
 
     def _tell(self, bug: Exception) -> None:
+        """Into the log."""
         said = repr(bug)
         known, self._bug = said == self._bug, said
         log.error("container", container=self.container.id, error=said, exc_info=None if known else bug)

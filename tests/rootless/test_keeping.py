@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.rootless.entering import NO_HANDLES
+from pyman.errors import UserNamespaceFailed
+from supervisor.rootless.entering import NO_HANDLES, enter
 from tests.support import processes
 
 if TYPE_CHECKING:
@@ -40,6 +42,18 @@ def run(engine: UserEngine, name: str = "c") -> int:
     return pid
 
 
+def works_on(engine: UserEngine, pid: int, user: str, *, entered: bool = True) -> None:
+    """The supervisor is in that user namespace, and does with the container c what it should. `entered`: also
+    with the process that an earlier one had started."""
+    assert namespace(engine.pid) == user
+    assert engine.inspect("c")["State"]["Pid"] == pid
+    if entered:
+        assert engine.out("exec", "c", "echo", "works") == "works"
+    engine.cli("stop", "-t", "0", "c")
+    engine.cli("start", "c")
+    assert engine.out("exec", "c", "echo", "works") == "works"
+
+
 def test_a_killed_daemon_comes_back_in_the_same_namespaces(engine: UserEngine) -> None:
     pid, before = run(engine), namespace(engine.pid)
     engine.kill()
@@ -53,11 +67,8 @@ def test_the_next_supervisor_joins_what_a_container_keeps(engine: UserEngine) ->
     user, mount = namespace(engine.pid), namespace(engine.pid, "mnt")
     engine.kill_keeper()
     engine.start()
-    assert (namespace(engine.pid), namespace(engine.pid, "mnt")) == (user, mount)
-    assert engine.inspect("c")["State"]["Pid"] == pid
-    assert engine.out("exec", "c", "echo", "works") == "works"
-    engine.cli("stop", "-t", "0", "c")
-    engine.cli("start", "c")
+    assert namespace(engine.pid, "mnt") == mount
+    works_on(engine, pid, user)
 
 
 def test_where_conmon_died_too_the_user_namespace_is_joined_and_mounts_are_made_anew(
@@ -70,11 +81,7 @@ def test_where_conmon_died_too_the_user_namespace_is_joined_and_mounts_are_made_
     os.kill(conmon, signal.SIGKILL)
     assert not processes.wait_gone([conmon], 5)
     engine.start()
-    assert namespace(engine.pid) == user
-    assert engine.inspect("c")["State"]["Pid"] == pid
-    engine.cli("stop", "-t", "0", "c")
-    engine.cli("start", "c")
-    assert engine.out("exec", "c", "echo", "works") == "works"
+    works_on(engine, pid, user, entered=False)
 
 
 def test_a_killed_pause_process_costs_nothing_while_the_supervisor_lives_and_is_replaced(
@@ -88,10 +95,14 @@ def test_a_killed_pause_process_costs_nothing_while_the_supervisor_lives_and_is_
     assert namespace(paused) == before
     os.kill(paused, signal.SIGKILL)
     assert not processes.wait_gone([paused], 5)
-    engine.kill()
-    assert namespace(engine.pid) == before
-    assert engine.inspect("c")["State"]["Pid"] == pid
-    engine.cli("stop", "-t", "0", "c")
+    deadline = time.monotonic() + 5
+    while (another := int(told(engine).read_text().split()[0])) == paused:
+        assert time.monotonic() < deadline, "nobody has brought it back"
+        time.sleep(0.01)
+    assert namespace(another) == before
+    engine.kill_keeper()
+    engine.start()
+    works_on(engine, pid, before)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"boot": 1}', '{"user": "00", "mnt": "zz"}', "\xff" * 5000])
@@ -142,19 +153,37 @@ def test_a_reset_leaves_nothing_of_them(engine: UserEngine) -> None:
     assert engine.out("run", "--rm", "--rootfs", str(engine.rootfs), "id", "-u") == "0"
 
 
-def test_two_that_start_at_once_end_up_in_the_same_namespaces(engine: UserEngine) -> None:
-    assert engine.stop() == 0
-    others = [engine.path / f"root{number}" for number in range(3)]
+@pytest.mark.parametrize("left", ["nothing", "a container without conmon"])
+def test_those_that_start_at_once_end_up_in_the_same_namespaces(engine: UserEngine, left: str) -> None:
+    if left == "nothing":
+        assert engine.stop() == 0
+    else:
+        run(engine)
+        conmon = engine.inspect("c")["State"]["ConmonPid"]
+        engine.kill_keeper()
+        os.kill(conmon, signal.SIGKILL)
+        assert not processes.wait_gone([conmon], 5)
     clients = [
-        engine.spawn_other(root, "info", "--format", "{{.supervisor.pid}} {{.supervisor.keeperPid}}")
-        for root in others
+        engine.spawn_other(
+            engine.path / f"root{number}", "info", "--format", "{{.supervisor.pid}} {{.supervisor.keeperPid}}"
+        )
+        for number in range(3)
     ]
-    told = [client.communicate(timeout=30)[0].split() for client in clients]
+    others = [list(map(int, client.communicate(timeout=30)[0].split())) for client in clients]
     engine.start()
-    pids = [int(words[0]) for words in told]
+    pids = [engine.pid, *(daemon for daemon, _ in others)]
+    keepers = [keeper for _, keeper in others]
     try:
-        assert len({namespace(pid) for pid in [*pids, engine.pid]}) == 1
+        assert len({namespace(pid) for pid in pids}) == len({namespace(pid, "mnt") for pid in pids}) == 1
     finally:
-        for words in told:
-            os.kill(int(words[1]), signal.SIGTERM)
-        assert not processes.wait_gone([int(words[1]) for words in told], 10)
+        for keeper in keepers:
+            os.kill(keeper, signal.SIGTERM)
+        assert not processes.wait_gone(keepers, 10)
+
+
+def test_what_is_in_the_way_of_keeping_them_is_a_typed_error(tmp_path: Path) -> None:
+    """A full disk, a directory that has gone: nothing is entered then."""
+    before = namespace(os.getpid())
+    with pytest.raises(UserNamespaceFailed, match="no such file or directory"):
+        enter(str(tmp_path / "gone"))
+    assert namespace(os.getpid()) == before
