@@ -199,14 +199,14 @@ def runtime_directory(environ: Mapping[str, str], uid: int) -> str:
 
 def runtime_directory_warning(environ: Mapping[str, str], uid: int) -> str:
     """What a user had better know of $XDG_RUNTIME_DIR; an empty string: nothing."""
-    given = environ.get("XDG_RUNTIME_DIR", "")
-    if uid == 0 or not given:
+    given, used = environ.get("XDG_RUNTIME_DIR", ""), runtime_directory(environ, uid)
+    if uid == 0:
         return ""
+    if not given:
+        usual = used.startswith("/run/user/")
+        return "" if usual else f"XDG_RUNTIME_DIR is not set: '{used}' is used instead"
     reason = _unfit(given, uid) if given.startswith("/") else "is not an absolute path"
-    if not reason:
-        return ""
-    used = runtime_directory(environ, uid)
-    return f"XDG_RUNTIME_DIR '{given}' {reason}: '{used}' is used instead"
+    return f"XDG_RUNTIME_DIR '{given}' {reason}: '{used}' is used instead" if reason else ""
 
 
 def _unfit(path: str, uid: int) -> str:
