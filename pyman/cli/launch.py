@@ -65,8 +65,6 @@ def launch(selection: Selection) -> None:
     Raises what the supervisor says of why it cannot start, or EngineUnavailable.
     """
     socket = selection.socket
-    if warning := runtime_directory_warning(selection.environ, selection.uid):
-        sys.stderr.write(f"Warning: {warning}\n")
     lock_path = socket.removesuffix(".sock") + ".launch"
     lock = _lock(lock_path)
     try:
@@ -80,6 +78,8 @@ def launch(selection: Selection) -> None:
                 raise
     finally:
         _unlock(lock, lock_path)
+    if warning := runtime_directory_warning(selection.environ, selection.uid):
+        sys.stderr.write(f"Warning: {warning}\n")
 
 
 def command(selection: Selection) -> list[str]:
