@@ -27,7 +27,6 @@ from supervisor.arguments import COMMAND, HELP, parse, spelled
 from supervisor.channel import HELD, Channel, ChannelClosed, described, error_of
 from supervisor.listeners import Listeners, inherited
 from supervisor.notify import Notifier
-from supervisor.rootless import entering, identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,6 +176,8 @@ class Keeper:
 
     def _enter_namespaces(self) -> None:
         """An ordinary user's engine lives in namespaces of its own, and as long as it does, they stay."""
+        from supervisor.rootless import entering, identity  # root's keeper stays without it
+
         uid, gid = os.geteuid(), os.getegid()
         told = (runtime_directory_warning(self._environ, uid), entering.enter(self._listeners.directory))
         for warning in filter(None, told):
@@ -261,6 +262,8 @@ class Keeper:
 
     def _tend_namespaces(self) -> None:
         """What has ended may have been what the next supervisor would have found them by."""
+        from supervisor.rootless import entering
+
         try:
             entering.tend(self._listeners.directory)
         except OSError as error:

@@ -1,8 +1,8 @@
 """Starting a monitor so that a supervisor killed between any two steps leaves nothing that its successor
 cannot finish or end.
 
-The steps: `make_fifos`, `spawn_monitor` (conmon runs and waits), record its pid and start time, place it in
-its cgroup, `release` (it goes on and calls the OCI runtime), `read_sync` (what came of it). Rules:
+The steps: `make_fifos`, `spawn_monitor` (conmon runs and waits), record its pid and start time, `release` (it
+goes on and calls the OCI runtime), `read_sync` (what came of it); and a cgroup of its own meanwhile. Rules:
 
 - The pipes are FIFOs in the bundle that conmon holds open for reading and writing: it never sees an end of
   file or a broken pipe, whoever dies. A successor opens them by their names.

@@ -15,7 +15,6 @@ import errno
 import fcntl
 import os
 import pwd
-import subprocess
 from typing import TYPE_CHECKING, Self
 
 from pyman.errors import UserNamespaceFailed
@@ -233,6 +232,8 @@ class _Mapper:
 
 
 def _call(commands: Sequence[Sequence[str]]) -> str:
+    import subprocess  # in the child, which ends: the keeper stays small
+
     for command in commands:
         try:
             done = subprocess.run(

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
-import subprocess
 from typing import TYPE_CHECKING
 
 from supervisor.kernel import namespaces
@@ -23,27 +21,27 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "end", "find", "is_missing", "start"]
 
 NAME = "pause.pid"
+_PROGRAMS = (
+    *(
+        (f"{directory}/catatonit", "-P")
+        for directory in ("/usr/libexec/podman", "/usr/bin", "/usr/local/bin")
+    ),
+    ("/bin/sleep", "infinity"),
+)
+"""What does nothing and takes little, the best first."""
 _START_TIME = 19
 """Place in /proc/PID/stat, counted after the command's name."""
 
 
 def start(directory: str) -> None:
     """A pause process in the namespaces of this one, and the file that tells where it is."""
-    init = shutil.which("catatonit", path="/usr/libexec/podman:/usr/bin:/usr/local/bin")
-    child = subprocess.Popen(
-        [init, "-P"] if init else ["/bin/sleep", "infinity"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-        env={},
-    )
-    child.returncode = 0  # it outlives this process: nobody waits for it here
+    argv = next((argv for argv in _PROGRAMS if os.access(argv[0], os.X_OK)), _PROGRAMS[-1])
+    nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+    pid = os.posix_spawn(argv[0], argv, {}, file_actions=nothing, setsid=True, setsigmask=[])
     try:
-        write_own(f"{directory}/{NAME}", f"{child.pid} {_begun(child.pid)}\n")
+        write_own(f"{directory}/{NAME}", f"{pid} {_begun(pid)}\n")
     except BaseException:
-        child.kill()
+        os.kill(pid, signal.SIGKILL)
         raise
 
 

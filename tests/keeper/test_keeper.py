@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -330,6 +331,12 @@ def test_the_daemon_has_no_descriptor_that_a_child_could_inherit(supervisor: Sup
                 )
                 assert flags & os.O_CLOEXEC, f"{number} of {pid}"
     assert looked_at > 2
+
+
+def test_the_keeper_of_root_imports_nothing_that_only_an_ordinary_users_needs() -> None:
+    script = "import sys, supervisor.keeper; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
+    assert not {"subprocess", "shutil", "tempfile", "supervisor.rootless.entering"} & set(done.stdout.split())
 
 
 def test_a_ctrl_c_reaches_the_keeper_alone(supervisor: Supervisor) -> None:
