@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Caller", "ContainerSpec", "LogConfig", "Namespace", "RestartBackoff", "Rlimit"]
+__all__ = [
+    "Caller",
+    "ContainerSpec",
+    "IdMappings",
+    "LogConfig",
+    "Namespace",
+    "RestartBackoff",
+    "Rlimit",
+]
 
 
 class Namespace(msgspec.Struct, frozen=True):
-    """`nsmode` is host, private, none, shareable, container or ns; `value` the container or the path."""
+    """`nsmode` is host, private, none, shareable, container or ns; `value` the container or the path. A user
+    namespace may also be auto, keep-id or nomap; `value` has the options then, as `size=1024,uid=1000`."""
 
     nsmode: str = ""
     value: str = ""
+
+
+class IdMappings(msgspec.Struct, frozen=True):
+    """The maps of a user namespace, as podman-run(1) describes --uidmap, --gidmap, --subuidname, --subgidname."""
+
+    uid_map: list[str] = []
+    """`[+][u|g]CONTAINER_ID:[@]ID[:SIZE]`."""
+    gid_map: list[str] = []
+    sub_uid_name: str = ""
+    sub_gid_name: str = ""
 
 
 class LogConfig(msgspec.Struct, frozen=True):
@@ -61,6 +80,8 @@ class Caller(msgspec.Struct, frozen=True):
     umask: int | None = None
     cgroup: str = ""
     """Contents of /proc/self/cgroup, for `cgroups=split`."""
+    groups: list[int] | None = None
+    """Its supplementary groups, for the group keep-groups."""
 
 
 class ContainerSpec(msgspec.Struct, frozen=True):
@@ -74,6 +95,8 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """Absolute path of a directory that is the root filesystem."""
     rootfs_overlay: bool = False
     """Keep the directory unchanged: writes go to an overlay that ends with the run."""
+    rootfs_idmap: bool = False
+    """Files have the ids in the container that they have on disk, whatever its user namespace."""
     image: str = ""
 
     command: list[str] = []
@@ -88,6 +111,7 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     user: str = ""
     """User[:group], names or numbers."""
     groups: list[str] = []
+    """Further groups, names or numbers; or `keep-groups` alone: the caller's."""
     hostname: str = ""
     umask: str = ""
     """Octal; empty: 0022."""
@@ -128,3 +152,6 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     ipcns: Namespace = Namespace()
     utsns: Namespace = Namespace()
     cgroupns: Namespace = Namespace()
+    userns: Namespace = Namespace()
+    """Empty: the one configured, or private with `idmappings`."""
+    idmappings: IdMappings = IdMappings()

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["OVERFLOW_ID", "IdMaps", "IdRange", "count", "inside", "of_process", "of_this_process", "outside", "parse"]
+__all__ = [
+    "OVERFLOW_ID",
+    "IdMaps",
+    "IdRange",
+    "count",
+    "inside",
+    "of_process",
+    "of_this_process",
+    "outside",
+    "parse",
+]
 
 OVERFLOW_ID = 65534
 """What the kernel shows for an id that has no translation."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from supervisor.rootless.subids import Subordinate
 
-__all__ = ["automatic", "keep_id", "no_map", "of_name"]
+__all__ = ["automatic", "keep_id", "no_map", "of_name", "pool_of_user"]
 
 
 def keep_id(uid: int, gid: int, available: IdMaps, most: int = 0) -> IdMaps:
@@ -49,6 +49,11 @@ def no_map(available: IdMaps) -> IdMaps:
 
 def _subordinate(available: Sequence[IdRange]) -> list[range]:
     return intervals.without(intervals.insides(sorted(available)), [range(1)])
+
+
+def pool_of_user(available: IdMaps) -> tuple[list[range], list[range]]:
+    """The subordinate uids and gids of an ordinary user."""
+    return _subordinate(available.uids), _subordinate(available.gids)
 
 
 def automatic(

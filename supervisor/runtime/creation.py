@@ -17,6 +17,7 @@ from pyman.errors import InvalidArgument, NotSupported
 from supervisor.conmon import logs
 from supervisor.runtime.policy import check_policy
 from supervisor.runtime.records import Definition
+from supervisor.runtime.userns import check_groups, settle
 from supervisor.storage import rootfs
 
 if TYPE_CHECKING:
@@ -64,9 +65,18 @@ def signal_number(text: str) -> int:
 
 
 def define(
-    services: Services, id: str, name: str, lock: int, spec: ContainerSpec, caller: Caller
+    services: Services,
+    id: str,
+    name: str,
+    lock: int,
+    spec: ContainerSpec,
+    caller: Caller,
+    userns_owner: Definition | None = None,
 ) -> Definition:
-    """The definition of a container. Raises for whatever could not work, naming it."""
+    """The definition of a container. Raises for whatever could not work, naming it.
+
+    `userns_owner`: the container whose user namespace it is to join.
+    """
     settings = services.settings
     check_texts(spec)
     check_texts(caller)
@@ -74,6 +84,7 @@ def define(
     check_policy(spec)
     spec = msgspec.structs.replace(spec, name=name)
     runtime = services.runtimes.pick(spec.oci_runtime)
+    check_groups(spec, caller, runtime)
     driver, path, size, files = _log(services, id, spec)
     stop_signal = signal_number(spec.stop_signal) if spec.stop_signal else int(signal.SIGTERM)
     timeout = settings.engine.stop_timeout if spec.stop_timeout is None else spec.stop_timeout
@@ -84,6 +95,7 @@ def define(
             raise InvalidArgument(f"cannot write the pid to '{value}': the path is not absolute")
         if value and not os.path.isdir(os.path.dirname(value)):
             raise InvalidArgument(f"cannot write the pid to '{value}': its directory does not exist")
+    spec, owned = settle(services, id, spec, runtime, userns_owner)
     return Definition(
         id=id,
         name=name,
@@ -99,6 +111,7 @@ def define(
         log_path=path,
         log_size=size,
         log_files=files,
+        userns=owned,
     )
 
 
@@ -127,6 +140,10 @@ def _check_root(spec: ContainerSpec) -> None:
             f"cannot run image '{spec.image}': this version has no image store",
             subject=spec.image,
             hint="give a directory with --rootfs DIR or --rootfs DIR:O",
+        )
+    if spec.rootfs_overlay and spec.rootfs_idmap:
+        raise InvalidArgument(
+            "cannot use a root filesystem both as O and as idmap: a view is mapped in any case"
         )
     if not spec.rootfs:
         raise InvalidArgument("cannot create a container without a root filesystem", hint="give --rootfs DIR")

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from pyman.errors import StorageFailed
 from supervisor.kernel import cgroups, mounts, process
 from supervisor.runtime.remains import conmon_cgroup, remove_run
+from supervisor.storage import reach
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
@@ -60,7 +62,10 @@ def look(layout: Layout) -> Found:
     return Found(
         list(monitors(layout)),
         {f"{folder}/{id}": id for folder in _folders(layout) for id in _entries(folder)},
-        {path: os.path.relpath(path, layout.containers_run).partition("/")[0] for path in found},
+        {
+            **{path: os.path.relpath(path, layout.containers_run).partition("/")[0] for path in found},
+            **reach.mounted_below(layout),
+        },
     )
 
 
@@ -69,6 +74,8 @@ def remove(layout: Layout, found: Found) -> None:
     for monitor in found.monitors:
         log.warning("ending a conmon that no record names", pid=monitor.pid, container=monitor.container)
         _end(monitor.pid, layout)
+    for id in {*found.directories.values(), *found.mounts.values()}:
+        _hide(layout, id)
     for path, id in found.directories.items():
         log.info("removing what is left of a container", container=id)
         _remove(layout, path, id)
@@ -140,6 +147,13 @@ def _entries(folder: str) -> list[str]:
         return os.listdir(folder)
     except FileNotFoundError:
         return []
+
+
+def _hide(layout: Layout, id: str) -> None:
+    try:
+        reach.hide(layout, id)
+    except StorageFailed as error:
+        log.warning("cannot remove what is left of a container", container=id, error=str(error))
 
 
 def _remove(layout: Layout, path: str, id: str) -> None:

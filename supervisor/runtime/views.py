@@ -13,6 +13,7 @@ from pyman.api.inspect import (
     InspectConfig,
     InspectContainer,
     InspectHostConfig,
+    InspectIdMappings,
     InspectLogConfig,
     InspectNetwork,
     InspectRestart,
@@ -31,10 +32,12 @@ from supervisor.runtime.looking import look_into
 from supervisor.runtime.policy import policy_of
 from supervisor.runtime.specs import build_request
 from supervisor.runtime.times import rfc3339
+from supervisor.runtime.userns import mode_of
 
 if TYPE_CHECKING:
     from supervisor.oci.request import BuildRequest
     from supervisor.runtime.container import Container, ExecSession
+    from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
 
 __all__ = ["exec_view", "inspect_view", "list_view"]
@@ -155,7 +158,7 @@ def _inspect(
         bounding_caps=caps.bounding,
         exec_ids=[id for id, session in container.execs.items() if session.running],
         mounts=[],
-        dependencies=[],
+        dependencies=[definition.userns.container] if definition.userns.container else [],
         network_settings=InspectNetwork(),
         namespace=spec.namespace,
         lock_number=definition.lock,
@@ -267,7 +270,8 @@ def _host_config(services: Services, request: BuildRequest, container: Container
         ipc_mode=modes["ipc"],
         pid_mode=modes["pid"],
         uts_mode=modes["uts"],
-        userns_mode="",
+        userns_mode=mode_of(definition),
+        id_mappings=_id_mappings(definition),
         privileged=request.privileged,
         readonly_rootfs=request.read_only,
         security_opt=[],
@@ -279,6 +283,14 @@ def _host_config(services: Services, request: BuildRequest, container: Container
         group_add=spec.groups,
         pids_limit=max(0, services.settings.containers.pids_limit),
     )
+
+
+def _id_mappings(definition: Definition) -> InspectIdMappings | None:
+    maps = definition.userns.maps
+    if not maps.uids:
+        return None
+    uids, gids = ([f"{line.inside}:{line.outside}:{line.size}" for line in lines] for lines in maps)
+    return InspectIdMappings(uids, gids)
 
 
 def _human(size: float) -> str:

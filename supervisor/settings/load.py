@@ -45,7 +45,18 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "pyman": PymanSettings,
 }
 
-_NOT_IN_FILES = {"engine.runtime_flags", "storage.options"}
+_STORAGE_OPTIONS = {
+    "auto-userns-min-size": "auto_userns_min_size",
+    "auto-userns-max-size": "auto_userns_max_size",
+    "root-auto-userns-user": "root_auto_userns_user",
+}
+"""Keys of `[storage.options]` that are settings of their own."""
+
+_NOT_IN_FILES = {
+    "engine.runtime_flags",
+    "storage.options",
+    *(f"storage.{field}" for field in _STORAGE_OPTIONS.values()),
+}
 """Fields that no key of that name fills."""
 
 _OPTION_FIELDS = {
@@ -315,7 +326,10 @@ class _Storage:
         if not isinstance(content, dict):
             raise _invalid(path, "storage.options", content, "a table")
         for key, value in content.items():
-            if isinstance(value, dict):
+            if key in _STORAGE_OPTIONS:
+                field = _STORAGE_OPTIONS[key]
+                self._values[field] = _convert(path, "storage", field, value)
+            elif isinstance(value, dict):
                 self._add_options(path, {f"{key}.{name}": item for name, item in value.items()})
             elif isinstance(value, list):
                 if value:
