@@ -93,9 +93,8 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
 
 def _has_terminals(request: BuildRequest) -> bool:
     """The group of terminals exists in the container."""
-    if request.userns is None:
-        return _TTY in this_host().gids
-    return outside(_TTY, request.userns.maps.gids) != OVERFLOW_ID
+    maps = this_host().id_maps if request.userns is None else request.userns.maps
+    return outside(_TTY, maps.gids) != OVERFLOW_ID
 
 
 def _shm(size: int) -> Mount:

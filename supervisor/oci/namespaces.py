@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.oci.host import this_host
 from supervisor.oci.spec import IdMapping, NamespaceEntry
+from supervisor.rootless.splitting import split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pyman.api.spec import ContainerSpec, Namespace
-    from supervisor.kernel.idmaps import IdRange
     from supervisor.oci.request import BuildRequest
     from supervisor.settings.model import ContainersSettings
 
@@ -92,12 +90,12 @@ def id_mappings(request: BuildRequest) -> tuple[list[IdMapping], list[IdMapping]
     is joined as well: OCI runtimes want them."""
     if request.userns is None:
         return [], []
-    uids, gids = (_mappings(lines) for lines in request.userns.maps)
+    around = this_host().id_maps
+    uids, gids = (
+        [IdMapping(*line) for line in split(lines, there)]
+        for lines, there in zip(request.userns.maps, around, strict=True)
+    )
     return uids, gids
-
-
-def _mappings(lines: Sequence[IdRange]) -> list[IdMapping]:
-    return [IdMapping(*line) for line in lines]
 
 
 _ENTRIES = {kind: NamespaceEntry(kind) for kind in (*_OPTIONS, "mount")}

@@ -19,6 +19,7 @@ from pyman.names import STATES_WITH_PROCESS
 from supervisor.kernel import idmaps, userns
 from supervisor.kernel.idmaps import IdMaps, IdRange
 from supervisor.oci.build import KEEP_GROUPS
+from supervisor.oci.host import this_host
 from supervisor.oci.request import Account, UserNamespace
 from supervisor.oci.users import largest_id
 from supervisor.rootless import chosen, identity, requested, subids
@@ -155,7 +156,7 @@ def _own(
 ) -> tuple[ContainerSpec, IdMaps]:
     """The maps of a new namespace."""
     settings = services.settings
-    available = idmaps.of_this_process()
+    available = this_host().id_maps
     match mode:
         case "private":
             maps = _described(spec, settings, available)
