@@ -54,7 +54,7 @@ async def demolish(settings: Settings, layout: Layout) -> int:
         await _kill(cgroups.pids(inside), lambda path=inside: set(cgroups.pids(path)))  # type: ignore[misc]
         for path in (inside, conmon_cgroup(id)):
             cgroups.remove(path)
-    for id in reach.shown(layout):
+    for id in reach.shown(layout).values():
         with _named("hide", id):
             reach.hide(layout, id)
     for tree in (layout.tmp, layout.static):

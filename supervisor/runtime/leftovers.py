@@ -17,7 +17,7 @@ import structlog
 from pyman.errors import StorageFailed
 from supervisor.kernel import cgroups, mounts, process
 from supervisor.runtime.remains import conmon_cgroup, remove_run
-from supervisor.storage import reach
+from supervisor.storage import reach, rootfs
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
@@ -61,7 +61,10 @@ def look(layout: Layout) -> Found:
     found = mounts.mounts_below(layout.containers_run)
     return Found(
         list(monitors(layout)),
-        {f"{folder}/{id}": id for folder in _folders(layout) for id in _entries(folder)},
+        {
+            **{f"{folder}/{id}": id for folder in _folders(layout) for id in _entries(folder)},
+            **reach.shown(layout),
+        },
         {
             **{path: os.path.relpath(path, layout.containers_run).partition("/")[0] for path in found},
             **reach.mounted_below(layout),
@@ -77,6 +80,8 @@ def remove(layout: Layout, found: Found) -> None:
     for id in {*found.directories.values(), *found.mounts.values()}:
         _hide(layout, id)
     for path, id in found.directories.items():
+        if not os.path.lexists(path):
+            continue
         log.info("removing what is left of a container", container=id)
         _remove(layout, path, id)
 
@@ -159,10 +164,10 @@ def _hide(layout: Layout, id: str) -> None:
 def _remove(layout: Layout, path: str, id: str) -> None:
     try:
         if path == layout.container_run(id):
-            mounts.unmount(layout.container_rootfs(id), lazy=True)
+            rootfs.unmount_all(layout, id)
             cgroups.remove(conmon_cgroup(id))
             remove_run(layout, id)
         else:
             os.rename(path, f"{layout.trash}/{uuid.uuid4().hex}")
-    except OSError as error:
+    except (OSError, StorageFailed) as error:
         log.warning("cannot remove what is left of a container", container=id, error=str(error))

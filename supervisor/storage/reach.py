@@ -82,13 +82,14 @@ def hide(layout: Layout, id: str) -> None:
             os.rmdir(path)
 
 
-def shown(layout: Layout) -> list[str]:
-    """The ids of the containers whose root filesystems are there."""
+def shown(layout: Layout) -> dict[str, str]:
+    """The containers that have a directory there: its path to the container's id."""
     base = _found(layout)
+    below = f"{base}/{layout.roots_name}"
     try:
-        return os.listdir(f"{base}/{layout.roots_name}") if base else []
+        return {f"{below}/{id}": id for id in os.listdir(below)} if base else {}
     except FileNotFoundError:
-        return []
+        return {}
 
 
 def mounted_below(layout: Layout) -> dict[str, str]:

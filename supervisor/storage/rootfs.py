@@ -35,6 +35,7 @@ __all__ = [
     "lower_is_usable",
     "mount_rootfs",
     "root_of",
+    "unmount_all",
     "unmount_rootfs",
 ]
 
@@ -179,13 +180,17 @@ def unmount_rootfs(layout: Layout, id: str, spec: ContainerSpec, *, shown: bool 
     given a `shift`."""
     if shown:
         reach.hide(layout, id)
-    if not spec.rootfs_overlay and not spec.rootfs_idmap:
-        return
-    target = layout.container_rootfs(id)
-    try:
-        mounts.unmount(target, lazy=True)
-    except OSError as error:
-        raise files.storage_error(error, "unmount", target) from error
+    if spec.rootfs_overlay or spec.rootfs_idmap:
+        unmount_all(layout, id)
+
+
+def unmount_all(layout: Layout, id: str) -> None:
+    """Undo whatever is mounted in a container's run directory. StorageFailed."""
+    for target in (layout.container_rootfs(id), layout.container_lower(id)):
+        try:
+            mounts.unmount(target, lazy=True)
+        except OSError as error:
+            raise files.storage_error(error, "unmount", target) from error
 
 
 def ended_with_run(layout: Layout, id: str) -> list[str]:
