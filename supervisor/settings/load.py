@@ -51,6 +51,7 @@ _STORAGE_OPTIONS = {
     "root-auto-userns-user": "root_auto_userns_user",
 }
 """Keys of `[storage.options]` that are settings of their own."""
+_NAME_OPTION = "root_auto_userns_user"
 
 _NOT_IN_FILES = {
     "engine.runtime_flags",
@@ -354,7 +355,19 @@ class _Storage:
             self._values["runroot"] = os.path.abspath(options.runroot)
         if options.storage_opt is not None:
             self._options = _split_options([item for item in options.storage_opt if item])
+        for key in self._options.keys() & _STORAGE_OPTIONS.keys():
+            self._take(key, self._options.pop(key))
         self._values["options"] = tuple(f"{key}={value}" for key, value in self._options.items())
+
+    def _take(self, key: str, text: str) -> None:
+        """An option that is a setting of its own."""
+        field = _STORAGE_OPTIONS[key]
+        convert = converter_of("storage", StorageSettings, field)
+        try:
+            self._values[field] = convert(int(text) if text.isdecimal() and field != _NAME_OPTION else text)
+        except Unusable as error:
+            message = f"cannot use the storage option '{key}={text}': it is not {error}"
+            raise InvalidArgument(message, subject=key) from None
 
 
 def _split_options(listed: list[str]) -> dict[str, str]:
