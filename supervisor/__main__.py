@@ -5,6 +5,7 @@ Each imports only what it needs; the keeper stays small.
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from pyman.errors import PymanError
@@ -22,6 +23,7 @@ def main(words: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     try:
         if words[:1] == ["daemon"]:
+            gc.disable()  # what is imported is no garbage; `daemon.Control.settle` turns it on again
             _without_rich()
             from supervisor import daemon
 

@@ -5,7 +5,8 @@ directory. `main` is the tree; what stands further in ends first: connections, t
 and the keeper's messages. Whatever prevents the start is told to the keeper as a typed error.
 
 SIGTERM and SIGINT end it (exit status 0), SIGHUP reads the configuration again. Once it is ready it waits
-for descriptors alone; a timer runs only for a watchdog that the service manager has asked for.
+for descriptors alone; a timer runs once, until it settles, and for a watchdog that the service manager has asked
+for.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ __all__ = ["Control", "Start", "main", "run"]
 log = structlog.get_logger(__name__)
 
 _ACCESS = {"main": Access.OWNER, "events": Access.EVENTS, "read": Access.READ}
+SETTLING = 2.0
+"""Seconds from readiness until the collector of cycles, which is off until then, has its first turn."""
 _LAST_ANSWER = 0.05
 """Seconds for the answer to the call that asked for the end."""
 
@@ -131,6 +134,7 @@ async def main(start: Start, made: list[Control]) -> None:
                 answering = partial(serve, start.listeners, handlers(engine, control))
                 control.server = await calls.start(answering)
                 calls.start_soon(control.watchdog)
+                calls.start_soon(control.settle)
                 control.ready()
                 await control.end.wait()
                 await control.take_leave()
@@ -160,14 +164,20 @@ class Control:
         )
 
     def ready(self) -> None:
-        """Tell everybody, then settle: what is in memory now stays there."""
+        """Tell everybody."""
         self.is_ready = True
         self._start.channel.send({"ready": True})
         self._say_ready()
+        log.info("ready", socket=self.facts.socket, keeper=self.facts.keeper_pid)
+
+    async def settle(self) -> None:
+        """What is in memory now stays there. Not at once: it holds the loop for as long as a whole answer takes,
+        and whoever has started the supervisor waits for a first one."""
+        await trio.sleep(SETTLING)
         gc.collect()
         gc.freeze()
+        gc.enable()
         ctypes.CDLL(None).malloc_trim(0)
-        log.info("ready", socket=self.facts.socket, keeper=self.facts.keeper_pid)
 
     def reload(self) -> ReloadReply:
         """Read the configuration again; what cannot change while running keeps its value.
