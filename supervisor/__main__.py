@@ -25,17 +25,17 @@ def main(words: Sequence[str] | None = None) -> int:
         if words[:1] == ["daemon"]:
             gc.disable()  # what is imported is no garbage; `daemon.Control.settle` turns it on again
             _without_rich()
-            from supervisor import daemon
+            from supervisor import daemon_start
 
-            return daemon.run(words[1:])
+            return daemon_start.run(words[1:])
         if "maintain" in words and parse(words).words[:1] == ["maintain"]:
             _without_rich()
             from supervisor import maintain
 
             return maintain.run(words)
-        from supervisor import keeper
+        from supervisor import entry
 
-        return keeper.run(words)
+        return entry.run(words)
     except PymanError as error:
         sys.stderr.write(f"Error: {error}\n")
         return error.exit_status

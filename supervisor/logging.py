@@ -59,7 +59,9 @@ def configure(level: str = "info", fd: int = 2) -> None:
 
 
 def crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """For `sys.excepthook`: what nobody expected, in the log's own form."""
+    """What nobody expected, in the log's own form."""
+    if not structlog.is_configured():
+        configure()
     structlog.get_logger("supervisor").critical("crashed", exc_info=(kind, error, trace))
 
 

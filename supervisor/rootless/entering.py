@@ -180,14 +180,22 @@ def _commands(uids: Sequence[IdRange], gids: Sequence[IdRange]) -> list[list[str
 
 
 def _map_alone(uid: int, gid: int) -> None:
-    """The user's own id and no other, which needs nobody's help."""
-    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+    """The user's own id and no other, which needs nobody's help: in each map that is not there yet. One of the
+    programs may have made its own, and then the other one has refused."""
+    lines = (
+        ("gid_map", "setgroups", "deny"),
+        ("uid_map", "uid_map", f"0 {uid} 1"),
+        ("gid_map", "gid_map", f"0 {gid} 1"),
+    )
+    for made, name, text in lines:
         try:
+            with open(f"/proc/self/{made}", encoding="ascii") as file:
+                if file.read():
+                    continue
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(text)
         except OSError as error:
-            if name != "uid_map" or error.errno != errno.EPERM:
-                raise UserNamespaceFailed(f"cannot map the user's ids: {error.strerror}") from None
+            raise UserNamespaceFailed(f"cannot map the user's ids: {error.strerror}") from None
 
 
 class _Mapper:

@@ -31,6 +31,7 @@ from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
 from supervisor.runtime.creation import define, new_id
 from supervisor.runtime.looking import look_into
+from supervisor.runtime.probes import Probes
 from supervisor.runtime.records import Observed, encode, replaced
 from supervisor.runtime.registry import Entry, Registry, check_name
 from supervisor.runtime.restart import Asked
@@ -69,9 +70,11 @@ AT_ONCE = 32
 class Engine:
     """One per supervisor. `run` is its life; everything else may be called once it has reported started."""
 
-    def __init__(self, settings: Settings, layout: Layout) -> None:
+    def __init__(self, settings: Settings, layout: Layout, probes: Probes | None = None) -> None:
+        """`probes`: what was asked of other programs before, if it was."""
         self.settings = settings
         self.layout = layout
+        self._probes = probes
         self.registry = Registry()
         self.reaped = Reaped()
         """Told by the keeper as well, from the very beginning."""
@@ -129,15 +132,19 @@ class Engine:
             found[name] = await search()
 
         path = os.environ.get("PATH", os.defpath)
+        asked = self._probes or Probes()
         try:
             async with trio.open_nursery() as searches:
-                searches.start_soon(look, "conmon", partial(find_conmon, settings.engine.conmon_path, path))
+                searches.start_soon(
+                    look, "conmon", partial(find_conmon, settings.engine.conmon_path, path, asked.conmon)
+                )
                 searches.start_soon(
                     look,
                     "runtimes",
                     partial(
                         find_runtimes,
                         settings.engine,
+                        probed=asked.runtimes,
                         environment=settings.child_environment,
                         deadline=settings.pyman.call_deadline,
                     ),
