@@ -24,12 +24,10 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         if words[:1] == ["daemon"]:
             gc.disable()  # what is imported is no garbage; `daemon.Control.settle` turns it on again
-            _without_rich()
             from supervisor import daemon_start
 
             return daemon_start.run(words[1:])
         if "maintain" in words and parse(words).words[:1] == ["maintain"]:
-            _without_rich()
             from supervisor import maintain
 
             return maintain.run(words)
@@ -39,11 +37,6 @@ def main(words: Sequence[str] | None = None) -> int:
     except PymanError as error:
         sys.stderr.write(f"Error: {error}\n")
         return error.exit_status
-
-
-def _without_rich() -> None:
-    """structlog imports rich wherever it finds it: 60 ms and 5 MB that nobody here has a use for."""
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

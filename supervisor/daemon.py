@@ -21,7 +21,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 import trio
 
 from pyman.api import Access
@@ -30,6 +29,7 @@ from pyman.errors import PymanError
 from supervisor import instance
 from supervisor.channel import ChannelClosed
 from supervisor.kernel.process import ProcessRef
+from supervisor.logging import log
 from supervisor.notify import Notifier, watchdog_interval
 from supervisor.rpc.handlers import handlers
 from supervisor.rpc.server import Listener, serve
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SETTLING", "Control", "main"]
 
-log = structlog.get_logger(__name__)
 
 _ACCESS = {"main": Access.OWNER, "events": Access.EVENTS, "read": Access.READ}
 SETTLING = 2.0

@@ -20,7 +20,7 @@ import msgspec
 
 from pyman.errors import AlreadyRunning, PymanError
 from pyman.wire import owner
-from supervisor import instance
+from supervisor import instance, logging
 from supervisor.arguments import parse
 from supervisor.channel import CANNOT_START, HELD, Channel, ChannelClosed, described
 from supervisor.kernel import ancestry, namespaces
@@ -31,7 +31,6 @@ from supervisor.settings.model import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from supervisor.daemon import Control
 
@@ -58,7 +57,7 @@ def run(words: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
     os.set_inheritable(number, False)
     ancestry.die_with_parent(parent=keeper)
     channel = Channel.of(number)
-    sys.excepthook = _crash
+    sys.excepthook = logging.crash
     try:
         listeners, kept, path = _hello(channel, keeper)
     except ChannelClosed:
@@ -127,7 +126,7 @@ def _serve(start: Start, control: list[Control]) -> None:
     """The most of what there is to import, then the loop."""
     import trio
 
-    from supervisor import daemon, logging
+    from supervisor import daemon
 
     logging.configure(start.settings.pyman.log_level)
     trio.run(daemon.main, start, control)
@@ -144,13 +143,6 @@ def _take_lock(layout: Layout, keeper: int, channel: Channel, path: str, kept: i
     taken = instance.hold(layout.supervisor_lock, pids, f"the state in '{layout.static}'")
     channel.send({"lock": layout.supervisor_lock}, [taken])
     return taken
-
-
-def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """For `sys.excepthook`: what nobody expected, in the log's own form."""
-    from supervisor import logging
-
-    logging.crash(kind, error, trace)
 
 
 def _first(group: BaseExceptionGroup[PymanError]) -> PymanError:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
 import trio
 
 from pyman.errors import DeadlineExceeded, PymanError, RuntimeFailed, StorageFailed
 from supervisor.conmon import attach, control, exit, logs, spawn
 from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
 from supervisor.kernel import cgroups, files, process
+from supervisor.logging import log
 from supervisor.oci import ahead, build, errors
 from supervisor.runtime.answers import with_beside
 from supervisor.runtime.looking import look_into
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Body"]
 
-log = structlog.get_logger(__name__)
 
 SESSIONS_GRACE = 4.0
 """Seconds until the exec sessions of a container that has ended are over; after that their monitors are ended."""

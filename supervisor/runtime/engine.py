@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import outcome
-import structlog
 import trio
 
 from pyman.api.container import ErrorInfo, Result
@@ -23,6 +22,7 @@ from supervisor.conmon.logs import LogKeeper
 from supervisor.events.journal import Journal
 from supervisor.events.sinks import sink_of
 from supervisor.kernel import children, files, process
+from supervisor.logging import log
 from supervisor.oci import build
 from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime import execs, leftovers, refresh
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine"]
 
-log = structlog.get_logger(__name__)
 
 ADOPTION = 5.0
 """Seconds that all containers together get to be adopted before the supervisor calls itself ready."""

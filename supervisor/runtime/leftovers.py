@@ -12,9 +12,8 @@ import signal
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
-import structlog
-
 from supervisor.kernel import cgroups, mounts, process
+from supervisor.logging import log
 from supervisor.runtime.remains import conmon_cgroup, remove_run
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from supervisor.settings.layout import Layout
 
 __all__ = ["Found", "FoundMonitor", "clear", "look", "monitors", "remove"]
-
-log = structlog.get_logger(__name__)
 
 
 class FoundMonitor(NamedTuple):

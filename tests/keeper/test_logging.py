@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 
 from supervisor import logging
 
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    before = structlog.get_config()
+    before = dict(vars(logging.log))
     yield
-    structlog.configure(**before)
+    vars(logging.log).update(before)
 
 
 def _append(path: Path) -> int:
@@ -31,7 +30,7 @@ def test_a_line_is_json_without_secrets(tmp_path: Path) -> None:
     descriptor = _append(tmp_path / "log")
     try:
         logging.configure("info", descriptor)
-        log = structlog.get_logger("test")
+        log = logging.log
         log.debug("not this")
         log.info("started", pid=7, env={"A": "b"}, registry_password="hunter2", where=tmp_path)
     finally:
@@ -55,7 +54,7 @@ def test_a_traceback_stays_on_its_line(tmp_path: Path) -> None:
         try:
             raise ValueError("a reason")
         except ValueError:
-            structlog.get_logger("test").exception("it failed")
+            logging.log.exception("it failed")
     finally:
         os.close(descriptor)
     lines = (tmp_path / "log").read_text().splitlines()
@@ -67,7 +66,7 @@ def test_a_terminal_gets_readable_lines() -> None:
     master, slave = os.openpty()
     try:
         logging.configure("warning", slave)
-        structlog.get_logger("test").warning("beware", of="the dog")
+        logging.log.warning("beware", of="the dog")
         text = os.read(master, 4096).decode()
     finally:
         os.close(master)
