@@ -90,8 +90,14 @@ def launch(selection: Selection) -> None:
 
 def command(selection: Selection) -> list[str]:
     """The supervisor's command line for these options, paths absolute."""
-    words = [sys.executable, "-P", "-m", "supervisor", *selection.options]
+    words = [sys.executable, "-P", *_program(), *selection.options]
     return words + [f"--{name}={value}" for name, value in selection.given().items()]
+
+
+def _program() -> list[str]:
+    """By its file, which stands beside this package: what `-m` imports to find that takes 4 ms."""
+    file = os.path.join(os.path.dirname(__file__), "../../supervisor/__main__.py")
+    return [os.path.abspath(file)] if os.path.exists(file) else ["-m", "supervisor"]
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:

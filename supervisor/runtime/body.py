@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from pyman.errors import DeadlineExceeded, PymanError, RuntimeFailed, StorageFailed
@@ -45,8 +45,7 @@ SESSIONS_GRACE = 4.0
 """Seconds until the exec sessions of a container that has ended are over; after that their monitors are ended."""
 
 
-@dataclass
-class Preparation:
+class Preparation(msgspec.Struct):
     """Shared with the thread that does it."""
 
     under_way: bool = False
