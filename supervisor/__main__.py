@@ -5,6 +5,7 @@ Each imports only what it needs; the keeper stays small.
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from pyman.errors import PymanError
@@ -22,26 +23,20 @@ def main(words: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     try:
         if words[:1] == ["daemon"]:
-            _without_rich()
-            from supervisor import daemon
+            gc.disable()  # what is imported is no garbage; `daemon.Control.settle` turns it on again
+            from supervisor import daemon_start
 
-            return daemon.run(words[1:])
+            return daemon_start.run(words[1:])
         if "maintain" in words and parse(words).words[:1] == ["maintain"]:
-            _without_rich()
             from supervisor import maintain
 
             return maintain.run(words)
-        from supervisor import keeper
+        from supervisor import entry
 
-        return keeper.run(words)
+        return entry.run(words)
     except PymanError as error:
         sys.stderr.write(f"Error: {error}\n")
         return error.exit_status
-
-
-def _without_rich() -> None:
-    """structlog imports rich wherever it finds it: 60 ms and 5 MB that nobody here has a use for."""
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

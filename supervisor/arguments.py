@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMAND", "HELP", "SELECTING", "Arguments", "parse", "spelled"]
 
-COMMAND = (sys.executable, "-P", "-m", "supervisor")
-"""How this program is started, by itself."""
+COMMAND = (sys.executable, "-P", os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py"))
+"""How this program is started, by itself. By its file: what `-m` imports to find that takes 4 ms."""
 
 SELECTING = ("root", "runroot", "tmpdir", "config")
 """Options that say which supervisor is meant; all of them are paths."""

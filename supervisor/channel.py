@@ -2,8 +2,10 @@
 
 A message is one packet: a JSON object and the descriptors that belong to it. From the keeper:
 
-    {"hello": [NAME…], "lock": PATH}    first of all: the listening sockets by name, then, unless PATH is
-                                        empty, the lock that an earlier daemon had taken
+    {"join": true}                      first of all to a daemon that was started outside of the user's namespaces:
+                                        the user and the mount namespace to join
+    {"hello": [NAME…], "lock": PATH}    begin: the listening sockets by name, then, unless PATH is empty, the
+                                        lock that an earlier daemon had taken
     {"listeners": [NAME…]}              sockets that take the place of the earlier ones
     {"reaped": [PID, START, STATUS]}    an orphan of an earlier daemon has ended
 
@@ -56,9 +58,8 @@ class Channel:
         self._end = end
 
     @classmethod
-    def pair(cls) -> tuple[Channel, Channel]:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        return cls(ours), cls(theirs)
+    def of(cls, descriptor: int) -> Channel:
+        return cls(socket.socket(fileno=descriptor))
 
     def fileno(self) -> int:
         return self._end.fileno()

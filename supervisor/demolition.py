@@ -13,11 +13,11 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
-import structlog
 import trio
 
 from pyman.errors import PymanError
 from supervisor.kernel import cgroups, files, mounts, process
+from supervisor.logging import log
 from supervisor.oci.limits import cgroup_path
 from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime import leftovers
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["demolish"]
 
-log = structlog.get_logger(__name__)
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _AT_ONCE = 8

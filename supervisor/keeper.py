@@ -13,7 +13,6 @@ Standard library only; `fork` is safe because there is one thread.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import select
@@ -21,19 +20,25 @@ import signal
 import sys
 import time
 
-from pyman.errors import EngineUnavailable, InvalidArgument, PymanError
-from pyman.wire import owner, runtime_directory_warning, socket_path
-from supervisor.arguments import COMMAND, HELP, parse, spelled
-from supervisor.channel import HELD, Channel, ChannelClosed, described, error_of
+from pyman.errors import EngineUnavailable
+from pyman.wire import runtime_directory_warning
+from supervisor.channel import HELD, Channel, ChannelClosed, error_of
+from supervisor.child import spawn
+from supervisor.kernel.ancestry import become_subreaper
 from supervisor.listeners import Listeners, inherited
 from supervisor.notify import Notifier
+from supervisor.report import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
 
-__all__ = ["Backoff", "Keeper", "run"]
+    from pyman.errors import PymanError
+    from supervisor.child import Orders, Started
+    from supervisor.report import Report
+
+__all__ = ["Backoff", "Keeper"]
 
 FAILURE = 125
 """The keeper's own exit status when there is no sense in going on."""
@@ -43,60 +48,7 @@ _WORKING_LONGEST = 1.0
 _ATTEMPTS = 5
 """Daemons that may crash before one has ever been ready."""
 _REAPED_BYTES = 1 << 20
-_PR_SET_CHILD_SUBREAPER = 36
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-_PATH_VARIABLES = ("CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_STORAGE_CONF")
-_NOT_FOR_DAEMON = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
-
-
-def run(words: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
-    """Be the keeper until the supervisor ends; the exit status."""
-    report = Report()
-    try:
-        arguments = parse(words, ("report-fd",))
-        if arguments.help:
-            sys.stdout.write(HELP)
-            return 0
-        if arguments.words:
-            word = arguments.words[0]
-            raise InvalidArgument(f"cannot do '{word}'", subject=word, hint="see 'pyman-supervisor --help'")
-        report = Report(arguments.options.pop("report-fd", ""))
-        return Keeper(arguments.options, environ, report, COMMAND).run()
-    except PymanError as error:
-        report.failed(error)
-        return error.exit_status
-    finally:
-        report.close()
-
-
-class Report:
-    """Whoever started the supervisor learns here whether it came up: one line through the inherited pipe,
-    `ready` or an error as JSON. Errors are also said on standard error."""
-
-    def __init__(self, number: str = "") -> None:
-        self._pipe = int(number) if number.isdigit() else -1
-        if self._pipe >= 0:
-            os.set_inheritable(self._pipe, False)
-
-    def ready(self) -> None:
-        self._write(b"ready\n")
-
-    def failed(self, error: PymanError) -> None:
-        self._write(json.dumps(described(error)).encode() + b"\n")
-        say(f"Error: {error}")
-
-    def close(self) -> None:
-        if self._pipe >= 0:
-            os.close(self._pipe)
-            self._pipe = -1
-
-    def _write(self, line: bytes) -> None:
-        if self._pipe >= 0:
-            try:
-                os.write(self._pipe, line)
-            except OSError:
-                pass  # it did not wait for us
-            self.close()
 
 
 class Backoff:
@@ -118,24 +70,18 @@ class Backoff:
 
 
 class Keeper:
+    """`started`: a first daemon that has been given a start already, and waits for our `hello`."""
+
     def __init__(
-        self,
-        options: Mapping[str, str],
-        environ: Mapping[str, str],
-        report: Report,
-        command: Sequence[str],
+        self, orders: Orders, environ: Mapping[str, str], report: Report, started: Started | None = None
     ) -> None:
-        self._environ = _for_daemon(environ)
-        self._options = dict(options)
-        if self._environ.get("CONTAINERS_CONF"):
-            # The same thing; said once, a client that names either is told the same.
-            self._options.setdefault("config", self._environ["CONTAINERS_CONF"])
+        self._orders = orders
+        self._environ = environ
         self._report = report
-        self._command = list(command)
+        self._waiting = started
         self._notifier = Notifier(environ)
-        main = socket_path(options.get("root", ""), options.get("config", ""), self._environ, owner(environ))
         self._rootless = os.geteuid() != 0
-        self._listeners = Listeners(main, inherited(environ, os.getpid()))
+        self._listeners = Listeners(orders.socket, inherited(environ, os.getpid()))
         self._poll = select.poll()
         self._backoff = Backoff()
         self._daemon = 0
@@ -153,7 +99,6 @@ class Keeper:
         self._reaped_path = ""
 
     def run(self) -> int:
-        os.chdir("/")
         become_subreaper()
         signals = self._catch_signals()
         try:
@@ -161,6 +106,10 @@ class Keeper:
             if self._rootless:
                 self._enter_namespaces()
             status = self._start_daemon()
+            if status is None:
+                status = (
+                    self._reap()
+                )  # one that had been given a start may have ended before signals were caught
             if status is not None:
                 return status
             self._poll.register(signals, select.POLLIN)
@@ -169,6 +118,8 @@ class Keeper:
                 self._poll.register(descriptor, events)
             return self._loop(signals, {descriptor for descriptor, _ in watched})
         finally:
+            if self._waiting is not None:
+                self._waiting.abandon()
             self._drop_channel()
             self._listeners.close()
             if self._lock >= 0:
@@ -176,16 +127,12 @@ class Keeper:
 
     def _enter_namespaces(self) -> None:
         """An ordinary user's engine lives in namespaces of its own, and as long as it does, they stay."""
-        from supervisor.rootless import entering, identity  # root's keeper stays without it
+        from supervisor.rootless import entering  # root's keeper stays without it
 
-        uid, gid = os.geteuid(), os.getegid()
-        marks = identity.marks(uid, gid)
+        uid = os.geteuid()
         told = (runtime_directory_warning(self._environ, uid), entering.enter(self._listeners.directory))
         for warning in filter(None, told):
             log(warning)
-        # What tells whose directories these are does not look the same from inside.
-        self._environ["XDG_RUNTIME_DIR"] = os.path.dirname(self._listeners.directory)
-        self._environ.update(marks)
 
     def _loop(self, signals: int, watched: set[int]) -> int:
         while True:
@@ -298,25 +245,19 @@ class Keeper:
         self._started = time.monotonic()
         self._answered = False
         self._failure = None
-        ours, theirs = Channel.pair()
-        argv = [*self._command, "daemon", f"--keeper={os.getpid()}", "--channel=3", *spelled(self._options)]
+        waiting, self._waiting = self._waiting, None
         try:
-            self._daemon = os.posix_spawn(
-                argv[0],
-                argv,
-                self._environ,
-                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)],
-                setpgroup=0,  # a Ctrl-C in the terminal is for the keeper, which passes it on
-                setsigmask=[],
-            )
+            started = waiting or spawn(self._orders)
         except OSError as error:
-            ours.close()
             log("cannot start the daemon", reason=str(error))
-            return self._again(f"cannot start '{argv[0]}': {error.strerror}")
-        finally:
-            theirs.close()
-        self._channel = ours
-        self._poll.register(ours.fileno(), select.POLLIN)
+            return self._again(f"cannot start '{self._orders.command[0]}': {error.strerror}")
+        self._daemon = started.pid
+        self._channel = Channel.of(started.channel)
+        self._poll.register(self._channel.fileno(), select.POLLIN)
+        if waiting is not None and self._rootless:
+            # It was started outside of the namespaces that this process is in by now.
+            with open("/proc/self/ns/user", "rb") as user, open("/proc/self/ns/mnt", "rb") as mount:
+                self._channel.send({"join": True}, [user.fileno(), mount.fileno()])
         self._hand_over("hello")
         return None
 
@@ -397,24 +338,8 @@ class Keeper:
         return None
 
 
-def become_subreaper() -> None:
-    """Orphans of the daemon become children of this process."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
 def _nothing(_number: int, _frame: object) -> None:
     """The wake-up descriptor is what tells."""
-
-
-def _for_daemon(environ: Mapping[str, str]) -> dict[str, str]:
-    """The daemon's environment: paths made absolute, since the directory changes; what was for us taken out."""
-    result = {key: value for key, value in environ.items() if key not in _NOT_FOR_DAEMON}
-    for key in _PATH_VARIABLES:
-        if result.get(key):
-            result[key] = os.path.abspath(result[key])
-    # Threads of the daemon share memory pools: separate ones only grow.
-    result.setdefault("MALLOC_ARENA_MAX", "2")
-    return result
 
 
 def _children() -> list[int]:
@@ -445,12 +370,3 @@ def log(event: str, **fields: object) -> None:
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     record = {"event": event, **fields, "level": "warning", "logger": "supervisor.keeper", "timestamp": now}
     say(json.dumps(record))
-
-
-def say(line: str) -> None:
-    """One line on standard error, if anybody is there to read it."""
-    try:
-        sys.stderr.write(" ".join(line.split("\n")) + "\n")
-        sys.stderr.flush()
-    except OSError:
-        pass

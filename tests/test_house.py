@@ -17,8 +17,8 @@ import pyman
 HOUSE = Path(pyman.__file__).parent.parent
 MODULES = sorted(path for room in ("pyman", "supervisor") for path in (HOUSE / room).rglob("*.py"))
 EVERYTHING = sorted([*MODULES, *(HOUSE / "tests").rglob("*.py")])
-LIGHT = ["pyman", "pyman.cli.main", "pyman.wire", "supervisor.keeper"]
-HEAVY = {"anyio", "argparse", "asyncio", "dataclasses", "inspect", "msgspec", "structlog", "trio"}
+LIGHT = ["pyman", "pyman.cli.main", "pyman.wire", "supervisor.entry", "supervisor.keeper"]
+HEAVY = {"anyio", "argparse", "asyncio", "dataclasses", "inspect", "msgspec", "trio"}
 
 BOUNDARIES = {"pyman/cli/main.py", "supervisor/rpc/connection.py", "supervisor/runtime/worker.py"}
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from pyman.errors import ConmonNotFound, ConmonOutdated, DeadlineExceeded
+from supervisor.conmon.candidates import ask, candidates
 from supervisor.kernel import children
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+
+    from supervisor.kernel.begun import Begun
 
 __all__ = ["OLDEST", "Conmon", "find_conmon"]
 
@@ -26,15 +28,18 @@ class Conmon(msgspec.Struct, frozen=True):
     version: str
 
 
-async def find_conmon(paths: Sequence[str], path_env: str) -> Conmon:
+async def find_conmon(paths: Sequence[str], path_env: str, asked: Begun | None = None) -> Conmon:
     """The first usable conmon of `paths`, then of the directories of `path_env` (as in $PATH).
+
+    `asked`: the first candidate, if it was asked before (`candidates.ask_first`).
 
     Raises ConmonOutdated if there are only older ones than `OLDEST`, else ConmonNotFound. One that does
     not state a version that can be read is not usable.
     """
     outdated = unreadable = ""
-    for path in _candidates(paths, path_env):
-        version = await _version(path)
+    for path in candidates(paths, path_env):
+        known = asked is not None and not asked.taken and asked.argv[0] == path
+        version = await _version(asked if asked is not None and known else ask(path))
         if version is None:
             unreadable = unreadable or path
         elif version < OLDEST:
@@ -58,17 +63,9 @@ async def find_conmon(paths: Sequence[str], path_env: str) -> Conmon:
     )
 
 
-def _candidates(paths: Sequence[str], path_env: str) -> Iterator[str]:
-    seen: set[str] = set()
-    for path in [*paths, *(os.path.join(entry, "conmon") for entry in path_env.split(":") if entry)]:
-        if path not in seen and os.path.isfile(path) and os.access(path, os.X_OK):
-            seen.add(path)
-            yield path
-
-
-async def _version(path: str) -> tuple[int, int, int] | None:
+async def _version(program: Begun) -> tuple[int, int, int] | None:
     try:
-        completed = await children.run([path, "--version"], deadline=_PROBE_DEADLINE)
+        completed = await children.collect(program, deadline=_PROBE_DEADLINE)
     except (OSError, DeadlineExceeded):
         return None
     match = _VERSION.search(completed.stdout)

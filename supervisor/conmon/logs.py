@@ -24,12 +24,12 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-import structlog
 import trio
 
 from pyman.errors import ConmonFailed, StorageFailed
 from supervisor.conmon import control
 from supervisor.kernel.inotify import ATTRIB, MODIFY, ONESHOT, OVERFLOW, Inotify
+from supervisor.logging import log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +50,6 @@ _BETWEEN = 0.05
 """Seconds between two rotations of one log."""
 _RETRY = 5.0
 """Seconds until a rotation that failed is tried again, if more is written."""
-
-log = structlog.get_logger(__name__)
 
 
 def files(path: str, max_files: int) -> list[str]:

@@ -17,11 +17,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
 import trio
 
 from pyman.api.event import Actor, Event
 from pyman.errors import PymanError
+from supervisor.logging import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,8 +33,6 @@ __all__ = ["FileSink", "sink_of"]
 
 BLOCK = 65536
 """Bytes read at a time when looking for the last line."""
-
-log = structlog.get_logger()
 
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", omit_defaults=True):

@@ -1,7 +1,8 @@
 """The one door for child processes.
 
 Rules: every child of this process starts here, in the event loop's thread, and is registered in the same
-step: there is no moment in which it exists and is unknown. A registered child is waited for by whoever
+step: there is no moment in which it exists and is unknown. (Those of `begun` exist before there is a loop, and
+before orphans are looked for.) A registered child is waited for by whoever
 started it, by its own pid. Everything else that is a child — a process whose parent ended, or one that was
 `launch`ed to outlive this process — is an orphan, and `reap_orphans` collects it, again by its own pid.
 Waiting for "any child" is never done: it would take exit statuses from those who wait for them.
@@ -14,7 +15,6 @@ whatever it prints.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import signal
@@ -26,32 +26,26 @@ import msgspec
 import trio
 
 from pyman.errors import DeadlineExceeded, InternalError
+from supervisor.kernel.begun import CLEAN_ENVIRONMENT
 from supervisor.kernel.process import Pidfd, ProcessRef, ref_of
 from supervisor.kernel.readiness import Readiness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from supervisor.kernel.begun import Begun
+
 __all__ = [
     "CLEAN_ENVIRONMENT",
     "Child",
     "Completed",
-    "become_subreaper",
-    "die_with_parent",
+    "collect",
     "launch",
     "reap_orphans",
     "run",
     "spawn",
 ]
 
-CLEAN_ENVIRONMENT: Mapping[str, str] = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "LANG": "C.UTF-8",
-}
-"""What a child sees that was given no environment; never the daemon's own."""
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 _CHUNK = 1 << 16
 _KILL_PATIENCE = 1.0
 """Seconds that a killed child is waited for; one stuck in the kernel is left to `reap_orphans`."""
@@ -201,7 +195,10 @@ def _spawn_now(
     pass_fds: Sequence[int],
     streams: tuple[int, int, int],
 ) -> Child:
-    pid = _start(argv, env, cwd, pass_fds, streams)
+    return _registered_child(_start(argv, env, cwd, pass_fds, streams))
+
+
+def _registered_child(pid: int) -> Child:
     _registered.add(pid)
     try:
         return Child(pid)
@@ -241,19 +238,38 @@ async def run(
                 pipes.sink(theirs) if stderr is None else stderr,
             )
             child = _spawn_now(argv, env, cwd, pass_fds, streams)
-        try:
-            with trio.move_on_after(deadline):
-                await pipes.pump(child)
-        finally:
-            await child.kill()
-        if not pipes.finished or child.returncode is None:
-            raise DeadlineExceeded(
-                f"cannot wait any longer for '{' '.join(argv[:2])}': it has not ended within {deadline:g} s",
-                subject=argv[0],
-            )
-        out = pipes.taken(streams[1])
-        err = pipes.taken(streams[2])
-        return Completed(child.returncode, out, err)
+        return await _completed(child, pipes, argv, (streams[1], streams[2]), deadline)
+
+
+async def collect(begun: Begun, *, deadline: float, max_output: int = 1 << 20) -> Completed:
+    """As `run`, for a program that has been begun before there was a loop; once. `deadline`: from now."""
+    if begun.error is not None:
+        raise begun.error
+    if not begun.take():
+        raise InternalError(f"cannot wait twice for '{' '.join(begun.argv[:2])}'")
+    with ExitStack() as ours:
+        pipes = _Pipes(ours, max_output)
+        pipes.adopt(begun.stdout)
+        pipes.adopt(begun.stderr)
+        child = _registered_child(begun.pid)
+        return await _completed(child, pipes, begun.argv, (begun.stdout, begun.stderr), deadline)
+
+
+async def _completed(
+    child: Child, pipes: _Pipes, argv: Sequence[str], outputs: tuple[int, int], deadline: float
+) -> Completed:
+    try:
+        with trio.move_on_after(deadline):
+            await pipes.pump(child)
+    finally:
+        await child.kill()
+    if not pipes.finished or child.returncode is None:
+        raise DeadlineExceeded(
+            f"cannot wait any longer for '{' '.join(argv[:2])}': it has not ended within {deadline:g} s",
+            subject=argv[0],
+        )
+    out, err = (pipes.taken(number) for number in outputs)
+    return Completed(child.returncode, out, err)
 
 
 class _Pipes:
@@ -294,6 +310,14 @@ class _Pipes:
         self._sink_of[other] = ours
         self._ready.add(ours)
         return other
+
+    def adopt(self, ours: int) -> None:
+        """The end of a pipe that is there already."""
+        self._stack.callback(self._close, ours)
+        os.set_blocking(ours, False)
+        self._sinks[ours] = bytearray()
+        self._sink_of[ours] = ours
+        self._ready.add(ours)
 
     def taken(self, other: int) -> bytes:
         """What came through the pipe whose other end had this number; nothing for a stream of the caller's."""
@@ -385,25 +409,3 @@ def _children() -> list[int]:
         ):
             found.extend(map(int, file.read().split()))
     return found
-
-
-def become_subreaper() -> None:
-    """Descendants whose parent ends become children of this process. OSError if the kernel refuses."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def die_with_parent(number: int = signal.SIGKILL, *, parent: int | None = None) -> None:
-    """Have this process sent a signal when the thread that started it ends.
-
-    `parent` is the pid that the parent had; if it is another's by now, the signal is sent at once.
-    """
-    _prctl(_PR_SET_PDEATHSIG, number)
-    if parent is not None and os.getppid() != parent:
-        os.kill(os.getpid(), number)
-
-
-def _prctl(option: int, value: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

@@ -1,19 +1,12 @@
 """Finding the OCI runtimes of this host, and calling one.
 
-Each name of `[engine.runtimes]` has paths; the first that is an executable file is taken and asked for its
-version. That a runtime is there does not mean that it works here (crun refuses a hybrid cgroup hierarchy):
-those that are quick about it are asked to create a container whose command does not exist. They complain
-about the command last, so any other complaint is the reason why they cannot work; nothing is left behind.
-
-Every call has a deadline in seconds. What the runtime says is translated by `errors`.
+Which there are, and which of them work, is asked by `probes`. Every call has a deadline in seconds. What the runtime says is translated by `errors`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import stat
-import tempfile
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,18 +14,16 @@ import trio
 
 from pyman.errors import DeadlineExceeded, PymanError, RuntimeFailed, RuntimeNotFound
 from supervisor.kernel import children
-from supervisor.oci import errors
+from supervisor.oci import errors, probes
+from supervisor.oci.probes import NO_SUCH_COMMAND, is_executable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from supervisor.oci.probes import Probe, Trial
     from supervisor.settings.model import EngineSettings
 
 __all__ = ["OciRuntime", "RuntimeState", "Runtimes", "find_runtimes"]
-
-_PROBE_COMMAND = "/pyman-probe-no-such-command"
-_PROBED = frozenset({"crun", "youki"})
-"""Quick to refuse: about 5 ms. runc takes 30 ms and works on every hierarchy; the others start machines."""
 
 _PROBE_DEADLINE = 5.0
 _DEADLINE = 30.0
@@ -175,7 +166,7 @@ class Runtimes:
         for runtime in self.available.values():
             if runtime.path == path:
                 return runtime
-        if not _executable(path):
+        if not is_executable(path):
             message = f"cannot use the OCI runtime '{path}': it is not an executable file"
             raise RuntimeNotFound(message, subject=path)
         known = self.default
@@ -185,30 +176,32 @@ class Runtimes:
 
 
 async def find_runtimes(
-    engine: EngineSettings, *, environment: Mapping[str, str] | None = None, deadline: float = _DEADLINE
+    engine: EngineSettings,
+    *,
+    probed: Sequence[Probe] | None = None,
+    environment: Mapping[str, str] | None = None,
+    deadline: float = _DEADLINE,
 ) -> Runtimes:
     """Look for the configured runtimes, probe them side by side and choose the default.
 
-    `deadline`: seconds for each later call. RuntimeNotFound: none works, or the configured one does not.
+    `probed`: what `probes.begin` has begun before, if it has. `deadline`: seconds for each later call.
+    RuntimeNotFound: none works, or the configured one does not.
     """
     arguments = _arguments(engine)
-    found = {name: path for name, paths in engine.runtimes.items() if (path := _first_executable(paths))}
-    if engine.runtime.startswith("/") and engine.runtime not in found.values():
-        if not _executable(engine.runtime):
-            message = f"cannot use the OCI runtime '{engine.runtime}': it is not an executable file"
-            raise RuntimeNotFound(message, subject=engine.runtime)
-        found[engine.runtime] = engine.runtime
+    asked = probes.begin(engine) if probed is None else probed
     versions: dict[str, str] = {}
     unusable: dict[str, str] = {}
-    async with trio.open_nursery() as probes:
-        for name, path in found.items():
-            probes.start_soon(_ask_version, name, path, versions, unusable)
-            if os.path.basename(path) in _PROBED:
-                probes.start_soon(_try, name, path, unusable)
+    async with trio.open_nursery() as answers:
+        for probe in asked:
+            answers.start_soon(_ask_version, probe, versions, unusable)
+            if probe.trial is not None:
+                answers.start_soon(_judge, probe.name, probe.trial, unusable)
     available = {
-        name: OciRuntime(name, path, versions.get(name, ""), arguments, deadline, dict(environment or {}))
-        for name, path in found.items()
-        if name not in unusable
+        probe.name: OciRuntime(
+            probe.name, probe.path, versions.get(probe.name, ""), arguments, deadline, dict(environment or {})
+        )
+        for probe in asked
+        if probe.name not in unusable
     }
     return Runtimes(available, _default(engine, available, unusable), unusable, arguments)
 
@@ -216,17 +209,6 @@ async def find_runtimes(
 def _arguments(engine: EngineSettings) -> tuple[str, ...]:
     systemd = ("--systemd-cgroup",) if engine.cgroup_manager == "systemd" else ()
     return (*systemd, *engine.runtime_flags)
-
-
-def _first_executable(paths: Sequence[str]) -> str:
-    return next((path for path in paths if _executable(path)), "")
-
-
-def _executable(path: str) -> bool:
-    try:
-        return stat.S_ISREG(os.stat(path).st_mode) and os.access(path, os.X_OK)
-    except OSError:
-        return False
 
 
 def unified_hierarchy() -> bool:
@@ -257,53 +239,35 @@ def _what_there_is(available: Mapping[str, OciRuntime]) -> str:
     return f"there is {', '.join(sorted(available))}" if available else "install crun or runc"
 
 
-async def _ask_version(name: str, path: str, versions: dict[str, str], unusable: dict[str, str]) -> None:
+async def _ask_version(probe: Probe, versions: dict[str, str], unusable: dict[str, str]) -> None:
     """The number in `NAME version 1.2.3`; a runtime that cannot even say that is not usable."""
+    name = probe.name
     try:
-        done = await children.run([path, "--version"], deadline=_PROBE_DEADLINE)
+        done = await children.collect(probe.version, deadline=_PROBE_DEADLINE)
     except (OSError, PymanError) as error:
         unusable.setdefault(name, str(error))
         return
     text = done.stdout.decode(errors="replace")
     if done.returncode:
         said = errors.complaint(done.stderr.decode(errors="replace"))
-        unusable.setdefault(name, said or f"'{path} --version' fails with exit code {done.returncode}")
+        unusable.setdefault(name, said or f"'{probe.path} --version' fails with exit code {done.returncode}")
         return
     match = re.search(r"\b(\d+\.\d+\S*)", text)
     versions[name] = match[1].rstrip(",") if match else ""
 
 
-async def _try(name: str, path: str, unusable: dict[str, str]) -> None:
-    """Have a container created whose command does not exist."""
-    with tempfile.TemporaryDirectory(prefix="pyman-probe-") as scratch:
-        _write_bundle(scratch)
-        container_id = os.path.basename(scratch)
-        argv = [path, "--root", f"{scratch}/state", "create", "--bundle", scratch, container_id]
-        try:
-            done = await children.run(argv, deadline=_PROBE_DEADLINE)
-        except (OSError, PymanError) as error:
-            unusable[name] = str(error)
-            return
+async def _judge(name: str, trial: Trial, unusable: dict[str, str]) -> None:
+    """What came of having a container created whose command does not exist."""
+    try:
+        done = await children.collect(trial.program, deadline=_PROBE_DEADLINE)
         if done.returncode == 0:  # pragma: no cover - a runtime that looks for the command only later
-            delete = [path, "--root", f"{scratch}/state", "delete", "--force", container_id]
-            await children.run(delete, deadline=_PROBE_DEADLINE)
+            await children.run(trial.undo, deadline=_PROBE_DEADLINE)
             return
+    except (OSError, PymanError) as error:
+        unusable[name] = str(error)
+        return
+    finally:
+        trial.close()
     said = errors.complaint(done.stderr.decode(errors="replace"))
-    if _PROBE_COMMAND not in said:
+    if NO_SUCH_COMMAND not in said:
         unusable[name] = said or f"it cannot create a container (exit code {done.returncode})"
-
-
-def _write_bundle(directory: str) -> None:
-    for name in ("state", "rootfs", "rootfs/dev", "rootfs/proc"):
-        os.mkdir(f"{directory}/{name}")
-    with open(f"{directory}/config.json", "wb") as file:
-        file.write(msgspec.json.encode(_PROBE_SPEC))
-
-
-_PROBE_SPEC = {
-    "ociVersion": "1.0.0",
-    "process": {"args": [_PROBE_COMMAND], "cwd": "/", "env": ["PATH=/"], "user": {"uid": 0, "gid": 0}},
-    "root": {"path": "rootfs"},
-    "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
-    "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}]},
-}

@@ -15,6 +15,9 @@ import errno
 import fcntl
 import os
 import pwd
+import select
+import signal
+import time
 from typing import TYPE_CHECKING, Self
 
 from pyman.errors import UserNamespaceFailed
@@ -177,14 +180,22 @@ def _commands(uids: Sequence[IdRange], gids: Sequence[IdRange]) -> list[list[str
 
 
 def _map_alone(uid: int, gid: int) -> None:
-    """The user's own id and no other, which needs nobody's help."""
-    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+    """The user's own id and no other, which needs nobody's help: in each map that is not there yet. One of the
+    programs may have made its own, and then the other one has refused."""
+    lines = (
+        ("gid_map", "setgroups", "deny"),
+        ("uid_map", "uid_map", f"0 {uid} 1"),
+        ("gid_map", "gid_map", f"0 {gid} 1"),
+    )
+    for made, name, text in lines:
         try:
+            with open(f"/proc/self/{made}", encoding="ascii") as file:
+                if file.read():
+                    continue
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(text)
         except OSError as error:
-            if name != "uid_map" or error.errno != errno.EPERM:
-                raise UserNamespaceFailed(f"cannot map the user's ids: {error.strerror}") from None
+            raise UserNamespaceFailed(f"cannot map the user's ids: {error.strerror}") from None
 
 
 class _Mapper:
@@ -232,23 +243,50 @@ class _Mapper:
 
 
 def _call(commands: Sequence[Sequence[str]]) -> str:
-    import subprocess  # in the child, which ends: the keeper stays small
+    """Side by side; without subprocess, whose import takes longer than both of them together."""
+    deadline = time.monotonic() + _PATIENCE
+    problems = [end(deadline) for end in [_begin(command) for command in commands]]
+    return next(filter(None, problems), "")
 
-    for command in commands:
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                env={"PATH": _PATH},
-                timeout=_PATIENCE,
-                check=False,
-            )
-        except FileNotFoundError:
-            return f"{command[0]} is not installed"
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"{command[0]} cannot be used: {error}"
-        if done.returncode:
-            words = done.stderr.decode(errors="replace").strip().splitlines()
-            return f"{command[0]} refused: {words[-1] if words else done.returncode}"
-    return ""
+
+def _begin(command: Sequence[str]) -> Callable[[float], str]:
+    """Start a program. What comes back waits for it, and gives what went wrong or an empty string."""
+    name = command[0]
+    places = (f"{directory}/{name}" for directory in _PATH.split(":"))
+    path = next((place for place in places if os.access(place, os.X_OK)), "")
+    if not path:
+        return lambda _deadline: f"{name} is not installed"
+    said, theirs = os.pipe2(os.O_CLOEXEC)
+    streams = (
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_DUP2, theirs, 2),
+    )
+    try:
+        pid = os.posix_spawn(path, [*command], {"PATH": _PATH}, file_actions=streams)
+    except OSError as error:
+        problem = f"{name} cannot be used: {error}"
+        return lambda _deadline: problem
+    finally:
+        os.close(theirs)
+    return lambda deadline: _end(name, pid, said, deadline)
+
+
+def _end(name: str, pid: int, said: int, deadline: float) -> str:
+    text = b""
+    poll = select.poll()
+    poll.register(said, select.POLLIN)
+    while True:
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return f"{name} cannot be used: it has not ended within {_PATIENCE:g} s"
+        chunk = os.read(said, 4096)
+        if not chunk:
+            break
+        text += chunk
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if not status:
+        return ""
+    words = text.decode(errors="replace").strip().splitlines()
+    return f"{name} refused: {words[-1] if words else status}"

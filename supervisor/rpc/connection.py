@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
 import trio
 
 from pyman.api import Vanish
 from pyman.errors import EngineStopped, InternalError, MessageTooLarge, ProtocolError, PymanError, to_wire
+from supervisor.logging import log
 from supervisor.rpc.descriptors import Inbox, close_all, send_some
 from supervisor.rpc.dispatch import Call, VarlinkError, check_descriptors
 from supervisor.rpc.framing import MESSAGE_LIMIT, Frames, decode_request, encode_error, encode_reply
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Connection"]
 
 _READ_SIZE = 1 << 16
-_log = structlog.get_logger(__name__)
 
 
 class Connection:
@@ -72,7 +71,7 @@ class Connection:
             while await self._one_call():
                 pass
         except OSError as error:
-            _log.debug("connection ended", reason=str(error), pid=self._peer.pid)
+            log.debug("connection ended", reason=str(error), pid=self._peer.pid)
         finally:
             self.close()
 
@@ -97,7 +96,7 @@ class Connection:
             request = decode_request(frame)
             descriptors = self._inbox.take(request.descriptors, last=not self._frames.pending)
         except (ProtocolError, MessageTooLarge) as error:
-            _log.info("connection refused", reason=str(error), pid=self._peer.pid)
+            log.info("connection refused", reason=str(error), pid=self._peer.pid)
             self._last_word(error)
             return False
         await self._answer(request, descriptors)
@@ -175,7 +174,7 @@ class Connection:
             close_all(call.take_final())
             known = _sole_leaf(error)
             if known is None:
-                _log.exception("call failed", method=request.method, pid=self._peer.pid)
+                log.exception("call failed", method=request.method, pid=self._peer.pid)
                 known = InternalError(
                     f"cannot carry out {request.method}: internal error",
                     subject=request.method,

@@ -15,6 +15,7 @@ Handlers are written against `Call` and `Handler`::
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -127,13 +128,15 @@ def check_descriptors(descriptors: Sequence[int]) -> None:
 class Route:
     """One row of the contract with its handler."""
 
-    __slots__ = ("handler", "method", "name", "parameters")
-
     def __init__(self, name: str, method: Method, handler: Handler) -> None:
         self.name = name
         self.method = method
         self.handler = handler
-        self.parameters = Parameters(method.request)
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """Made for the first call: for all rows together it takes as long as starting a container does."""
+        return Parameters(self.method.request)
 
     def admit(self, request: Request, access: Access, descriptors: int) -> None:
         """Raises what the caller is told where this call is not permitted."""

@@ -16,10 +16,10 @@ import socket
 from typing import TYPE_CHECKING, Self
 
 import msgspec
-import structlog
 import trio
 
 from pyman.api import INTERFACES, Access
+from supervisor.logging import log
 from supervisor.rpc.connection import Connection
 from supervisor.rpc.dispatch import Routes
 from supervisor.rpc.framing import MESSAGE_LIMIT
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "Listener", "Server", "serve"]
 
-_log = structlog.get_logger(__name__)
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PASSING = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR}
@@ -152,11 +151,11 @@ class Server:
                     self._accept_waiting(listener)
                 except OSError as error:
                     if error.errno in _EXHAUSTED:
-                        _log.warning("cannot accept a connection", reason=str(error))
+                        log.warning("cannot accept a connection", reason=str(error))
                         with trio.move_on_after(_EXHAUSTION_PAUSE):
                             await self._room_wanted()
                     elif error.errno not in _PASSING:
-                        _log.error("listening socket lost", reason=str(error))
+                        log.error("listening socket lost", reason=str(error))
                         return
 
     async def _room_wanted(self) -> None:
@@ -181,7 +180,7 @@ class Server:
             accepted.close()
             return
         if not self._admission.admits(peer):
-            _log.warning("connection of another user refused", uid=peer.uid, pid=peer.pid)
+            log.warning("connection of another user refused", uid=peer.uid, pid=peer.pid)
             accepted.close()
             return
         connection = Connection(accepted, peer, access, self._routes, message_limit=self._limits.message)
@@ -194,7 +193,7 @@ class Server:
             self._hangups.register(number, select.EPOLLET)
             await connection.run()
         except OSError as error:
-            _log.warning("cannot watch a connection", reason=str(error))
+            log.warning("cannot watch a connection", reason=str(error))
         finally:
             # The number is free for another connection once it is closed: forget it first.
             del self._connections[number]

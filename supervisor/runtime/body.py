@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import uuid
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
+import msgspec
 import trio
 
 from pyman.errors import DeadlineExceeded, PymanError, RuntimeFailed, StorageFailed
@@ -21,6 +20,7 @@ from supervisor.conmon import attach, control, exit, logs, spawn
 from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
 from supervisor.kernel import cgroups, files, process
 from supervisor.kernel.userns import with_maps
+from supervisor.logging import log
 from supervisor.oci import ahead, build, errors
 from supervisor.runtime import userns
 from supervisor.runtime.answers import with_beside
@@ -45,14 +45,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Body"]
 
-log = structlog.get_logger(__name__)
 
 SESSIONS_GRACE = 4.0
 """Seconds until the exec sessions of a container that has ended are over; after that their monitors are ended."""
 
 
-@dataclass
-class Preparation:
+class Preparation(msgspec.Struct):
     """Shared with the thread that does it."""
 
     under_way: bool = False

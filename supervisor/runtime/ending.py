@@ -10,11 +10,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, EventStatus, RestartPolicy, State
 from supervisor.kernel import process
+from supervisor.logging import log
 from supervisor.runtime.policy import policy_of
 from supervisor.runtime.records import Wanted
 from supervisor.runtime.requests import NoticeKind
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Ending"]
 
-log = structlog.get_logger(__name__)
 
 MONITOR_GRACE = 2.0
 """Seconds between the end of a container and the end of its conmon; then attached clients are cut off."""

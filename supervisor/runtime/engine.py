@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import outcome
-import structlog
 import trio
 
 from pyman.api.container import ErrorInfo, Result
@@ -23,6 +22,7 @@ from supervisor.conmon.logs import LogKeeper
 from supervisor.events.journal import Journal
 from supervisor.events.sinks import sink_of
 from supervisor.kernel import children, files, process
+from supervisor.logging import log
 from supervisor.oci import build
 from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime import execs, leftovers, refresh, userns
@@ -31,6 +31,7 @@ from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
 from supervisor.runtime.creation import define, new_id
 from supervisor.runtime.looking import look_into
+from supervisor.runtime.probes import Probes
 from supervisor.runtime.records import Observed, encode, replaced
 from supervisor.runtime.registry import Entry, Registry, check_name
 from supervisor.runtime.restart import Asked
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine"]
 
-log = structlog.get_logger(__name__)
 
 ADOPTION = 5.0
 """Seconds that all containers together get to be adopted before the supervisor calls itself ready."""
@@ -69,9 +69,11 @@ AT_ONCE = 32
 class Engine:
     """One per supervisor. `run` is its life; everything else may be called once it has reported started."""
 
-    def __init__(self, settings: Settings, layout: Layout) -> None:
+    def __init__(self, settings: Settings, layout: Layout, probes: Probes | None = None) -> None:
+        """`probes`: what was asked of other programs before, if it was."""
         self.settings = settings
         self.layout = layout
+        self._probes = probes
         self.registry = Registry()
         self.reaped = Reaped()
         """Told by the keeper as well, from the very beginning."""
@@ -129,15 +131,19 @@ class Engine:
             found[name] = await search()
 
         path = os.environ.get("PATH", os.defpath)
+        asked = self._probes or Probes()
         try:
             async with trio.open_nursery() as searches:
-                searches.start_soon(look, "conmon", partial(find_conmon, settings.engine.conmon_path, path))
+                searches.start_soon(
+                    look, "conmon", partial(find_conmon, settings.engine.conmon_path, path, asked.conmon)
+                )
                 searches.start_soon(
                     look,
                     "runtimes",
                     partial(
                         find_runtimes,
                         settings.engine,
+                        probed=asked.runtimes,
                         environment=settings.child_environment,
                         deadline=settings.pyman.call_deadline,
                     ),

@@ -14,7 +14,6 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
 import trio
 
 from pyman.errors import AmbiguousId, NoSuchExec, PymanError, WrongState
@@ -23,6 +22,7 @@ from supervisor.conmon import attach, control, execs, spawn
 from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
 from supervisor.kernel import cgroups, files, process
 from supervisor.kernel.readiness import Readiness
+from supervisor.logging import log
 from supervisor.oci import build, errors
 from supervisor.runtime.answers import Answer, with_beside
 from supervisor.runtime.container import ExecSession
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from supervisor.state.database import EventDraft
 
 __all__ = ["Exec", "begin"]
-
-log = structlog.get_logger(__name__)
 
 
 class Exec:

@@ -10,10 +10,10 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import structlog
 import trio
 
 from pyman.errors import PymanError
+from supervisor.logging import log
 from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import Answer
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from supervisor.runtime.registry import Entry
 
 __all__ = ["Launch", "StartAttached"]
-
-log = structlog.get_logger(__name__)
 
 
 class StartAttached:

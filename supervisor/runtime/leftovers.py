@@ -12,10 +12,9 @@ import signal
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
-import structlog
-
 from pyman.errors import StorageFailed
 from supervisor.kernel import cgroups, mounts, process
+from supervisor.logging import log
 from supervisor.runtime.remains import conmon_cgroup, remove_run
 from supervisor.storage import reach, rootfs
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from supervisor.settings.layout import Layout
 
 __all__ = ["Found", "FoundMonitor", "clear", "look", "monitors", "remove"]
-
-log = structlog.get_logger(__name__)
 
 
 class FoundMonitor(NamedTuple):

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
-
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import process
+from supervisor.logging import log
 from supervisor.runtime.records import Wanted
 from supervisor.runtime.states import Fact
 
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from supervisor.runtime.worker import Worker
 
 __all__ = ["Recovery"]
-
-log = structlog.get_logger(__name__)
 
 
 class Recovery:

@@ -12,7 +12,6 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-import structlog
 
 from pyman.errors import StateDamaged
 from pyman.names import STATES_WITH_PROCESS, EventStatus, EventType, State
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["after_boot", "exec_record", "records"]
 
-log = structlog.get_logger(__name__)
 
 Pair = tuple[Definition, Observed]
 _D = TypeVar("_D", bound=msgspec.Struct)

@@ -7,15 +7,14 @@ one that comes late is recognised and dropped.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
+import msgspec
+
+from pyman.api.event import Actor
 from supervisor.runtime.answers import Answer
 from supervisor.runtime.restart import Asked
-
-if TYPE_CHECKING:
-    from pyman.api.event import Actor
 
 __all__ = [
     "Init",
@@ -37,16 +36,14 @@ __all__ = [
 T = TypeVar("T")
 
 
-@dataclass(kw_only=True)
-class Request(Generic[T]):
+class Request(msgspec.Struct, Generic[T], kw_only=True):
     """Base of all requests. `actor`: whose wish it is; none: the engine's own."""
 
-    answer: Answer[T] = field(default_factory=Answer)
+    answer: Answer[T] = msgspec.field(default_factory=Answer)
     actor: Actor | None = None
 
 
-@dataclass
-class Started:
+class Started(msgspec.Struct):
     """`attach`: conmon's attach socket, connected before the command ran; the asker owns it.
     `run`: the number of the run, to wait for its end."""
 
@@ -62,13 +59,11 @@ class Started:
             self.attach = None
 
 
-@dataclass(kw_only=True)
-class Init(Request[bool]):
+class Init(Request[bool], kw_only=True):
     pass
 
 
-@dataclass(kw_only=True)
-class Start(Request[Started]):
+class Start(Request[Started], kw_only=True):
     attach: bool = False
     rows: int = 0
     columns: int = 0
@@ -76,8 +71,7 @@ class Start(Request[Started]):
     """Descriptors for the log driver `passthrough`; the worker does not close them."""
 
 
-@dataclass(kw_only=True)
-class Stop(Request[bool]):
+class Stop(Request[bool], kw_only=True):
     """Answered when the container has ended; False: there was nothing to stop."""
 
     timeout: float | None = None
@@ -86,43 +80,36 @@ class Stop(Request[bool]):
     """Or SHUTDOWN, which no policy takes for a user's wish."""
 
 
-@dataclass(kw_only=True)
-class Restart(Request[bool]):
+class Restart(Request[bool], kw_only=True):
     """Stop if it runs, then start; answered when it runs again."""
 
     timeout: float | None = None
 
 
-@dataclass(kw_only=True)
-class Kill(Request[bool]):
+class Kill(Request[bool], kw_only=True):
     signal: int = 9
 
 
-@dataclass(kw_only=True)
-class Pause(Request[bool]):
+class Pause(Request[bool], kw_only=True):
     pass
 
 
-@dataclass(kw_only=True)
-class Unpause(Request[bool]):
+class Unpause(Request[bool], kw_only=True):
     pass
 
 
-@dataclass(kw_only=True)
-class Remove(Request[bool]):
+class Remove(Request[bool], kw_only=True):
     force: bool = False
     timeout: float | None = None
 
 
-@dataclass(kw_only=True)
-class Rename(Request[str]):
+class Rename(Request[str], kw_only=True):
     """Answered with the former name."""
 
     name: str
 
 
-@dataclass(kw_only=True)
-class Update(Request[None]):
+class Update(Request[None], kw_only=True):
     restart_policy: str | None = None
     restart_tries: int | None = None
 
@@ -137,7 +124,6 @@ class NoticeKind(Enum):
     TAKE_UP = "something failed in the middle and is to be taken up again"
 
 
-@dataclass(frozen=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     kind: NoticeKind
     run: int

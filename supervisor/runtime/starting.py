@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from pyman.errors import PymanError, RuntimeFailed
 from pyman.names import EventStatus, State
+from supervisor.logging import log
 from supervisor.runtime import requests as rq
 from supervisor.runtime.records import Wanted
 from supervisor.runtime.requests import NoticeKind
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Starting"]
 
-log = structlog.get_logger(__name__)
 
 STARTABLE = (State.CREATED, State.EXITED, State.INITIALIZED)
 

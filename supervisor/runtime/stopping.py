@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from pyman.errors import DeadlineExceeded, NoSuchContainer, PymanError, WrongState
 from pyman.names import STATES_WITH_PROCESS, EventStatus, State
+from supervisor.logging import log
 from supervisor.runtime import requests as rq
 from supervisor.runtime.records import Wanted
 from supervisor.runtime.requests import NoticeKind
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["KILL_GRACE", "Stopping"]
 
-log = structlog.get_logger(__name__)
 
 KILL_GRACE = 10.0
 """Seconds after SIGKILL until a container that is still there is called wedged."""

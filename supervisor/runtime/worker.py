@@ -15,12 +15,12 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import structlog
 import trio
 
 from pyman.errors import EngineStopped, InternalError, NoSuchContainer, PymanError, WrongState
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups, process
+from supervisor.logging import log
 from supervisor.runtime import requests as rq
 from supervisor.runtime.body import Body
 from supervisor.runtime.changing import Changing
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-log = structlog.get_logger(__name__)
 
 INBOX = 64
 """Requests that may wait for a container; a further one waits at its sender."""

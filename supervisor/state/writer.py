@@ -14,9 +14,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import outcome
-import structlog
 import trio
 
+from supervisor.logging import log
 from supervisor.state.transactions import Request
 
 if TYPE_CHECKING:
@@ -43,8 +43,6 @@ SWITCH_INTERVAL = 0.0001
 """Seconds until a thread that wants the interpreter asks for it. A busy Trio loop gives the interpreter
 up and takes it back at every poll; within Python's 5 ms the writer then never gets to ask: commits were
 seen to wait for 5 s behind a loop that was busy with short steps, 20 ms with this."""
-
-log = structlog.get_logger()
 
 
 class Pending(Request, frozen=True, eq=False):

@@ -14,10 +14,9 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-import structlog
-
 from pyman.errors import NotSupported
 from supervisor.kernel import files, idmaps, mounts
+from supervisor.logging import log
 from supervisor.storage import reach
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ __all__ = [
     "unmount_all",
     "unmount_rootfs",
 ]
-
-log = structlog.get_logger(__name__)
 
 _CANNOT_MAP = frozenset({errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 """What the kernel says that, or whose file system, or in whose user namespace, mounts cannot map ids."""

@@ -15,7 +15,7 @@ import trio
 from supervisor.conmon import exit as exits
 from supervisor.conmon.find import find_conmon
 from supervisor.conmon.spawn import MonitorRequest, end_monitor, make_fifos, read_sync, release, spawn_monitor
-from supervisor.kernel import cgroups, children
+from supervisor.kernel import ancestry, cgroups, children
 from supervisor.kernel.process import open_pidfd
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _runtime_program(place: Place, base: Path) -> str:
 @asynccontextmanager
 async def open_bench(base: Path, rootfs: Path, place: Place) -> AsyncIterator[Bench]:
     """A bench whose process is a subreaper and collects orphans, as the supervisor's does."""
-    children.become_subreaper()
+    ancestry.become_subreaper()
     conmon = await find_conmon([], os.environ["PATH"])
     bench = Bench(base, rootfs, conmon, _runtime_program(place, base))
     async with trio.open_nursery() as nursery:

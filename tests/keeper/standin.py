@@ -6,6 +6,7 @@ environment, so that a restarted daemon does the same:
     STANDIN_FAIL=CODE     raise that error instead of starting
     STANDIN_CRASH=N       exit with that status instead of starting
     STANDIN_BUG=TEXT      raise an exception that nobody expects
+    STANDIN_EARLY=N       exit with that status before anything else
     STANDIN_SLOW=FILE     start only when this FIFO can be read
     STANDIN_CHILD=FIFO    the first daemon leaves a child that ends with status 7 once the FIFO is written to
 """
@@ -23,7 +24,7 @@ import msgspec
 
 from pyman.errors import ERRORS
 from supervisor import __main__ as program
-from supervisor import keeper
+from supervisor import entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from supervisor.kernel.process import ProcessRef
     from supervisor.rpc.dispatch import Call
+    from supervisor.runtime.probes import Probes
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
 
@@ -56,7 +58,8 @@ class _Reaped:
 class Engine:
     """Has the shape of `supervisor.runtime.engine.Engine`."""
 
-    def __init__(self, settings: Settings, layout: Layout) -> None:
+    def __init__(self, settings: Settings, layout: Layout, probes: Probes) -> None:
+        probes.abandon()
         self.settings = settings
         self.layout = layout
         self.reaped = _Reaped()
@@ -150,5 +153,7 @@ if __name__ == "__main__":
     _replace("supervisor.runtime.engine", Engine=Engine)
     _replace("supervisor.runtime.info", Facts=Facts)
     _replace("supervisor.rpc.handlers", handlers=handlers)
-    vars(keeper)["COMMAND"] = (sys.executable, "-P", os.path.abspath(__file__))
+    vars(entry)["COMMAND"] = (sys.executable, "-P", os.path.abspath(__file__))
+    if "daemon" in sys.argv and (early := os.environ.get("STANDIN_EARLY")):
+        os._exit(int(early))
     raise SystemExit(program.main())

@@ -133,6 +133,43 @@ def test_a_daemon_that_never_comes_up_is_given_up(supervisor: Supervisor) -> Non
     assert len(events(supervisor.log)) == 4
 
 
+def test_a_daemon_that_ends_before_it_is_spoken_to_is_such_a_one(supervisor: Supervisor) -> None:
+    supervisor.begin(environment={"STANDIN_EARLY": "3"})
+    assert supervisor.wait() == 125
+    assert "exit status 3" in error_line(supervisor.log)
+
+
+def test_a_daemon_that_ends_before_its_keeper_listens_to_signals_is_noticed(supervisor: Supervisor) -> None:
+    """No signal comes any more that would tell of it."""
+    script = """
+import os, sys
+from supervisor import child
+from supervisor.keeper import Keeper
+from supervisor.report import Report
+orders = child.Orders(["/bin/false"], {"root": sys.argv[1]}, os.environ)
+started = child.spawn(orders)
+os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOWAIT)
+sys.exit(Keeper(orders, os.environ, Report(), started).run())
+"""
+    argv = [sys.executable, "-P", "-c", script, str(supervisor.root)]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=10)
+    assert done.returncode == 125
+    assert len(events(done.stderr)) == 4
+
+
+def test_a_keeper_that_cannot_go_on_leaves_no_daemon(supervisor: Supervisor) -> None:
+    """It has begun one before it could know."""
+    supervisor.start()
+    ours = {supervisor.pid, supervisor.daemon}
+    argv = supervisor.command("--report-fd=1")
+    done = subprocess.run(
+        argv, env=supervisor.environment, check=False, capture_output=True, text=True, timeout=10
+    )
+    assert done.returncode == 125
+    assert json.loads(done.stdout)["code"] == "AlreadyRunning"
+    assert processes.mentions([str(supervisor.root)]) - {os.getpid()} == ours
+
+
 def test_a_bug_is_logged_in_full_on_one_line(supervisor: Supervisor) -> None:
     supervisor.begin(environment={"STANDIN_BUG": "nobody expects"})
     record = json.loads(supervisor.await_log('"crashed"'))
@@ -334,7 +371,7 @@ def test_the_daemon_has_no_descriptor_that_a_child_could_inherit(supervisor: Sup
 
 
 def test_the_keeper_of_root_imports_nothing_that_only_an_ordinary_users_needs() -> None:
-    script = "import sys, supervisor.keeper; print(*sys.modules)"
+    script = "import sys, supervisor.entry, supervisor.keeper; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert not {"subprocess", "shutil", "tempfile", "supervisor.rootless.entering"} & set(done.stdout.split())
 

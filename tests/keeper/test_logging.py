@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging as standard
 import os
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 
 from supervisor import logging
 
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    before = structlog.get_config()
+    root = standard.getLogger()
+    handlers, level = list(root.handlers), logging.log.logger.level
     yield
-    structlog.configure(**before)
+    root.handlers[:] = handlers
+    logging.log.setLevel(level)
 
 
 def _append(path: Path) -> int:
@@ -31,7 +33,7 @@ def test_a_line_is_json_without_secrets(tmp_path: Path) -> None:
     descriptor = _append(tmp_path / "log")
     try:
         logging.configure("info", descriptor)
-        log = structlog.get_logger("test")
+        log = logging.log
         log.debug("not this")
         log.info("started", pid=7, env={"A": "b"}, registry_password="hunter2", where=tmp_path)
     finally:
@@ -55,7 +57,7 @@ def test_a_traceback_stays_on_its_line(tmp_path: Path) -> None:
         try:
             raise ValueError("a reason")
         except ValueError:
-            structlog.get_logger("test").exception("it failed")
+            logging.log.exception("it failed")
     finally:
         os.close(descriptor)
     lines = (tmp_path / "log").read_text().splitlines()
@@ -63,11 +65,22 @@ def test_a_traceback_stays_on_its_line(tmp_path: Path) -> None:
     assert "ValueError: a reason" in json.loads(lines[0])["exception"]
 
 
+def test_what_a_library_warns_of_is_told_too(tmp_path: Path) -> None:
+    descriptor = _append(tmp_path / "log")
+    try:
+        logging.configure("debug", descriptor)
+        standard.getLogger("library").warning("beware of %s", "it")
+        standard.getLogger("library").info("not this")
+    finally:
+        os.close(descriptor)
+    assert json.loads((tmp_path / "log").read_text())["event"] == "beware of it"
+
+
 def test_a_terminal_gets_readable_lines() -> None:
     master, slave = os.openpty()
     try:
         logging.configure("warning", slave)
-        structlog.get_logger("test").warning("beware", of="the dog")
+        logging.log.warning("beware", of="the dog")
         text = os.read(master, 4096).decode()
     finally:
         os.close(master)

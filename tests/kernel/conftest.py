@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from supervisor.kernel import children
+from supervisor.kernel import ancestry, children
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ class Orphans:
 
 @pytest.fixture
 async def orphans() -> AsyncIterator[Orphans]:
-    children.become_subreaper()
+    ancestry.become_subreaper()
     orphans = Orphans()
     async with trio.open_nursery() as nursery:
         await nursery.start(children.reap_orphans, orphans.note)

@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from pyman.errors import DeadlineExceeded
-from supervisor.kernel import children
+from supervisor.kernel import ancestry, children
 from supervisor.kernel.process import open_pidfd, ref_of
 from tests.support import processes
 
@@ -206,10 +206,10 @@ def test_a_process_dies_with_its_parent(tmp_path: Path) -> None:
     grandchild = tmp_path / "grandchild"
     source = (
         "import os, sys, time\n"
-        "from supervisor.kernel import children\n"
+        "from supervisor.kernel import ancestry\n"
         "parent = os.getpid()\n"
         "if os.fork() == 0:\n"
-        "    children.die_with_parent(parent=parent)\n"
+        "    ancestry.die_with_parent(parent=parent)\n"
         f"    open({str(grandchild)!r}, 'w').write(str(os.getpid()))\n"
         "    os.write(1, b'.')\n"
         "    time.sleep(60)\n"
@@ -232,4 +232,4 @@ def test_a_process_dies_with_its_parent(tmp_path: Path) -> None:
 
 def test_prctl_refusals_are_oserrors() -> None:
     with pytest.raises(OSError, match="Invalid argument"):
-        children._prctl(1, 1000)
+        ancestry._prctl(1, 1000)

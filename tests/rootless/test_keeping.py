@@ -54,6 +54,22 @@ def works_on(engine: UserEngine, pid: int, user: str, *, entered: bool = True) -
     assert engine.out("exec", "c", "echo", "works") == "works"
 
 
+def test_the_first_daemon_joins_what_its_keeper_has_made(engine: UserEngine) -> None:
+    """Its process began before there was anything to join; later ones start inside."""
+    outside = namespace(os.getpid())
+    for _ in range(2):
+        daemon, keeper = engine.pid, engine.keeper_pid
+        assert namespace(daemon) == namespace(keeper) != outside
+        assert namespace(daemon, "mnt") == namespace(keeper, "mnt") != namespace(os.getpid(), "mnt")
+        assert processes.parent(daemon) == keeper
+        engine.kill()
+
+
+def test_the_first_daemon_dies_with_its_keeper_after_it_has_joined(engine: UserEngine) -> None:
+    """A change of credentials may take back what it has asked the kernel for."""
+    engine.kill_keeper()  # which looks whether the daemon is gone
+
+
 def test_a_killed_daemon_comes_back_in_the_same_namespaces(engine: UserEngine) -> None:
     pid, before = run(engine), namespace(engine.pid)
     engine.kill()

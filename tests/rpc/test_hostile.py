@@ -14,7 +14,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog.testing
 import trio
 import trio.testing
 
@@ -26,6 +25,7 @@ from supervisor.rpc.peer import Admission, Peer
 from supervisor.rpc.server import Limits, Listener, serve
 from tests.rpc.client import Client
 from tests.rpc.contract import INTERFACE, NAME, Echo, Trial, listening_socket
+from tests.support.logs import captured_logs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -239,7 +239,7 @@ async def test_without_a_free_descriptor_accepting_pauses_and_then_goes_on(servi
         highest = max(int(name) for name in os.listdir("/proc/self/fd"))
         taken = [os.dup(0) for _ in range(highest)]
         limit = max(taken) + 1
-        with structlog.testing.capture_logs() as logs:
+        with captured_logs() as logs:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
             try:
                 await waiting.connect(service.paths["owner"])
@@ -325,12 +325,12 @@ async def test_another_user_is_disconnected(service: Service, short_path: Path) 
         "s.settimeout(10); sys.exit(0 if s.recv(1) == b'' else 1)"
     )
     for user in (1234, 65534):
-        with structlog.testing.capture_logs() as logs:
+        with captured_logs() as logs:
             done = await trio.run_process(
                 [sys.executable, "-c", program, service.paths["owner"]], user=user, group=user, cwd="/"
             )
         assert done.returncode == 0
-        assert [(entry["event"], entry["log_level"]) for entry in logs] == [
+        assert [(entry["event"], entry["level"]) for entry in logs] == [
             ("connection of another user refused", "warning")
         ]
 

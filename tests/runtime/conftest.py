@@ -15,7 +15,7 @@ import trio
 from pyman.api.event import Event
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.errors import PymanError
-from supervisor.kernel import children
+from supervisor.kernel import ancestry
 from supervisor.runtime import requests as rq
 from supervisor.runtime.engine import Engine
 from supervisor.settings.layout import Layout
@@ -121,7 +121,7 @@ class House:
 def house(tmp_path: Path, rootfs: Path) -> Iterator[House]:
     if os.geteuid() != 0 or shutil.which("runc") is None:
         pytest.skip("needs root and runc")
-    children.become_subreaper()
+    ancestry.become_subreaper()
     house = House(tmp_path, rootfs)
     yield house
     house.sweep()

@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 import trio
 
 from pyman.errors import DeadlineExceeded, DiskFull, InternalError, NoSuchContainer, RuntimeFailed
@@ -23,6 +22,7 @@ from supervisor.runtime.services import STARTS_AT_ONCE
 from supervisor.storage import rootfs
 from tests.runtime.conftest import CONFIG
 from tests.runtime.faults import FullDisk
+from tests.support.logs import captured_logs
 
 if TYPE_CHECKING:
     from pyman.api.spec import ContainerSpec
@@ -215,7 +215,7 @@ async def test_a_bug_at_the_end_is_told_to_who_waits_and_tried_ever_more_rarely(
     monkeypatch.setattr(worker, "PAUSE_LEAST", 0.1)
     async with house.open():
         entry = await house.run("sleep", "1000")
-        with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
+        with monkeypatch.context() as patch, captured_logs() as logs:
             patch.setattr(Ending, "_record", mistake)
             with trio.fail_after(10), pytest.raises(InternalError):
                 await entry.worker.ask(rq.Stop(timeout=0))

@@ -1,0 +1,98 @@
+"""The daemon's process: what it is started with, and how.
+
+The keeper starts the first one before it has imported what it needs itself: the daemon's interpreter and imports take
+the longest of all that a first command waits for, and they come up meanwhile. Until the keeper says `hello`, the
+daemon touches nothing, so it can be abandoned until then. Standard library only, and next to nothing of that.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyman.wire import owner, socket_path, sockets
+from supervisor.arguments import spelled
+from supervisor.rootless.identity import marks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Orders", "Started", "spawn"]
+
+_CHANNEL = 3
+_SIGKILL = 9
+"""By number: the module `signal` takes longer to import than everything here."""
+_PATH_VARIABLES = ("CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_STORAGE_CONF")
+_NOT_FOR_DAEMON = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+
+
+class Orders:
+    """What every daemon of one supervisor is started with. `socket` is where the supervisor listens."""
+
+    __slots__ = ("command", "environ", "options", "socket")
+
+    def __init__(
+        self, command: Sequence[str], options: Mapping[str, str], environ: Mapping[str, str]
+    ) -> None:
+        """Paths are made absolute, since the keeper leaves the directory it was started in."""
+        self.command = list(command)
+        self.environ = _for_daemon(environ)
+        self.options = dict(options)
+        if self.environ.get("CONTAINERS_CONF"):
+            # The same thing; said once, a client that names either is told the same.
+            self.options.setdefault("config", self.environ["CONTAINERS_CONF"])
+        root, config = options.get("root", ""), options.get("config", "")
+        self.socket = socket_path(root, config, self.environ, owner(environ))
+        if os.geteuid() != 0:
+            # What tells whose directories these are does not look the same from inside the user's namespaces.
+            self.environ["XDG_RUNTIME_DIR"] = os.path.dirname(os.path.dirname(self.socket))
+            self.environ.update(marks(os.geteuid(), os.getegid()))
+
+
+class Started:
+    """A daemon's process, and our end of the channel to it."""
+
+    __slots__ = ("channel", "pid")
+
+    def __init__(self, pid: int, channel: int) -> None:
+        self.pid = pid
+        self.channel = channel
+
+    def abandon(self) -> None:
+        """Of one that nothing was said to."""
+        os.kill(self.pid, _SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.channel)
+
+
+def spawn(orders: Orders) -> Started:
+    """Raises OSError."""
+    ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
+    words = ["daemon", f"--keeper={os.getpid()}", f"--channel={_CHANNEL}", *spelled(orders.options)]
+    argv = [*orders.command, *words]
+    try:
+        pid = os.posix_spawn(
+            argv[0],
+            argv,
+            orders.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), _CHANNEL)],
+            setpgroup=0,  # a Ctrl-C in the terminal is for the keeper, which passes it on
+            setsigmask=[],
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return Started(pid, ours.detach())
+
+
+def _for_daemon(environ: Mapping[str, str]) -> dict[str, str]:
+    """The daemon's environment: paths made absolute, since the directory changes; what was for us taken out."""
+    result = {key: value for key, value in environ.items() if key not in _NOT_FOR_DAEMON}
+    for key in _PATH_VARIABLES:
+        if result.get(key):
+            result[key] = os.path.abspath(result[key])
+    # Threads of the daemon share memory pools: separate ones only grow.
+    result.setdefault("MALLOC_ARENA_MAX", "2")
+    return result
