@@ -138,7 +138,10 @@ class Body:
             os.makedirs(os.path.dirname(container.definition.log_path) or "/", mode=0o700, exist_ok=True)
             check_files(container.definition)
             exit.clear_exit(layout.exits, layout.container_persist(self.id), self.id)
-            root = rootfs.mount_rootfs(layout, self.id, container.definition.spec)
+            root = rootfs.mount_rootfs(layout, self.id, container.definition.spec, self._services.overlays)
+            if (server := self._services.overlays.server_of(root)) is not None:
+                # Like conmon: whatever ends the supervisor's service must not take it along.
+                cgroups.place(server.pid, conmon_cgroup(self.id))
             request = build_request(self._services, container.definition, root)
             build.write_files(request)
             spec = build.build(request)
@@ -306,7 +309,7 @@ class Body:
 
     def _give_back(self, *, again: bool = False) -> list[str]:
         """`again`: there will be another conmon, for the same cgroup."""
-        rootfs.unmount_rootfs(self._layout, self.id, self._container.definition.spec)
+        rootfs.unmount_rootfs(self._layout, self.id, self._container.definition.spec, self._services.overlays)
         if not again:
             cgroups.remove(conmon_cgroup(self.id))
         exit.clear_exit(self._layout.exits, None, self.id)

@@ -10,6 +10,7 @@ import trio
 from supervisor.kernel.process import ProcessRef
 from supervisor.runtime.restart import Budget
 from supervisor.state.database import Retention
+from supervisor.storage.overlay import Overlays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,7 @@ class Services:
         self.starts = trio.CapacityLimiter(STARTS_AT_ONCE)
         self.disk = trio.CapacityLimiter(16)
         """Threads for mounts, directories and specs; apart from every other room's."""
+        self.overlays = Overlays(settings, layout)
         self.take(settings)
         self.discard: Callable[[str], None] = lambda _path: None
         """Hands a directory to the task that deletes what was moved into the trash."""

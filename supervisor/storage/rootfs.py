@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from supervisor.kernel import files, mounts
+from supervisor.kernel import files
 
 if TYPE_CHECKING:
     from pyman.api.spec import ContainerSpec
     from supervisor.settings.layout import Layout
+    from supervisor.storage.overlay import Overlays
 
 __all__ = ["ended_with_run", "lower_is_usable", "mount_rootfs", "unmount_rootfs"]
 
@@ -34,32 +35,32 @@ def lower_is_usable(path: str) -> str:
         return error.strerror or str(error)
 
 
-def mount_rootfs(layout: Layout, id: str, spec: ContainerSpec) -> str:
+def mount_rootfs(layout: Layout, id: str, spec: ContainerSpec, overlays: Overlays) -> str:
     """Make the root filesystem ready and say where it is. Mounted already: nothing is done."""
     if not spec.rootfs_overlay:
         return spec.rootfs
     target = layout.container_rootfs(id)
     upper, work = layout.container_upper(id), layout.container_work(id)
     try:
-        if mounts.mounted(target):
+        if overlays.ready(target):
             return target
         for path in (target, upper, work):
             os.makedirs(path, mode=0o700, exist_ok=True)
         # The upper directory's mode is what the container sees of its own root directory.
         os.chmod(upper, os.stat(spec.rootfs).st_mode & 0o7777)
-        mounts.overlay(target, [spec.rootfs], upper, work)
+        overlays.mount(target, [spec.rootfs], upper, work)
     except OSError as error:
         raise files.storage_error(error, "mount the root filesystem", spec.rootfs) from error
     return target
 
 
-def unmount_rootfs(layout: Layout, id: str, spec: ContainerSpec) -> None:
+def unmount_rootfs(layout: Layout, id: str, spec: ContainerSpec, overlays: Overlays) -> None:
     """Undo `mount_rootfs`. What was written stays until `ended_with_run` is removed."""
     if not spec.rootfs_overlay:
         return
     target = layout.container_rootfs(id)
     try:
-        mounts.unmount(target, lazy=True)
+        overlays.unmount(target)
     except OSError as error:
         raise files.storage_error(error, "unmount", target) from error
 
