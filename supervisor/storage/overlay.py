@@ -222,6 +222,8 @@ class Overlays:
                     subject=path,
                     hint="give a directory without the run directory in it",
                 )
+        # Where there is no room for it, the program says something else.
+        os.makedirs(f"{work}/work", mode=0o700, exist_ok=True)
         options = self._chosen(BOTH | FUSE_ALONE)
         if self._options.force_mask and "xattr_permissions" not in map(_name, options):
             options.append("xattr_permissions=2")

@@ -7,38 +7,20 @@ import os
 import shutil
 import subprocess
 import tempfile
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support import processes
+from tests.support.configured import FUSE, Configured, servers
 from tests.support.user import UserEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ConfiguredEngine", "fuse_usable", "overlaid", "servers"]
-
-FUSE = "/usr/bin/fuse-overlayfs"
+__all__ = ["FUSE", "ConfiguredEngine", "fuse_usable", "overlaid", "servers", "stored_on"]
 
 
-class ConfiguredEngine(UserEngine):
-    """Its storage is where storage.conf says, and storage.conf has more to say: no option hides it."""
-
-    @property
-    def selection(self) -> list[str]:
-        return [f"--tmpdir={self.tmpdir}"]
-
-    @property
-    def _stem(self) -> str:
-        return sha256(f"config:{self.configuration}".encode()).hexdigest()[:16]
-
-    def configure(self, options: str) -> None:
-        """The table `[storage.options.overlay]`."""
-        self.storage_configuration.write_text(
-            f'[storage]\ndriver = "overlay"\ngraphroot = "{self.root}"\nrunroot = "{self.runroot}"\n'
-            f"[storage.options.overlay]\n{options}\n"
-        )
+class ConfiguredEngine(Configured, UserEngine):
+    pass
 
 
 def fuse_usable(engine: UserEngine) -> bool:
@@ -66,12 +48,18 @@ def overlaid(engine: UserEngine) -> Iterator[None]:
         shutil.rmtree(place)
 
 
-def servers(engine: UserEngine) -> dict[str, int]:
-    """The pids of what serves the engine's views, by mount point."""
-    found = {}
-    for pid in processes.mentions([f"{engine.tmpdir}/containers/"]):
-        with contextlib.suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
-            if words[1:3] and words[1] == "-o" and words[2].startswith("lowerdir="):
-                found[words[3]] = pid
-    return found
+@contextlib.contextmanager
+def stored_on(engine: UserEngine, kind: str, options: str) -> Iterator[Path]:
+    """The engine's storage on a file system of its own, whose mount point this gives. Around its life."""
+    place = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
+    place.chmod(0o755)
+    subprocess.run(["mount", "-t", kind, "-o", options, kind, place], check=True)
+    try:
+        place.chmod(0o755)
+        engine.root = place / "root"
+        engine.root.mkdir(mode=0o755)
+        engine.user.owns(engine.root)
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+        place.rmdir()

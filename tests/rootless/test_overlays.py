@@ -226,7 +226,7 @@ def test_a_server_that_does_not_answer_delays_its_container_alone(engine: Config
 
 @only_fuse
 def test_a_reset_leaves_nothing(engine: ConfiguredEngine) -> None:
-    run(engine)
+    run(engine, "c", "exec sleep 1000", "--stop-timeout", "0")
     serving = server(engine)
     engine.keeper_ends()
     engine.cli("system", "reset", "-f")
@@ -238,7 +238,7 @@ def test_a_reset_leaves_nothing(engine: ConfiguredEngine) -> None:
 
 @only_fuse
 def test_a_reset_of_what_a_killed_supervisor_has_left_leaves_nothing(engine: ConfiguredEngine) -> None:
-    run(engine)
+    run(engine, "c", "exec sleep 1000", "--stop-timeout", "0")
     serving = server(engine)
     engine.kill_keeper()
     (engine.root / "pyman/state.db").write_bytes(b"no database")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import subprocess
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ import pytest
 import trio
 
 from pyman.errors import DiskFull, InternalError, OverlayUnavailable, StorageFailed
-from supervisor.kernel import mounts
+from supervisor.kernel import children, mounts
 from supervisor.kernel.idmaps import IdRange
 from supervisor.settings.layout import Layout
 from supervisor.settings.load import Options, load
@@ -19,7 +21,7 @@ from supervisor.storage import fuse
 from supervisor.storage.overlay import Overlays, Way
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
@@ -60,6 +62,48 @@ def test_this_kernel_makes_them_and_is_asked_without_a_trace(
     assert overlays.way().native
     assert mounts.mounts_below("/") == before
     assert os.listdir(tmp_path / "root/pyman") == []
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[Path]:
+    """Where the engine's storage will be: a file system that has no extended attributes."""
+    place = tmp_path / "root"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "ramfs", "ramfs", place], check=True)
+    yield place
+    mounts.unmount(str(place), lazy=True)
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+async def test_a_file_system_without_attributes_gets_the_program(
+    make: Callable[..., Overlays], bare: Path, tmp_path: Path, uid: int
+) -> None:
+    if not fuse.find() or fuse.unusable(fuse.find()):
+        pytest.skip("needs fuse-overlayfs")
+    children.become_subreaper()
+    overlays = make(uid)
+    way = await trio.to_thread.run_sync(overlays.way)
+    assert way.program == fuse.find()
+    assert way.refusal
+    target = tmp_path / "containers/one/rootfs"
+    for path in (target, bare / "upper", bare / "work", tmp_path / "lower/directory/inside"):
+        path.mkdir(parents=True)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(children.reap_orphans, lambda _ref, _status: None)
+        mount = partial(
+            overlays.mount, str(target), [str(tmp_path / "lower")], f"{bare}/upper", f"{bare}/work"
+        )
+        await trio.to_thread.run_sync(mount)
+        try:
+            assert overlays.ready(str(target))
+            shutil.rmtree(target / "directory")
+            (target / "directory").mkdir()
+            assert os.listdir(target / "directory") == []
+        finally:
+            await trio.to_thread.run_sync(overlays.unmount, str(target))
+            nursery.cancel_scope.cancel()
+    assert not overlays.ready(str(target))
+    assert (tmp_path / "lower/directory/inside").is_dir()
 
 
 @pytest.mark.parametrize(
