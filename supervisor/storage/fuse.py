@@ -13,7 +13,7 @@ import shutil
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from pyman.errors import DiskFull, StorageFailed
+from pyman.errors import DeadlineExceeded, DiskFull, StorageFailed
 from supervisor.kernel import children, process
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ async def version(program: str, deadline: float) -> str:
     """What it says of itself, in one line; an empty string: nothing."""
     try:
         said = await children.run([program, "--version"], deadline=deadline)
-    except OSError:
+    except (OSError, DeadlineExceeded):
         return ""
     text = (said.stdout + said.stderr).decode("utf-8", "replace")
     return next((line for line in text.splitlines() if PROGRAM in line), "").strip()
@@ -150,10 +150,11 @@ def _target(pid: int, below: str) -> str:
             words = os.fsdecode(file.read(1 << 20)).split("\0")[:-1]
     except OSError:
         return ""
-    if len(words) != 4 or words[1] != "-o" or not words[2].startswith("lowerdir="):
+    # In front there may be an interpreter as well.
+    if len(words) < 4 or words[-3] != "-o" or not words[-2].startswith("lowerdir="):
         return ""
-    around, name = os.path.split(words[3])
-    return words[3] if name == "rootfs" and os.path.dirname(around) == below else ""
+    around, name = os.path.split(words[-1])
+    return words[-1] if name == "rootfs" and os.path.dirname(around) == below else ""
 
 
 def end(server: ProcessRef, patience: float) -> None:

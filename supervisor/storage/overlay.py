@@ -56,6 +56,8 @@ _NOT_FOR_USERS = frozenset({"metacopy", "nfs_export", "redirect_dir", "verity"})
 _SERVER_PATIENCE = 2.0
 """Seconds for a server to end whose mount is gone: until the last process of the container has ended, and no
 longer."""
+_VERSION_PATIENCE = 1.0
+"""Seconds for a program to say its version, for which `info` waits."""
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -83,6 +85,7 @@ class Overlays:
         self._refusal: str | None = None
         """Why the kernel refuses; empty: it does not; None: it was not asked yet."""
         self._told = False
+        self._versions: dict[str, str] = {}
         self._servers: dict[str, ProcessRef] = {}
         """By mount point; also those that an earlier supervisor has left."""
 
@@ -252,10 +255,17 @@ class Overlays:
     def unmount(self, target: str) -> None:
         """Undo `mount`, and have its server ended, if there is one. Nothing is mounted there: nothing is done.
         OSError."""
-        mounts.unmount(target, lazy=True)
         server = self._servers.pop(target, None)
-        if server is not None:
-            fuse.end(server, _SERVER_PATIENCE)
+        mounts.unmount(target, lazy=True)
+        if server is None:
+            return
+        fuse.end(server, _SERVER_PATIENCE)
+        if mounts.mounted(target):
+            # It was mounting still, for a supervisor that was killed meanwhile.
+            server = fuse.server_of(target)
+            mounts.unmount(target, lazy=True)
+            if server is not None:
+                fuse.end(server, _SERVER_PATIENCE)
 
     def server_of(self, target: str) -> ProcessRef | None:
         """The process that serves what is mounted there; None: the kernel does."""
@@ -268,7 +278,10 @@ class Overlays:
     # -- telling --------------------------------------------------------------------------------
 
     async def version(self, program: str) -> str:
-        return await fuse.version(program, self._deadline)
+        """What the program says of itself; asked once."""
+        if program not in self._versions:
+            self._versions[program] = await fuse.version(program, _VERSION_PATIENCE)
+        return self._versions[program]
 
 
 def _name(word: str) -> str:

@@ -224,6 +224,51 @@ def test_a_server_that_does_not_answer_delays_its_container_alone(engine: Config
     assert remains(engine) == []
 
 
+SLOW = """\
+#!/bin/sh
+[ "$1" = --version ] || read word <{gate}
+exec {program} "$@"
+"""
+
+
+@only_configured
+@pytest.mark.parametrize("goes_on", ["before", "after"])
+def test_a_supervisor_that_is_killed_while_it_mounts_leaves_it_to_the_next(
+    engine: ConfiguredEngine, goes_on: str
+) -> None:
+    """`goes_on`: before or after the next supervisor is ready."""
+    assert engine.stop() == 0
+    gate, program = engine.path / "gate", engine.path / "slow"
+    os.mkfifo(gate, 0o600)
+    program.write_text(SLOW.format(gate=gate, program=FUSE))
+    program.chmod(0o755)
+    engine.configure(f'mount_program = "{program}"')
+    engine.user.owns(engine.path)
+    engine.start()
+    opened = os.open(gate, os.O_RDWR)
+    engine.cli("create", "--name", "c", "--rootfs", f"{engine.rootfs}:O", "sleep", "1000")
+    with engine.spawn("start", "c") as client:
+        try:
+            while not servers(engine):
+                processes.wait_gone([client.pid], 0.02)
+            engine.kill(wait=False)
+            if goes_on == "before":
+                os.write(opened, b"word\n" * 9)
+            engine.wait_ready()
+            if goes_on == "after":
+                os.write(opened, b"word\n" * 9)
+            if engine.inspect("c")["State"]["Status"] != "running":
+                engine.await_event(lambda event: event["Status"] == "start")
+        finally:
+            os.close(opened)
+            client.kill()
+    assert engine.out("exec", "c", "echo", "works") == "works"
+    assert len(servers(engine)) == 1
+    engine.cli("rm", "-f", "-t", "0", "c")
+    assert remains(engine) == []
+    assert servers(engine) == {}
+
+
 @only_fuse
 def test_a_reset_leaves_nothing(engine: ConfiguredEngine) -> None:
     run(engine, "c", "exec sleep 1000", "--stop-timeout", "0")

@@ -173,3 +173,12 @@ async def test_a_mount_that_somebody_keeps_costs_its_server(tmp_path: Path, belo
             assert fuse.servers(str(below)) == {}
         finally:
             os.close(kept)
+
+
+async def test_the_version_of_a_program_that_says_none_is_not_waited_for(tmp_path: Path) -> None:
+    assert "fuse-overlayfs" in await fuse.version(PROGRAM, 5)
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\nexec sleep 1000\n")
+    silent.chmod(0o755)
+    assert await fuse.version(str(silent), 0.01) == ""
+    assert await fuse.version("/etc/passwd", 5) == ""

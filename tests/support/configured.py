@@ -39,6 +39,6 @@ def servers(engine: Engine) -> dict[str, int]:
     for pid in processes.mentions([f"{engine.tmpdir}/containers/"]):
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
-            if words[1:3] and words[1] == "-o" and words[2].startswith("lowerdir="):
-                found[words[3]] = pid
+            if words[-3:-2] == ["-o"] and words[-2].startswith("lowerdir="):
+                found[words[-1]] = pid
     return found
