@@ -25,6 +25,7 @@
         RuntimeFailed               the OCI runtime refused
         StorageFailed               a file system operation
         DiskFull                    no space left where it is needed
+        OverlayUnavailable          neither the kernel nor fuse-overlayfs makes a copy-on-write view
         UserNamespaceFailed         the user cannot have namespaces of their own
         DeadlineExceeded            a container or its monitor does not answer
       EngineError                 the engine: its state or its connection
@@ -79,6 +80,7 @@ __all__ = [
     "NotFound",
     "NotSupported",
     "OptionDiffers",
+    "OverlayUnavailable",
     "PermissionDenied",
     "ProtocolError",
     "PymanError",
@@ -209,6 +211,10 @@ class StorageFailed(HostError):
 
 
 class DiskFull(HostError):
+    pass
+
+
+class OverlayUnavailable(HostError):
     pass
 
 

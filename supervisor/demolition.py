@@ -23,7 +23,7 @@ from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime import leftovers
 from supervisor.runtime.remains import conmon_cgroup
 from supervisor.state import offline
-from supervisor.storage import reach
+from supervisor.storage import fuse, reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,6 +60,8 @@ async def demolish(settings: Settings, layout: Layout) -> int:
         for target in sorted(mounts.mounts_below(tree), key=len, reverse=True):
             with _named("unmount", target):
                 mounts.unmount(target, lazy=True)
+    served = fuse.servers(layout.containers_run)
+    await _kill([ref.pid for ref in served.values()], lambda: {ref.pid for ref in served.values()})
     offline.reset(layout.database, layout.lock_file)
     await _remove_directories(layout)
     return len(ids)

@@ -32,6 +32,7 @@ from pyman.errors import (
     EngineUnavailable,
     InvalidArgument,
     PymanError,
+    StorageFailed,
 )
 from pyman.names import STATES_WITH_PROCESS
 from pyman.wire import Connection, owner, runtime_directory
@@ -181,6 +182,11 @@ class _Work:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         self._abandon_namespaces()
+        if os.path.exists(self._layout.static):
+            raise StorageFailed(
+                f"cannot remove everything in '{self._layout.static}': what is left was named above",
+                subject=self._layout.static,
+            )
         _say(f"everything in {self._layout.static} was removed, with {count} container{'s' * (count != 1)}")
         return 0
 

@@ -41,6 +41,7 @@ __all__ = [
     "Completed",
     "collect",
     "launch",
+    "of_this_process",
     "reap_orphans",
     "run",
     "spawn",
@@ -383,7 +384,7 @@ async def reap_orphans(
 def _sweep(on_reaped: Callable[[ProcessRef, int], None]) -> None:
     """Without a descriptor to look with, nothing is collected now: the next child that ends asks again."""
     with suppress(OSError):
-        for pid in _children():
+        for pid in of_this_process():
             if pid not in _registered and _ended(pid):
                 # Who it was is looked up before: afterwards the pid may be another's.
                 ref = ref_of(pid) or ProcessRef(pid, 0)
@@ -399,7 +400,7 @@ def _ended(pid: int) -> bool:
         return False
 
 
-def _children() -> list[int]:
+def of_this_process() -> list[int]:
     """Every child of this process; the kernel lists them by the thread that they belong to."""
     found: list[int] = []
     for task in os.listdir("/proc/self/task"):

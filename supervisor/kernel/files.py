@@ -32,6 +32,8 @@ _OPEN_HOW = struct.Struct("=QQQ")
 
 _FEW = 100
 """Entries that are removed in a thread; what is larger is worth a process."""
+_DENIALS = tuple(os.strerror(number) for number in (errno.EACCES, errno.EPERM))
+_NOT_OURS = "it holds files of ids that this user does not have, or not any more: root can remove it"
 _limiter = trio.CapacityLimiter(4)
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -112,11 +114,15 @@ async def remove_tree(path: str, *, deadline: float = math.inf) -> None:
         raise storage_error(error, "remove", path) from error
     if completed.returncode:
         reason = completed.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
-        raise StorageFailed(f"cannot remove '{path}': {reason}", subject=path)
+        raise StorageFailed(
+            f"cannot remove '{path}': {reason.removeprefix('rm: ')}",
+            subject=path,
+            hint=_NOT_OURS if reason.endswith(_DENIALS) else "",
+        )
 
 
 def _remove_few(path: str) -> bool:
-    """Remove a small tree; False: it is larger, and part of it is still there."""
+    """Remove a small tree; False: it is larger, or resists, and part of it is still there."""
     try:
         below = mounts.mounts_below(os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path))
         if below:
@@ -128,6 +134,8 @@ def _remove_few(path: str) -> bool:
             os.close(directory)
     except FileNotFoundError:
         return True
+    except PermissionError:
+        return False  # rm removes all the others, and names what resists
     except OSError as error:
         raise storage_error(error, "remove", path) from error
 

@@ -15,18 +15,40 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["bind", "bind_idmapped", "mount_of", "mounted", "mounts_below", "overlay", "tmpfs", "unmount"]
+__all__ = [
+    "FLAGS",
+    "bind",
+    "bind_idmapped",
+    "detached_overlay",
+    "file_system_of",
+    "is_dead",
+    "mount_of",
+    "mounted",
+    "mounts_below",
+    "overlay",
+    "tmpfs",
+    "unmount",
+]
 
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
 _REMOUNT, _BIND, _REC, _PRIVATE = 1 << 5, 1 << 12, 1 << 14, 1 << 18
 _DETACH, _NOFOLLOW = 2, 8
+FLAGS: Mapping[str, int] = {
+    "nosuid": _NOSUID,
+    "nodev": _NODEV,
+    "noexec": _NOEXEC,
+    "noatime": 1 << 10,
+    "nodiratime": 1 << 11,
+    "relatime": 1 << 21,
+}
+"""Options of a mount that are flags and not for its file system, by their names."""
 _DATA_LIMIT = os.sysconf("SC_PAGESIZE") - 1
 
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 """Numbers of system calls, the same on every architecture but alpha."""
-_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
+_OPEN_TREE_CLONE = 1
 _MOVE_FROM_DESCRIPTOR = 4
 _ATTR_IDMAP = 0x10_0000
 _MOUNT_ATTR = struct.Struct("=QQQQ")
@@ -34,20 +56,37 @@ _AT_EMPTY_PATH = 0x1000
 _AT_FDCWD = -100
 _AT_NO_AUTOMOUNT = 0x800
 _AT_SYMLINK_NOFOLLOW = 0x100
+_AT_STATX_DONT_SYNC = 0x4000
 _ATTR_MOUNT_ROOT = 0x2000
 _STATX_SIZE = 256
+
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+"""The same numbers on every architecture."""
+_CONFIG_FLAG, _CONFIG_STRING, _CONFIG_CREATE = 0, 1, 6
+_CLOEXEC = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def overlay(target: str, lower: Sequence[str], upper: str = "", work: str = "", options: str = "") -> None:
-    """An overlay of `lower` (topmost first) and, unless it is to be read-only, `upper` with its `work`.
+def overlay(
+    target: str,
+    lower: Sequence[str],
+    upper: str = "",
+    work: str = "",
+    options: str = "",
+    flags: Sequence[str] = (),
+) -> None:
+    """An overlay of `lower` (topmost first) and, unless it is to be read-only, `upper` with its `work`. `flags` are
+    names of FLAGS.
 
     Any path will do: colons, commas and backslashes in it, and more layers than fit into one page of options.
     """
+    mask = 0
+    for name in flags:
+        mask |= FLAGS[name]
     data = _overlay_data(lower, upper, work, options, str)
     if len(os.fsencode(data)) <= _DATA_LIMIT:
-        _mount("overlay", target, "overlay", 0, data)
+        _mount("overlay", target, "overlay", mask, data)
         return
     with ExitStack() as stack:
 
@@ -56,7 +95,7 @@ def overlay(target: str, lower: Sequence[str], upper: str = "", work: str = "", 
             stack.callback(os.close, fd)
             return f"/proc/self/fd/{fd}"
 
-        _mount("overlay", target, "overlay", 0, _overlay_data(lower, upper, work, options, short))
+        _mount("overlay", target, "overlay", mask, _overlay_data(lower, upper, work, options, short))
 
 
 def _overlay_data(
@@ -73,6 +112,32 @@ def _overlay_data(
 
 def _escaped(path: str, special: str) -> str:
     return re.sub(special, lambda match: "\\" + match[0], path)
+
+
+def detached_overlay(lower: str, upper: str, work: str, options: Sequence[str] = ()) -> int:
+    """A descriptor of the root of an overlay that has no place in the tree, and ends when that is closed.
+
+    OSError: the kernel refuses such an overlay, or overlays, or (ENOSYS) has no mounts without a place.
+    """
+    with ExitStack() as stack:
+        context = _call(_FSOPEN, b"overlay", _CLOEXEC)
+        stack.callback(os.close, context)
+        for key, path in (("lowerdir", lower), ("upperdir", upper), ("workdir", work)):
+            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            _call(_FSCONFIG, context, _CONFIG_STRING, key.encode(), b"/proc/self/fd/%d" % fd, 0)
+        for option in options:
+            _call(_FSCONFIG, context, _CONFIG_FLAG, option.encode(), None, 0)
+        _call(_FSCONFIG, context, _CONFIG_CREATE, None, None, 0)
+        return _call(_FSMOUNT, context, _CLOEXEC, 0)
+
+
+def _call(number: int, *arguments: int | bytes | None) -> int:
+    result = int(_libc.syscall(ctypes.c_long(number), *arguments))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
 
 
 def tmpfs(
@@ -103,31 +168,13 @@ def bind_idmapped(source: str, target: str, namespace: int) -> None:
     OSError EINVAL: the file system, or a kernel before 5.12, cannot do that. EPERM: it belongs to another user
     namespace.
     """
-    tree = _checked(
-        _libc.syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC),
-        source,
-    )
+    tree = _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | _CLOEXEC)
     try:
         attributes = _MOUNT_ATTR.pack(_ATTR_IDMAP, 0, _PRIVATE, namespace)
-        _checked(
-            _libc.syscall(
-                _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, ctypes.c_size_t(len(attributes))
-            ),
-            source,
-        )
-        _checked(
-            _libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_FROM_DESCRIPTOR),
-            target,
-        )
+        _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, len(attributes))
+        _call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_FROM_DESCRIPTOR)
     finally:
         os.close(tree)
-
-
-def _checked(result: int, path: str) -> int:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
-    return result
 
 
 def unmount(target: str, *, lazy: bool = False) -> None:
@@ -143,18 +190,47 @@ def unmount(target: str, *, lazy: bool = False) -> None:
 
 
 def mounted(path: str) -> bool:
-    """Something is mounted exactly there. A path that does not exist has nothing mounted."""
+    """Something is mounted exactly there, alive or dead. A path that does not exist has nothing mounted.
+
+    Nothing is asked of whoever serves the file system: one that does not answer holds up nobody.
+    """
     answer = (ctypes.c_uint64 * (_STATX_SIZE // 8))()
-    flags = _AT_SYMLINK_NOFOLLOW | _AT_NO_AUTOMOUNT
+    flags = _AT_SYMLINK_NOFOLLOW | _AT_NO_AUTOMOUNT | _AT_STATX_DONT_SYNC
     if _libc.statx(_AT_FDCWD, os.fsencode(path), flags, 0, answer):
         number = ctypes.get_errno()
         if number in (errno.ENOENT, errno.ENOTDIR):
             return False
+        if number == errno.ENOTCONN:
+            return True
         raise OSError(number, os.strerror(number), path)
     attributes, known = answer[1], answer[7]
     if known & _ATTR_MOUNT_ROOT:
         return bool(attributes & _ATTR_MOUNT_ROOT)
     return os.path.realpath(path) in _mount_points()
+
+
+def is_dead(path: str) -> bool:
+    """What is mounted there is served by a process that has ended (FUSE)."""
+    try:
+        os.statvfs(path)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
+
+
+def file_system_of(path: str) -> str:
+    """The type of the file system that a file lies on (`ext4`, `overlay`, `fuse.sshfs`); empty: unknown."""
+    try:
+        device = os.stat(path).st_dev
+    except OSError:
+        return ""
+    number = f"{os.major(device)}:{os.minor(device)}".encode()
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file:
+            fields = line.split(b" ")
+            if fields[2] == number:
+                return os.fsdecode(fields[fields.index(b"-") + 1])
+    return ""
 
 
 def mounts_below(prefix: str) -> list[str]:

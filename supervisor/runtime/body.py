@@ -155,7 +155,13 @@ class Body:
             os.makedirs(os.path.dirname(container.definition.log_path) or "/", mode=0o700, exist_ok=True)
             check_files(container.definition)
             exit.clear_exit(layout.exits, layout.container_persist(self.id), self.id)
-            root = rootfs.mount_rootfs(layout, self.id, container.definition.spec, shift)
+            root = rootfs.mount_rootfs(
+                layout, self.id, container.definition.spec, self._services.overlays, shift
+            )
+            server = self._services.overlays.server_of(layout.container_rootfs(self.id))
+            if server is not None:
+                # Like conmon: whatever ends the supervisor's service must not take it along.
+                cgroups.place(server.pid, conmon_cgroup(self.id))
             request = build_request(self._services, container.definition, root, space)
             build.write_files(request)
             spec = build.build(request)
@@ -325,7 +331,7 @@ class Body:
         """`again`: there will be another conmon, for the same cgroup."""
         definition = self._container.definition
         shown = definition.userns != Owned()
-        rootfs.unmount_rootfs(self._layout, self.id, definition.spec, shown=shown)
+        rootfs.unmount_rootfs(self._layout, self.id, definition.spec, self._services.overlays, shown=shown)
         if not again:
             cgroups.remove(conmon_cgroup(self.id))
         exit.clear_exit(self._layout.exits, None, self.id)

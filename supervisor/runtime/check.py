@@ -74,6 +74,8 @@ def _told(strays: leftovers.Found) -> Iterator[tuple[str, str]]:
         yield path, "it is mounted for no container"
     for monitor in strays.monitors:
         yield str(monitor.pid), "it is a conmon of no container"
+    for server in strays.servers.values():
+        yield str(server.pid), "it serves a mount of no container"
 
 
 def _processes(engine: Engine) -> list[Problem]:

@@ -180,7 +180,8 @@ class Engine:
         sessions = [] if rebooted else [r for r in loaded.records if r.kind == "exec"]
         known = {definition.id: state.monitor for definition, state in observed}
         executing = {record.id for record in sessions}
-        await trio.to_thread.run_sync(partial(leftovers.clear, self.layout, known, executing))
+        clear = partial(leftovers.clear, self.layout, known, executing)
+        services.overlays.adopt(await trio.to_thread.run_sync(clear))
         files.write_atomic(self.layout.alive, b"", 0o600)
         for definition, state in observed:
             self._add(definition, state)

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,8 +14,9 @@ import trio
 
 from pyman import __version__
 from pyman.api.system import InfoReply, VersionReply
+from pyman.errors import PymanError
 from pyman.names import State
-from supervisor.kernel import cgroups, idmaps
+from supervisor.kernel import cgroups, idmaps, mounts
 from supervisor.oci.host import this_host
 from supervisor.runtime.times import rfc3339
 
@@ -64,7 +66,7 @@ async def info(engine: Engine, facts: Facts) -> InfoReply:
     told = version()
     return InfoReply(
         host=host,
-        store=_store(engine),
+        store=await _store(engine),
         registries={},
         plugins={
             "volume": [],
@@ -207,7 +209,7 @@ def _duration(seconds: float) -> str:
     return f"{text} (Approximately {hours / 24:.2f} days)" if hours >= 24 else text
 
 
-def _store(engine: Engine) -> dict[str, Any]:
+async def _store(engine: Engine) -> dict[str, Any]:
     counts = {"number": 0, "running": 0, "paused": 0, "stopped": 0}
     for container in engine.view().containers:
         counts["number"] += 1
@@ -218,21 +220,55 @@ def _store(engine: Engine) -> dict[str, Any]:
         else:
             counts["stopped"] += 1
     storage, layout = engine.settings.storage, engine.layout
+    status, program = await _overlays(engine)
     room = os.statvfs(layout.static)
     return {
         "configFile": next((path for path in engine.settings.files if path.endswith("storage.conf")), ""),
         "containerStore": counts,
         "graphDriverName": storage.driver,
-        "graphOptions": _pairs(storage.options),
+        "graphOptions": {**_pairs(storage.options), **program},
         "graphRoot": layout.graph_root,
         "graphRootAllocated": room.f_blocks * room.f_frsize,
         "graphRootUsed": (room.f_blocks - room.f_bfree) * room.f_frsize,
-        "graphStatus": {},
+        "graphStatus": status,
         "imageStore": {"number": 0},
         "runRoot": layout.run_root,
         "transientStore": False,
         "volumePath": layout.volumes,
     }
+
+
+_PODMANS_NAMES = {"ext2": "extfs", "ext3": "extfs", "ext4": "extfs", "overlay": "overlayfs"}
+
+
+async def _overlays(engine: Engine) -> tuple[dict[str, str], dict[str, Any]]:
+    """How overlays are mounted: the store's status, and the program among the driver's options."""
+    overlays, disk = engine.services.overlays, engine.services.disk
+    look = partial(mounts.file_system_of, engine.layout.static)
+    name = await trio.to_thread.run_sync(look, limiter=disk)
+    status = {"Backing Filesystem": _PODMANS_NAMES.get(name, name or "<unknown>"), "Supports d_type": "true"}
+    try:
+        way = await trio.to_thread.run_sync(overlays.way, limiter=disk)
+    except PymanError as error:
+        return {**status, "Native Overlay Diff": "false", "Error": str(error)}, {}
+    status |= {
+        "Native Overlay Diff": _word(way.native),
+        "Using metacopy": "false",
+        "Supports shifting": _word(not way.native),
+        "Supports volatile": _word(not way.native),
+    }
+    if way.native:
+        return status, {}
+    program = {
+        "Executable": way.program,
+        "Package": "Unknown",
+        "Version": await overlays.version(way.program),
+    }
+    return status, {"overlay.mount_program": program}
+
+
+def _word(value: bool) -> str:
+    return str(value).lower()
 
 
 def _pairs(options: Sequence[str]) -> dict[str, str]:

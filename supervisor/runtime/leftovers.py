@@ -16,7 +16,7 @@ from pyman.errors import StorageFailed
 from supervisor.kernel import cgroups, mounts, process
 from supervisor.logging import log
 from supervisor.runtime.remains import conmon_cgroup, remove_run
-from supervisor.storage import reach, rootfs
+from supervisor.storage import fuse, reach, rootfs
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
@@ -37,11 +37,13 @@ class FoundMonitor(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What there is, with the container that each belongs to. `directories` and `mounts` by their paths."""
+    """What there is, with the container that each belongs to. `directories`, `mounts` and `servers` (of mounts) by
+    their paths."""
 
     monitors: list[FoundMonitor]
     directories: dict[str, str]
     mounts: dict[str, str]
+    servers: dict[str, ProcessRef]
 
     def without(self, known: Container[str]) -> Found:
         """What belongs to none of these containers."""
@@ -49,6 +51,7 @@ class Found(NamedTuple):
             [monitor for monitor in self.monitors if monitor.container not in known],
             {path: id for path, id in self.directories.items() if id not in known},
             {path: id for path, id in self.mounts.items() if id not in known},
+            {path: ref for path, ref in self.servers.items() if _id_of(path) not in known},
         )
 
 
@@ -66,7 +69,12 @@ def look(layout: Layout) -> Found:
             **{path: os.path.relpath(path, layout.containers_run).partition("/")[0] for path in found},
             **reach.mounted_below(layout),
         },
+        fuse.servers(layout.containers_run),
     )
+
+
+def _id_of(mount_point: str) -> str:
+    return os.path.basename(os.path.dirname(mount_point))
 
 
 def remove(layout: Layout, found: Found) -> None:
@@ -81,6 +89,9 @@ def remove(layout: Layout, found: Found) -> None:
             continue
         log.info("removing what is left of a container", container=id)
         _remove(layout, path, id)
+    for path, server in found.servers.items():
+        log.warning("ending a server of a mount that no record names", pid=server.pid, mount=path)
+        process.kill(server)
 
 
 def monitors(layout: Layout) -> Iterator[FoundMonitor]:
@@ -116,8 +127,11 @@ def _value(arguments: list[str], *options: str) -> str:
     return ""
 
 
-def clear(layout: Layout, known: Mapping[str, ProcessRef | None], executing: AbstractSet[str]) -> None:
-    """`known`: recorded containers and their monitors; `executing`: recorded exec sessions."""
+def clear(
+    layout: Layout, known: Mapping[str, ProcessRef | None], executing: AbstractSet[str]
+) -> dict[str, ProcessRef]:
+    """`known`: recorded containers and their monitors; `executing`: recorded exec sessions. What serves the mounts
+    of recorded containers, by mount point."""
     found = look(layout)
 
     def stray(monitor: FoundMonitor) -> bool:
@@ -128,6 +142,7 @@ def clear(layout: Layout, known: Mapping[str, ProcessRef | None], executing: Abs
 
     strays = [monitor for monitor in found.monitors if stray(monitor)]
     remove(layout, found.without(known)._replace(monitors=strays))
+    return {path: ref for path, ref in found.servers.items() if _id_of(path) in known}
 
 
 def _end(pid: int, layout: Layout) -> None:

@@ -11,6 +11,7 @@ from supervisor.kernel.process import ProcessRef
 from supervisor.runtime.restart import Budget
 from supervisor.runtime.userns import IdLedger
 from supervisor.state.database import Retention
+from supervisor.storage.overlay import Overlays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +88,7 @@ class Services:
         self.starts = trio.CapacityLimiter(STARTS_AT_ONCE)
         self.disk = trio.CapacityLimiter(16)
         """Threads for mounts, directories and specs; apart from every other room's."""
+        self.overlays = Overlays(settings, layout)
         self.take(settings)
         self.ids = IdLedger()
         self.find: Callable[[str], Container | None] = lambda _id: None

@@ -27,6 +27,7 @@ from supervisor.settings.model import (
     Settings,
     StorageSettings,
 )
+from supervisor.settings.overlay import overlay_options, warnings_of
 from supervisor.settings.values import Unusable, converter_of
 from supervisor.settings.xdg import Xdg
 
@@ -293,6 +294,8 @@ class _Storage:
         self._environ = environ
         self._uid = uid
         self._options: dict[str, str] = {}
+        self._origins: dict[str, str] = {}
+        """Which file an option is from; one that is not in here is from the command line or the environment."""
         if uid != 0:
             self._values["graphroot"] = f"{xdg.data_home}/containers/storage"
             self._values["runroot"] = f"{xdg.runtime_dir}/containers"
@@ -335,8 +338,10 @@ class _Storage:
             elif isinstance(value, list):
                 if value:
                     self._options[key] = ",".join(map(str, value))
+                    self._origins[key.lower()] = path
             elif value != "":
                 self._options[key] = str(value).lower() if isinstance(value, bool) else str(value)
+                self._origins[key.lower()] = path
 
     def _expanded(self, text: str) -> str:
         known = {**self._environ, "UID": str(self._uid)}
@@ -347,17 +352,36 @@ class _Storage:
         if driver := self._environ.get("STORAGE_DRIVER"):
             self._values["driver"] = driver
         if listed := self._environ.get("STORAGE_OPTS"):
-            self._options = _split_options(listed.split(","))
+            self._replace(listed.split(","))
         if options.root:
             self._values["graphroot"] = os.path.abspath(options.root)
-            self._options = {}
+            self._replace([])
         if options.runroot:
             self._values["runroot"] = os.path.abspath(options.runroot)
         if options.storage_opt is not None:
-            self._options = _split_options([item for item in options.storage_opt if item])
+            self._replace([item for item in options.storage_opt if item])
         for key in self._options.keys() & _STORAGE_OPTIONS.keys():
             self._take(key, self._options.pop(key))
-        self._values["options"] = tuple(f"{key}={value}" for key, value in self._options.items())
+        listing = tuple(f"{key}={value}" for key, value in self._options.items())
+        self._values["options"] = listing
+        try:
+            overlay_options(listing)
+        except Unusable as error:
+            raise self._refused(*error.args) from None
+        self._collected.warnings += warnings_of(listing)
+
+    def _replace(self, listed: list[str]) -> None:
+        self._options = _split_options(listed)
+        self._origins = {}
+
+    def _refused(self, expected: str, name: str) -> InvalidConfig | InvalidArgument:
+        key = next(key for key in self._options if key.lower().endswith(name))
+        value = self._options[key]
+        path = self._origins.get(key.lower())
+        if path:
+            return _invalid(path, f"storage.options.{key}", value, expected)
+        message = f"cannot use the storage option '{key}={value}': it is not {expected}"
+        return InvalidArgument(message, subject=key)
 
     def _take(self, key: str, text: str) -> None:
         """An option that is a setting of its own."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyman.api.spec import ContainerSpec
     from supervisor.kernel.idmaps import IdMaps
     from supervisor.settings.layout import Layout
+    from supervisor.storage.overlay import Overlays
 
 __all__ = [
     "Shift",
@@ -85,12 +86,14 @@ def lower_is_usable(path: str) -> str:
         return error.strerror or str(error)
 
 
-def mount_rootfs(layout: Layout, id: str, spec: ContainerSpec, shift: Shift | None = None) -> str:
+def mount_rootfs(
+    layout: Layout, id: str, spec: ContainerSpec, overlays: Overlays, shift: Shift | None = None
+) -> str:
     """Make the root filesystem ready and say where the OCI runtime finds it. Mounted already: nothing is done."""
     root = spec.rootfs
     try:
         if spec.rootfs_overlay:
-            root = _overlay(layout, id, spec, shift)
+            root = _overlay(layout, id, spec, overlays, shift)
         elif spec.rootfs_idmap and shift is not None and shift.namespace >= 0:
             root = _idmapped(layout, id, spec, shift)
     except OSError as error:
@@ -100,19 +103,25 @@ def mount_rootfs(layout: Layout, id: str, spec: ContainerSpec, shift: Shift | No
     return root
 
 
-def _overlay(layout: Layout, id: str, spec: ContainerSpec, shift: Shift | None) -> str:
+def _overlay(layout: Layout, id: str, spec: ContainerSpec, overlays: Overlays, shift: Shift | None) -> str:
     target = layout.container_rootfs(id)
     upper, work = layout.container_upper(id), layout.container_work(id)
-    if mounts.mounted(target):
+    if overlays.ready(target):
         return target
     for path in (target, upper, work):
         os.makedirs(path, mode=0o700, exist_ok=True)
     # The upper directory is what the container sees of its own root directory.
+    mode = os.stat(spec.rootfs).st_mode & 0o7777
+    if shift is not None and not overlays.way().native:
+        # The program maps ids itself: on the disk they are what the container sees.
+        os.chmod(upper, mode)
+        overlays.mount(target, [spec.rootfs], upper, work, uids=shift.maps.uids, gids=shift.maps.gids)
+        return target
     with _lower(layout, id, spec.rootfs, shift) as lower:
         if shift is not None:
             os.chown(upper, *_owner(lower, shift))
-        os.chmod(upper, os.stat(spec.rootfs).st_mode & 0o7777)
-        mounts.overlay(target, [lower], upper, work)
+        os.chmod(upper, mode)
+        overlays.mount(target, [lower], upper, work)
     return target
 
 
@@ -172,12 +181,19 @@ def root_of(layout: Layout, id: str, spec: ContainerSpec) -> str:
     return target if os.path.isdir(target) else spec.rootfs
 
 
-def unmount_rootfs(layout: Layout, id: str, spec: ContainerSpec, *, shown: bool = False) -> None:
+def unmount_rootfs(
+    layout: Layout, id: str, spec: ContainerSpec, overlays: Overlays, *, shown: bool = False
+) -> None:
     """Undo `mount_rootfs`. What was written stays until `ended_with_run` is removed. `shown`: it may have been
     given a `shift`."""
     if shown:
         reach.hide(layout, id)
-    if spec.rootfs_overlay or spec.rootfs_idmap:
+    try:
+        if spec.rootfs_overlay:
+            overlays.unmount(layout.container_rootfs(id))
+    except OSError as error:
+        raise files.storage_error(error, "unmount", layout.container_rootfs(id)) from error
+    if shown:
         unmount_all(layout, id)
 
 

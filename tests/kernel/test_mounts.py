@@ -102,6 +102,44 @@ def test_a_bind_shows_a_tree_elsewhere_and_can_be_read_only(tmp_path: Path) -> N
         (tmp_path / "source" / "new").write_text("x")
 
 
+def test_an_overlay_without_a_place_is_seen_by_nobody_and_ends_with_its_descriptor(tmp_path: Path) -> None:
+    lower = layer(tmp_path / "lo:w,er", "below")
+    for name in ("upper", "work"):
+        (tmp_path / name).mkdir()
+    before = mounts.mounts_below("/")
+    descriptor = mounts.detached_overlay(lower, str(tmp_path / "upper"), str(tmp_path / "work"))
+    try:
+        assert mounts.mounts_below("/") == before
+        assert os.listdir(f"/proc/self/fd/{descriptor}") == ["below"]
+        os.unlink("below", dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
+    assert os.listdir(tmp_path / "upper") == ["below"]
+    assert os.listdir(lower) == ["below"]
+
+
+def test_a_refused_overlay_without_a_place_leaves_no_descriptor(tmp_path: Path) -> None:
+    lower = layer(tmp_path / "lower", "below")
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="Invalid argument"):
+        mounts.detached_overlay(lower, lower, lower, ["no-such-option"])
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_flags_are_those_of_the_mount(tmp_path: Path) -> None:
+    lower = layer(tmp_path / "lower", "below")
+    target = tmp_path / "target"
+    target.mkdir()
+    with undone(target):
+        other = layer(tmp_path / "other", "besides")
+        mounts.overlay(str(target), [lower, other], flags=["nodev", "noexec"])
+        flags = os.statvfs(target).f_flag
+        assert flags & (os.ST_NODEV | os.ST_NOEXEC) == os.ST_NODEV | os.ST_NOEXEC
+        assert mounts.file_system_of(str(target)) == "overlay"
+        assert not mounts.is_dead(str(target))
+    assert mounts.file_system_of(str(tmp_path / "absent")) == ""
+
+
 def test_unmounting_what_is_not_mounted_is_no_error(tmp_path: Path) -> None:
     mounts.unmount(str(tmp_path))
     mounts.unmount(str(tmp_path / "absent"), lazy=True)

@@ -11,6 +11,7 @@ from pyman.api.spec import Rlimit
 from pyman.errors import InvalidArgument, InvalidConfig
 from supervisor.settings.load import load, selection_of
 from supervisor.settings.model import Options, changed, needs_restart
+from supervisor.settings.overlay import OverlayOptions, overlay_options
 
 if TYPE_CHECKING:
     from supervisor.settings.model import Settings
@@ -403,6 +404,60 @@ def test_the_sizes_of_automatic_user_namespaces_are_settings_of_their_own(machin
         InvalidConfig, match=r"cannot use 'storage.auto_userns_min_size' in '.*etc/storage.conf'"
     ):
         machine.load()
+
+
+def test_what_concerns_mounting_is_taken_with_or_without_the_drivers_name(machine: Machine) -> None:
+    machine.write(
+        "etc/storage.conf",
+        '[storage.options]\nmount_program = "/general"\nmountopt = "nodev, fsync=0"\n'
+        '[storage.options.overlay]\nmount_program = "/special"\nforce_mask = "shared"',
+    )
+    settings = machine.load()
+    expected = OverlayOptions("/special", ("nodev", "fsync=0"), force_mask=True)
+    assert overlay_options(settings.storage.options) == expected
+    assert settings.warnings == ()
+    assert overlay_options(machine.load(Options(root="/srv/x")).storage.options) == OverlayOptions()
+
+
+@pytest.mark.parametrize(
+    "line, reason",
+    [
+        ('mount_program = "fuse-overlayfs"', "'fuse-overlayfs' is not an absolute path"),
+        ('mountopt = "nodev,frobnicate=1"', "'frobnicate' is none"),
+        ('ignore_chown_errors = "maybe"', "'maybe' is not true or false"),
+        ('mount_program = "/x"\nforce_mask = "999"', "an octal mode"),
+        ('force_mask = "700"', "'700' is not possible without a mount_program"),
+    ],
+)
+def test_a_storage_option_that_cannot_be_used_is_named_with_its_file(
+    machine: Machine, line: str, reason: str
+) -> None:
+    path = machine.write("etc/storage.conf", f"[storage.options.overlay]\n{line}")
+    with pytest.raises(InvalidConfig, match=r"cannot use 'storage\.options\.overlay") as refused:
+        machine.load()
+    assert path in refused.value.message
+    assert reason in refused.value.message
+
+
+def test_one_from_the_environment_is_an_argument(machine: Machine) -> None:
+    machine.environ["STORAGE_OPTS"] = "overlay.mount_program=x"
+    with pytest.raises(
+        InvalidArgument, match=r"option 'overlay\.mount_program=x': it is not an absolute path"
+    ):
+        machine.load()
+
+
+def test_storage_options_without_effect_are_warned_of_by_name(machine: Machine) -> None:
+    machine.write(
+        "etc/storage.conf",
+        '[storage.options]\nsize = "10G"\nignore_chown_errors = true\n'
+        '[storage.options.overlay]\nmout_program = "/x"\nskip_mount_home = true\n'
+        '[storage.options.btrfs]\nmin_space = "1G"\n[storage.options.pull_options]\nuse_hard_links = true',
+    )
+    size, chown, unknown = machine.load().warnings
+    assert size == "the storage option 'size' is not supported yet and has no effect"
+    assert "'ignore_chown_errors' is not supported yet" in chown
+    assert unknown.endswith("'overlay.mout_program' is ignored; did you mean 'mount_program'?")
 
 
 def test_storage_conf_from_the_environment_is_the_only_one(machine: Machine) -> None:

@@ -1,1 +1,1 @@
-"""Tests of `supervisor.storage`."""
+"""Tests of supervisor/storage, with the real kernel and the real fuse-overlayfs."""
