@@ -15,7 +15,7 @@ import msgspec
 
 from pyman.errors import CommandNotExecutable, InvalidArgument, StorageFailed
 from supervisor.kernel import files
-from supervisor.oci import devices, limits, security
+from supervisor.oci import devices, limits, resources, security
 from supervisor.oci.environment import environment, exec_environment
 from supervisor.oci.mounts import INIT_DESTINATION, containerenv, mounts
 from supervisor.oci.namespaces import modes, namespaces, sysctls
@@ -38,7 +38,6 @@ _encoder = msgspec.json.Encoder()
 def build(request: BuildRequest) -> bytes:
     """The contents of config.json. InvalidArgument and NotSupported name the option at fault;
     CommandNotExecutable tells which user, group or directory the root filesystem does not have."""
-    settings = request.settings
     chosen = modes(request)
     mounted = mounts(request, chosen)
     whole = Spec(
@@ -51,8 +50,8 @@ def build(request: BuildRequest) -> bytes:
         linux=Linux(
             namespaces=namespaces(chosen),
             sysctl=sysctls(request, chosen),
-            resources=limits.resources(request),
-            cgroups_path=limits.cgroup_of(settings, request.id),
+            resources=resources.resources(request),
+            cgroups_path=request.placement.path,
             devices=devices.host_devices() if request.privileged else [],
             seccomp=security.system_calls(request),
             masked_paths=[] if request.privileged else security.MASKED_PATHS,

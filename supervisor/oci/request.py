@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from pyman.api.spec import ContainerSpec
+from supervisor.oci.placement import place_of
 from supervisor.settings.model import Settings
+
+if TYPE_CHECKING:
+    from supervisor.oci.placement import Placement
 
 __all__ = ["BuildRequest", "ExecBuildRequest"]
 
@@ -24,6 +30,8 @@ class BuildRequest(msgspec.Struct, frozen=True):
     """Where `write_files` puts the files that are mounted into the container."""
     host_environment: dict[str, str] = {}
     """The caller's variables; used only if the spec asks for them."""
+    caller_cgroup: str = ""
+    """Contents of the caller's /proc/self/cgroup."""
     stop_signal: int = 15
     rows: int = 0
     columns: int = 0
@@ -37,6 +45,11 @@ class BuildRequest(msgspec.Struct, frozen=True):
     def read_only(self) -> bool:
         """The root filesystem, that is."""
         return self.spec.read_only_filesystem or self.settings.containers.read_only
+
+    @property
+    def placement(self) -> Placement:
+        """Of the cgroup."""
+        return place_of(self.settings, self.spec, self.caller_cgroup, self.id)
 
     @property
     def init(self) -> bool:

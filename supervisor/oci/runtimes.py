@@ -191,7 +191,7 @@ async def find_runtimes(
 
     `deadline`: seconds for each later call. RuntimeNotFound: none works, or the configured one does not.
     """
-    arguments = _arguments(engine)
+    arguments = engine.runtime_flags
     found = {name: path for name, paths in engine.runtimes.items() if (path := _first_executable(paths))}
     if engine.runtime.startswith("/") and engine.runtime not in found.values():
         if not _executable(engine.runtime):
@@ -211,11 +211,6 @@ async def find_runtimes(
         if name not in unusable
     }
     return Runtimes(available, _default(engine, available, unusable), unusable, arguments)
-
-
-def _arguments(engine: EngineSettings) -> tuple[str, ...]:
-    systemd = ("--systemd-cgroup",) if engine.cgroup_manager == "systemd" else ()
-    return (*systemd, *engine.runtime_flags)
 
 
 def _first_executable(paths: Sequence[str]) -> str:

@@ -162,7 +162,7 @@ class Exec:
         deadline = services.settings.pyman.call_deadline
         monitor = await spawn.spawn_monitor(services.conmon, request)
         await self._note(ExecObserved(monitor=monitor))
-        place = partial(cgroups.place, monitor.pid, conmon_cgroup(self.id))
+        place = partial(self._place, monitor)
         try:
             if request.attach:
                 await self._attach(monitor, deadline, rows, columns)
@@ -269,6 +269,11 @@ class Exec:
         except PymanError as error:
             log.warning("cannot forget an exec session", exec=self.id, error=str(error))
             self._over(code)
+
+    def _place(self, monitor: ProcessRef) -> None:
+        """As its container's monitor: in a cgroup of its own, or where it was started."""
+        if build_request(self._services, self._container.definition, "").placement.monitor:
+            cgroups.place(monitor.pid, conmon_cgroup(self.id))
 
     def _remove(self) -> None:
         # Its directory is what still names the cgroup, to a supervisor that comes after a kill in between.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from supervisor.kernel import cgroups, mounts, process
-from supervisor.runtime.remains import conmon_cgroup, remove_run
+from supervisor.runtime.remains import cgroups_of_run, remove_run
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
@@ -146,7 +146,8 @@ def _remove(layout: Layout, path: str, id: str) -> None:
     try:
         if path == layout.container_run(id):
             mounts.unmount(layout.container_rootfs(id), lazy=True)
-            cgroups.remove(conmon_cgroup(id))
+            for cgroup in cgroups_of_run(layout, id):
+                cgroups.remove(cgroup)
             remove_run(layout, id)
         else:
             os.rename(path, f"{layout.trash}/{uuid.uuid4().hex}")

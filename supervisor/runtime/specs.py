@@ -24,6 +24,7 @@ def build_request(services: Services, definition: Definition, root: str) -> Buil
         settings=services.settings,
         run_directory=services.layout.container_run(definition.id),
         host_environment=definition.caller.environment,
+        caller_cgroup=definition.caller.cgroup,
         stop_signal=definition.stop_signal,
     )
 

@@ -22,9 +22,10 @@ from pyman.api.inspect import (
 )
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
-from supervisor.oci import namespaces
+from supervisor.kernel import cgroups
+from supervisor.oci import namespaces, resources
 from supervisor.oci.build import environment_of
-from supervisor.oci.limits import cgroup_of
+from supervisor.oci.placement import mode_of
 from supervisor.oci.security import capabilities
 from supervisor.oci.users import Identity, look_up
 from supervisor.runtime.looking import look_into
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["exec_view", "inspect_view", "list_view"]
 
+_CGROUPS = {"enabled": "default"}
+"""Podman's word, in inspect."""
 LOOK = 2.0
 """Seconds that `inspect` waits for a root filesystem."""
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
@@ -185,9 +188,18 @@ def _state(services: Services, container: Container) -> InspectState:
         error=observed.error,
         started_at=rfc3339(observed.started_at),
         finished_at=rfc3339(observed.finished_at),
-        cgroup_path=cgroup_of(services.settings, container.id) if alive else "",
+        cgroup_path=_cgroup_path(services, container) if alive else "",
         monitor=observed.monitor_state if alive else "",
     )
+
+
+def _cgroup_path(services: Services, container: Container) -> str:
+    """With systemd only the kernel knows what became of the slice and the scope that were asked for."""
+    placement = build_request(services, container.definition, "").placement
+    init = container.observed.init
+    if placement.systemd and init is not None:
+        return cgroups.own_path(init.pid) or placement.path
+    return placement.path
 
 
 def _restart(container: Container) -> InspectRestart:
@@ -237,6 +249,8 @@ def _host_config(services: Services, request: BuildRequest, container: Container
     spec = definition.spec
     policy = policy_of(spec, services.settings)
     modes = namespaces.modes(request)
+    limits = spec.resource_limits
+    memory, cpu = limits.memory, limits.cpu
     return InspectHostConfig(
         binds=[],
         cgroup_manager=services.settings.engine.cgroup_manager or "cgroupfs",
@@ -273,11 +287,22 @@ def _host_config(services: Services, request: BuildRequest, container: Container
         security_opt=[],
         shm_size=services.settings.containers.shm_size,
         runtime=definition.runtime,
-        cgroup_parent="",
+        cgroup_parent=spec.cgroup_parent,
+        cgroups=_CGROUPS.get(mode := mode_of(services.settings, spec), mode),
         ulimits=[InspectUlimit(name=limit.type, soft=limit.soft, hard=limit.hard) for limit in spec.r_limits],
         init=request.init,
         group_add=spec.groups,
-        pids_limit=max(0, services.settings.containers.pids_limit),
+        pids_limit=resources.pids_limit(services.settings, limits),
+        memory=memory.limit or 0,
+        memory_reservation=memory.reservation or 0,
+        memory_swap=resources.memory_and_swap(memory) or 0,
+        memory_swappiness=memory.swappiness or 0,
+        nano_cpus=max(0, cpu.quota or 0) * 1_000_000_000 // (cpu.period or 100_000),
+        cpu_shares=cpu.shares or 0,
+        cpu_period=cpu.period or 0,
+        cpu_quota=cpu.quota or 0,
+        cpuset_cpus=cpu.cpus,
+        cpuset_mems=cpu.mems,
     )
 
 

@@ -90,6 +90,7 @@ def load(
     storage.apply(options)
     _apply_options(collected, options)
     _replace_unavailable(collected)
+    _choose_cgroup_manager(collected, uid, xdg)
     _find_seccomp_profile(collected, [f"{place}/seccomp.json" for place in (administrator, system)])
     return Settings(
         uid=uid,
@@ -241,7 +242,7 @@ def _apply_options(collected: _Collected, options: Options) -> None:
 
 def _replace_unavailable(collected: _Collected) -> None:
     """What Podman knows and pyman, or this host, cannot do: say so and take what comes nearest."""
-    containers, engine = collected.values["containers"], collected.values["engine"]
+    containers = collected.values["containers"]
     substitutes = [
         ("containers.log_driver", "journald", "k8s-file"),
         ("engine.events_logger", "journald", "none"),
@@ -254,10 +255,24 @@ def _replace_unavailable(collected: _Collected) -> None:
             collected.warnings.append(text)
     if containers.get("log_driver") in ("", "json-file"):
         containers["log_driver"] = "k8s-file"
-    if engine.get("cgroup_manager") == "systemd" and not os.path.isdir("/run/systemd/system"):
+
+
+def _choose_cgroup_manager(collected: _Collected, uid: int, xdg: Xdg) -> None:
+    """systemd's help needs a systemd that can be asked. Users take it where they can: they have no cgroups else."""
+    engine = collected.values["engine"]
+    bus = xdg.bus_address.removeprefix("unix:path=").partition(",")[0]
+    if not os.path.isdir("/run/systemd/system"):
+        missing = "systemd does not run this host"
+    elif uid and bus.startswith("/") and not os.path.exists(bus):
+        missing = "there is no session bus to ask it on"
+    else:
+        missing = ""
+    if "cgroup_manager" not in engine:
+        if uid and not missing:
+            engine["cgroup_manager"] = "systemd"
+    elif engine["cgroup_manager"] == "systemd" and missing:
         engine["cgroup_manager"] = "cgroupfs"
-        text = "'engine.cgroup_manager' is 'systemd', but systemd does not run this host: using 'cgroupfs'"
-        collected.warnings.append(text)
+        collected.warnings.append(f"'engine.cgroup_manager' is 'systemd', but {missing}: using 'cgroupfs'")
 
 
 def _find_seccomp_profile(collected: _Collected, places: list[str]) -> None:
