@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import socket
@@ -252,9 +253,20 @@ class Machine:
             (self.cgroup / "cgroup.kill").write_text("1")
             if self._outer is not None:
                 self._outer.wait(HALT)
+            self._await_empty()
             for directory, _, _ in os.walk(self.cgroup, topdown=False):
                 os.rmdir(directory)
             with contextlib.suppress(OSError):
                 self.cgroup.parent.rmdir()  # another machine's is in it
         shutil.rmtree(self.path)
         assert not problem, problem
+
+    def _await_empty(self) -> None:
+        """Until no process is in the cgroup, which the kernel tells by a change of the file."""
+        with (self.cgroup / "cgroup.events").open() as events:
+            poll = select.poll()
+            poll.register(events, select.POLLPRI)
+            deadline = time.monotonic() + HALT
+            while "populated 0" not in events.read() and time.monotonic() < deadline:
+                poll.poll(100)
+                events.seek(0)

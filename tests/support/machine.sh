@@ -53,7 +53,12 @@ cat >etc/pam.d/pyman-login <<FILE
 account required pam_permit.so
 session required pam_systemd.so
 FILE
-mkdir -p etc/systemd/system
+# A session takes with it whatever has not left it: nothing of an engine may be in one.
+mkdir -p etc/systemd/logind.conf.d etc/systemd/system
+cat >etc/systemd/logind.conf.d/kill.conf <<FILE
+[Login]
+KillUserProcesses=yes
+FILE
 cat >etc/systemd/system/machine.target <<FILE
 [Unit]
 Description=A small machine
