@@ -198,8 +198,18 @@ def _annotations(request: BuildRequest) -> dict[str, str]:
         "io.podman.annotations.init": _truth(request.init),
         "io.podman.annotations.privileged": _truth(request.privileged),
         "org.opencontainers.image.stopSignal": str(request.stop_signal),
+        **(_of_scope(request) if request.placement.systemd else {}),
         **defaults.annotations,
         **spec.annotations,
+    }
+
+
+def _of_scope(request: BuildRequest) -> dict[str, str]:
+    """How systemd ends the container when it ends the user, or the host: as the supervisor would. Else whatever
+    ignores SIGTERM holds that up for a minute and a half."""
+    return {
+        "org.systemd.property.KillSignal": str(request.stop_signal),
+        "org.systemd.property.TimeoutStopUSec": f"uint64 {round(request.stop_timeout * 1_000_000)}",
     }
 
 

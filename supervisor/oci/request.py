@@ -33,6 +33,8 @@ class BuildRequest(msgspec.Struct, frozen=True):
     caller_cgroup: str = ""
     """Contents of the caller's /proc/self/cgroup."""
     stop_signal: int = 15
+    stop_timeout: float = 10.0
+    """Seconds."""
     rows: int = 0
     columns: int = 0
     """The terminal's first size in characters; 0: unknown."""

@@ -26,6 +26,7 @@ def build_request(services: Services, definition: Definition, root: str) -> Buil
         host_environment=definition.caller.environment,
         caller_cgroup=definition.caller.cgroup,
         stop_signal=definition.stop_signal,
+        stop_timeout=definition.stop_timeout,
     )
 
 

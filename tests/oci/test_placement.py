@@ -11,6 +11,7 @@ from pyman.errors import InvalidArgument, NotSupported
 from supervisor.oci.placement import check, own_cgroup, place_of
 from supervisor.settings.model import ContainersSettings, EngineSettings, Settings
 from supervisor.settings.xdg import Xdg
+from tests.oci.support import built, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,3 +143,14 @@ def test_a_user_may_divide_only_what_is_the_users(
     ):
         check(settings(7), ContainerSpec(cgroups_mode="split"), UNIFIED, "runc")
     assert asked == ["/mine", "/other", "/user.slice/user-7.slice/session-1.scope"]
+
+
+def test_systemd_ends_a_scope_as_the_supervisor_would_end_the_container() -> None:
+    asked = request(chosen=settings(manager="systemd"))
+    asked = type(asked)(
+        **{name: getattr(asked, name) for name in asked.__struct_fields__} | {"stop_signal": 2}
+    )
+    annotations = built(asked)["annotations"]
+    assert annotations["org.systemd.property.KillSignal"] == "2"
+    assert annotations["org.systemd.property.TimeoutStopUSec"] == "uint64 10000000"
+    assert not any(name.startswith("org.systemd.") for name in built(request())["annotations"])
