@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyman.errors import InvalidArgument, NotSupported
+from pyman.api.spec import ContainerSpec
+from pyman.errors import InvalidArgument, NotSupported, PymanError
 from supervisor.kernel import cgroups
 from supervisor.oci.host import this_host
 from supervisor.oci.placement import place_of
@@ -18,12 +19,12 @@ from supervisor.oci.spec import Cpu, DeviceRule, Memory, Pids, Resources
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyman.api.spec import ContainerSpec, CpuLimits, MemoryLimits, ResourceLimits
+    from pyman.api.spec import CpuLimits, MemoryLimits, ResourceLimits
     from supervisor.oci.placement import Placement
     from supervisor.oci.request import BuildRequest
     from supervisor.settings.model import Settings
 
-__all__ = ["check", "memory_and_swap", "pids_limit", "resources"]
+__all__ = ["available", "check", "in_force", "resources"]
 
 SHARES = range(2, 262_145)
 PERIODS = range(1000, 1_000_001)
@@ -50,10 +51,24 @@ def resources(request: BuildRequest) -> Resources | None:
         return None
     return Resources(
         devices=_ALL_DEVICES if request.privileged else _NO_DEVICES,
-        pids=_pids(pids_limit(request.settings, asked), controllers),
+        pids=_pids(request.settings, asked, controllers),
         memory=_memory(asked.memory, placement),
         cpu=_cpu(asked.cpu),
     )
+
+
+def in_force(request: BuildRequest) -> Resources:
+    """What `resources` says, for showing it; nothing where it would refuse by now."""
+    try:
+        return resources(request) or Resources()
+    except PymanError:
+        return Resources()
+
+
+def available(settings: Settings) -> frozenset[str]:
+    """The controllers by which a container can be limited that asks for no other place."""
+    placement = place_of(settings, ContainerSpec(), "", "")
+    return _controllers(settings, placement).names if placement.path else frozenset()
 
 
 def check(settings: Settings, spec: ContainerSpec, caller: str, id: str) -> None:
@@ -61,27 +76,18 @@ def check(settings: Settings, spec: ContainerSpec, caller: str, id: str) -> None
     _check(settings, spec, place_of(settings, spec, caller, id))
 
 
-def pids_limit(settings: Settings, asked: ResourceLimits) -> int:
-    """0: none."""
-    return max(0, settings.containers.pids_limit if asked.pids is None else asked.pids.limit)
-
-
-def _pids(limit: int, controllers: _Controllers) -> Pids | None:
+def _pids(settings: Settings, asked: ResourceLimits, controllers: _Controllers) -> Pids | None:
     """Only a default can be one that is not possible."""
-    return Pids(limit) if limit and "pids" in controllers.names else None
-
-
-def memory_and_swap(asked: MemoryLimits) -> int | None:
-    """Bytes, -1 for no limit, none where nothing is said."""
-    if asked.swap is not None:
-        return asked.swap
-    return None if asked.limit is None else 2 * asked.limit
+    limit = settings.containers.pids_limit if asked.pids is None else asked.pids.limit
+    return Pids(limit) if limit > 0 and "pids" in controllers.names else None
 
 
 def _memory(asked: MemoryLimits, placement: Placement) -> Memory | None:
     if asked.limit is None and asked.reservation is None and asked.swappiness is None:
         return None
-    swap = memory_and_swap(asked) if _counts_swap(placement) else None
+    swap = asked.swap
+    if swap is None and asked.limit is not None and _counts_swap(placement):
+        swap = 2 * asked.limit
     return Memory(asked.limit, asked.reservation, swap, asked.swappiness)
 
 

@@ -27,6 +27,7 @@ from supervisor.oci import namespaces, resources
 from supervisor.oci.build import environment_of
 from supervisor.oci.placement import mode_of
 from supervisor.oci.security import capabilities
+from supervisor.oci.spec import Cpu, Memory
 from supervisor.oci.users import Identity, look_up
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.policy import policy_of
@@ -249,8 +250,8 @@ def _host_config(services: Services, request: BuildRequest, container: Container
     spec = definition.spec
     policy = policy_of(spec, services.settings)
     modes = namespaces.modes(request)
-    limits = spec.resource_limits
-    memory, cpu = limits.memory, limits.cpu
+    limits = resources.in_force(request)
+    memory, cpu = limits.memory or Memory(), limits.cpu or Cpu()
     return InspectHostConfig(
         binds=[],
         cgroup_manager=services.settings.engine.cgroup_manager or "cgroupfs",
@@ -292,10 +293,10 @@ def _host_config(services: Services, request: BuildRequest, container: Container
         ulimits=[InspectUlimit(name=limit.type, soft=limit.soft, hard=limit.hard) for limit in spec.r_limits],
         init=request.init,
         group_add=spec.groups,
-        pids_limit=resources.pids_limit(services.settings, limits),
+        pids_limit=limits.pids.limit if limits.pids else 0,
         memory=memory.limit or 0,
         memory_reservation=memory.reservation or 0,
-        memory_swap=resources.memory_and_swap(memory) or 0,
+        memory_swap=memory.swap or 0,
         memory_swappiness=memory.swappiness or 0,
         nano_cpus=max(0, cpu.quota or 0) * 1_000_000_000 // (cpu.period or 100_000),
         cpu_shares=cpu.shares or 0,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support.machine import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.machine import Machine
 
-pytestmark = pytest.mark.parametrize("runtime", ["crun", "runc"])
+each_runtime = pytest.mark.parametrize("runtime", ["crun", "runc"])
 CONTAINER = ("-d", "--name", "c")
 WITHOUT_ADDRESS = ("env", "-u", "DBUS_SESSION_BUS_ADDRESS")
 
@@ -38,6 +41,7 @@ def manager(machine: Machine) -> str:
     return f"/user.slice/user-{uid}.slice/user@{uid}.service"
 
 
+@each_runtime
 def test_the_oci_runtime_has_a_scope_made(user: Machine, pyman: tuple[str, ...]) -> None:
     user.user(*pyman, "run", *CONTAINER, "--rootfs", user.rootfs, "sleep", "1000")
     init, conmon = cgroups(user, pyman)
@@ -58,6 +62,7 @@ def test_the_oci_runtime_has_a_scope_made(user: Machine, pyman: tuple[str, ...])
     assert user.manager("is-active", f"pyman-{told[2]}.scope", check=False) == "inactive"
 
 
+@each_runtime
 def test_a_parent_is_a_slice(user: Machine, pyman: tuple[str, ...]) -> None:
     user.user(
         *pyman, "run", *CONTAINER, "--cgroup-parent", "mine.slice", "--rootfs", user.rootfs, "sleep", "1000"
@@ -70,6 +75,7 @@ def test_a_parent_is_a_slice(user: Machine, pyman: tuple[str, ...]) -> None:
     assert "with the cgroup manager 'systemd' it is the name of a slice" in refused.stderr
 
 
+@each_runtime
 def test_split_needs_a_delegated_unit_and_divides_it(user: Machine, pyman: tuple[str, ...]) -> None:
     options = (*CONTAINER, "--cgroups", "split", "--rootfs", user.rootfs, "sleep", "1000")
     refused = user.user(*pyman, "run", *options, check=False)
@@ -83,6 +89,7 @@ def test_split_needs_a_delegated_unit_and_divides_it(user: Machine, pyman: tuple
     assert user.manager("is-active", "divided.scope", check=False) == "inactive"
 
 
+@each_runtime
 def test_without_a_cgroup_it_stays_with_its_supervisor(
     user: Machine, pyman: tuple[str, ...], runtime: str
 ) -> None:
@@ -106,6 +113,7 @@ def test_without_a_cgroup_it_stays_with_its_supervisor(
     assert user.out(*pyman, "exec", "c", "echo", "works") == "works"
 
 
+@each_runtime
 def test_a_cgroup_that_was_delegated_can_be_the_parent_with_cgroupfs(
     user: Machine, pyman: tuple[str, ...], runtime: str
 ) -> None:
@@ -130,6 +138,7 @@ def test_a_cgroup_that_was_delegated_can_be_the_parent_with_cgroupfs(
     assert not user.root("find", f"/sys/fs/cgroup{manager(user)}/app.slice", "-name", "?" * 64).stdout
 
 
+@each_runtime
 @pytest.mark.parametrize(
     "option, controller",
     [("-m=64m", "memory"), ("--cpus=1", "cpu"), ("--pids-limit=5", "pids"), ("--cpuset-cpus=0", "cpuset")],
@@ -146,3 +155,24 @@ def test_a_limit_without_its_controller_is_refused_by_name(
         assert told.returncode == 125
         assert told.stderr.startswith("Error: cannot use --")
         assert f"controller '{controller}'" in told.stderr
+
+
+def test_info_tells_what_systemd_has_delegated(user: Machine) -> None:
+    delegated = user.root("cat", f"/sys/fs/cgroup{manager(user)}/cgroup.controllers").stdout.split()
+    told = user.out("pyman", "info", "--format", "{{json .host.cgroupControllers}} {{.host.cgroupManager}}")
+    assert told == f"{json.dumps(sorted(delegated), separators=(',', ':'))} systemd"
+
+
+@pytest.mark.parametrize("runtime", ["runc"])
+def test_roots_containers_have_scopes_where_the_manager_is_systemd(machine: Machine, runtime: str) -> None:
+    """Not crun: root's raises RLIMIT_MEMLOCK on cgroup v2, for which some virtual machines lack the capability."""
+    conf = f"/root/{runtime}.conf"
+    machine.root("sh", "-c", f"printf '[engine]\\ncgroup_manager = \"systemd\"\\n' >{conf}")
+    unit = ("systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--setenv=CONTAINERS_CONF={conf}")
+    pyman = (*unit, f"{CHECKOUT}/.venv/bin/pyman", f"--root=/tmp/{runtime}-root", f"--runtime={runtime}")
+    machine.root(*pyman, "run", *CONTAINER, "--rootfs", machine.rootfs, "sleep", "1000")
+    told = machine.root(*pyman, "inspect", "--format", "{{.Id}} {{.State.CgroupPath}}", "c").stdout.split()
+    assert told[1].removesuffix("/container") == f"/machine.slice/pyman-{told[0]}.scope"
+    machine.root(*pyman, "rm", "-f", "-t", "0", "c")
+    keeper = machine.root(*pyman, "info", "--format", "{{.supervisor.keeperPid}}").stdout.strip()
+    assert "/system.slice/pyman-" in machine.cgroup_of(int(keeper))
