@@ -170,3 +170,26 @@ def test_an_ordinary_user_without_a_cgroup_is_refused_limits_by_name(
     inspected = shared_engine.inspect("c")
     assert (inspected["HostConfig"]["PidsLimit"], inspected["State"]["CgroupPath"]) == (0, "")
     assert shared_engine.out("info", "--format", "{{.host.cgroupControllers}}") == "[]"
+
+
+@pytest.mark.oci_runtime("runc", "crun")
+def test_the_next_supervisor_finds_the_cgroups_that_were_chosen(
+    engine: Engine, rootfs: Path, parent: str
+) -> None:
+    start(engine, rootfs, "--cgroup-parent", parent, "-m", "64m")
+    id = engine.inspect("c")["Id"]
+    engine.kill()
+    engine.cli("pause", "c")
+    engine.cli("unpause", "c")
+    assert engine.inspect("c")["HostConfig"]["Memory"] == 64 * MIB
+    engine.cli("rm", "-f", "-t", "0", "c")
+    assert not [path for path in cgroup_directories() if id in path]
+
+
+@pytest.mark.oci_runtime("runc")
+def test_a_reset_removes_the_cgroups_that_were_chosen(engine: Engine, rootfs: Path, parent: str) -> None:
+    start(engine, rootfs, "--cgroup-parent", parent, "--stop-timeout", "0")
+    id = engine.inspect("c")["Id"]
+    engine.kill_keeper()
+    engine.cli("system", "reset", "-f")
+    assert not [path for path in cgroup_directories() if id in path]
