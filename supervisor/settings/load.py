@@ -45,6 +45,8 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "pyman": PymanSettings,
 }
 
+SYSTEMD = "/run/systemd/system"
+"""A directory that is there where systemd runs the host."""
 _NOT_IN_FILES = {"engine.runtime_flags", "storage.options"}
 """Fields that no key of that name fills."""
 
@@ -260,19 +262,26 @@ def _replace_unavailable(collected: _Collected) -> None:
 def _choose_cgroup_manager(collected: _Collected, uid: int, xdg: Xdg) -> None:
     """systemd's help needs a systemd that can be asked. Users take it where they can: they have no cgroups else."""
     engine = collected.values["engine"]
-    bus = xdg.bus_address.removeprefix("unix:path=").partition(",")[0]
-    if not os.path.isdir("/run/systemd/system"):
-        missing = "systemd does not run this host"
-    elif uid and bus.startswith("/") and not os.path.exists(bus):
-        missing = "there is no session bus to ask it on"
-    else:
-        missing = ""
+    missing = _missing_systemd(uid, xdg)
     if "cgroup_manager" not in engine:
         if uid and not missing:
             engine["cgroup_manager"] = "systemd"
     elif engine["cgroup_manager"] == "systemd" and missing:
         engine["cgroup_manager"] = "cgroupfs"
-        collected.warnings.append(f"'engine.cgroup_manager' is 'systemd', but {missing}: using 'cgroupfs'")
+        text = f"'engine.cgroup_manager' is 'systemd', but {missing}: using 'cgroupfs'"
+        collected.warnings.append(text)
+
+
+def _missing_systemd(uid: int, xdg: Xdg) -> str:
+    """Why it cannot be asked; an empty string: it can."""
+    if not os.path.isdir(SYSTEMD):
+        return "systemd does not run this host"
+    bus = xdg.bus_address.removeprefix("unix:path=").partition(",")[0]
+    if uid and not os.path.exists(f"{xdg.runtime_dir}/systemd/private"):
+        return "the user has no service manager (see 'loginctl enable-linger')"
+    if uid and bus.startswith("/") and not os.path.exists(bus):
+        return "there is no session bus to ask it on"
+    return ""
 
 
 def _find_seccomp_profile(collected: _Collected, places: list[str]) -> None:

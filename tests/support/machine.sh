@@ -27,6 +27,12 @@ chmod 1777 tmp var/tmp
 mkdir -p run/host run/lock run/old ".$checkout"
 mount --bind "$directory/host" run/host
 mount --bind -o ro "$checkout" ".$checkout"
+# The user gets there, too, whoever has the checkout.
+above=$(dirname "$checkout")
+while [ "$above" != / ]; do
+    chmod a+rx ".$above"
+    above=$(dirname "$above")
+done
 
 mount -t tmpfs -o mode=0755,dev tmpfs dev
 for node in full fuse null random tty urandom zero; do

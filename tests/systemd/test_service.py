@@ -160,3 +160,20 @@ def test_the_end_of_the_last_session_ends_a_user_who_does_not_linger(machine: Ma
             "c Exited (137)"
         )
         machine.user("pyman", "rm", "c")
+
+
+def test_roots_service_restarts_without_taking_containers(machine: Machine) -> None:
+    machine.root("pyman", "system", "service", "install")
+    machine.root("systemctl", "enable", "--quiet", "--now", "pyman.socket")
+    options = ("-d", "--name", "c", "--runtime", "runc", "--rootfs", machine.rootfs)
+    machine.root("pyman", "run", *options, "sleep", "1000")
+    look = ("pyman", "inspect", "--format", "{{.State.Pid}} {{.State.ConmonPid}}", "c")
+    there = machine.root(*look).stdout
+    before = machine.root("systemctl", "show", "--value", "-p", "MainPID", "pyman.service").stdout
+    machine.root("systemctl", "restart", "pyman.service")
+    assert machine.root("systemctl", "show", "--value", "-p", "MainPID", "pyman.service").stdout != before
+    assert machine.root(*look).stdout == there
+    assert machine.cgroup_of(int(there.split()[1])).startswith("/pyman/conmon-")
+    machine.root("pyman", "rm", "-f", "-t", "0", "c")
+    machine.root("pyman", "system", "service", "uninstall")
+    assert machine.root("systemctl", "is-active", "pyman.service", check=False).stdout == "inactive\n"
