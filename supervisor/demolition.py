@@ -22,6 +22,7 @@ from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime import leftovers
 from supervisor.runtime.remains import cgroups_of_run
 from supervisor.state import offline
+from supervisor.storage import reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,6 +54,9 @@ async def demolish(settings: Settings, layout: Layout) -> int:
         await _kill(cgroups.pids(inside), lambda path=inside: set(cgroups.pids(path)))  # type: ignore[misc]
         for path in (inside, *placed[id]):
             cgroups.remove(path)
+    for id in reach.shown(layout).values():
+        with _named("hide", id):
+            reach.hide(layout, id)
     for tree in (layout.tmp, layout.static):
         for target in sorted(mounts.mounts_below(tree), key=len, reverse=True):
             with _named("unmount", target):

@@ -183,12 +183,13 @@ class Keeper:
         from supervisor.rootless import entering, identity  # root's keeper stays without it
 
         uid, gid = os.geteuid(), os.getegid()
+        marks = identity.marks(uid, gid)
         told = (runtime_directory_warning(self._environ, uid), entering.enter(self._listeners.directory))
         for warning in filter(None, told):
             log(warning)
         # What tells whose directories these are does not look the same from inside.
         self._environ["XDG_RUNTIME_DIR"] = os.path.dirname(self._listeners.directory)
-        self._environ.update(identity.marks(uid, gid))
+        self._environ.update(marks)
 
     def _loop(self, signals: int, watched: set[int]) -> int:
         while True:

@@ -15,6 +15,7 @@ __all__ = [
     "InspectContainer",
     "InspectHealth",
     "InspectHostConfig",
+    "InspectIdMappings",
     "InspectLogConfig",
     "InspectMount",
     "InspectNetwork",
@@ -153,6 +154,13 @@ class InspectUlimit(msgspec.Struct, frozen=True, rename="pascal"):
     hard: int
 
 
+class InspectIdMappings(msgspec.Struct, frozen=True, rename="pascal"):
+    """Lines of the form CONTAINER_ID:ID:SIZE, with the ids of the engine's namespace."""
+
+    uid_map: list[str]
+    gid_map: list[str]
+
+
 class InspectHostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     binds: list[str]
     cgroup_manager: str
@@ -180,6 +188,8 @@ class InspectHostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     group_add: list[str]
     pids_limit: int
     """0: none."""
+    id_mappings: InspectIdMappings | None = msgspec.field(name="IDMappings", default=None)
+    """Of a user namespace of its own."""
     port_bindings: dict[str, list[dict[str, str]]] = {}
     publish_all_ports: bool = False
     volumes_from: list[str] | None = None

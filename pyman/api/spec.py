@@ -8,6 +8,7 @@ __all__ = [
     "Caller",
     "ContainerSpec",
     "CpuLimits",
+    "IdMappings",
     "LogConfig",
     "MemoryLimits",
     "Namespace",
@@ -19,10 +20,21 @@ __all__ = [
 
 
 class Namespace(msgspec.Struct, frozen=True):
-    """`nsmode` is host, private, none, shareable, container or ns; `value` the container or the path."""
+    """`nsmode` is host, private, none, shareable, container or ns; `value` the container or the path. A user
+    namespace may also be auto, keep-id or nomap; `value` has the options then, as `size=1024,uid=1000`."""
 
     nsmode: str = ""
     value: str = ""
+
+
+class IdMappings(msgspec.Struct, frozen=True):
+    """The maps of a user namespace, as podman-run(1) describes --uidmap, --gidmap, --subuidname, --subgidname."""
+
+    uid_map: list[str] = []
+    """`[+][u|g]CONTAINER_ID:[@]ID[:SIZE]`."""
+    gid_map: list[str] = []
+    sub_uid_name: str = ""
+    sub_gid_name: str = ""
 
 
 class LogConfig(msgspec.Struct, frozen=True):
@@ -111,6 +123,8 @@ class Caller(msgspec.Struct, frozen=True):
     umask: int | None = None
     cgroup: str = ""
     """Contents of /proc/self/cgroup, for `cgroups=split`."""
+    groups: list[int] | None = None
+    """Its supplementary groups, for the group keep-groups."""
 
 
 class ContainerSpec(msgspec.Struct, frozen=True):
@@ -124,6 +138,8 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """Absolute path of a directory that is the root filesystem."""
     rootfs_overlay: bool = False
     """Keep the directory unchanged: writes go to an overlay that ends with the run."""
+    rootfs_idmap: bool = False
+    """Files have the ids in the container that they have on disk, whatever its user namespace."""
     image: str = ""
 
     command: list[str] = []
@@ -138,6 +154,7 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     user: str = ""
     """User[:group], names or numbers."""
     groups: list[str] = []
+    """Further groups, names or numbers; or `keep-groups` alone: the caller's."""
     hostname: str = ""
     umask: str = ""
     """Octal; empty: 0022."""
@@ -183,3 +200,6 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     ipcns: Namespace = Namespace()
     utsns: Namespace = Namespace()
     cgroupns: Namespace = Namespace()
+    userns: Namespace = Namespace()
+    """Empty: the one configured, or private with `idmappings`."""
+    idmappings: IdMappings = IdMappings()

@@ -13,6 +13,7 @@ from pyman.cli.cidfile import CidFile
 from pyman.cli.options import COUNT, CSV, FLAG, LIST, SECONDS, TEXT, TRUE
 from pyman.cli.resources import RESOURCE_OPTIONS, resource_settings
 from pyman.cli.restart import RESTART_OPTIONS, restart_settings
+from pyman.cli.userns import USERNS_OPTIONS, userns_settings
 from pyman.cli.values import absolute, environment, labels, read_pairs, rlimits, size
 from pyman.errors import InvalidArgument, NotSupported, ProtocolError
 
@@ -35,7 +36,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("env", "e", LIST, "NAME[=VALUE]", "Set a variable; without a value the caller's own is taken"),
     ("env-file", "", CSV, "FILE", "Set the variables in a file"),
     ("env-host", "", FLAG, "", "Set all of the caller's variables"),
-    ("group-add", "", CSV, "GROUP", "Further groups of the command"),
+    ("group-add", "", CSV, "GROUP", "Further groups of the command; keep-groups alone: the caller's"),
     ("hostname", "h", TEXT, "NAME", "The container's host name"),
     ("init", "", FLAG, "", "Run an init that passes signals on and reaps processes"),
     ("init-path", "", TEXT, "FILE", "The init program to use"),
@@ -61,7 +62,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
         "",
         FLAG,
         "",
-        "The first argument is a directory to use as root filesystem; DIR:O protects it",
+        "The first argument is a directory to use as root filesystem; DIR:O protects it, DIR:idmap keeps its ids",
     ),
     ("runtime", "", TEXT, "NAME", "OCI runtime, a name or a path"),
     ("stop-signal", "", TEXT, "SIGNAL", "The signal that asks the container to stop"),
@@ -74,6 +75,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("unsetenv-all", "", FLAG, "", "Leave all default variables out"),
     ("user", "u", TEXT, "USER[:GROUP]", "The command's user and group"),
     ("uts", "", TEXT, "MODE", "Host name namespace: host or private"),
+    *USERNS_OPTIONS,
     ("workdir", "w", TEXT, "DIR", "The command's working directory"),
 )
 
@@ -143,6 +145,7 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
     _labels(spec, args)
     _namespaces(spec, args)
     spec.update(resource_settings(args))
+    spec.update(userns_settings(args))
     spec.update(restart_settings(args))
     _log(spec, args)
     for option, field in (
@@ -194,6 +197,8 @@ def _caller(args: Parsed) -> dict[str, Any]:
         pass  # a directory that was removed: only absolute paths can be meant
     if args.env_host:
         caller["environment"] = dict(os.environ)
+    if "keep-groups" in args.group_add:
+        caller["groups"] = os.getgroups()
     caller["umask"] = os.umask(0o022)
     os.umask(caller["umask"])
     try:
@@ -215,7 +220,9 @@ def _root_filesystem(spec: dict[str, Any], args: Parsed) -> None:
     if colon and option == "O":
         spec["rootfs_overlay"], first = True, path
     elif colon and option == "idmap":
-        raise NotSupported(f"cannot use the root filesystem '{first}': option idmap is not supported")
+        spec["rootfs_idmap"], first = True, path
+    elif colon and option.startswith("idmap="):
+        raise NotSupported(f"cannot use the root filesystem '{first}': idmap takes no maps of its own")
     spec["rootfs"] = absolute(first)
 
 

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["OVERFLOW_ID", "IdRange", "count", "of_this_process", "outside", "parse"]
+__all__ = [
+    "OVERFLOW_ID",
+    "IdMaps",
+    "IdRange",
+    "count",
+    "inside",
+    "of_process",
+    "of_this_process",
+    "outside",
+    "parse",
+]
 
 OVERFLOW_ID = 65534
 """What the kernel shows for an id that has no translation."""
@@ -24,18 +34,30 @@ class IdRange(NamedTuple):
     size: int
 
 
+class IdMaps(NamedTuple):
+    """The maps of one user namespace. Empty: it is the one around."""
+
+    uids: tuple[IdRange, ...] = ()
+    gids: tuple[IdRange, ...] = ()
+
+
 def parse(text: str) -> tuple[IdRange, ...]:
     """The contents of a map: three numbers a line. ValueError or TypeError, where it is none."""
     return tuple(IdRange(*map(int, line.split())) for line in text.splitlines() if line.strip())
 
 
-def of_this_process() -> tuple[tuple[IdRange, ...], tuple[IdRange, ...]]:
-    """The uid and the gid map of the user namespace that this process is in."""
+def of_this_process() -> IdMaps:
+    """The maps of the user namespace that this process is in."""
+    return of_process("self")
+
+
+def of_process(pid: int | str) -> IdMaps:
+    """The maps of the user namespace of a process, as seen from here. OSError: it has ended."""
     with (
-        open("/proc/self/uid_map", encoding="ascii") as uids,
-        open("/proc/self/gid_map", encoding="ascii") as gids,
+        open(f"/proc/{pid}/uid_map", encoding="ascii") as uids,
+        open(f"/proc/{pid}/gid_map", encoding="ascii") as gids,
     ):
-        return parse(uids.read()), parse(gids.read())
+        return IdMaps(parse(uids.read()), parse(gids.read()))
 
 
 def outside(number: int, ranges: Iterable[IdRange]) -> int:
@@ -43,6 +65,14 @@ def outside(number: int, ranges: Iterable[IdRange]) -> int:
     for each in ranges:
         if each.inside <= number < each.inside + each.size:
             return each.outside + number - each.inside
+    return OVERFLOW_ID
+
+
+def inside(number: int, ranges: Iterable[IdRange]) -> int:
+    """The inner id of an outer one; OVERFLOW_ID if there is none."""
+    for each in ranges:
+        if each.outside <= number < each.outside + each.size:
+            return each.inside + number - each.outside
     return OVERFLOW_ID
 
 

@@ -10,19 +10,27 @@ import ctypes
 import errno
 import os
 import re
+import struct
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["bind", "mounted", "mounts_below", "overlay", "tmpfs", "unmount"]
+__all__ = ["bind", "bind_idmapped", "mount_of", "mounted", "mounts_below", "overlay", "tmpfs", "unmount"]
 
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
 _REMOUNT, _BIND, _REC, _PRIVATE = 1 << 5, 1 << 12, 1 << 14, 1 << 18
 _DETACH, _NOFOLLOW = 2, 8
 _DATA_LIMIT = os.sysconf("SC_PAGESIZE") - 1
 
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+"""Numbers of system calls, the same on every architecture but alpha."""
+_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
+_MOVE_FROM_DESCRIPTOR = 4
+_ATTR_IDMAP = 0x10_0000
+_MOUNT_ATTR = struct.Struct("=QQQQ")
+_AT_EMPTY_PATH = 0x1000
 _AT_FDCWD = -100
 _AT_NO_AUTOMOUNT = 0x800
 _AT_SYMLINK_NOFOLLOW = 0x100
@@ -67,14 +75,17 @@ def _escaped(path: str, special: str) -> str:
     return re.sub(special, lambda match: "\\" + match[0], path)
 
 
-def tmpfs(target: str, *, size: int = 0, mode: int = 0o1777, options: str = "") -> None:
-    """A tmpfs without devices, set-uid programs or programs at all. `size` in bytes, 0: the kernel's default."""
+def tmpfs(
+    target: str, *, size: int = 0, mode: int = 0o1777, options: str = "", source: str = "tmpfs"
+) -> None:
+    """A tmpfs without devices, set-uid programs or programs at all. `size` in bytes, 0: the kernel's default.
+    `source`: the name by which `mount_of` finds it."""
     parts = [f"mode={mode:o}"]
     if size:
         parts.append(f"size={size}")
     if options:
         parts.append(options)
-    _mount("tmpfs", target, "tmpfs", _NOSUID | _NODEV | _NOEXEC, ",".join(parts))
+    _mount(source, target, "tmpfs", _NOSUID | _NODEV | _NOEXEC, ",".join(parts))
 
 
 def bind(source: str, target: str, *, recursive: bool = True, readonly: bool = False) -> None:
@@ -83,6 +94,40 @@ def bind(source: str, target: str, *, recursive: bool = True, readonly: bool = F
     _mount("", target, "", _PRIVATE | (_REC if recursive else 0), "")
     if readonly:
         _mount("", target, "", _BIND | _REMOUNT | _RDONLY, "")
+
+
+def bind_idmapped(source: str, target: str, namespace: int) -> None:
+    """Make a directory appear at a second place, its files with the ids to which the user namespace maps theirs:
+    what belongs to 0 belongs to whoever is 0 there. Mounts below `source` are left out.
+
+    OSError EINVAL: the file system, or a kernel before 5.12, cannot do that. EPERM: it belongs to another user
+    namespace.
+    """
+    tree = _checked(
+        _libc.syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC),
+        source,
+    )
+    try:
+        attributes = _MOUNT_ATTR.pack(_ATTR_IDMAP, 0, _PRIVATE, namespace)
+        _checked(
+            _libc.syscall(
+                _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, ctypes.c_size_t(len(attributes))
+            ),
+            source,
+        )
+        _checked(
+            _libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_FROM_DESCRIPTOR),
+            target,
+        )
+    finally:
+        os.close(tree)
+
+
+def _checked(result: int, path: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return result
 
 
 def unmount(target: str, *, lazy: bool = False) -> None:
@@ -118,6 +163,16 @@ def mounts_below(prefix: str) -> list[str]:
     start = top.rstrip("/") + "/"
     found = [point for point in _mount_points() if point == top or point.startswith(start)]
     return sorted(found, key=lambda point: point.count("/"), reverse=True)
+
+
+def mount_of(source: str) -> str:
+    """Where the tmpfs of that name is mounted; empty: nowhere."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            place, _, described = line.partition(" - ")
+            if described.split()[:2] == ["tmpfs", source]:
+                return place.split(" ", 5)[4]
+    return ""
 
 
 def _mount_points() -> list[str]:

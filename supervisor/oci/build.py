@@ -15,10 +15,13 @@ import msgspec
 
 from pyman.errors import CommandNotExecutable, InvalidArgument, StorageFailed
 from supervisor.kernel import files
+from supervisor.kernel.idmaps import OVERFLOW_ID, outside
 from supervisor.oci import devices, limits, resources, security
+from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
-from supervisor.oci.mounts import INIT_DESTINATION, containerenv, mounts
-from supervisor.oci.namespaces import modes, namespaces, sysctls
+from supervisor.oci.mountpoints import make_mount_points
+from supervisor.oci.mounts import INIT_DESTINATION, containerenv, mounted_file, mounts
+from supervisor.oci.namespaces import id_mappings, modes, namespaces, sysctls
 from supervisor.oci.request import BuildRequest, ExecBuildRequest
 from supervisor.oci.spec import OCI_VERSION, Box, Linux, Process, Root, Spec, User
 from supervisor.oci.users import look_up
@@ -30,7 +33,19 @@ if TYPE_CHECKING:
     from supervisor.oci.spec import Mount
     from supervisor.oci.users import Identity
 
-__all__ = ["BuildRequest", "ExecBuildRequest", "build", "build_exec", "environment_of", "write_files"]
+__all__ = [
+    "KEEP_GROUPS",
+    "BuildRequest",
+    "ExecBuildRequest",
+    "build",
+    "build_exec",
+    "environment_of",
+    "write_files",
+]
+
+KEEP_GROUPS = "keep-groups"
+_KEEPS_GROUPS = "run.oci.keep_original_groups"
+"""crun's annotation."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -40,6 +55,7 @@ def build(request: BuildRequest) -> bytes:
     CommandNotExecutable tells which user, group or directory the root filesystem does not have."""
     chosen = modes(request)
     mounted = mounts(request, chosen)
+    uid_mappings, gid_mappings = id_mappings(request)
     whole = Spec(
         oci_version=OCI_VERSION,
         process=_process(request, chosen, mounted),
@@ -48,7 +64,9 @@ def build(request: BuildRequest) -> bytes:
         mounts=mounted,
         annotations=_annotations(request),
         linux=Linux(
-            namespaces=namespaces(chosen),
+            namespaces=namespaces(request, chosen),
+            uid_mappings=uid_mappings,
+            gid_mappings=gid_mappings,
             sysctl=sysctls(request, chosen),
             resources=resources.resources(request),
             cgroups_path=request.placement.path,
@@ -65,7 +83,9 @@ def build_exec(request: ExecBuildRequest) -> bytes:
     """The process of an exec. Raises as `build` does."""
     container = request.container
     spec = container.spec
-    identity = look_up(container.rootfs, request.user or spec.user, () if request.user else spec.groups)
+    identity = look_up(
+        container.rootfs, request.user or spec.user, () if request.user else _groups(container)
+    )
     process = Process(
         user=_user(container, identity),
         args=_words(request.command, "cannot run a command: none is given"),
@@ -88,8 +108,16 @@ def environment_of(request: BuildRequest, home: str) -> list[str]:
 
 
 def write_files(request: BuildRequest) -> None:
-    """The files that the configuration mounts. Repeatable. StorageFailed and DiskFull."""
-    path = containerenv(request)
+    """The files that the configuration mounts, and where the container may not make it, what they are mounted on.
+    Repeatable. StorageFailed and DiskFull."""
+    _write(containerenv(request), _containerenv(request))
+    for destination, text in account_files(request).items():
+        _write(mounted_file(request, destination), text.encode(errors="replace"), _root_of(request))
+    if request.userns is not None:
+        make_mount_points(request.rootfs, mounts(request, modes(request)), request.userns.maps)
+
+
+def _write(path: str, content: bytes, owner: tuple[int, int] | None = None) -> None:
     try:
         os.makedirs(os.path.dirname(path), mode=0o711, exist_ok=True)
         descriptor = os.open(
@@ -97,9 +125,19 @@ def write_files(request: BuildRequest) -> None:
         )
         with open(descriptor, "wb") as file:
             os.fchmod(descriptor, 0o644)
-            file.write(_containerenv(request))
+            file.write(content)
+            if owner is not None:
+                os.fchown(descriptor, *owner)
     except OSError as error:
         raise files.storage_error(error, "write", path) from error
+
+
+def _root_of(request: BuildRequest) -> tuple[int, int] | None:
+    """The container's root, in the engine's ids; none: the engine's own, or there is none."""
+    if request.userns is None:
+        return None
+    uid, gid = (outside(0, lines) for lines in request.userns.maps)
+    return None if OVERFLOW_ID in (uid, gid) else (uid, gid)
 
 
 def _containerenv(request: BuildRequest) -> bytes:
@@ -112,7 +150,7 @@ def _containerenv(request: BuildRequest) -> bytes:
 
 def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence[Mount]) -> Process:
     spec = request.spec
-    identity = look_up(request.rootfs, spec.user, spec.groups)
+    identity = look_up(request.rootfs, spec.user, _groups(request))
     return Process(
         user=_user(request, identity),
         args=_command(request, chosen),
@@ -126,13 +164,37 @@ def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence
     )
 
 
+def _groups(request: BuildRequest) -> Sequence[str]:
+    """The groups to look up. `keep-groups` is none: the OCI runtime leaves the caller's as they are."""
+    return [name for name in request.spec.groups if name != KEEP_GROUPS]
+
+
 def _user(request: BuildRequest, identity: Identity) -> User:
+    _check_ids(request, identity)
     text = request.spec.umask or request.settings.containers.umask
     if not UMASK.fullmatch(text):
         raise InvalidArgument(
             f"cannot use the umask '{text}': it is not an octal mask such as 0022", subject=text
         )
     return User(identity.uid, identity.gid, umask=int(text, 8), additional_gids=identity.groups)
+
+
+def _check_ids(request: BuildRequest, identity: Identity) -> None:
+    """An OCI runtime only says that an argument is invalid."""
+    if request.userns is None:
+        return
+    maps = request.userns.maps
+    for kind, lines, ids in (
+        ("uid", maps.uids, [identity.uid]),
+        ("gid", maps.gids, [identity.gid, *identity.groups]),
+    ):
+        for id in ids:
+            if outside(id, lines) == OVERFLOW_ID:
+                raise InvalidArgument(
+                    f"cannot use the {kind} {id}: the container's user namespace does not have it",
+                    subject=str(id),
+                    hint="give another --user, or a larger --userns",
+                )
 
 
 def _command(request: BuildRequest, chosen: Mapping[str, str]) -> list[str]:
@@ -199,6 +261,7 @@ def _annotations(request: BuildRequest) -> dict[str, str]:
         "io.podman.annotations.privileged": _truth(request.privileged),
         "org.opencontainers.image.stopSignal": str(request.stop_signal),
         **(_of_scope(request) if request.placement.systemd else {}),
+        **({_KEEPS_GROUPS: "1"} if KEEP_GROUPS in spec.groups else {}),
         **defaults.annotations,
         **spec.annotations,
     }

@@ -12,6 +12,7 @@ import msgspec
 from pyman.wire import in_user_namespace
 from supervisor.kernel import idmaps
 from supervisor.kernel.abi import has_x32
+from supervisor.kernel.idmaps import IdMaps
 
 __all__ = ["CAPABILITIES", "Host", "this_host"]
 
@@ -70,8 +71,8 @@ class Host(msgspec.Struct, frozen=True):
     """That a child of this process can have."""
     hard_limits: dict[str, int]
     """RLIMIT_NOFILE and so on to the highest value that a child can be given; -1: unlimited."""
-    gids: range
-    """The ids of groups that exist here, those of the first line of the map and what follows without a gap."""
+    id_maps: IdMaps
+    """Of the user namespace that this process is in, and with it every OCI runtime."""
     seccomp: bool
     x32: bool
     """Programs of the x32 ABI can run."""
@@ -86,7 +87,7 @@ def this_host() -> Host:
         controllers=_controllers(unified),
         capabilities=bounding,
         hard_limits=_hard_limits("CAP_SYS_RESOURCE" in bounding and not in_user_namespace()),
-        gids=_gids(),
+        id_maps=idmaps.of_this_process(),
         seccomp=os.path.exists("/proc/sys/kernel/seccomp"),
         x32=has_x32(),
     )
@@ -97,14 +98,6 @@ def _bounding_set() -> tuple[str, ...]:
         match = re.search(r"^CapBnd:\s*([0-9a-f]+)", file.read(), re.MULTILINE)
     bits = int(match[1], 16) if match else 0
     return tuple(sorted(name for number, name in enumerate(CAPABILITIES) if bits >> number & 1))
-
-
-def _gids() -> range:
-    end = 0
-    for line in sorted(idmaps.of_this_process()[1]):
-        if line.inside == end:
-            end += line.size
-    return range(end)
 
 
 def _controllers(unified: bool) -> frozenset[str]:

@@ -9,22 +9,24 @@ import os
 from typing import TYPE_CHECKING
 
 from pyman.errors import NotSupported, StorageFailed
+from supervisor.kernel.idmaps import OVERFLOW_ID, outside
+from supervisor.oci.accounts import account_files
 from supervisor.oci.host import this_host
 from supervisor.oci.spec import Mount
 
 if TYPE_CHECKING:
     from supervisor.oci.request import BuildRequest
 
-__all__ = ["INIT_DESTINATION", "containerenv", "init_program", "mounts"]
+__all__ = ["INIT_DESTINATION", "containerenv", "init_program", "mounted_file", "mounts"]
 
 INIT_DESTINATION = "/run/podman-init"
 
 _TTY = 5
 """The group of terminals."""
-_KERNEL = (
-    Mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
-    Mount("/dev", "tmpfs", "tmpfs", ["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
-)
+_PROC = Mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"])
+_HOST_PROC = Mount("/proc", "bind", "/proc", ["rbind", "rprivate", "nosuid", "noexec", "nodev"])
+"""Only the owner of a process namespace may mount a proc, which shows it."""
+_DEV = Mount("/dev", "tmpfs", "tmpfs", ["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"])
 _PTS = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
 _OWN_MQUEUE = Mount("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"])
 _HOST_MQUEUE = Mount("/dev/mqueue", "bind", "/dev/mqueue", ["bind", "nosuid", "noexec", "nodev"])
@@ -55,14 +57,19 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     spec = request.spec
     access = "rw" if request.privileged else "ro"
     pts = Mount(
-        "/dev/pts", "devpts", "devpts", [*_PTS, *([f"gid={_TTY}"] if _TTY in this_host().gids else [])]
+        "/dev/pts", "devpts", "devpts", [*_PTS, *([f"gid={_TTY}"] if _has_terminals(request) else [])]
     )
-    found = [*_KERNEL, pts]
-    if request.settings.rootless and chosen["network"] == "host":
+    found = [_HOST_PROC if request.restricted and chosen["pid"] == "host" else _PROC, _DEV, pts]
+    if request.restricted and chosen["network"] == "host":
         found.append(_HOST_SYS[access])
     else:
         found += [_SYS[access], _CGROUP[access]]
-    found.append(_HOST_MQUEUE if chosen["ipc"] == "host" and os.path.isdir("/dev/mqueue") else _OWN_MQUEUE)
+    if chosen["ipc"] == "host" and os.path.isdir("/dev/mqueue"):
+        found.append(_HOST_MQUEUE)
+    elif (
+        chosen["ipc"] != "host" or not request.restricted
+    ):  # only the owner of an IPC namespace may mount one
+        found.append(_OWN_MQUEUE)
     if chosen["ipc"] == "host":
         found.append(_HOST_SHM)
     elif chosen["ipc"] != "none":
@@ -78,9 +85,17 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
             ["bind", "rprivate", "nosuid", "nodev", "noexec", *([] if access == "rw" else ["ro"])],
         )
     )
+    for destination in account_files(request):
+        found.append(Mount(destination, "bind", mounted_file(request, destination), ["bind", "rprivate"]))
     if request.init:
         found.append(Mount(INIT_DESTINATION, "bind", init_program(request), ["bind", "rprivate", "ro"]))
     return sorted(found, key=lambda mount: mount.destination.count("/"))
+
+
+def _has_terminals(request: BuildRequest) -> bool:
+    """The group of terminals exists in the container."""
+    maps = this_host().id_maps if request.userns is None else request.userns.maps
+    return outside(_TTY, maps.gids) != OVERFLOW_ID
 
 
 def _shm(size: int) -> Mount:
@@ -91,7 +106,12 @@ def _shm(size: int) -> Mount:
 
 def containerenv(request: BuildRequest) -> str:
     """The file that is /run/.containerenv in the container; `build.write_files` writes it."""
-    return f"{request.run_directory}/files/containerenv"
+    return mounted_file(request, "/run/containerenv")
+
+
+def mounted_file(request: BuildRequest, destination: str) -> str:
+    """The file that is `destination` in the container."""
+    return f"{request.run_directory}/files/{destination.rpartition('/')[2]}"
 
 
 def init_program(request: BuildRequest) -> str:

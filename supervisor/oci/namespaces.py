@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.oci.host import this_host
-from supervisor.oci.spec import NamespaceEntry
+from supervisor.oci.spec import IdMapping, NamespaceEntry
+from supervisor.rootless.splitting import split
 
 if TYPE_CHECKING:
     from pyman.api.spec import ContainerSpec, Namespace
     from supervisor.oci.request import BuildRequest
     from supervisor.settings.model import ContainersSettings
 
-__all__ = ["mode", "modes", "namespaces", "sysctls"]
+__all__ = ["id_mappings", "mode", "modes", "namespaces", "sysctls"]
 
 _OPTIONS = {"pid": "--pid", "network": "--network", "ipc": "--ipc", "uts": "--uts", "cgroup": "--cgroupns"}
 _OWN = {
@@ -30,6 +31,7 @@ _OWN = {
 _ELSEWHERE = {"container", "ns", "pod", "path"}
 _NETWORKS = {"bridge", "slirp4netns", "pasta"}
 
+_GROUP_SYSCTL = "net.ipv4.ping_group_range"
 _NET_SYSCTLS = ("net.",)
 _IPC_SYSCTLS = (
     "fs.mqueue.",
@@ -74,10 +76,26 @@ def modes(request: BuildRequest) -> dict[str, str]:
     return {kind: mode(kind, request.spec, request.settings.containers) for kind in _OPTIONS}
 
 
-def namespaces(chosen: dict[str, str]) -> list[NamespaceEntry]:
+def namespaces(request: BuildRequest, chosen: dict[str, str]) -> list[NamespaceEntry]:
     """The entries for `modes`; the mount namespace is always the container's own."""
     kinds = [kind for kind, word in chosen.items() if word != "host"]
-    return [_ENTRIES[kind] for kind in (*kinds, "mount")]
+    entries = [_ENTRIES[kind] for kind in (*kinds, "mount")]
+    if request.userns is not None:
+        entries.insert(0, NamespaceEntry("user", request.userns.path))
+    return entries
+
+
+def id_mappings(request: BuildRequest) -> tuple[list[IdMapping], list[IdMapping]]:
+    """Of uids and gids, where the container has a user namespace other than the engine's. They are told of one that
+    is joined as well: OCI runtimes want them."""
+    if request.userns is None:
+        return [], []
+    around = this_host().id_maps
+    uids, gids = (
+        [IdMapping(*line) for line in split(lines, there)]
+        for lines, there in zip(request.userns.maps, around, strict=True)
+    )
+    return uids, gids
 
 
 _ENTRIES = {kind: NamespaceEntry(kind) for kind in (*_OPTIONS, "mount")}
@@ -93,6 +111,8 @@ def sysctls(request: BuildRequest, chosen: dict[str, str]) -> dict[str, str]:
     if chosen["uts"] == "host":
         shared += _UTS_SYSCTLS
     defaults = request.settings.containers.default_sysctls
+    if request.userns is not None and not any(line.inside == 0 for line in request.userns.maps.gids):
+        shared += (_GROUP_SYSCTL,)  # its groups do not exist there
     return (
         {name: value for name, value in defaults.items() if not name.startswith(shared)}
         if shared

@@ -7,13 +7,29 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pyman.api.spec import ContainerSpec
+from supervisor.kernel.idmaps import IdMaps
 from supervisor.oci.placement import place_of
 from supervisor.settings.model import Settings
 
 if TYPE_CHECKING:
     from supervisor.oci.placement import Placement
 
-__all__ = ["BuildRequest", "ExecBuildRequest"]
+__all__ = ["Account", "BuildRequest", "ExecBuildRequest", "UserNamespace"]
+
+
+class UserNamespace(msgspec.Struct, frozen=True):
+    """A user namespace other than the engine's. `path`: one to join; empty: a new one."""
+
+    maps: IdMaps
+    path: str = ""
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A user whom a container's /etc/passwd and /etc/group get where they do not have him."""
+
+    name: str
+    uid: int
+    gid: int
 
 
 class BuildRequest(msgspec.Struct, frozen=True):
@@ -28,6 +44,8 @@ class BuildRequest(msgspec.Struct, frozen=True):
     settings: Settings
     run_directory: str
     """Where `write_files` puts the files that are mounted into the container."""
+    userns: UserNamespace | None = None
+    account: Account | None = None
     host_environment: dict[str, str] = {}
     """The caller's variables; used only if the spec asks for them."""
     caller_cgroup: str = ""
@@ -42,6 +60,11 @@ class BuildRequest(msgspec.Struct, frozen=True):
     @property
     def privileged(self) -> bool:
         return self.spec.privileged or self.settings.containers.privileged
+
+    @property
+    def restricted(self) -> bool:
+        """Whoever creates the container's namespaces is not root on the host, or will not be there."""
+        return self.settings.rootless or self.userns is not None
 
     @property
     def read_only(self) -> bool:

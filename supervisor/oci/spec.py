@@ -13,6 +13,7 @@ __all__ = [
     "Cpu",
     "Device",
     "DeviceRule",
+    "IdMapping",
     "Linux",
     "Memory",
     "Mount",
@@ -86,6 +87,14 @@ class NamespaceEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str = ""
 
 
+class IdMapping(msgspec.Struct, frozen=True):
+    """`size` ids from `container_id` on are the host's from `host_id` on."""
+
+    container_id: int = msgspec.field(name="containerID")
+    host_id: int = msgspec.field(name="hostID")
+    size: int
+
+
 class Device(msgspec.Struct, frozen=True, rename="camel"):
     path: str
     type: str
@@ -131,6 +140,8 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Linux(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     namespaces: list[NamespaceEntry]
+    uid_mappings: list[IdMapping] = []
+    gid_mappings: list[IdMapping] = []
     sysctl: dict[str, str] = {}
     resources: Resources | None = None
     cgroups_path: str = ""

@@ -19,10 +19,11 @@ from supervisor.kernel import files
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Identity", "look_up"]
+__all__ = ["Identity", "fields_of", "largest_id", "look_up", "text_of"]
 
 _MAX_BYTES = 4 << 20
 _MAX_ID = (1 << 31) - 1
+_NOBODY = (1 << 16) - 2
 _MAX_GROUPS = 1 << 16
 """The kernel's limit."""
 
@@ -120,15 +121,33 @@ def _lines(
     root: str, path: str, fields: int, wanted: Callable[[str], bool] = lambda _line: True
 ) -> Iterator[list[str]]:
     """The lines with at least so many fields, split at the colons."""
-    for line in _read(root, path).split("\n"):
+    return fields_of(text_of(root, path), fields, wanted)
+
+
+def fields_of(
+    text: str, fields: int, wanted: Callable[[str], bool] = lambda _line: True
+) -> Iterator[list[str]]:
+    """The lines of such a file with at least so many fields, split at the colons."""
+    for line in text.split("\n"):
         if line and not line.startswith("#") and wanted(line):
             parts = line.strip().split(":")
             if len(parts) >= fields and parts[0]:
                 yield parts
 
 
-def _read(root: str, path: str) -> str:
-    """The file's text; empty if there is none."""
+def largest_id(root: str) -> int:
+    """The largest uid or gid that the root filesystem's accounts have, but for nobody's; 0 without accounts."""
+    found = 0
+    for path, columns in (("/etc/passwd", (2, 3)), ("/etc/group", (2,))):
+        for fields in _lines(root, path, max(columns) + 1):
+            if fields[0] not in ("nobody", "nogroup"):
+                numbers = (_number(fields[column]) for column in columns)
+                found = max(found, *(id for id in numbers if id is not None and id != _NOBODY), 0)
+    return found
+
+
+def text_of(root: str, path: str) -> str:
+    """The text of a file in the root filesystem; empty if there is none. CommandNotExecutable: it is none to read."""
     try:
         # Non-blocking: a FIFO in its place must not hold up the supervisor.
         descriptor = files.open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

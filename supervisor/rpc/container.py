@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,15 @@ from pyman.api.container import (
 )
 from pyman.api.event import Actor
 from pyman.api.method import Nothing
-from pyman.errors import AmbiguousId, InvalidArgument, NotFound, NotSupported, PymanError, WrongState
+from pyman.errors import (
+    AmbiguousId,
+    InvalidArgument,
+    NoSuchContainer,
+    NotFound,
+    NotSupported,
+    PymanError,
+    WrongState,
+)
 from pyman.names import EventStatus, State, WaitCondition
 from supervisor.conmon import control as monitor_control
 from supervisor.runtime import requests as rq
@@ -42,7 +50,7 @@ from supervisor.runtime.sizes import sizes_of
 from supervisor.runtime.views import exec_view, inspect_view, list_view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from pyman.api import container as api
     from pyman.api.spec import ContainerSpec
@@ -191,12 +199,25 @@ class ContainerHandlers:
 
     async def remove(self, request: api.RemoveRequest, call: Call) -> ResultsReply:
         timeout = _timeout(request.timeout)
-        return await self._change(
-            call,
-            request.selection,
-            lambda: rq.Remove(actor=actor_of(call), force=request.force, timeout=timeout),
-            ignore=request.ignore,
-        )
+
+        def wish() -> rq.Remove:
+            return rq.Remove(actor=actor_of(call), force=request.force, timeout=timeout)
+
+        selected = {
+            found.container.id
+            for _, found in self._view(call).select(request.selection)
+            if not isinstance(found, PymanError)
+        }
+
+        async def first(entry: Entry) -> None:
+            """What depends on a container goes before it, if it is to go as well."""
+            for other in self._engine.dependents(entry.container.id):
+                if request.depend or other.container.id in selected:
+                    await first(other)
+                    with suppress(NoSuchContainer):
+                        await other.worker.ask(wish())
+
+        return await self._change(call, request.selection, wish, ignore=request.ignore, first=first)
 
     async def rename(self, request: api.RenameRequest, call: Call) -> Nothing:
         entry = self._view(call).find(request.name)
@@ -226,10 +247,13 @@ class ContainerHandlers:
         *,
         ignore: bool = False,
         keep: object = None,
+        first: Callable[[Entry], Awaitable[None]] | None = None,
     ) -> ResultsReply:
-        """One request to each worker; `make` gives a fresh one."""
+        """One request to each worker; `make` gives a fresh one. `first`: what has to be done before."""
 
         async def work(entry: Entry) -> Result:
+            if first is not None:
+                await first(entry)
             changed = await entry.worker.ask(make())  # type: ignore[operator]
             return Result(name="", id=entry.container.id, changed=bool(changed))
 

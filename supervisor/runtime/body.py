@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,12 +20,16 @@ from pyman.errors import DeadlineExceeded, PymanError, RuntimeFailed, StorageFai
 from supervisor.conmon import attach, control, exit, logs, spawn
 from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
 from supervisor.kernel import cgroups, files, process
+from supervisor.kernel.userns import with_maps
 from supervisor.oci import ahead, build, errors
+from supervisor.runtime import userns
 from supervisor.runtime.answers import with_beside
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.remains import remove_run
-from supervisor.runtime.specs import build_request
+from supervisor.runtime.specs import build_request, placement_of
+from supervisor.runtime.userns import Owned
 from supervisor.storage import rootfs
+from supervisor.storage.rootfs import Shift
 
 if TYPE_CHECKING:
     import socket
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from supervisor.conmon.exit import Exit
     from supervisor.kernel.process import ProcessRef
     from supervisor.oci.placement import Placement
+    from supervisor.oci.request import UserNamespace
     from supervisor.oci.runtimes import OciRuntime
     from supervisor.runtime.container import Container
     from supervisor.runtime.records import Definition
@@ -78,7 +83,7 @@ class Body:
     @property
     def placement(self) -> Placement:
         """Of its cgroup."""
-        return build_request(self._services, self._container.definition, "").placement
+        return placement_of(self._services, self._container.definition)
 
     def monitor_request(self, stdio: tuple[int, int, int] | None = None) -> MonitorRequest:
         definition, layout = self._container.definition, self._layout
@@ -120,17 +125,31 @@ class Body:
                 subject=name,
             )
         self._preparation = Preparation()
-        work = partial(self._prepare_in_time, self._preparation)
-        try:
-            await look_into(self._container.definition.spec.rootfs, work, self.deadline)
-        except DeadlineExceeded:
-            self._preparation.given_up = True
-            raise
+        definition = self._container.definition
+        space = await userns.joined(self._services, definition)
+        async with AsyncExitStack() as stack:
+            shift = None if space is None else Shift(space.maps)
+            if shift is not None and self._maps_files(shift):
+                shift = shift._replace(namespace=await stack.enter_async_context(with_maps(shift.maps)))
+            work = partial(self._prepare_in_time, self._preparation, space, shift)
+            try:
+                await look_into(definition.spec.rootfs, work, self.deadline)
+            except DeadlineExceeded:
+                self._preparation.given_up = True
+                raise
 
-    def _prepare_in_time(self, preparation: Preparation) -> None:
+    def _maps_files(self, shift: Shift) -> bool:
+        """A mount is made that shows files with the container's ids. It takes root's rights on the host."""
+        spec = self._container.definition.spec
+        wanted = spec.rootfs_overlay or spec.rootfs_idmap
+        return wanted and not self._services.settings.rootless and rootfs.is_mapped(shift.maps)
+
+    def _prepare_in_time(
+        self, preparation: Preparation, space: UserNamespace | None, shift: Shift | None
+    ) -> None:
         preparation.under_way = True
         try:
-            self._prepare()
+            self._prepare(space, shift)
         finally:
             try:
                 if preparation.given_up:
@@ -141,7 +160,7 @@ class Body:
             finally:
                 preparation.under_way = False
 
-    def _prepare(self) -> None:
+    def _prepare(self, space: UserNamespace | None, shift: Shift | None) -> None:
         layout, container = self._layout, self._container
         bundle = layout.container_bundle(self.id)
         try:
@@ -150,8 +169,8 @@ class Body:
             os.makedirs(os.path.dirname(container.definition.log_path) or "/", mode=0o700, exist_ok=True)
             check_files(container.definition)
             exit.clear_exit(layout.exits, layout.container_persist(self.id), self.id)
-            root = rootfs.mount_rootfs(layout, self.id, container.definition.spec)
-            request = build_request(self._services, container.definition, root)
+            root = rootfs.mount_rootfs(layout, self.id, container.definition.spec, shift)
+            request = build_request(self._services, container.definition, root, space)
             build.write_files(request)
             spec = build.build(request)
             descriptor = os.open(
@@ -318,7 +337,9 @@ class Body:
 
     def _give_back(self, *, again: bool = False) -> list[str]:
         """`again`: there will be another conmon, for the same cgroup."""
-        rootfs.unmount_rootfs(self._layout, self.id, self._container.definition.spec)
+        definition = self._container.definition
+        shown = definition.userns != Owned()
+        rootfs.unmount_rootfs(self._layout, self.id, definition.spec, shown=shown)
         if not again:
             self._remove_cgroup()
         exit.clear_exit(self._layout.exits, None, self.id)

@@ -18,6 +18,7 @@ from supervisor.conmon import logs
 from supervisor.oci import placement, resources
 from supervisor.runtime.policy import check_policy
 from supervisor.runtime.records import Definition
+from supervisor.runtime.userns import check_groups, settle
 from supervisor.storage import rootfs
 
 if TYPE_CHECKING:
@@ -65,9 +66,18 @@ def signal_number(text: str) -> int:
 
 
 def define(
-    services: Services, id: str, name: str, lock: int, spec: ContainerSpec, caller: Caller
+    services: Services,
+    id: str,
+    name: str,
+    lock: int,
+    spec: ContainerSpec,
+    caller: Caller,
+    userns_owner: Definition | None = None,
 ) -> Definition:
-    """The definition of a container. Raises for whatever could not work, naming it."""
+    """The definition of a container. Raises for whatever could not work, naming it.
+
+    `userns_owner`: the container whose user namespace it is to join.
+    """
     settings = services.settings
     check_texts(spec)
     check_texts(caller)
@@ -77,6 +87,7 @@ def define(
     runtime = services.runtimes.pick(spec.oci_runtime)
     placement.check(settings, spec, caller.cgroup, runtime.name)
     resources.check(settings, spec, caller.cgroup, id)
+    check_groups(spec, caller, runtime)
     driver, path, size, files = _log(services, id, spec)
     stop_signal = signal_number(spec.stop_signal) if spec.stop_signal else int(signal.SIGTERM)
     timeout = settings.engine.stop_timeout if spec.stop_timeout is None else spec.stop_timeout
@@ -87,6 +98,7 @@ def define(
             raise InvalidArgument(f"cannot write the pid to '{value}': the path is not absolute")
         if value and not os.path.isdir(os.path.dirname(value)):
             raise InvalidArgument(f"cannot write the pid to '{value}': its directory does not exist")
+    spec, owned = settle(services, id, spec, runtime, userns_owner)
     return Definition(
         id=id,
         name=name,
@@ -102,6 +114,7 @@ def define(
         log_path=path,
         log_size=size,
         log_files=files,
+        userns=owned,
     )
 
 
@@ -130,6 +143,10 @@ def _check_root(spec: ContainerSpec) -> None:
             f"cannot run image '{spec.image}': this version has no image store",
             subject=spec.image,
             hint="give a directory with --rootfs DIR or --rootfs DIR:O",
+        )
+    if spec.rootfs_overlay and spec.rootfs_idmap:
+        raise InvalidArgument(
+            "cannot use a root filesystem both as O and as idmap: a view is mapped in any case"
         )
     if not spec.rootfs:
         raise InvalidArgument("cannot create a container without a root filesystem", hint="give --rootfs DIR")

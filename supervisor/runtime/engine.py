@@ -25,7 +25,7 @@ from supervisor.events.sinks import sink_of
 from supervisor.kernel import children, files, process
 from supervisor.oci import build
 from supervisor.oci.runtimes import find_runtimes
-from supervisor.runtime import execs, leftovers, refresh
+from supervisor.runtime import execs, leftovers, refresh, userns
 from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
@@ -158,6 +158,8 @@ class Engine:
             self.reaped,
         )
         self.services.discard = self._discard
+        self.services.find = self._container
+        self.services.dependents = lambda id: [entry.container.name for entry in self.dependents(id)]
 
     async def _recover(self, loaded: Loaded) -> None:
         """From the records to workers. Nothing that is alive is forgotten, whatever else is missing."""
@@ -189,14 +191,21 @@ class Engine:
                     self._nursery.start_soon(entry.worker.run, done)
                     adoption.start_soon(done.wait)
 
+    def _container(self, id: str) -> Container | None:
+        entry = self.registry.get(id)
+        return entry.container if entry is not None else None
+
     def _add(self, definition: Definition, observed: Observed) -> Entry:
         container = Container(definition, observed)
+        if definition.userns.is_own:
+            self.services.ids.claim(definition.id, definition.userns.maps)
         entry = Entry(container, Worker(self.services, container, self._forget, self.registry.let_go))
         self.registry.add(entry)
         return entry
 
     def _forget(self, container: Container) -> None:
         self.registry.forget(container)
+        self.services.ids.release(container.id)
         self.locks.release(container.definition.lock)
 
     async def _adopt_exec(self, definition: ExecDefinition, observed: ExecObserved) -> None:
@@ -294,7 +303,8 @@ class Engine:
         lock: int | None = None
         try:
             lock = self.locks.allocate()
-            work = partial(self._defined, id, name, lock, spec, caller)
+            owner = self._userns_owner(spec)
+            work = partial(self._defined, id, name, lock, spec, caller, owner)
             definition = await look_into(spec.rootfs, work, self.settings.pyman.call_deadline)
             container = Container(definition, Observed())
             entry = Entry(container, Worker(self.services, container, self._forget, self.registry.let_go))
@@ -305,16 +315,34 @@ class Engine:
             )
         except BaseException:
             self.registry.release(name, id)
+            self.services.ids.release(id)
             self.locks.release(lock)
             raise
         self._nursery.start_soon(entry.worker.run, trio.Event())
         return entry
 
-    def _defined(self, id: str, name: str, lock: int, spec: ContainerSpec, caller: Caller) -> Definition:
+    def _userns_owner(self, spec: ContainerSpec) -> Definition | None:
+        """The container whose user namespace is to be joined. NoSuchContainer, AmbiguousId."""
+        wish = userns.wish_of(spec, self.settings)
+        if wish.nsmode != "container" or not wish.value:
+            return None
+        return self.view(spec.namespace).find(wish.value).container.definition
+
+    def _defined(
+        self, id: str, name: str, lock: int, spec: ContainerSpec, caller: Caller, owner: Definition | None
+    ) -> Definition:
         """The definition. What cannot be built is refused now, before anything is made."""
-        definition = define(self.services, id, name, lock, spec, caller)
+        definition = define(self.services, id, name, lock, spec, caller, owner)
         build.build(build_request(self.services, definition, spec.rootfs))
         return definition
+
+    def dependents(self, id: str) -> list[Entry]:
+        """The containers that cannot be without this one: they join its user namespace."""
+        return [
+            entry
+            for entry in self.registry
+            if entry.container.definition.userns.container == id and not entry.container.observed.leaving
+        ]
 
     async def _replace(self, name: str, actor: Actor | None) -> None:
         try:

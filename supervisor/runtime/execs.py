@@ -31,7 +31,7 @@ from supervisor.runtime.ending import MONITOR_GRACE, MONITOR_LAST_GRACE
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.records import ExecDefinition, ExecObserved, encode
 from supervisor.runtime.remains import conmon_cgroup
-from supervisor.runtime.specs import build_request, root_of
+from supervisor.runtime.specs import build_request, placement_of, root_of
 from supervisor.state.database import DeleteRecord, PutRecord, PutState
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ class Exec:
 
     def _place(self, monitor: ProcessRef) -> None:
         """As its container's monitor: in a cgroup of its own, or where it was started."""
-        if build_request(self._services, self._container.definition, "").placement.monitor:
+        if placement_of(self._services, self._container.definition).monitor:
             cgroups.place(monitor.pid, conmon_cgroup(self.id))
 
     def _remove(self) -> None:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from pyman.errors import StorageFailed
 from supervisor.kernel import cgroups, mounts, process
 from supervisor.runtime.remains import cgroups_of_run, remove_run
+from supervisor.storage import reach, rootfs
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
@@ -59,8 +61,14 @@ def look(layout: Layout) -> Found:
     found = mounts.mounts_below(layout.containers_run)
     return Found(
         list(monitors(layout)),
-        {f"{folder}/{id}": id for folder in _folders(layout) for id in _entries(folder)},
-        {path: os.path.relpath(path, layout.containers_run).partition("/")[0] for path in found},
+        {
+            **{f"{folder}/{id}": id for folder in _folders(layout) for id in _entries(folder)},
+            **reach.shown(layout),
+        },
+        {
+            **{path: os.path.relpath(path, layout.containers_run).partition("/")[0] for path in found},
+            **reach.mounted_below(layout),
+        },
     )
 
 
@@ -69,7 +77,11 @@ def remove(layout: Layout, found: Found) -> None:
     for monitor in found.monitors:
         log.warning("ending a conmon that no record names", pid=monitor.pid, container=monitor.container)
         _end(monitor.pid, layout)
+    for id in {*found.directories.values(), *found.mounts.values()}:
+        _hide(layout, id)
     for path, id in found.directories.items():
+        if not os.path.lexists(path):
+            continue
         log.info("removing what is left of a container", container=id)
         _remove(layout, path, id)
 
@@ -142,14 +154,21 @@ def _entries(folder: str) -> list[str]:
         return []
 
 
+def _hide(layout: Layout, id: str) -> None:
+    try:
+        reach.hide(layout, id)
+    except StorageFailed as error:
+        log.warning("cannot remove what is left of a container", container=id, error=str(error))
+
+
 def _remove(layout: Layout, path: str, id: str) -> None:
     try:
         if path == layout.container_run(id):
-            mounts.unmount(layout.container_rootfs(id), lazy=True)
+            rootfs.unmount_all(layout, id)
             for cgroup in cgroups_of_run(layout, id):
                 cgroups.remove(cgroup)
             remove_run(layout, id)
         else:
             os.rename(path, f"{layout.trash}/{uuid.uuid4().hex}")
-    except OSError as error:
+    except (OSError, StorageFailed) as error:
         log.warning("cannot remove what is left of a container", container=id, error=str(error))

@@ -16,6 +16,7 @@ from pyman.api.spec import Caller, ContainerSpec
 from pyman.names import State
 from supervisor.kernel.process import ProcessRef
 from supervisor.runtime.restart import Asked, History
+from supervisor.runtime.userns import Owned
 
 __all__ = [
     "Definition",
@@ -58,6 +59,7 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     log_path: str
     log_size: int
     log_files: int
+    userns: Owned = Owned()
 
 
 class Observed(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["cgroups_of_run", "conmon_cgroup", "remove_run"]
 
 
+MOUNT_POINTS = frozenset({"rootfs", "lower"})
+"""Of a run directory."""
+
+
 def conmon_cgroup(id: str) -> str:
     """conmon lives in a cgroup of its own, so that a restart of the service cannot take it."""
     return f"/pyman/conmon-{id}"
@@ -58,7 +62,7 @@ def remove_small_tree(path: str) -> None:
         return
     for entry in entries:
         with suppress(FileNotFoundError):  # an exec session that ends removes its own
-            if entry.name == "rootfs":
+            if entry.name in MOUNT_POINTS:
                 os.rmdir(entry.path)  # a mount point: never entered, whatever is still mounted there
             elif entry.is_dir(follow_symlinks=False):
                 remove_small_tree(entry.path)

@@ -9,6 +9,7 @@ import trio
 
 from supervisor.kernel.process import ProcessRef
 from supervisor.runtime.restart import Budget
+from supervisor.runtime.userns import IdLedger
 from supervisor.state.database import Retention
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from supervisor.conmon.logs import LogKeeper
     from supervisor.events.journal import Journal
     from supervisor.oci.runtimes import Runtimes
+    from supervisor.runtime.container import Container
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
     from supervisor.state.database import Database
@@ -86,6 +88,11 @@ class Services:
         self.disk = trio.CapacityLimiter(16)
         """Threads for mounts, directories and specs; apart from every other room's."""
         self.take(settings)
+        self.ids = IdLedger()
+        self.find: Callable[[str], Container | None] = lambda _id: None
+        """The container of an id, if there is one."""
+        self.dependents: Callable[[str], list[str]] = lambda _id: []
+        """The names of the containers that cannot be without that of an id."""
         self.discard: Callable[[str], None] = lambda _path: None
         """Hands a directory to the task that deletes what was moved into the trash."""
         self.ending = False

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.oci.request import BuildRequest
+from supervisor.oci.placement import place_of
+from supervisor.oci.request import BuildRequest, UserNamespace
+from supervisor.runtime.userns import account_of
+from supervisor.storage import rootfs
 
 if TYPE_CHECKING:
+    from supervisor.oci.placement import Placement
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
 
-__all__ = ["build_request", "root_of"]
+__all__ = ["build_request", "placement_of", "root_of"]
 
 
-def build_request(services: Services, definition: Definition, root: str) -> BuildRequest:
-    """`root`: the root filesystem, where it can be looked into now."""
+def build_request(
+    services: Services, definition: Definition, root: str, userns: UserNamespace | None = None
+) -> BuildRequest:
+    """`root`: the root filesystem, where it can be looked into now. `userns`: the container's user namespace, as it is
+    for this run; unless given, what the definition says of it."""
+    owned = definition.userns
+    if userns is None and owned.maps.uids:
+        userns = UserNamespace(owned.maps)
     return BuildRequest(
         id=definition.id,
         name=definition.name,
@@ -22,6 +32,8 @@ def build_request(services: Services, definition: Definition, root: str) -> Buil
         rootfs=root,
         hostname=definition.hostname,
         settings=services.settings,
+        userns=userns,
+        account=account_of(services, definition),
         run_directory=services.layout.container_run(definition.id),
         host_environment=definition.caller.environment,
         caller_cgroup=definition.caller.cgroup,
@@ -30,8 +42,11 @@ def build_request(services: Services, definition: Definition, root: str) -> Buil
     )
 
 
+def placement_of(services: Services, definition: Definition) -> Placement:
+    """Of the container's cgroup."""
+    return place_of(services.settings, definition.spec, definition.caller.cgroup, definition.id)
+
+
 def root_of(services: Services, definition: Definition) -> str:
     """The root filesystem of a running container, as it is mounted."""
-    if definition.spec.rootfs_overlay:
-        return services.layout.container_rootfs(definition.id)
-    return definition.spec.rootfs
+    return rootfs.root_of(services.layout, definition.id, definition.spec)

@@ -78,6 +78,17 @@ class Stopping:
             await worker.starting.start_alone(restart_reason="", **wish)
         request.answer.give(True)
 
+    def _check_dependents(self) -> None:
+        worker = self._worker
+        others = worker.services.dependents(worker.container.id)
+        if others:
+            name = worker.container.name
+            raise WrongState(
+                f"cannot remove container '{name}': container '{others[0]}' joins its user namespace",
+                subject=name,
+                hint="remove that one first, or use --depend",
+            )
+
     async def kill(self, request: rq.Kill) -> None:
         """SIGKILL and the container's own stop signal count as a user's stop: no policy brings it back."""
         worker = self._worker
@@ -101,6 +112,7 @@ class Stopping:
 
     async def remove(self, request: rq.Remove) -> None:
         worker = self._worker
+        self._check_dependents()
         state = worker.observed.state
         if state is State.INITIALIZED:
             # Its command never ran: nothing is lost by ending it.

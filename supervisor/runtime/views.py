@@ -13,6 +13,7 @@ from pyman.api.inspect import (
     InspectConfig,
     InspectContainer,
     InspectHostConfig,
+    InspectIdMappings,
     InspectLogConfig,
     InspectNetwork,
     InspectRestart,
@@ -23,20 +24,21 @@ from pyman.api.inspect import (
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups
-from supervisor.oci import namespaces, resources
+from supervisor.oci import namespaces, placement, resources
 from supervisor.oci.build import environment_of
-from supervisor.oci.placement import mode_of
 from supervisor.oci.security import capabilities
 from supervisor.oci.spec import Cpu, Memory
 from supervisor.oci.users import Identity, look_up
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.policy import policy_of
-from supervisor.runtime.specs import build_request
+from supervisor.runtime.specs import build_request, placement_of
 from supervisor.runtime.times import rfc3339
+from supervisor.runtime.userns import mode_of
 
 if TYPE_CHECKING:
     from supervisor.oci.request import BuildRequest
     from supervisor.runtime.container import Container, ExecSession
+    from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
 
 __all__ = ["exec_view", "inspect_view", "list_view"]
@@ -159,7 +161,7 @@ def _inspect(
         bounding_caps=caps.bounding,
         exec_ids=[id for id, session in container.execs.items() if session.running],
         mounts=[],
-        dependencies=[],
+        dependencies=[definition.userns.container] if definition.userns.container else [],
         network_settings=InspectNetwork(),
         namespace=spec.namespace,
         lock_number=definition.lock,
@@ -196,11 +198,11 @@ def _state(services: Services, container: Container) -> InspectState:
 
 def _cgroup_path(services: Services, container: Container) -> str:
     """With systemd only the kernel knows what became of the slice and the scope that were asked for."""
-    placement = build_request(services, container.definition, "").placement
+    place = placement_of(services, container.definition)
     init = container.observed.init
-    if placement.systemd and init is not None:
-        return cgroups.own_path(init.pid) or placement.path
-    return placement.path
+    if place.systemd and init is not None:
+        return cgroups.own_path(init.pid) or place.path
+    return place.path
 
 
 def _restart(container: Container) -> InspectRestart:
@@ -282,14 +284,15 @@ def _host_config(services: Services, request: BuildRequest, container: Container
         ipc_mode=modes["ipc"],
         pid_mode=modes["pid"],
         uts_mode=modes["uts"],
-        userns_mode="",
+        userns_mode=mode_of(definition),
+        id_mappings=_id_mappings(definition),
         privileged=request.privileged,
         readonly_rootfs=request.read_only,
         security_opt=[],
         shm_size=services.settings.containers.shm_size,
         runtime=definition.runtime,
         cgroup_parent=spec.cgroup_parent,
-        cgroups=_CGROUPS.get(mode := mode_of(services.settings, spec), mode),
+        cgroups=_CGROUPS.get(mode := placement.mode_of(services.settings, spec), mode),
         ulimits=[InspectUlimit(name=limit.type, soft=limit.soft, hard=limit.hard) for limit in spec.r_limits],
         init=request.init,
         group_add=spec.groups,
@@ -305,6 +308,14 @@ def _host_config(services: Services, request: BuildRequest, container: Container
         cpuset_cpus=cpu.cpus,
         cpuset_mems=cpu.mems,
     )
+
+
+def _id_mappings(definition: Definition) -> InspectIdMappings | None:
+    maps = definition.userns.maps
+    if not maps.uids:
+        return None
+    uids, gids = ([f"{line.inside}:{line.outside}:{line.size}" for line in lines] for lines in maps)
+    return InspectIdMappings(uids, gids)
 
 
 def _human(size: float) -> str:

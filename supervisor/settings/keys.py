@@ -27,7 +27,6 @@ NOT_YET: dict[str, dict[str, object]] = {
         "mounts": [],
         "no_hosts": False,
         "tz": "",
-        "userns": "host",
         "volumes": [],
     },
     "engine": {

@@ -3,10 +3,11 @@
 Four trees, by how long they last and who may enter:
 
 - `static`: definitions, state and logs; outlives a reboot; the owner alone.
-- `tmp`: what belongs to running containers; ends with the boot. Others may pass through it (a container in
-  a user namespace has to reach its root filesystem) but not list it.
+- `tmp`: what belongs to running containers; ends with the boot. Others may pass through it but not list it.
 - `sockets`: where clients find the supervisor; the owner alone, which is why it is not in `tmp`.
 - `graph_root` and `run_root`: the image store, shared with other engines.
+
+What containers in user namespaces have to reach lies elsewhere: see `storage.reach`.
 
 All paths are absolute strings without a trailing slash.
 """
@@ -52,6 +53,8 @@ class Layout(msgspec.Struct, frozen=True):
     read_socket: str
     lock_file: str
     volumes: str
+    roots_name: str
+    """This engine's directory where containers reach their root filesystems (`storage.reach`)."""
 
     @classmethod
     def of(cls, settings: Settings) -> Layout:
@@ -73,6 +76,7 @@ class Layout(msgspec.Struct, frozen=True):
             read_socket=f"{stem}-read.sock",
             lock_file=_lock_file(settings, tmp, key),
             volumes=engine.volume_path or f"{store.graphroot}/volumes",
+            roots_name=key or "default",
         )
 
     @property
@@ -148,6 +152,10 @@ class Layout(msgspec.Struct, frozen=True):
     def container_rootfs(self, container_id: str) -> str:
         """Where an overlay root filesystem is mounted."""
         return f"{self.tmp}/containers/{container_id}/rootfs"
+
+    def container_lower(self, container_id: str) -> str:
+        """Where the lower directory of an overlay appears with other ids while the overlay is mounted."""
+        return f"{self.tmp}/containers/{container_id}/lower"
 
     def container_pidfile(self, container_id: str) -> str:
         return f"{self.tmp}/containers/{container_id}/pidfile"

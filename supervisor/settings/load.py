@@ -47,7 +47,19 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
 
 SYSTEMD = "/run/systemd/system"
 """A directory that is there where systemd runs the host."""
-_NOT_IN_FILES = {"engine.runtime_flags", "storage.options"}
+_STORAGE_OPTIONS = {
+    "auto-userns-min-size": "auto_userns_min_size",
+    "auto-userns-max-size": "auto_userns_max_size",
+    "root-auto-userns-user": "root_auto_userns_user",
+}
+"""Keys of `[storage.options]` that are settings of their own."""
+_NAME_OPTION = "root_auto_userns_user"
+
+_NOT_IN_FILES = {
+    "engine.runtime_flags",
+    "storage.options",
+    *(f"storage.{field}" for field in _STORAGE_OPTIONS.values()),
+}
 """Fields that no key of that name fills."""
 
 _OPTION_FIELDS = {
@@ -339,7 +351,10 @@ class _Storage:
         if not isinstance(content, dict):
             raise _invalid(path, "storage.options", content, "a table")
         for key, value in content.items():
-            if isinstance(value, dict):
+            if key in _STORAGE_OPTIONS:
+                field = _STORAGE_OPTIONS[key]
+                self._values[field] = _convert(path, "storage", field, value)
+            elif isinstance(value, dict):
                 self._add_options(path, {f"{key}.{name}": item for name, item in value.items()})
             elif isinstance(value, list):
                 if value:
@@ -364,7 +379,19 @@ class _Storage:
             self._values["runroot"] = os.path.abspath(options.runroot)
         if options.storage_opt is not None:
             self._options = _split_options([item for item in options.storage_opt if item])
+        for key in self._options.keys() & _STORAGE_OPTIONS.keys():
+            self._take(key, self._options.pop(key))
         self._values["options"] = tuple(f"{key}={value}" for key, value in self._options.items())
+
+    def _take(self, key: str, text: str) -> None:
+        """An option that is a setting of its own."""
+        field = _STORAGE_OPTIONS[key]
+        convert = converter_of("storage", StorageSettings, field)
+        try:
+            self._values[field] = convert(int(text) if text.isdecimal() and field != _NAME_OPTION else text)
+        except Unusable as error:
+            message = f"cannot use the storage option '{key}={text}': it is not {error}"
+            raise InvalidArgument(message, subject=key) from None
 
 
 def _split_options(listed: list[str]) -> dict[str, str]:

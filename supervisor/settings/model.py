@@ -123,6 +123,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     shm_size: int = 65536 * 1024
     """Bytes."""
     umask: str = "0022"
+    userns: str = "host"
+    """A mode of --userns, with its options: `keep-id:uid=200`."""
     utsns: str = "private"
 
 
@@ -195,6 +197,11 @@ class StorageSettings(msgspec.Struct, frozen=True):
     runroot: str = "/run/containers/storage"
     options: tuple[str, ...] = ()
     """`overlay.mountopt=nodev` and so on, for the storage driver."""
+    auto_userns_min_size: int = 1024
+    auto_userns_max_size: int = 65536
+    """Ids of a user namespace of mode auto that was given no size."""
+    root_auto_userns_user: str = "containers"
+    """Whose subordinate ids root's namespaces of mode auto are made of."""
 
 
 class PymanSettings(msgspec.Struct, frozen=True):

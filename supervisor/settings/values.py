@@ -270,6 +270,8 @@ _BY_TYPE: Mapping[Any, Converter] = {
 }
 
 CONVERTERS: Mapping[str, Converter] = {
+    "storage.auto_userns_min_size": _positive,
+    "storage.auto_userns_max_size": _positive,
     "containers.cgroupns": _one_of("", "private", "host"),
     "containers.cgroups": _one_of("enabled", "no-conmon", "disabled"),
     "containers.default_capabilities": _capabilities,

@@ -118,7 +118,8 @@ def test_options_become_fields(line: str, expected: dict[str, Any]) -> None:
         ("--label =b i", "cannot use the label '=b' of option --label: it must be KEY=VALUE or KEY"),
         ("-e =b i", "cannot use the environment variable '=b' of option --env: it must be NAME=VALUE or NAME"),
         ("-a stdfoo i", "option --attach cannot be 'stdfoo': it must be stdin, stdout or stderr"),
-        ("--rootfs /x:idmap sh", "cannot use the root filesystem '/x:idmap': option idmap is not supported"),
+        ("--rootfs /x:idmap=uids=0-1-10 sh", "cannot use the root filesystem '/x:idmap=uids=0-1-10': idmap takes no maps of its own"),
+        ("--userns auto --gidmap 0:1:10 --rootfs / sh", "cannot use --userns together with --gidmap"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_by_name(line: str, sentence: str) -> None:

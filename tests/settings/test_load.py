@@ -424,6 +424,25 @@ def test_storage_options_are_spelled_as_on_the_command_line(machine: Machine) ->
     assert machine.load().storage.options == ("c=d", "e=f")
 
 
+def test_the_sizes_of_automatic_user_namespaces_are_settings_of_their_own(machine: Machine) -> None:
+    machine.write(
+        "etc/storage.conf",
+        '[storage.options]\nauto-userns-min-size = 2000\nroot-auto-userns-user = "ids"\n',
+    )
+    storage = machine.load().storage
+    assert (storage.auto_userns_min_size, storage.auto_userns_max_size) == (2000, 65_536)
+    assert (storage.root_auto_userns_user, storage.options) == ("ids", ())
+    given = machine.load(Options(storage_opt=("auto-userns-max-size=5000",))).storage
+    assert (given.auto_userns_max_size, given.options) == (5000, ())
+    with pytest.raises(InvalidArgument, match="cannot use the storage option 'auto-userns-max-size=x'"):
+        machine.load(Options(storage_opt=("auto-userns-max-size=x",)))
+    machine.write("etc/storage.conf", "[storage.options]\nauto-userns-min-size = 0\n")
+    with pytest.raises(
+        InvalidConfig, match=r"cannot use 'storage.auto_userns_min_size' in '.*etc/storage.conf'"
+    ):
+        machine.load()
+
+
 def test_storage_conf_from_the_environment_is_the_only_one(machine: Machine) -> None:
     machine.write("etc/storage.conf", '[storage]\nrunroot = "/etc-run"')
     path = machine.write("mine.conf", '[storage]\ngraphroot = "/mine"')

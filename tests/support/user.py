@@ -65,16 +65,20 @@ class User:
 class UserPlace(Place):
     """Where programs run as the user, with no more rights than a login gives."""
 
-    def __init__(self, user: User, runtime: str = "runc") -> None:
-        super().__init__(runtime)
+    def __init__(self, user: User, around: Place | None = None, groups: Sequence[int] = ()) -> None:
+        """`around`: where an OCI runtime works; none: runc does anywhere. `groups`: instead of the user's own
+        supplementary groups."""
+        super().__init__(around.runtime if around else "runc", around.holder if around else None)
         self.user = user
+        self.groups = tuple(groups)
 
     def prefix(self, cwd: str) -> list[str]:
-        del cwd
         user = self.user
         groups = "--init-groups" if user.name else "--clear-groups"
+        if self.groups:
+            groups = f"--groups={','.join(map(str, self.groups))}"
         words = ["setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", groups]
-        return [*words, "--inh-caps=-all", "--ambient-caps=-all", "--"]
+        return [*super().prefix(cwd), *words, "--inh-caps=-all", "--ambient-caps=-all", "--"]
 
 
 class UserEngine(Engine):
@@ -86,12 +90,13 @@ class UserEngine(Engine):
         options: Sequence[str] = (),
         config: str = "",
         more: Mapping[str, str] | None = None,
+        place: UserPlace | None = None,
     ) -> None:
-        """`more`: added to the environment of every command."""
+        """`more`: added to the environment of every command. `place`: of the same user."""
         self._more = dict(more or {})
         self.user = user
         self.programs = programs
-        super().__init__(UserPlace(user), options=options, config=config)
+        super().__init__(place or UserPlace(user), options=options, config=config)
         self.rootfs = make_rootfs(self.path / "rootfs")
         user.owns(self.path)
 

@@ -63,6 +63,16 @@ def test_the_oci_runtime_has_a_scope_made(user: Machine, pyman: tuple[str, ...])
 
 
 @each_runtime
+def test_files_of_the_runtime_directory_are_mounted_with_what_it_is_mounted_with(
+    user: Machine, pyman: tuple[str, ...]
+) -> None:
+    """A login's $XDG_RUNTIME_DIR is nosuid and nodev, and nobody in a user namespace may drop that."""
+    options = ("--rm", "--userns", "keep-id", "--init", "--rootfs", user.rootfs)
+    told = user.out(*pyman, "run", *options, "sh", "-c", "id -u; ls /run/.containerenv")
+    assert told.split() == [str(user.owner.uid), "/run/.containerenv"]
+
+
+@each_runtime
 def test_a_parent_is_a_slice(user: Machine, pyman: tuple[str, ...]) -> None:
     user.user(
         *pyman, "run", *CONTAINER, "--cgroup-parent", "mine.slice", "--rootfs", user.rootfs, "sleep", "1000"

@@ -1,0 +1,64 @@
+"""Where file systems are mounted in a root filesystem: made by the engine where the container may not.
+
+The OCI runtime makes what is missing as the container's root. That fails in a directory whose owner is nobody in the
+container's user namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from supervisor.kernel import files
+from supervisor.kernel.idmaps import OVERFLOW_ID, inside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from supervisor.kernel.idmaps import IdMaps
+    from supervisor.oci.spec import Mount
+
+__all__ = ["make_mount_points"]
+
+
+def make_mount_points(root: str, mounts: Iterable[Mount], maps: IdMaps) -> None:
+    """In the order of the mounts; what will lie on another one of them is left to that. `maps`: the container's.
+    StorageFailed, DiskFull.
+
+    No link leads out of the root filesystem.
+    """
+    covered: list[str] = []
+    for mount in mounts:
+        if not any(f"{mount.destination}/".startswith(f"{other}/") for other in covered):
+            is_file = mount.type == "bind" and not os.path.isdir(mount.source)
+            try:
+                _make(root, mount.destination, maps, is_file=is_file)
+            except OSError as error:
+                raise files.storage_error(error, "make", f"{root}{mount.destination}") from error
+        covered.append(mount.destination)
+
+
+def _make(root: str, path: str, maps: IdMaps, *, is_file: bool) -> None:
+    try:
+        os.close(files.open_in_root(root, path, os.O_PATH))
+        return
+    except FileNotFoundError:
+        pass
+    above, _, name = path.rpartition("/")
+    if above:
+        _make(root, above, maps, is_file=False)
+    try:
+        directory = files.open_in_root(root, above or "/", os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return  # the OCI runtime may make what is above
+    try:
+        status = os.fstat(directory)
+        if OVERFLOW_ID not in (inside(status.st_uid, maps.uids), inside(status.st_gid, maps.gids)):
+            return
+        if is_file:
+            os.mknod(name, stat.S_IFREG | 0o644, dir_fd=directory)
+        else:
+            os.mkdir(name, 0o755, dir_fd=directory)
+    finally:
+        os.close(directory)
