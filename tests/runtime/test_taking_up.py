@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyman.api.spec import ContainerSpec
     from supervisor.runtime.registry import Entry
     from supervisor.settings.layout import Layout
+    from supervisor.storage.rootfs import Shift
     from tests.runtime.conftest import House
 
 pytestmark = pytest.mark.holds_loop(0)
@@ -240,10 +241,10 @@ async def test_a_root_filesystem_that_cannot_be_mounted_in_time_costs_its_contai
     answer = threading.Event()
     mount = rootfs.mount_rootfs
 
-    def hang(layout: Layout, id: str, spec: ContainerSpec) -> str:
+    def hang(layout: Layout, id: str, spec: ContainerSpec, shift: Shift | None) -> str:
         if spec.name.startswith("far"):
             answer.wait()
-        return mount(layout, id, spec)
+        return mount(layout, id, spec, shift)
 
     monkeypatch.setattr(rootfs, "mount_rootfs", hang)
     async with house.open() as engine:
