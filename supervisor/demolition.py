@@ -18,10 +18,9 @@ import trio
 from pyman.errors import PymanError
 from supervisor.kernel import cgroups, files, mounts, process
 from supervisor.logging import log
-from supervisor.oci.limits import cgroup_path
 from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime import leftovers
-from supervisor.runtime.remains import conmon_cgroup
+from supervisor.runtime.remains import cgroups_of_run
 from supervisor.state import offline
 from supervisor.storage import fuse, reach
 
@@ -45,13 +44,14 @@ async def demolish(settings: Settings, layout: Layout) -> int:
     """Remove it all; how many containers there were."""
     ids = sorted({name for folder in (layout.containers, layout.containers_run) for name in _entries(folder)})
     ids = [name for name in ids if _ID.fullmatch(name)]
+    placed = {id: cgroups_of_run(layout, id) for id in ids}
     await _end_containers(settings, ids)
     await _kill([found.pid for found in leftovers.monitors(layout)], lambda: _monitors(layout))
     for id in ids:
         # In one of these there is only what was ours.
-        inside = cgroup_path("cgroupfs", id)
+        inside = f"/pyman/ctr-{id}"
         await _kill(cgroups.pids(inside), lambda path=inside: set(cgroups.pids(path)))  # type: ignore[misc]
-        for path in (inside, conmon_cgroup(id)):
+        for path in (inside, *placed[id]):
             cgroups.remove(path)
     for id in reach.shown(layout).values():
         with _named("hide", id):

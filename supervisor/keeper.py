@@ -81,6 +81,8 @@ class Keeper:
         self._waiting = started
         self._notifier = Notifier(environ)
         self._rootless = os.geteuid() != 0
+        self._pause = -1
+        """Readable when the pause process has ended, if one keeps the user's namespaces."""
         self._listeners = Listeners(orders.socket, inherited(environ, os.getpid()))
         self._poll = select.poll()
         self._backoff = Backoff()
@@ -113,6 +115,8 @@ class Keeper:
             if status is not None:
                 return status
             self._poll.register(signals, select.POLLIN)
+            if self._rootless:
+                self._watch_pause()
             watched = self._listeners.watch()
             for descriptor, events in watched:
                 self._poll.register(descriptor, events)
@@ -150,6 +154,8 @@ class Keeper:
                 status = self._on_signals(os.read(signals, 4096))
                 if status is not None:
                     return status
+            if self._pause in ready:
+                self._tend_namespaces()
 
     # -- signals --------------------------------------------------------------------------------
 
@@ -204,18 +210,28 @@ class Keeper:
                 os.waitpid(pid, 0)
                 if pid == self._daemon:
                     outcome = self._daemon_ended(status)
-                elif self._rootless:
-                    self._tend_namespaces()
         return outcome
 
-    def _tend_namespaces(self) -> None:
-        """What has ended may have been what the next supervisor would have found them by."""
+    def _watch_pause(self) -> None:
+        """Whoever has started it: it need not be a child."""
         from supervisor.rootless import entering
 
+        self._pause = entering.watch(self._listeners.directory)
+        if self._pause >= 0:
+            self._poll.register(self._pause, select.POLLIN)
+
+    def _tend_namespaces(self) -> None:
+        """What has ended is what the next supervisor would have found them by."""
+        from supervisor.rootless import entering
+
+        self._poll.unregister(self._pause)
+        os.close(self._pause)
         try:
-            entering.tend(self._listeners.directory)
+            if warning := entering.tend(self._listeners.directory):
+                log(warning)
         except OSError as error:
             log("cannot start another pause process", reason=str(error))
+        self._watch_pause()
 
     def _note_orphan(self, pid: int, status: int) -> None:
         start = _start_time(pid)

@@ -7,9 +7,13 @@ import msgspec
 __all__ = [
     "Caller",
     "ContainerSpec",
+    "CpuLimits",
     "IdMappings",
     "LogConfig",
+    "MemoryLimits",
     "Namespace",
+    "PidsLimit",
+    "ResourceLimits",
     "RestartBackoff",
     "Rlimit",
 ]
@@ -50,6 +54,45 @@ class Rlimit(msgspec.Struct, frozen=True):
     """RLIMIT_NOFILE and so on."""
     hard: int
     soft: int
+
+
+class MemoryLimits(msgspec.Struct, frozen=True):
+    """Bytes; none: no limit."""
+
+    limit: int | None = None
+    reservation: int | None = None
+    """What the kernel goes back to when memory is short."""
+    swap: int | None = None
+    """Memory and swap together; -1: any amount of swap; none: twice the memory, where the kernel counts swap."""
+    swappiness: int | None = None
+    """0 to 100; cgroup v1 only."""
+
+
+class CpuLimits(msgspec.Struct, frozen=True):
+    shares: int | None = None
+    """Weight against other containers, 2 to 262144; 1024 is usual."""
+    period: int | None = None
+    """Microseconds, 1000 to 1000000; none: the kernel's, 100000."""
+    quota: int | None = None
+    """Microseconds of one processor that it may use in a period; -1: any number."""
+    cpus: str = ""
+    """Processors that it may use, as `0-2,5`; empty: all."""
+    mems: str = ""
+    """Memory nodes, likewise."""
+
+
+class PidsLimit(msgspec.Struct, frozen=True):
+    limit: int
+    """Processes and threads; not positive: no limit."""
+
+
+class ResourceLimits(msgspec.Struct, frozen=True):
+    """Limits of the container's cgroup that are asked for: one that is not possible is refused."""
+
+    memory: MemoryLimits = MemoryLimits()
+    cpu: CpuLimits = CpuLimits()
+    pids: PidsLimit | None = None
+    """None: the configured default, where that is possible."""
 
 
 class RestartBackoff(msgspec.Struct, frozen=True):
@@ -122,6 +165,11 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """With a read-only root filesystem: tmpfs on /run, /tmp and /var/tmp."""
     privileged: bool = False
     r_limits: list[Rlimit] = []
+    cgroups_mode: str = ""
+    """enabled, disabled, no-conmon or split."""
+    cgroup_parent: str = ""
+    """A path; with the systemd manager a slice."""
+    resource_limits: ResourceLimits = ResourceLimits()
 
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}

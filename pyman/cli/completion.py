@@ -31,6 +31,7 @@ _POLICIES = ("no", "on-failure", "always", "unless-stopped")
 _CHOICES = {
     "attach": ("stdin", "stdout", "stderr"),
     "cgroupns": ("host", "private"),
+    "cgroups": ("enabled", "disabled", "no-conmon", "split"),
     "condition": ("running", "paused", "stopped", "exited", "removed"),
     "ipc": ("host", "private", "shareable", "none"),
     "log-driver": ("k8s-file", "json-file", "none", "passthrough"),

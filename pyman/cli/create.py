@@ -11,6 +11,7 @@ import os
 
 from pyman.cli.cidfile import CidFile
 from pyman.cli.options import COUNT, CSV, FLAG, LIST, SECONDS, TEXT, TRUE
+from pyman.cli.resources import RESOURCE_OPTIONS, resource_settings
 from pyman.cli.restart import RESTART_OPTIONS, restart_settings
 from pyman.cli.userns import USERNS_OPTIONS, userns_settings
 from pyman.cli.values import absolute, environment, labels, read_pairs, rlimits, size
@@ -53,6 +54,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("read-only", "", FLAG, "", "Make the root filesystem read-only"),
     ("read-only-tmpfs", "", TRUE, "", "With --read-only: tmpfs on /run, /tmp and /var/tmp"),
     ("replace", "", FLAG, "", "Remove a container of the same name first"),
+    *RESOURCE_OPTIONS,
     *RESTART_OPTIONS,
     ("rm", "", FLAG, "", "Remove the container when it has ended"),
     (
@@ -142,6 +144,7 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
     _environment(spec, args)
     _labels(spec, args)
     _namespaces(spec, args)
+    spec.update(resource_settings(args))
     spec.update(userns_settings(args))
     spec.update(restart_settings(args))
     _log(spec, args)

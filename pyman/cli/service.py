@@ -114,6 +114,22 @@ class _Units:
         return (done.stdout or done.stderr).decode(errors="replace").strip()
 
 
+_WITHOUT_LINGER = (
+    "when the user's last session ends; to have it run from boot to shutdown: loginctl enable-linger"
+)
+
+
+def _lingers() -> bool:
+    """Whether systemd runs the user's service manager without a session too."""
+    import pwd
+
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return False
+    return os.path.exists(f"/var/lib/systemd/linger/{name}")
+
+
 def _directory(user: bool) -> str:
     if not user:
         return "/etc/systemd/system"
@@ -160,6 +176,8 @@ def _install(ctx: Context, units: _Units) -> int:
     else:
         ctx.out(f"No systemd runs here: the units take effect where one does, after: {enable}")
         ctx.out("Without one, the first command that needs the supervisor starts it")
+    if units.managed and units.user and not _lingers():
+        ctx.out(f"It ends, and the containers with it, {_WITHOUT_LINGER}")
     return 0
 
 
@@ -186,8 +204,10 @@ def _status(ctx: Context, units: _Units) -> int:
             state = "installed" if present == units.text(name) else "installed, not as this version writes it"
         ctx.out(f"{units.path(name)}: {state}")
     if units.managed:
-        for name in UNITS:
+        for name in filter(units.present, UNITS):
             ctx.out(f"{name}: {units.ask('is-enabled', name)}, {units.ask('is-active', name)}")
+        if units.user:
+            ctx.out("lingering: on" if _lingers() else f"lingering: off, so it ends {_WITHOUT_LINGER}")
     elif not units.elsewhere:
         ctx.out("systemd: does not run here")
     return _supervisor(ctx)

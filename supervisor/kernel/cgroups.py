@@ -22,7 +22,19 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["expect_move", "mode", "pids", "place", "remove"]
+__all__ = [
+    "controllers",
+    "controllers_below",
+    "counts_swap",
+    "expect_move",
+    "manager_of",
+    "may_make",
+    "mode",
+    "own_path",
+    "pids",
+    "place",
+    "remove",
+]
 
 _ROOT = "/sys/fs/cgroup"
 _NO_CONTROLLERS = {"rw", "ro", "xattr", "clone_children", "noprefix", "cpuset_v2_mode", "favordynmods"}
@@ -168,6 +180,85 @@ def pids(path: str) -> list[int]:
             with suppress(FileNotFoundError), open(f"{directory}/cgroup.procs", "rb") as file:
                 found.update(dict.fromkeys(map(int, file.read().split())))
     return list(found)
+
+
+def may_make(path: str) -> bool:
+    """Whether this process may make the cgroup, or others in it, in every hierarchy that matters."""
+    return all(os.access(_existing(mount_point, path), os.W_OK) for mount_point in _that_matter())
+
+
+def _existing(mount_point: str, path: str) -> str:
+    """The directory of a cgroup, or of the nearest one above it that is there."""
+    directory = mount_point + path.rstrip("/")
+    while directory != mount_point and not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
+    return directory
+
+
+def _unified() -> str:
+    """Where the v2 tree is; empty: nowhere."""
+    return next((found.mount_point for found in _hierarchies() if not found.controllers), "")
+
+
+def controllers(path: str) -> frozenset[str]:
+    """Those that there are in a cgroup of the v2 tree."""
+    return _words(f"{_unified()}{path}/cgroup.controllers")
+
+
+def controllers_below(path: str) -> tuple[frozenset[str], str]:
+    """Those that cgroups made in one of the v2 tree can have, and the path of the nearest one that exists.
+
+    The OCI runtime passes on what there is, but the kernel permits that only where no process is.
+    """
+    root = _unified()
+    directory = _existing(root, path)
+    name = directory[len(root) :] or "/"
+    passes_on = os.access(f"{directory}/cgroup.subtree_control", os.W_OK)
+    if passes_on and (name == "/" or not _words(f"{directory}/cgroup.procs")):
+        return _words(f"{directory}/cgroup.controllers"), name
+    return _words(f"{directory}/cgroup.subtree_control"), name
+
+
+def counts_swap(path: str) -> bool:
+    """Whether swap can be limited in cgroups in this one. True where it cannot be told."""
+    root = _unified()
+    if not _controls("memory"):
+        directory = _existing(root, path)
+        for place_ in (directory, *_inside(directory)):
+            if os.path.exists(f"{place_}/memory.max"):
+                return os.path.exists(f"{place_}/memory.swap.max")
+        return True
+    return os.path.exists(f"{_controls('memory')}/memory.memsw.limit_in_bytes")
+
+
+def _controls(controller: str) -> str:
+    """Where the v1 hierarchy of a controller is; empty: nowhere."""
+    return next((found.mount_point for found in _hierarchies() if controller in found.controllers), "")
+
+
+def manager_of(uid: int) -> str:
+    """The cgroup of the v2 tree that systemd has delegated to a user's service manager. It need not exist."""
+    unit = f"user@{uid}.service"
+    head, found, _ = own_path().partition(f"/{unit}")
+    return f"{head}/{unit}" if found else f"/user.slice/user-{uid}.slice/{unit}"
+
+
+def own_path(pid: int | str = "self") -> str:
+    """Of a process, in the v2 tree; empty where it is not, or the process is gone."""
+    with suppress(OSError), open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            if line.startswith("0::"):
+                return line[3:].rstrip("\n")
+    return ""
+
+
+def _words(file: str) -> frozenset[str]:
+    """None where it cannot be read."""
+    try:
+        with open(file, encoding="ascii") as opened:
+            return frozenset(opened.read().split())
+    except OSError:
+        return frozenset()
 
 
 def _write(file: str, word: bytes) -> None:

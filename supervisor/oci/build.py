@@ -16,7 +16,7 @@ import msgspec
 from pyman.errors import CommandNotExecutable, InvalidArgument, StorageFailed
 from supervisor.kernel import files
 from supervisor.kernel.idmaps import OVERFLOW_ID, outside
-from supervisor.oci import devices, limits, security
+from supervisor.oci import devices, limits, resources, security
 from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
 from supervisor.oci.mountpoints import make_mount_points
@@ -53,7 +53,6 @@ _encoder = msgspec.json.Encoder()
 def build(request: BuildRequest) -> bytes:
     """The contents of config.json. InvalidArgument and NotSupported name the option at fault;
     CommandNotExecutable tells which user, group or directory the root filesystem does not have."""
-    settings = request.settings
     chosen = modes(request)
     mounted = mounts(request, chosen)
     uid_mappings, gid_mappings = id_mappings(request)
@@ -69,8 +68,8 @@ def build(request: BuildRequest) -> bytes:
             uid_mappings=uid_mappings,
             gid_mappings=gid_mappings,
             sysctl=sysctls(request, chosen),
-            resources=limits.resources(request),
-            cgroups_path=limits.cgroup_of(settings, request.id),
+            resources=resources.resources(request),
+            cgroups_path=request.placement.path,
             devices=devices.host_devices() if request.privileged else [],
             seccomp=security.system_calls(request),
             masked_paths=[] if request.privileged else security.MASKED_PATHS,
@@ -261,9 +260,19 @@ def _annotations(request: BuildRequest) -> dict[str, str]:
         "io.podman.annotations.init": _truth(request.init),
         "io.podman.annotations.privileged": _truth(request.privileged),
         "org.opencontainers.image.stopSignal": str(request.stop_signal),
+        **(_of_scope(request) if request.placement.systemd else {}),
         **({_KEEPS_GROUPS: "1"} if KEEP_GROUPS in spec.groups else {}),
         **defaults.annotations,
         **spec.annotations,
+    }
+
+
+def _of_scope(request: BuildRequest) -> dict[str, str]:
+    """How systemd ends the container when it ends the user, or the host: as the supervisor would. Else whatever
+    ignores SIGTERM holds that up for a minute and a half."""
+    return {
+        "org.systemd.property.KillSignal": str(request.stop_signal),
+        "org.systemd.property.TimeoutStopUSec": f"uint64 {round(request.stop_timeout * 1_000_000)}",
     }
 
 

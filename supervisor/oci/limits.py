@@ -1,4 +1,4 @@
-"""Resource limits: of the process (rlimits) and of the cgroup.
+"""Resource limits of the process (rlimits); those of the cgroup are in `resources`.
 
 A limit above what this host lets a child have makes an OCI runtime fail with a message that names no limit.
 So defaults are lowered to what is possible, and a limit that was asked for is refused by name.
@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument
 from supervisor.oci.host import this_host
-from supervisor.oci.spec import DeviceRule, Pids, PosixRlimit, Resources
+from supervisor.oci.spec import PosixRlimit
 from supervisor.settings.values import RLIMITS
 
 if TYPE_CHECKING:
     from pyman.api.spec import Rlimit
     from supervisor.oci.request import BuildRequest
-    from supervisor.settings.model import Settings
 
-__all__ = ["cgroup_of", "cgroup_path", "resources", "rlimits"]
+__all__ = ["rlimits"]
 
 _UNLIMITED = (1 << 64) - 1
 _DEFAULTS = {"RLIMIT_NOFILE": 1 << 20, "RLIMIT_NPROC": 1 << 20}
@@ -68,34 +67,3 @@ def _wire(value: int) -> int:
 
 def _lower(value: int, most: int) -> int:
     return value if most == -1 else min(value, most)
-
-
-def resources(request: BuildRequest) -> Resources | None:
-    """Limits of the container's cgroup; none where it has no cgroup."""
-    defaults = request.settings.containers
-    if not cgroup_of(request.settings, request.id):
-        return None
-    pids = None
-    if defaults.pids_limit > 0 and "pids" in this_host().controllers:
-        pids = Pids(defaults.pids_limit)
-    return Resources(devices=_ALL_DEVICES if request.privileged else _NO_DEVICES, pids=pids)
-
-
-_ALL_DEVICES = [DeviceRule(allow=True, access="rwm")]
-_NO_DEVICES = [DeviceRule(allow=False, access="rwm")]
-"""The OCI runtime itself adds the harmless ones."""
-
-
-def cgroup_of(settings: Settings, container_id: str) -> str:
-    """`cgroup_path`, or an empty string where a container has no cgroup of its own: it was not wanted, or an
-    ordinary user has no right to one."""
-    manager = settings.engine.cgroup_manager
-    possible = not settings.rootless or (manager == "systemd" and this_host().unified)
-    return (
-        cgroup_path(manager, container_id) if possible and settings.containers.cgroups != "disabled" else ""
-    )
-
-
-def cgroup_path(manager: str, container_id: str) -> str:
-    """`/pyman/ctr-ID` below every hierarchy's root; for systemd, slice, prefix and name of a scope."""
-    return f"machine.slice:pyman:{container_id}" if manager == "systemd" else f"/pyman/ctr-{container_id}"

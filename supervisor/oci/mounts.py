@@ -81,7 +81,8 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
             "/run/.containerenv",
             "bind",
             containerenv(request),
-            ["bind", "rprivate", *([] if access == "rw" else ["ro"])],
+            # As $XDG_RUNTIME_DIR is mounted: who is not root there may not drop these, which runc would try.
+            ["bind", "rprivate", "nosuid", "nodev", "noexec", *([] if access == "rw" else ["ro"])],
         )
     )
     for destination in account_files(request):

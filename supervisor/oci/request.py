@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from pyman.api.spec import ContainerSpec
 from supervisor.kernel.idmaps import IdMaps
+from supervisor.oci.placement import place_of
 from supervisor.settings.model import Settings
+
+if TYPE_CHECKING:
+    from supervisor.oci.placement import Placement
 
 __all__ = ["Account", "BuildRequest", "ExecBuildRequest", "UserNamespace"]
 
@@ -42,7 +48,11 @@ class BuildRequest(msgspec.Struct, frozen=True):
     account: Account | None = None
     host_environment: dict[str, str] = {}
     """The caller's variables; used only if the spec asks for them."""
+    caller_cgroup: str = ""
+    """Contents of the caller's /proc/self/cgroup."""
     stop_signal: int = 15
+    stop_timeout: float = 10.0
+    """Seconds."""
     rows: int = 0
     columns: int = 0
     """The terminal's first size in characters; 0: unknown."""
@@ -60,6 +70,11 @@ class BuildRequest(msgspec.Struct, frozen=True):
     def read_only(self) -> bool:
         """The root filesystem, that is."""
         return self.spec.read_only_filesystem or self.settings.containers.read_only
+
+    @property
+    def placement(self) -> Placement:
+        """Of the cgroup."""
+        return place_of(self.settings, self.spec, self.caller_cgroup, self.id)
 
     @property
     def init(self) -> bool:

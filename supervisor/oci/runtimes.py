@@ -187,7 +187,7 @@ async def find_runtimes(
     `probed`: what `probes.begin` has begun before, if it has. `deadline`: seconds for each later call.
     RuntimeNotFound: none works, or the configured one does not.
     """
-    arguments = _arguments(engine)
+    arguments = engine.runtime_flags
     asked = probes.begin(engine) if probed is None else probed
     versions: dict[str, str] = {}
     unusable: dict[str, str] = {}
@@ -204,11 +204,6 @@ async def find_runtimes(
         if probe.name not in unusable
     }
     return Runtimes(available, _default(engine, available, unusable), unusable, arguments)
-
-
-def _arguments(engine: EngineSettings) -> tuple[str, ...]:
-    systemd = ("--systemd-cgroup",) if engine.cgroup_manager == "systemd" else ()
-    return (*systemd, *engine.runtime_flags)
 
 
 def unified_hierarchy() -> bool:

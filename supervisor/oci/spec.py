@@ -10,10 +10,12 @@ import msgspec
 __all__ = [
     "Box",
     "Capabilities",
+    "Cpu",
     "Device",
     "DeviceRule",
     "IdMapping",
     "Linux",
+    "Memory",
     "Mount",
     "NamespaceEntry",
     "Pids",
@@ -112,9 +114,28 @@ class Pids(msgspec.Struct, frozen=True):
     limit: int
 
 
+class Memory(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Bytes; `swap` counts the memory too."""
+
+    limit: int | None = None
+    reservation: int | None = None
+    swap: int | None = None
+    swappiness: int | None = None
+
+
+class Cpu(msgspec.Struct, frozen=True, omit_defaults=True):
+    shares: int | None = None
+    quota: int | None = None
+    period: int | None = None
+    cpus: str = ""
+    mems: str = ""
+
+
 class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     devices: list[DeviceRule] = []
     pids: Pids | None = None
+    memory: Memory | None = None
+    cpu: Cpu | None = None
 
 
 class Linux(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):

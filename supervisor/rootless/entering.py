@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.idmaps import IdRange
     from supervisor.rootless.handles import Found
 
-__all__ = ["NO_HANDLES", "abandon", "enter", "tend"]
+__all__ = ["NO_HANDLES", "abandon", "enter", "tend", "watch"]
 
 NO_HANDLES = "PYMAN_NO_NS_HANDLES"
 """A variable: with a value, a pause process keeps the namespaces, as on a kernel before 6.18."""
@@ -49,14 +49,14 @@ def enter(directory: str) -> str:
     Raises UserNamespaceFailed, and the process is where it was then, or of no use any more.
     """
     try:
-        if _join(directory, locked=False):
-            return ""
+        told = _join(directory, locked=False)
+        if told is not None:
+            return told
         with _locked(directory):
-            if _join(directory, locked=True):
-                return ""
-            warning = _make()
-            _save(directory)
-            return warning
+            told = _join(directory, locked=True)
+            if told is not None:
+                return told
+            return "; ".join(filter(None, (_make(), _save(directory))))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserNamespaceFailed(
@@ -64,12 +64,19 @@ def enter(directory: str) -> str:
         ) from error
 
 
-def tend(directory: str) -> None:
-    """For a process in the namespaces: bring back a pause process that has ended. OSError: it cannot be done."""
+def tend(directory: str) -> str:
+    """For a process in the namespaces: bring back a pause process that has ended. A warning, or an empty string.
+    OSError: it cannot be done."""
     if pause.is_missing(directory):
         with _locked(directory):
             if pause.is_missing(directory):
-                pause.start(directory)
+                return pause.start(directory)
+    return ""
+
+
+def watch(directory: str) -> int:
+    """A descriptor that is readable once there is something to tend; -1: there will be nothing."""
+    return pause.watch(directory)
 
 
 def abandon(directory: str) -> None:
@@ -89,42 +96,45 @@ def _locked(directory: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _join(directory: str, *, locked: bool) -> bool:
-    """Whether there are namespaces, and this process is in them now."""
-    return any(_join_found(directory, find, locked=locked) for find in (handles.find, pause.find))
+def _join(directory: str, *, locked: bool) -> str | None:
+    """None: there are no namespaces. Otherwise this process is in them now; a warning, or an empty string."""
+    for find in (handles.find, pause.find):
+        told = _join_found(directory, find, locked=locked)
+        if told is not None:
+            return told
+    return None
 
 
 def _join_found(
     directory: str, find: Callable[[str], AbstractContextManager[Found | None]], *, locked: bool
-) -> bool:
+) -> str | None:
     with find(directory) as found:
         if found is None or (found.mount < 0 and not locked):
-            return False
+            return None
         try:
             namespaces.join(found.user, NEW_USER)
         except OSError:
-            return False  # it has ended just now
+            return None  # it has ended just now
         if found.mount >= 0:
             with contextlib.suppress(OSError):
                 namespaces.join(found.mount, NEW_MOUNT)
-                return True
+                return ""
     # Something lives in the user namespace, and nothing in its mount namespace any more.
     with contextlib.nullcontext() if locked else _locked(directory):
         _attempt("make a mount namespace", NEW_MOUNT)
-        _save(directory)
-    return True
+        return _save(directory)
 
 
-def _save(directory: str) -> None:
-    """Have the next process find the namespaces that this one is in."""
+def _save(directory: str) -> str:
+    """Have the next process find the namespaces that this one is in. A warning, or an empty string."""
     with open("/proc/self/ns/user", "rb") as user, open("/proc/self/ns/mnt", "rb") as mount:
         saved = not os.environ.get(NO_HANDLES) and handles.save(directory, user.fileno(), mount.fileno())
     if saved:
         pause.end(directory)
-    else:
-        handles.forget(directory)
-        pause.end(directory)
-        pause.start(directory)
+        return ""
+    handles.forget(directory)
+    pause.end(directory)
+    return pause.start(directory)
 
 
 def _make() -> str:

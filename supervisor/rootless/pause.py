@@ -18,7 +18,7 @@ from supervisor.rootless.handles import Found
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["NAME", "end", "find", "is_missing", "start"]
+__all__ = ["NAME", "end", "find", "is_missing", "start", "watch"]
 
 NAME = "pause.pid"
 _PROGRAMS = (
@@ -33,8 +33,11 @@ _START_TIME = 19
 """Place in /proc/PID/stat, counted after the command's name."""
 
 
-def start(directory: str) -> None:
-    """A pause process in the namespaces of this one, and the file that tells where it is."""
+def start(directory: str) -> str:
+    """A pause process in the namespaces of this one, and the file that tells where it is. Why it will end with
+    whatever this process belongs to, or an empty string."""
+    from supervisor.rootless import scope  # only where there is no other way of keeping namespaces
+
     argv = next((argv for argv in _PROGRAMS if os.access(argv[0], os.X_OK)), _PROGRAMS[-1])
     nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
     pid = os.posix_spawn(argv[0], argv, {}, file_actions=nothing, setsid=True, setsigmask=[])
@@ -43,6 +46,7 @@ def start(directory: str) -> None:
     except BaseException:
         os.kill(pid, signal.SIGKILL)
         raise
+    return scope.move(pid, os.path.dirname(directory))
 
 
 @contextlib.contextmanager
@@ -65,6 +69,19 @@ def find(directory: str) -> Iterator[Found | None]:
 def is_missing(directory: str) -> bool:
     """There should be one, and it has ended."""
     return os.path.lexists(f"{directory}/{NAME}") and not _pid(directory)
+
+
+def watch(directory: str) -> int:
+    """A descriptor that is readable once the process has ended; -1: there is none."""
+    pid = _pid(directory)
+    try:
+        descriptor = os.pidfd_open(pid) if pid else -1
+    except OSError:
+        return -1
+    if descriptor >= 0 and _pid(directory) != pid:
+        os.close(descriptor)
+        return -1
+    return descriptor
 
 
 def end(directory: str) -> None:
@@ -93,10 +110,11 @@ def _pid(directory: str) -> int:
 
 
 def _begun(pid: int) -> int:
-    """Clock ticks since boot; 0: there is no such process."""
+    """Clock ticks since boot; 0: there is no such process, or nothing of it but its exit status."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read()
     except OSError:
         return 0
-    return int(text[text.rindex(b")") + 2 :].split()[_START_TIME])
+    fields = text[text.rindex(b")") + 2 :].split()
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[_START_TIME])

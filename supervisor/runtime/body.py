@@ -25,8 +25,8 @@ from supervisor.oci import ahead, build, errors
 from supervisor.runtime import userns
 from supervisor.runtime.answers import with_beside
 from supervisor.runtime.looking import look_into
-from supervisor.runtime.remains import conmon_cgroup, remove_run
-from supervisor.runtime.specs import build_request
+from supervisor.runtime.remains import remove_run
+from supervisor.runtime.specs import build_request, placement_of
 from supervisor.runtime.userns import Owned
 from supervisor.storage import rootfs
 from supervisor.storage.rootfs import Shift
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from supervisor.conmon.exit import Exit
     from supervisor.kernel.process import ProcessRef
+    from supervisor.oci.placement import Placement
     from supervisor.oci.request import UserNamespace
     from supervisor.oci.runtimes import OciRuntime
     from supervisor.runtime.container import Container
@@ -77,6 +78,11 @@ class Body:
         """Seconds for one call of the OCI runtime or of conmon."""
         return self._services.settings.pyman.call_deadline
 
+    @property
+    def placement(self) -> Placement:
+        """Of its cgroup."""
+        return placement_of(self._services, self._container.definition)
+
     def monitor_request(self, stdio: tuple[int, int, int] | None = None) -> MonitorRequest:
         definition, layout = self._container.definition, self._layout
         runtime = self.runtime
@@ -90,8 +96,9 @@ class Body:
             persist_dir=layout.container_persist(self.id),
             socket_dir=layout.socket_dir,
             runtime_path=runtime.path,
-            runtime_args=runtime.arguments,
+            runtime_args=(*runtime.arguments, *self._cgroup_arguments()),
             environment=runtime.environment,
+            systemd_cgroup=self.placement.systemd,
             log_driver=definition.log_driver,
             log_path=definition.log_path,
             log_tag=definition.spec.log_configuration.tag,
@@ -100,6 +107,11 @@ class Body:
             timeout=definition.spec.timeout,
             passthrough=stdio,
         )
+
+    def _cgroup_arguments(self) -> tuple[str, ...]:
+        """crun makes a cgroup where none is named, unless it is told not to."""
+        name, able = self.runtime.name, self._services.settings.engine.runtime_supports_nocgroups
+        return () if self.placement.path or name not in able else ("--cgroup-manager=disabled",)
 
     async def prepare(self) -> None:
         """Directories, root filesystem, config.json, FIFOs. Undone by `clean`; what is made after the deadline,
@@ -159,9 +171,9 @@ class Body:
                 layout, self.id, container.definition.spec, self._services.overlays, shift
             )
             server = self._services.overlays.server_of(layout.container_rootfs(self.id))
-            if server is not None:
+            if server is not None and (cgroup := self.placement.monitor):
                 # Like conmon: whatever ends the supervisor's service must not take it along.
-                cgroups.place(server.pid, conmon_cgroup(self.id))
+                cgroups.place(server.pid, cgroup)
             request = build_request(self._services, container.definition, root, space)
             build.write_files(request)
             spec = build.build(request)
@@ -212,8 +224,8 @@ class Body:
     async def place(self, monitor: ProcessRef) -> None:
         """Move conmon to a cgroup of its own. The kernel may take 15 ms for it, and a tenth of a millisecond just
         after the OCI runtime has moved the container; before that, they wait for one another."""
-        cgroup = conmon_cgroup(self.id)
-        await trio.to_thread.run_sync(cgroups.place, monitor.pid, cgroup, limiter=self._services.disk)
+        if cgroup := self.placement.monitor:
+            await trio.to_thread.run_sync(cgroups.place, monitor.pid, cgroup, limiter=self._services.disk)
 
     async def start(self) -> None:
         call, self._start = self._start, None
@@ -333,9 +345,13 @@ class Body:
         shown = definition.userns != Owned()
         rootfs.unmount_rootfs(self._layout, self.id, definition.spec, self._services.overlays, shown=shown)
         if not again:
-            cgroups.remove(conmon_cgroup(self.id))
+            self._remove_cgroup()
         exit.clear_exit(self._layout.exits, None, self.id)
         return []
+
+    def _remove_cgroup(self) -> None:
+        if cgroup := self.placement.monitor:
+            cgroups.remove(cgroup)
 
     def _turn_over(self) -> list[str]:
         """Between two runs."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument, NotSupported
 from pyman.names import EventStatus, State
-from supervisor.oci.limits import cgroup_of
 from supervisor.runtime.policy import check_policy
 from supervisor.runtime.records import encode, replaced
 from supervisor.runtime.states import Fact
@@ -32,7 +31,7 @@ class Changing:
     async def pause(self, request: rq.Pause) -> None:
         worker = self._worker
         worker.require((State.RUNNING,), "pause")
-        if not cgroup_of(worker.services.settings, worker.container.id):
+        if not worker.body.placement.path:
             name = worker.container.name
             raise NotSupported(
                 f"cannot pause container '{name}': it has no cgroup, whose processes could be frozen",

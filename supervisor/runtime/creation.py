@@ -15,6 +15,7 @@ import msgspec
 
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.conmon import logs
+from supervisor.oci import placement, resources
 from supervisor.runtime.policy import check_policy
 from supervisor.runtime.records import Definition
 from supervisor.runtime.userns import check_groups, settle
@@ -84,6 +85,8 @@ def define(
     check_policy(spec)
     spec = msgspec.structs.replace(spec, name=name)
     runtime = services.runtimes.pick(spec.oci_runtime)
+    placement.check(settings, spec, caller.cgroup, runtime.name)
+    resources.check(settings, spec, caller.cgroup, id)
     check_groups(spec, caller, runtime)
     driver, path, size, files = _log(services, id, spec)
     stop_signal = signal_number(spec.stop_signal) if spec.stop_signal else int(signal.SIGTERM)

@@ -31,7 +31,7 @@ from supervisor.runtime.ending import MONITOR_GRACE, MONITOR_LAST_GRACE
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.records import ExecDefinition, ExecObserved, encode
 from supervisor.runtime.remains import conmon_cgroup
-from supervisor.runtime.specs import build_request, root_of
+from supervisor.runtime.specs import build_request, placement_of, root_of
 from supervisor.state.database import DeleteRecord, PutRecord, PutState
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Exec:
         deadline = services.settings.pyman.call_deadline
         monitor = await spawn.spawn_monitor(services.conmon, request)
         await self._note(ExecObserved(monitor=monitor))
-        place = partial(cgroups.place, monitor.pid, conmon_cgroup(self.id))
+        place = partial(self._place, monitor)
         try:
             if request.attach:
                 await self._attach(monitor, deadline, rows, columns)
@@ -267,6 +267,11 @@ class Exec:
         except PymanError as error:
             log.warning("cannot forget an exec session", exec=self.id, error=str(error))
             self._over(code)
+
+    def _place(self, monitor: ProcessRef) -> None:
+        """As its container's monitor: in a cgroup of its own, or where it was started."""
+        if placement_of(self._services, self._container.definition).monitor:
+            cgroups.place(monitor.pid, conmon_cgroup(self.id))
 
     def _remove(self) -> None:
         # Its directory is what still names the cgroup, to a supervisor that comes after a kill in between.

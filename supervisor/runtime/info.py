@@ -17,6 +17,7 @@ from pyman.api.system import InfoReply, VersionReply
 from pyman.errors import PymanError
 from pyman.names import State
 from supervisor.kernel import cgroups, idmaps, mounts
+from supervisor.oci import resources
 from supervisor.oci.host import this_host
 from supervisor.runtime.times import rfc3339
 
@@ -139,7 +140,9 @@ def _host(engine: Engine) -> dict[str, Any]:
         "cgroupManager": services.settings.engine.cgroup_manager or "cgroupfs",
         "cgroupVersion": "v2" if mode == "v2" else "v1",
         "cgroupHierarchy": mode,
-        "cgroupControllers": sorted(c for c in this_host().controllers - _NO_CONTROLLERS if "=" not in c),
+        "cgroupControllers": sorted(
+            c for c in resources.available(services.settings) - _NO_CONTROLLERS if "=" not in c
+        ),
         "conmon": {
             "package": "Unknown",
             "path": services.conmon.path,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pyman.errors import StorageFailed
 from supervisor.kernel import cgroups, mounts, process
 from supervisor.logging import log
-from supervisor.runtime.remains import conmon_cgroup, remove_run
+from supervisor.runtime.remains import cgroups_of_run, remove_run
 from supervisor.storage import fuse, reach, rootfs
 
 if TYPE_CHECKING:
@@ -177,7 +177,8 @@ def _remove(layout: Layout, path: str, id: str) -> None:
     try:
         if path == layout.container_run(id):
             rootfs.unmount_all(layout, id)
-            cgroups.remove(conmon_cgroup(id))
+            for cgroup in cgroups_of_run(layout, id):
+                cgroups.remove(cgroup)
             remove_run(layout, id)
         else:
             os.rename(path, f"{layout.trash}/{uuid.uuid4().hex}")

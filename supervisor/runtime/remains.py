@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from supervisor.oci import ahead
 if TYPE_CHECKING:
     from supervisor.settings.layout import Layout
 
-__all__ = ["conmon_cgroup", "remove_run"]
+__all__ = ["cgroups_of_run", "conmon_cgroup", "remove_run"]
 
 
 MOUNT_POINTS = frozenset({"rootfs", "lower"})
@@ -22,6 +23,19 @@ MOUNT_POINTS = frozenset({"rootfs", "lower"})
 def conmon_cgroup(id: str) -> str:
     """conmon lives in a cgroup of its own, so that a restart of the service cannot take it."""
     return f"/pyman/conmon-{id}"
+
+
+def cgroups_of_run(layout: Layout, id: str) -> list[str]:
+    """The container's and its monitor's, as far as what is in the run directory tells."""
+    found = [conmon_cgroup(id)]
+    with (
+        suppress(OSError, ValueError, KeyError),
+        open(f"{layout.container_bundle(id)}/config.json", "rb") as file,
+    ):
+        path = str(json.load(file)["linux"]["cgroupsPath"])
+        if path.startswith("/"):
+            found += [f"{os.path.dirname(path)}/conmon-{id}", path]
+    return found
 
 
 def remove_run(layout: Layout, id: str) -> None:

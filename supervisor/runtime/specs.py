@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from supervisor.oci.placement import place_of
 from supervisor.oci.request import BuildRequest, UserNamespace
 from supervisor.runtime.userns import account_of
 from supervisor.storage import rootfs
 
 if TYPE_CHECKING:
+    from supervisor.oci.placement import Placement
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
 
-__all__ = ["build_request", "root_of"]
+__all__ = ["build_request", "placement_of", "root_of"]
 
 
 def build_request(
@@ -34,8 +36,15 @@ def build_request(
         account=account_of(services, definition),
         run_directory=services.layout.container_run(definition.id),
         host_environment=definition.caller.environment,
+        caller_cgroup=definition.caller.cgroup,
         stop_signal=definition.stop_signal,
+        stop_timeout=definition.stop_timeout,
     )
+
+
+def placement_of(services: Services, definition: Definition) -> Placement:
+    """Of the container's cgroup."""
+    return place_of(services.settings, definition.spec, definition.caller.cgroup, definition.id)
 
 
 def root_of(services: Services, definition: Definition) -> str:

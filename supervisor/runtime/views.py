@@ -23,14 +23,15 @@ from pyman.api.inspect import (
 )
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
-from supervisor.oci import namespaces
+from supervisor.kernel import cgroups
+from supervisor.oci import namespaces, placement, resources
 from supervisor.oci.build import environment_of
-from supervisor.oci.limits import cgroup_of
 from supervisor.oci.security import capabilities
+from supervisor.oci.spec import Cpu, Memory
 from supervisor.oci.users import Identity, look_up
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.policy import policy_of
-from supervisor.runtime.specs import build_request
+from supervisor.runtime.specs import build_request, placement_of
 from supervisor.runtime.times import rfc3339
 from supervisor.runtime.userns import mode_of
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["exec_view", "inspect_view", "list_view"]
 
+_CGROUPS = {"enabled": "default"}
+"""Podman's word, in inspect."""
 LOOK = 2.0
 """Seconds that `inspect` waits for a root filesystem."""
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
@@ -188,9 +191,18 @@ def _state(services: Services, container: Container) -> InspectState:
         error=observed.error,
         started_at=rfc3339(observed.started_at),
         finished_at=rfc3339(observed.finished_at),
-        cgroup_path=cgroup_of(services.settings, container.id) if alive else "",
+        cgroup_path=_cgroup_path(services, container) if alive else "",
         monitor=observed.monitor_state if alive else "",
     )
+
+
+def _cgroup_path(services: Services, container: Container) -> str:
+    """With systemd only the kernel knows what became of the slice and the scope that were asked for."""
+    place = placement_of(services, container.definition)
+    init = container.observed.init
+    if place.systemd and init is not None:
+        return cgroups.own_path(init.pid) or place.path
+    return place.path
 
 
 def _restart(container: Container) -> InspectRestart:
@@ -240,6 +252,8 @@ def _host_config(services: Services, request: BuildRequest, container: Container
     spec = definition.spec
     policy = policy_of(spec, services.settings)
     modes = namespaces.modes(request)
+    limits = resources.in_force(request)
+    memory, cpu = limits.memory or Memory(), limits.cpu or Cpu()
     return InspectHostConfig(
         binds=[],
         cgroup_manager=services.settings.engine.cgroup_manager or "cgroupfs",
@@ -277,11 +291,22 @@ def _host_config(services: Services, request: BuildRequest, container: Container
         security_opt=[],
         shm_size=services.settings.containers.shm_size,
         runtime=definition.runtime,
-        cgroup_parent="",
+        cgroup_parent=spec.cgroup_parent,
+        cgroups=_CGROUPS.get(mode := placement.mode_of(services.settings, spec), mode),
         ulimits=[InspectUlimit(name=limit.type, soft=limit.soft, hard=limit.hard) for limit in spec.r_limits],
         init=request.init,
         group_add=spec.groups,
-        pids_limit=max(0, services.settings.containers.pids_limit),
+        pids_limit=limits.pids.limit if limits.pids else 0,
+        memory=memory.limit or 0,
+        memory_reservation=memory.reservation or 0,
+        memory_swap=memory.swap or 0,
+        memory_swappiness=memory.swappiness or 0,
+        nano_cpus=max(0, cpu.quota or 0) * 1_000_000_000 // (cpu.period or 100_000),
+        cpu_shares=cpu.shares or 0,
+        cpu_period=cpu.period or 0,
+        cpu_quota=cpu.quota or 0,
+        cpuset_cpus=cpu.cpus,
+        cpuset_mems=cpu.mems,
     )
 
 

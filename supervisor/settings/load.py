@@ -46,6 +46,8 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "pyman": PymanSettings,
 }
 
+SYSTEMD = "/run/systemd/system"
+"""A directory that is there where systemd runs the host."""
 _STORAGE_OPTIONS = {
     "auto-userns-min-size": "auto_userns_min_size",
     "auto-userns-max-size": "auto_userns_max_size",
@@ -103,6 +105,7 @@ def load(
     storage.apply(options)
     _apply_options(collected, options)
     _replace_unavailable(collected)
+    _choose_cgroup_manager(collected, uid, xdg)
     _find_seccomp_profile(collected, [f"{place}/seccomp.json" for place in (administrator, system)])
     return Settings(
         uid=uid,
@@ -254,7 +257,7 @@ def _apply_options(collected: _Collected, options: Options) -> None:
 
 def _replace_unavailable(collected: _Collected) -> None:
     """What Podman knows and pyman, or this host, cannot do: say so and take what comes nearest."""
-    containers, engine = collected.values["containers"], collected.values["engine"]
+    containers = collected.values["containers"]
     substitutes = [
         ("containers.log_driver", "journald", "k8s-file"),
         ("engine.events_logger", "journald", "none"),
@@ -267,10 +270,31 @@ def _replace_unavailable(collected: _Collected) -> None:
             collected.warnings.append(text)
     if containers.get("log_driver") in ("", "json-file"):
         containers["log_driver"] = "k8s-file"
-    if engine.get("cgroup_manager") == "systemd" and not os.path.isdir("/run/systemd/system"):
+
+
+def _choose_cgroup_manager(collected: _Collected, uid: int, xdg: Xdg) -> None:
+    """systemd's help needs a systemd that can be asked. Users take it where they can: they have no cgroups else."""
+    engine = collected.values["engine"]
+    missing = _missing_systemd(uid, xdg)
+    if "cgroup_manager" not in engine:
+        if uid and not missing:
+            engine["cgroup_manager"] = "systemd"
+    elif engine["cgroup_manager"] == "systemd" and missing:
         engine["cgroup_manager"] = "cgroupfs"
-        text = "'engine.cgroup_manager' is 'systemd', but systemd does not run this host: using 'cgroupfs'"
+        text = f"'engine.cgroup_manager' is 'systemd', but {missing}: using 'cgroupfs'"
         collected.warnings.append(text)
+
+
+def _missing_systemd(uid: int, xdg: Xdg) -> str:
+    """Why it cannot be asked; an empty string: it can."""
+    if not os.path.isdir(SYSTEMD):
+        return "systemd does not run this host"
+    bus = xdg.bus_address.removeprefix("unix:path=").partition(",")[0]
+    if uid and not os.path.exists(f"{xdg.runtime_dir}/systemd/private"):
+        return "the user has no service manager (see 'loginctl enable-linger')"
+    if uid and bus.startswith("/") and not os.path.exists(bus):
+        return "there is no session bus to ask it on"
+    return ""
 
 
 def _find_seccomp_profile(collected: _Collected, places: list[str]) -> None:

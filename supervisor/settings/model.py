@@ -132,7 +132,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
     """`[engine]`: how the supervisor works."""
 
     cgroup_manager: str = "cgroupfs"
-    """`cgroupfs`, or `systemd` where systemd runs the host."""
+    """`cgroupfs` or `systemd`; the latter is the default of a user whose service manager can be reached."""
     conmon_env_vars: dict[str, str] = msgspec.field(default_factory=lambda: {"PATH": _PATH})
     conmon_path: tuple[str, ...] = (
         "/usr/libexec/podman/conmon",
@@ -251,8 +251,15 @@ class Settings(msgspec.Struct, frozen=True):
     @property
     def child_environment(self) -> dict[str, str]:
         """What conmon and the OCI runtimes have to know besides the clean environment: a user's runtime keeps its
-        state below the user's runtime directory, and takes a user who is not called root for one."""
-        return {"XDG_RUNTIME_DIR": self.xdg.runtime_dir, "USER": f"uid-{self.uid}"} if self.rootless else {}
+        state below the user's runtime directory, takes a user who is not called root for one, and asks the user's
+        systemd for cgroups."""
+        if not self.rootless:
+            return {}
+        return {
+            "XDG_RUNTIME_DIR": self.xdg.runtime_dir,
+            "USER": f"uid-{self.uid}",
+            "DBUS_SESSION_BUS_ADDRESS": self.xdg.bus_address,
+        }
 
 
 _SECTIONS = ("containers", "engine", "network", "storage", "pyman")

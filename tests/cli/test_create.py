@@ -129,7 +129,7 @@ def test_what_cannot_be_meant_is_refused_by_name(line: str, sentence: str) -> No
 
 
 @pytest.mark.parametrize(
-    "option", ["--memory=1g", "--volume=/a:/b", "-v", "--publish=80:80", "--cap-add=ALL", "--pod=p"]
+    "option", ["--device=/dev/null", "--volume=/a:/b", "-v", "--publish=80:80", "--cap-add=ALL", "--pod=p"]
 )
 def test_an_option_that_is_not_there_yet_is_unknown(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["create", option, "busybox"]) == 125

@@ -12,35 +12,20 @@ import pytest
 
 from pyman.api.spec import Namespace, Rlimit
 from pyman.errors import CommandNotExecutable, InvalidArgument, InvalidConfig, NotSupported, StorageFailed
-from supervisor.oci import devices, host, limits, mounts, seccomp, security
+from supervisor.oci import devices, mounts, seccomp, security
 from supervisor.oci.build import ExecBuildRequest, build, build_exec, environment_of, write_files
 from supervisor.oci.host import this_host
-from supervisor.settings.model import EngineSettings
 from tests.oci.support import built, host_settings, request, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from supervisor.oci.host import Host
-
 HOST = Namespace("host")
 
 
 def _spec(field: str, wish: Namespace) -> Any:
     return {field: wish}
-
-
-@pytest.fixture
-def change_host(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Pretend that this host is another one."""
-
-    def change(**fields: Any) -> None:
-        changed: Host = msgspec.structs.replace(host.this_host(), **fields)
-        for module in ("limits", "security", "namespaces"):
-            monkeypatch.setattr(f"supervisor.oci.{module}.this_host", lambda: changed)
-
-    return change
 
 
 def _kinds(config: dict[str, Any]) -> set[str]:
@@ -348,21 +333,6 @@ def test_unlimited_is_the_largest_number_on_the_wire(change_host: Callable[..., 
     assert {"type": "RLIMIT_CORE", "hard": 2**64 - 1, "soft": 2**64 - 1} in found
 
 
-def test_processes_are_limited_where_the_controller_exists(change_host: Callable[..., None]) -> None:
-    change_host(controllers=frozenset({"pids"}))
-    assert built(request())["linux"]["resources"]["pids"] == {"limit": 2048}
-    assert "pids" not in built(request(chosen=settings(pids_limit=-1)))["linux"]["resources"]
-    change_host(controllers=frozenset())
-    assert "pids" not in built(request())["linux"]["resources"]
-
-
-def test_the_cgroup_is_named_as_the_manager_wants_it() -> None:
-    assert built(request())["linux"]["cgroupsPath"] == f"/pyman/ctr-{'c' * 64}"
-    assert limits.cgroup_path("systemd", "x") == "machine.slice:pyman:x"
-    disabled = built(request(chosen=settings(cgroups="disabled")))["linux"]
-    assert not {"cgroupsPath", "resources"} & set(disabled)
-
-
 # Security
 
 
@@ -540,8 +510,3 @@ def test_a_configuration_is_built_in_less_than_a_millisecond() -> None:
         build(asked)
         times.append(time.perf_counter() - begun)
     assert sorted(times)[len(times) // 2] < 0.001
-
-
-def test_the_systemd_manager_is_passed_on() -> None:
-    chosen = msgspec.structs.replace(settings(), engine=EngineSettings(cgroup_manager="systemd"))
-    assert built(request(chosen=chosen))["linux"]["cgroupsPath"].startswith("machine.slice:pyman:")

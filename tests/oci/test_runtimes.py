@@ -139,10 +139,10 @@ async def test_runc_is_preferred_unless_the_hierarchy_is_unified(
 async def test_arguments_stand_before_every_verb(fake: _Fakes) -> None:
     log = fake.directory / "log"
     path = fake.program("mine", f'{VERSION}echo "$@" >> {log}')
-    engine = EngineSettings(runtimes={"mine": (path,)}, cgroup_manager="systemd", runtime_flags=("--debug",))
+    engine = EngineSettings(runtimes={"mine": (path,)}, runtime_flags=("--debug",))
     found = await find_runtimes(engine)
     await found.default.start("abc")
-    assert log.read_text() == "--systemd-cgroup --debug start abc\n"
+    assert log.read_text() == "--debug start abc\n"
 
 
 # Picking

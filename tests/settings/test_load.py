@@ -14,6 +14,8 @@ from supervisor.settings.model import Options, changed, needs_restart
 from supervisor.settings.overlay import OverlayOptions, overlay_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from supervisor.settings.model import Settings
     from tests.settings.support import Machine
 
@@ -297,12 +299,48 @@ def test_json_file_is_another_name_for_k8s_file(machine: Machine) -> None:
     assert (settings.containers.log_driver, settings.warnings) == ("k8s-file", ())
 
 
-def test_the_systemd_manager_needs_systemd(machine: Machine) -> None:
-    machine.write("etc/containers.conf", '[engine]\ncgroup_manager = "systemd"')
+SYSTEMD = '[engine]\ncgroup_manager = "systemd"'
+
+
+def _with_systemd(machine: Machine, monkeypatch: pytest.MonkeyPatch, *, sockets: Sequence[str]) -> None:
+    """systemd runs the machine, and in the user's runtime directory is what is named."""
+    monkeypatch.setattr("supervisor.settings.load.SYSTEMD", str(machine.root))
+    monkeypatch.setattr("supervisor.settings.xdg.runtime_directory", lambda *_: f"{machine.root}/runtime")
+    for name in sockets:
+        machine.write(f"runtime/{name}", "")
+
+
+def test_the_systemd_manager_needs_systemd(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.write("etc/containers.conf", SYSTEMD)
+    monkeypatch.setattr("supervisor.settings.load.SYSTEMD", f"{machine.root}/none")
     settings = machine.load()
-    there = os.path.isdir("/run/systemd/system")
-    assert settings.engine.cgroup_manager == ("systemd" if there else "cgroupfs")
-    assert len(settings.warnings) == (0 if there else 1)
+    assert settings.engine.cgroup_manager == "cgroupfs"
+    assert "systemd does not run this host: using 'cgroupfs'" in settings.warnings[0]
+    _with_systemd(machine, monkeypatch, sockets=[])
+    assert (machine.load().engine.cgroup_manager, machine.load().warnings) == ("systemd", ())
+
+
+@pytest.mark.parametrize(
+    "sockets, reason",
+    [
+        (["bus"], "the user has no service manager"),
+        (["systemd/private"], "there is no session bus"),
+        ([], "the user has no service manager"),
+        (["systemd/private", "bus"], ""),
+    ],
+)
+def test_a_user_has_the_systemd_manager_where_there_is_somebody_to_ask(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, sockets: list[str], reason: str
+) -> None:
+    _with_systemd(machine, monkeypatch, sockets=sockets)
+    found = "cgroupfs" if reason else "systemd"
+    settings = machine.load(uid=1000)
+    assert (settings.engine.cgroup_manager, settings.warnings) == (found, ())
+    assert machine.load().engine.cgroup_manager == "cgroupfs"
+    machine.write("etc/containers.conf", SYSTEMD)
+    settings = machine.load(uid=1000)
+    assert settings.engine.cgroup_manager == found
+    assert [reason in warning for warning in settings.warnings] == ([True] if reason else [])
 
 
 def test_the_administrators_seccomp_profile_hides_the_systems(machine: Machine) -> None:

@@ -1,0 +1,1 @@
+"""A user with a real service manager."""
