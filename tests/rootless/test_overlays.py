@@ -363,3 +363,24 @@ def test_with_a_forced_mask_permissions_are_kept_beside_the_files(engine: Config
     assert engine.out("exec", "c", "stat", "-c", "%a %u", "/x") == "640 1000"
     [upper] = (engine.root / "pyman/containers").glob("*/upper")
     assert ".override_stat" in " ".join(os.listxattr(upper / "x"))
+
+
+# In a user namespace of the container's own
+
+
+@pytest.mark.parametrize("mode", ["keep-id", "nomap", "auto"])
+def test_a_container_sees_owners_in_its_own_namespace(
+    engine: ConfiguredEngine, user: User, way: str, mode: str
+) -> None:
+    script = "stat -c %u:%g / /etc/passwd; touch /new && stat -c %u:%g /new"
+    options = ("--userns", mode, "--user", "0")
+    said = engine.out("run", "--rm", *options, "--rootfs", f"{engine.rootfs}:O", "sh", "-c", script).split()
+    if way != "kernel":
+        assert said == ["0:0", "0:0", "0:0"], "as on the disk"
+    elif mode == "keep-id":
+        own = f"{user.uid}:{user.gid}"
+        assert said == [own, own, "0:0"]
+    else:
+        assert said == ["0:0", "65534:65534", "0:0"]
+    assert remains(engine) == []
+    assert servers(engine) == {}
