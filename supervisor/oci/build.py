@@ -15,7 +15,7 @@ import msgspec
 
 from pyman.errors import CommandNotExecutable, InvalidArgument, StorageFailed
 from supervisor.kernel import files
-from supervisor.kernel.idmaps import OVERFLOW_ID, outside
+from supervisor.kernel.idmaps import has_inside, outside
 from supervisor.oci import devices, limits, security
 from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
@@ -137,8 +137,10 @@ def _root_of(request: BuildRequest) -> tuple[int, int] | None:
     """The container's root, in the engine's ids; none: the engine's own, or there is none."""
     if request.userns is None:
         return None
-    uid, gid = (outside(0, lines) for lines in request.userns.maps)
-    return None if OVERFLOW_ID in (uid, gid) else (uid, gid)
+    maps = request.userns.maps
+    if not all(has_inside(0, lines) for lines in maps):
+        return None
+    return outside(0, maps.uids), outside(0, maps.gids)
 
 
 def _containerenv(request: BuildRequest) -> bytes:
@@ -190,7 +192,7 @@ def _check_ids(request: BuildRequest, identity: Identity) -> None:
         ("gid", maps.gids, [identity.gid, *identity.groups]),
     ):
         for id in ids:
-            if outside(id, lines) == OVERFLOW_ID:
+            if not has_inside(id, lines):
                 raise InvalidArgument(
                     f"cannot use the {kind} {id}: the container's user namespace does not have it",
                     subject=str(id),

@@ -130,7 +130,7 @@ def settle(
         case "container" | "ns":
             return spec, _joins(mode, options, owner)
     spec, maps = _own(services, id, spec, mode, options)
-    if runtime.kind == "runc" and any(idmaps.outside(0, lines) == idmaps.OVERFLOW_ID for lines in maps):
+    if runtime.kind == "runc" and not all(idmaps.has_inside(0, lines) for lines in maps):
         raise NotSupported(
             "cannot make a user namespace without the ids 0: the OCI runtime runc needs them",
             hint="map them too, or use --runtime crun",

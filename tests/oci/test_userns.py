@@ -87,6 +87,14 @@ def test_a_user_whom_the_namespace_does_not_have_is_refused(user: str) -> None:
         built(_asked(user=user))
 
 
+@pytest.mark.parametrize("line", [IdRange(0, 0, 100_000), IdRange(65_534, 5, 1), IdRange(0, 65_534, 1)])
+def test_the_id_that_the_kernel_shows_for_none_is_one_like_others(line: IdRange) -> None:
+    """65534: nobody's on most systems."""
+    user = f"{line.inside + min(line.size - 1, 65_534)}"
+    config = built(_asked(IdMaps((line,), (line,)), user=f"{user}:{user}"))
+    assert config["process"]["user"]["uid"] == int(user)
+
+
 def test_kept_groups_are_an_annotation_for_the_runtime() -> None:
     config = built(request(groups=["keep-groups"]))
     assert config["annotations"]["run.oci.keep_original_groups"] == "1"
