@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["bind", "bind_idmapped", "mount_of", "mounted", "mounts_below", "overlay", "tmpfs", "unmount"]
+__all__ = [
+    "bind",
+    "bind_idmapped",
+    "make_readonly",
+    "mount_of",
+    "mounted",
+    "mounts_below",
+    "overlay",
+    "tmpfs",
+    "unmount",
+]
 
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
 _REMOUNT, _BIND, _REC, _PRIVATE = 1 << 5, 1 << 12, 1 << 14, 1 << 18
@@ -86,6 +96,11 @@ def tmpfs(
     if options:
         parts.append(options)
     _mount(source, target, "tmpfs", _NOSUID | _NODEV | _NOEXEC, ",".join(parts))
+
+
+def make_readonly(target: str) -> None:
+    """Make the tmpfs mounted there read-only, wherever else it is seen."""
+    _mount("", target, "", _REMOUNT | _RDONLY | _NOSUID | _NODEV | _NOEXEC, "")
 
 
 def bind(source: str, target: str, *, recursive: bool = True, readonly: bool = False) -> None:
