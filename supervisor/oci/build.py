@@ -85,7 +85,10 @@ def build_exec(request: ExecBuildRequest) -> bytes:
     container = request.container
     spec = container.spec
     identity = look_up(
-        container.rootfs, request.user or spec.user, () if request.user else _groups(container)
+        container.rootfs,
+        request.user or spec.user,
+        () if request.user else _groups(container),
+        account_files(container),
     )
     process = Process(
         user=_user(container, identity),
@@ -153,7 +156,7 @@ def _containerenv(request: BuildRequest) -> bytes:
 
 def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence[Mount]) -> Process:
     spec = request.spec
-    identity = look_up(request.rootfs, spec.user, _groups(request))
+    identity = look_up(request.rootfs, spec.user, _groups(request), account_files(request))
     return Process(
         user=_user(request, identity),
         args=_command(request, chosen),
