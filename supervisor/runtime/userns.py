@@ -59,15 +59,24 @@ class Owned(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class IdLedger:
-    """Which container has which ids. Used by the threads in which definitions are made."""
+    """Which container has which ids. Used by the threads in which definitions are made.
+
+    Such a thread may go on when nobody waits for it any more: ids are given to containers that are known, from
+    `open` to `release`.
+    """
 
     def __init__(self) -> None:
         self._maps: dict[str, IdMaps] = {}
         self._lock = threading.Lock()
 
+    def open(self, id: str) -> None:
+        with self._lock:
+            self._maps[id] = IdMaps()
+
     def claim(self, id: str, maps: IdMaps) -> None:
         with self._lock:
-            self._maps[id] = maps
+            if id in self._maps:
+                self._maps[id] = maps
 
     def release(self, id: str) -> None:
         with self._lock:
@@ -84,7 +93,8 @@ class IdLedger:
         """Ids that are nobody's, for the container. InvalidArgument: there are not so many."""
         with self._lock:
             made = chosen.automatic(size, pool, [*self._maps.values(), *others], fixed)
-            self._maps[id] = made
+            if id in self._maps:
+                self._maps[id] = made
             return made
 
 
@@ -314,6 +324,8 @@ class _Options:
     def _lines(self, kind: str, key: str, available: Sequence[IdRange]) -> Iterator[IdRange]:
         for text in self._values.get(key, ()):
             wish = requested.parse(f"--userns auto:{key}=", text)
+            if wish.extends or wish.only:
+                raise InvalidArgument(f"cannot use {self._option}: a line of {key}= has no flags")
             yield from requested.from_host(kind, wish.line, available) if wish.of_host else [wish.line]
 
 

@@ -312,6 +312,8 @@ def test_the_mode_can_be_configured_and_said_by_the_environment(shared_engine: E
         (("--userns", "keep-id:uid=x"), "'x' is no number"),
         (("--userns", f"keep-id:uid={'9' * 5000}"), "is no number"),
         (("--userns", "auto:size=0"), "'0' is no number"),
+        (("--userns", "auto:uidmapping=+0:5:1"), "has no flags"),
+        (("--userns", "auto:gidmapping=u0:5:1"), "has no flags"),
         (("--userns", "nomap:size=1"), "nomap has no options"),
         (("--userns", "host:x"), "host has no options"),
         (("--userns", "container:"), "without a container"),
