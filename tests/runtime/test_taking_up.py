@@ -240,10 +240,10 @@ async def test_a_root_filesystem_that_cannot_be_mounted_in_time_costs_its_contai
     answer = threading.Event()
     mount = rootfs.mount_rootfs
 
-    def hang(layout: Layout, id: str, spec: ContainerSpec) -> str:
+    def hang(layout: Layout, id: str, spec: ContainerSpec, shift: rootfs.Shift | None = None) -> str:
         if spec.name.startswith("far"):
             answer.wait()
-        return mount(layout, id, spec)
+        return mount(layout, id, spec, shift)
 
     monkeypatch.setattr(rootfs, "mount_rootfs", hang)
     async with house.open() as engine:
