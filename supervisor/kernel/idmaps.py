@@ -15,6 +15,8 @@ __all__ = [
     "IdMaps",
     "IdRange",
     "count",
+    "has_inside",
+    "has_outside",
     "inside",
     "of_process",
     "of_this_process",
@@ -58,6 +60,16 @@ def of_process(pid: int | str) -> IdMaps:
         open(f"/proc/{pid}/gid_map", encoding="ascii") as gids,
     ):
         return IdMaps(parse(uids.read()), parse(gids.read()))
+
+
+def has_inside(number: int, ranges: Iterable[IdRange]) -> bool:
+    """There is an outer id for this inner one. `outside` does not tell: OVERFLOW_ID is an id like others, too."""
+    return any(each.inside <= number < each.inside + each.size for each in ranges)
+
+
+def has_outside(number: int, ranges: Iterable[IdRange]) -> bool:
+    """There is an inner id for this outer one."""
+    return any(each.outside <= number < each.outside + each.size for each in ranges)
 
 
 def outside(number: int, ranges: Iterable[IdRange]) -> int:

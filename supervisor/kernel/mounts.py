@@ -24,6 +24,7 @@ __all__ = [
     "detached_overlay",
     "file_system_of",
     "is_dead",
+    "make_readonly",
     "mount_of",
     "mounted",
     "mounts_below",
@@ -151,6 +152,11 @@ def tmpfs(
     if options:
         parts.append(options)
     _mount(source, target, "tmpfs", _NOSUID | _NODEV | _NOEXEC, ",".join(parts))
+
+
+def make_readonly(target: str) -> None:
+    """Make the tmpfs mounted there read-only, wherever else it is seen."""
+    _mount("", target, "", _REMOUNT | _RDONLY | _NOSUID | _NODEV | _NOEXEC, "")
 
 
 def bind(source: str, target: str, *, recursive: bool = True, readonly: bool = False) -> None:

@@ -23,7 +23,9 @@ def account_files(request: BuildRequest) -> dict[str, str]:
     account = request.account
     if account is None:
         return {}
-    home = request.spec.work_dir or "/"
+    home = request.spec.work_dir
+    if not home or set(home) & set(":\n"):  # which such a line cannot have
+        home = "/"
     lines = {
         "/etc/passwd": (account.uid, f"{account.name}:*:{account.uid}:{account.gid}::{home}:/bin/sh"),
         "/etc/group": (account.gid, f"{account.name}:x:{account.gid}:{account.name}"),

@@ -15,7 +15,7 @@ import msgspec
 
 from pyman.errors import CommandNotExecutable, InvalidArgument, StorageFailed
 from supervisor.kernel import files
-from supervisor.kernel.idmaps import OVERFLOW_ID, outside
+from supervisor.kernel.idmaps import has_inside, outside
 from supervisor.oci import devices, limits, resources, security
 from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
@@ -84,7 +84,10 @@ def build_exec(request: ExecBuildRequest) -> bytes:
     container = request.container
     spec = container.spec
     identity = look_up(
-        container.rootfs, request.user or spec.user, () if request.user else _groups(container)
+        container.rootfs,
+        request.user or spec.user,
+        () if request.user else _groups(container),
+        account_files(container),
     )
     process = Process(
         user=_user(container, identity),
@@ -136,8 +139,10 @@ def _root_of(request: BuildRequest) -> tuple[int, int] | None:
     """The container's root, in the engine's ids; none: the engine's own, or there is none."""
     if request.userns is None:
         return None
-    uid, gid = (outside(0, lines) for lines in request.userns.maps)
-    return None if OVERFLOW_ID in (uid, gid) else (uid, gid)
+    maps = request.userns.maps
+    if not all(has_inside(0, lines) for lines in maps):
+        return None
+    return outside(0, maps.uids), outside(0, maps.gids)
 
 
 def _containerenv(request: BuildRequest) -> bytes:
@@ -150,7 +155,7 @@ def _containerenv(request: BuildRequest) -> bytes:
 
 def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence[Mount]) -> Process:
     spec = request.spec
-    identity = look_up(request.rootfs, spec.user, _groups(request))
+    identity = look_up(request.rootfs, spec.user, _groups(request), account_files(request))
     return Process(
         user=_user(request, identity),
         args=_command(request, chosen),
@@ -189,7 +194,7 @@ def _check_ids(request: BuildRequest, identity: Identity) -> None:
         ("gid", maps.gids, [identity.gid, *identity.groups]),
     ):
         for id in ids:
-            if outside(id, lines) == OVERFLOW_ID:
+            if not has_inside(id, lines):
                 raise InvalidArgument(
                     f"cannot use the {kind} {id}: the container's user namespace does not have it",
                     subject=str(id),

@@ -11,7 +11,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from supervisor.kernel import files
-from supervisor.kernel.idmaps import OVERFLOW_ID, inside
+from supervisor.kernel.idmaps import has_outside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +54,7 @@ def _make(root: str, path: str, maps: IdMaps, *, is_file: bool) -> None:
         return  # the OCI runtime may make what is above
     try:
         status = os.fstat(directory)
-        if OVERFLOW_ID not in (inside(status.st_uid, maps.uids), inside(status.st_gid, maps.gids)):
+        if has_outside(status.st_uid, maps.uids) and has_outside(status.st_gid, maps.gids):
             return
         if is_file:
             os.mknod(name, stat.S_IFREG | 0o644, dir_fd=directory)

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pyman.errors import NotSupported, StorageFailed
-from supervisor.kernel.idmaps import OVERFLOW_ID, outside
+from supervisor.kernel.idmaps import has_inside
 from supervisor.oci.accounts import account_files
 from supervisor.oci.host import this_host
 from supervisor.oci.spec import Mount
@@ -95,7 +95,7 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
 def _has_terminals(request: BuildRequest) -> bool:
     """The group of terminals exists in the container."""
     maps = this_host().id_maps if request.userns is None else request.userns.maps
-    return outside(_TTY, maps.gids) != OVERFLOW_ID
+    return has_inside(_TTY, maps.gids)
 
 
 def _shm(size: int) -> Mount:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,7 +18,7 @@ from pyman.errors import CommandNotExecutable
 from supervisor.kernel import files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["Identity", "fields_of", "largest_id", "look_up", "text_of"]
 
@@ -36,22 +37,26 @@ class Identity(msgspec.Struct, frozen=True):
     home: str
 
 
-def look_up(root: str, user: str, groups: Sequence[str] = ()) -> Identity:
+def look_up(
+    root: str, user: str, groups: Sequence[str] = (), texts: Mapping[str, str] = MappingProxyType({})
+) -> Identity:
     """Who `user` (`name`, `1000`, `name:group`, `1000:100`; empty: root) and further `groups` are.
 
-    Without a group, the user's own groups come along. CommandNotExecutable: a name that is not there, a number
+    Without a group, the user's own groups come along. `texts`: what other files are mounted over files of the root
+    filesystem, by their paths. CommandNotExecutable: a name that is not there, a number
     out of range, or a file that cannot be read.
     """
     name, _, group = user.partition(":")
-    entry = _passwd_entry(root, name or "0", name)
-    numbers = _group_numbers(root, groups) if groups else []
+    passwd, listed = (_reader(root, path, texts) for path in ("/etc/passwd", "/etc/group"))
+    entry = _passwd_entry(passwd, name or "0", name)
+    numbers = _group_numbers(listed, groups) if groups else []
     if group:
-        gid = _group_numbers(root, [group])[0]
+        gid = _group_numbers(listed, [group])[0]
         numbers = [gid, *numbers]
     else:
         gid = entry.gid
         if name:
-            numbers = [gid, *_memberships(root, entry.name), *numbers]
+            numbers = [gid, *_memberships(listed, entry.name), *numbers]
     unique = list(dict.fromkeys(numbers))
     if len(unique) > _MAX_GROUPS:
         raise CommandNotExecutable(
@@ -67,9 +72,13 @@ class _Entry(msgspec.Struct, frozen=True):
     home: str
 
 
-def _passwd_entry(root: str, wanted: str, shown: str) -> _Entry:
+def _reader(root: str, path: str, texts: Mapping[str, str]) -> Callable[[], str]:
+    return lambda: texts[path] if path in texts else text_of(root, path)
+
+
+def _passwd_entry(passwd: Callable[[], str], wanted: str, shown: str) -> _Entry:
     number = _number(wanted)
-    for fields in _lines(root, "/etc/passwd", 6):
+    for fields in fields_of(passwd(), 6):
         uid, gid = _number(fields[2]), _number(fields[3])
         if uid is not None and gid is not None and (fields[0] == wanted or uid == number):
             return _Entry(fields[0], uid, gid, fields[5])
@@ -79,10 +88,10 @@ def _passwd_entry(root: str, wanted: str, shown: str) -> _Entry:
     return _Entry("", _checked(number, "user", wanted), 0, "")
 
 
-def _group_numbers(root: str, wanted: Sequence[str]) -> list[int]:
+def _group_numbers(groups: Callable[[], str], wanted: Sequence[str]) -> list[int]:
     known: dict[str, int] = {}
     if any(_number(name) is None for name in wanted):
-        for fields in _lines(root, "/etc/group", 3):
+        for fields in fields_of(groups(), 3):
             gid = _number(fields[2])
             if gid is not None:
                 known.setdefault(fields[0], gid)
@@ -96,10 +105,10 @@ def _group_numbers(root: str, wanted: Sequence[str]) -> list[int]:
     return found
 
 
-def _memberships(root: str, name: str) -> Iterator[int]:
+def _memberships(groups: Callable[[], str], name: str) -> Iterator[int]:
     if not name:
         return
-    for fields in _lines(root, "/etc/group", 4, lambda line: name in line):
+    for fields in fields_of(groups(), 4, lambda line: name in line):
         gid = _number(fields[2])
         if gid is not None and name in fields[3].split(","):
             yield gid
@@ -117,13 +126,6 @@ def _checked(number: int, kind: str, shown: str) -> int:
     return number
 
 
-def _lines(
-    root: str, path: str, fields: int, wanted: Callable[[str], bool] = lambda _line: True
-) -> Iterator[list[str]]:
-    """The lines with at least so many fields, split at the colons."""
-    return fields_of(text_of(root, path), fields, wanted)
-
-
 def fields_of(
     text: str, fields: int, wanted: Callable[[str], bool] = lambda _line: True
 ) -> Iterator[list[str]]:
@@ -139,7 +141,7 @@ def largest_id(root: str) -> int:
     """The largest uid or gid that the root filesystem's accounts have, but for nobody's; 0 without accounts."""
     found = 0
     for path, columns in (("/etc/passwd", (2, 3)), ("/etc/group", (2,))):
-        for fields in _lines(root, path, max(columns) + 1):
+        for fields in fields_of(text_of(root, path), max(columns) + 1):
             if fields[0] not in ("nobody", "nogroup"):
                 numbers = (_number(fields[column]) for column in columns)
                 found = max(found, *(id for id in numbers if id is not None and id != _NOBODY), 0)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pyman.errors import InvalidArgument
 from supervisor.kernel.idmaps import IdMaps, IdRange
 from supervisor.rootless import intervals
+from supervisor.rootless.splitting import split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,6 +22,8 @@ __all__ = ["LINES_MOST", "Wish", "check", "from_host", "parse", "requested"]
 
 LINES_MOST = 340
 """The kernel's limit for the lines of a map."""
+_WISHES_MOST = 1000
+"""Lines that may be asked for: neighbours become one line, but each takes time."""
 _IDS_END = (1 << 32) - 1
 """The id after the last one."""
 _FORM = re.compile(
@@ -63,6 +66,9 @@ def requested(
     `available`: the map of the engine's own namespace. `fill`: a map that begins with `+` gets all ids that are left
     besides, as an ordinary user's does. `maps`: what is there already (`--subuidname`). InvalidArgument.
     """
+    for option, texts in (("--uidmap", uids), ("--gidmap", gids)):
+        if len(texts) > _WISHES_MOST:
+            raise InvalidArgument(f"cannot use {len(texts)} lines of {option}: {_WISHES_MOST} are possible")
     wished = {
         "u": [parse("--uidmap", text) for text in uids],
         "g": [parse("--gidmap", text) for text in gids],
@@ -148,8 +154,10 @@ def check(maps: IdMaps, available: IdMaps) -> None:
             raise InvalidArgument(
                 f"cannot make a user namespace without any {kind}", hint=f"give a --{kind}map"
             )
-        if len(lines) > LINES_MOST:
-            raise InvalidArgument(f"cannot use a map of {len(lines)} lines: {LINES_MOST} are possible")
+        # Where the engine's own namespace has several ranges, lines are cut at their ends.
+        number = len(split(lines, around))
+        if number > LINES_MOST:
+            raise InvalidArgument(f"cannot use a map of {number} lines: {LINES_MOST} are possible")
         for what, ids in (
             (f"the container's {kind}", intervals.insides(lines)),
             (f"the {kind}", intervals.outsides(lines)),

@@ -205,6 +205,7 @@ class Engine:
     def _add(self, definition: Definition, observed: Observed) -> Entry:
         container = Container(definition, observed)
         if definition.userns.is_own:
+            self.services.ids.open(definition.id)
             self.services.ids.claim(definition.id, definition.userns.maps)
         entry = Entry(container, Worker(self.services, container, self._forget, self.registry.let_go))
         self.registry.add(entry)
@@ -307,6 +308,7 @@ class Engine:
         spec = replaced(spec, namespace=spec.namespace or self.settings.engine.namespace)
         check_name(name)
         self.registry.reserve(name, id)
+        self.services.ids.open(id)
         lock: int | None = None
         try:
             lock = self.locks.allocate()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+import outcome
 import trio
 
 from pyman.errors import PymanError
@@ -90,15 +92,15 @@ class Launch(StartAttached):
 
     async def _create(self) -> Entry:
         request = self._request
-        try:
-            entry = await self._engine.create(
-                request.spec, request.caller, self._actor, replace=request.replace
-            )
-        except PymanError as error:
-            self.created.fail(error)
-            raise
-        self.created.give(entry)
-        return entry
+        create = partial(
+            self._engine.create, request.spec, request.caller, self._actor, replace=request.replace
+        )
+        done = await outcome.acapture(create)
+        if isinstance(done, outcome.Value):
+            self.created.give(done.value)
+        elif isinstance(done.error, Exception):
+            self.created.fail(done.error)  # also a bug: the client waits for an answer
+        return done.unwrap()
 
     async def _begin(self, entry: Entry) -> rq.Started:
         request, stdio = self._request, self._stdio

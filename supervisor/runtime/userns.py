@@ -38,6 +38,8 @@ __all__ = ["IdLedger", "Owned", "account_of", "check_groups", "joined", "mode_of
 
 _ALONE = frozenset({"host", "private", "nomap"})
 """Modes without options."""
+_DIGITS = 10
+"""Of the largest id."""
 
 
 class Owned(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,15 +59,24 @@ class Owned(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class IdLedger:
-    """Which container has which ids. Used by the threads in which definitions are made."""
+    """Which container has which ids. Used by the threads in which definitions are made.
+
+    Such a thread may go on when nobody waits for it any more: ids are given to containers that are known, from
+    `open` to `release`.
+    """
 
     def __init__(self) -> None:
         self._maps: dict[str, IdMaps] = {}
         self._lock = threading.Lock()
 
+    def open(self, id: str) -> None:
+        with self._lock:
+            self._maps[id] = IdMaps()
+
     def claim(self, id: str, maps: IdMaps) -> None:
         with self._lock:
-            self._maps[id] = maps
+            if id in self._maps:
+                self._maps[id] = maps
 
     def release(self, id: str) -> None:
         with self._lock:
@@ -82,7 +93,8 @@ class IdLedger:
         """Ids that are nobody's, for the container. InvalidArgument: there are not so many."""
         with self._lock:
             made = chosen.automatic(size, pool, [*self._maps.values(), *others], fixed)
-            self._maps[id] = made
+            if id in self._maps:
+                self._maps[id] = made
             return made
 
 
@@ -129,8 +141,10 @@ def settle(
             return spec, Owned()
         case "container" | "ns":
             return spec, _joins(mode, options, owner)
+    # Settings that change later change nothing of a container that is there.
+    spec = msgspec.structs.replace(spec, userns=wish)
     spec, maps = _own(services, id, spec, mode, options)
-    if runtime.kind == "runc" and any(idmaps.outside(0, lines) == idmaps.OVERFLOW_ID for lines in maps):
+    if runtime.kind == "runc" and not all(idmaps.has_inside(0, lines) for lines in maps):
         raise NotSupported(
             "cannot make a user namespace without the ids 0: the OCI runtime runc needs them",
             hint="map them too, or use --runtime crun",
@@ -213,7 +227,7 @@ def _ranges_of(option: str, path: str, name: str) -> list[subids.Subordinate]:
     try:
         uid = pwd.getpwnam(name).pw_uid
     except KeyError:
-        uid = int(name) if name.isdecimal() else -1
+        uid = -1
     found = subids.read(path, name, uid)
     if not found:
         raise InvalidArgument(f"cannot use {option} '{name}': {path} has no line for it", subject=name)
@@ -295,7 +309,8 @@ class _Options:
         if key not in self._values:
             return default
         value = self._values[key][-1]
-        if not (value.isascii() and value.isdecimal() and least <= int(value) < (1 << 32) - 1):
+        is_number = value.isascii() and value.isdecimal() and len(value) <= _DIGITS
+        if not (is_number and least <= int(value) < (1 << 32) - 1):
             raise InvalidArgument(f"cannot use {self._option}: '{value}' is no number of ids or id")
         return int(value)
 
@@ -309,6 +324,8 @@ class _Options:
     def _lines(self, kind: str, key: str, available: Sequence[IdRange]) -> Iterator[IdRange]:
         for text in self._values.get(key, ()):
             wish = requested.parse(f"--userns auto:{key}=", text)
+            if wish.extends or wish.only:
+                raise InvalidArgument(f"cannot use {self._option}: a line of {key}= has no flags")
             yield from requested.from_host(kind, wish.line, available) if wish.of_host else [wish.line]
 
 
@@ -341,18 +358,18 @@ def _path_in(services: Services, definition: Definition) -> str:
 
 
 def account_of(services: Services, definition: Definition) -> Account | None:
-    """With `keep-id`: the caller, for a root filesystem that does not know him."""
-    settings, spec = services.settings, definition.spec
-    if wish_of(spec, settings).nsmode != "keep-id" or not definition.userns.is_own:
+    """With `keep-id`: the caller, for a root filesystem that does not know him. Root is known."""
+    settings = services.settings
+    if definition.spec.userns.nsmode != "keep-id" or not settings.rootless:
         return None
-    uid, _, gid = spec.user.partition(":")
-    if not (uid.isdecimal() and gid.isdecimal()) or int(uid) == 0:
+    uid, gid = (idmaps.inside(0, lines) for lines in definition.userns.maps)
+    if uid == 0:
         return None
     try:
         name = pwd.getpwuid(settings.uid).pw_name
     except KeyError:
         name = f"uid-{settings.uid}"
-    return Account(name, int(uid), int(gid))
+    return Account(name, uid, gid)
 
 
 def check_groups(spec: ContainerSpec, caller: Caller, runtime: OciRuntime) -> None:

@@ -4,6 +4,10 @@ In a user namespace to which the engine's own ids do not belong, a container's f
 directory of the engine's: not $XDG_RUNTIME_DIR, not the home directory. So the root filesystem appears a second
 time, in a place that everybody may pass through and where each container's directory is its own alone.
 
+Whoever the container's root is on the host may be somebody who has processes outside, too. So nothing is done below a
+directory that belongs to it as long as it can write there: each container's directory is a tmpfs of its own, which is
+read-only before the root filesystem is mounted in it.
+
 For root that place is below /run. An ordinary user may make nothing where everybody passes: in the mount
 namespace of the user's engines a small tmpfs covers a directory that the user cannot enter anyway.
 Everything here blocks.
@@ -11,8 +15,10 @@ Everything here blocks.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -33,7 +39,9 @@ _NAME = "pyman-roots"
 _CANDIDATES = ("/root", "/lost+found", "/mnt", "/media", "/srv", "/opt")
 """Of an ordinary user's place: the first that cannot be entered, or is empty."""
 _SIZE = 1 << 20
-"""Bytes of the tmpfs: it holds empty directories."""
+"""Bytes of a tmpfs: it holds empty directories."""
+_OWN_NAME = "pyman-root"
+"""Of a container's tmpfs; `mount_of` is not to find it."""
 
 
 def show(layout: Layout, id: str, root: str, owner: tuple[int, int]) -> str:
@@ -43,25 +51,41 @@ def show(layout: Layout, id: str, root: str, owner: tuple[int, int]) -> str:
     own = f"{base}/{layout.roots_name}/{id}"
     target = f"{own}/rootfs"
     try:
-        _make(target)
+        _make(own)
         os.chmod(base, _PASSABLE)
         os.chmod(f"{base}/{layout.roots_name}", _PASSABLE)
-        os.chmod(own, _OWN)
-        os.chown(own, *owner)
         if not mounts.mounted(target):
+            _clear(own)  # a killed supervisor may have come half as far
+            mounts.tmpfs(own, size=_SIZE, mode=_OWN, source=_OWN_NAME)
+            os.mkdir(target, mode=_OWN)
+            os.chown(own, *owner)
+            mounts.make_readonly(own)
+            _check_directory(target)
             mounts.bind(root, target)
     except OSError as error:
         raise files.storage_error(error, "mount the root filesystem", root) from error
     return target
 
 
-def _make(target: str) -> None:
+def _make(own: str) -> None:
     """Whoever hides the last one takes the directories above away, if they are empty just then."""
     for _ in range(_TRIES):
         with suppress(FileNotFoundError):
-            os.makedirs(target, mode=_OWN, exist_ok=True)
+            os.makedirs(own, mode=_OWN, exist_ok=True)
             return
-    os.makedirs(target, mode=_OWN, exist_ok=True)
+    os.makedirs(own, mode=_OWN, exist_ok=True)
+
+
+def _check_directory(path: str) -> None:
+    """Its owner had an instant in which to put something else there. OSError."""
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+
+
+def _clear(own: str) -> None:
+    """Unmount whatever is there: the root filesystem, then what it is mounted in."""
+    for path in mounts.mounts_below(own):
+        mounts.unmount(path, lazy=True)
 
 
 def hide(layout: Layout, id: str) -> None:
@@ -71,10 +95,9 @@ def hide(layout: Layout, id: str) -> None:
         return
     own = f"{base}/{layout.roots_name}/{id}"
     try:
-        mounts.unmount(f"{own}/rootfs", lazy=True)
-        for path in (f"{own}/rootfs", own):
-            with suppress(FileNotFoundError):
-                os.rmdir(path)
+        _clear(own)
+        with suppress(FileNotFoundError):
+            os.rmdir(own)
     except OSError as error:
         raise files.storage_error(error, "unmount", own) from error
     for path in (f"{base}/{layout.roots_name}", base):

@@ -68,7 +68,7 @@ def is_mapped(maps: IdMaps) -> bool:
 
 def is_hidden(maps: IdMaps) -> bool:
     """The container's processes are nobody to the engine's own directories: its user is not among their ids."""
-    return any(idmaps.inside(0, lines) == idmaps.OVERFLOW_ID for lines in maps if lines)
+    return any(not idmaps.has_outside(0, lines) for lines in maps if lines)
 
 
 def lower_is_usable(path: str) -> str:
@@ -129,7 +129,7 @@ def _owner(lower: str, shift: Shift) -> tuple[int, int]:
     """Of the lower directory, or the container's root where it has no such id."""
     status = os.stat(lower)
     uid, gid = (
-        own if idmaps.inside(own, lines) != idmaps.OVERFLOW_ID else root
+        own if idmaps.has_outside(own, lines) else root
         for own, lines, root in zip((status.st_uid, status.st_gid), shift.maps, shift.root, strict=True)
     )
     return uid, gid

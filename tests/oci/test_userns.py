@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,10 @@ from pyman.api.spec import Namespace
 from pyman.errors import CommandNotExecutable, InvalidArgument, StorageFailed
 from supervisor.kernel.idmaps import IdMaps, IdRange
 from supervisor.oci import host, namespaces
-from supervisor.oci.build import write_files
+from supervisor.oci.accounts import account_files
+from supervisor.oci.build import build_exec, write_files
 from supervisor.oci.mountpoints import make_mount_points
-from supervisor.oci.request import Account, UserNamespace
+from supervisor.oci.request import Account, ExecBuildRequest, UserNamespace
 from supervisor.oci.spec import Mount
 from supervisor.oci.users import largest_id
 from tests.oci.support import built, request
@@ -87,6 +89,14 @@ def test_a_user_whom_the_namespace_does_not_have_is_refused(user: str) -> None:
         built(_asked(user=user))
 
 
+@pytest.mark.parametrize("line", [IdRange(0, 0, 100_000), IdRange(65_534, 5, 1), IdRange(0, 65_534, 1)])
+def test_the_id_that_the_kernel_shows_for_none_is_one_like_others(line: IdRange) -> None:
+    """65534: nobody's on most systems."""
+    user = f"{line.inside + min(line.size - 1, 65_534)}"
+    config = built(_asked(IdMaps((line,), (line,)), user=f"{user}:{user}"))
+    assert config["process"]["user"]["uid"] == int(user)
+
+
 def test_kept_groups_are_an_annotation_for_the_runtime() -> None:
     config = built(request(groups=["keep-groups"]))
     assert config["annotations"]["run.oci.keep_original_groups"] == "1"
@@ -118,6 +128,23 @@ def test_a_name_or_a_number_that_is_taken_stays_as_it_is(
 ) -> None:
     found = _mounts(built(_with_account(rootfs, tmp_path, account)))
     assert "/etc/passwd" not in found
+
+
+def test_the_entry_is_one_that_commands_can_name(rootfs: Path, tmp_path: Path) -> None:
+    asked = _with_account(rootfs, tmp_path, Account("alice", 1234, 1235))
+    named = msgspec.structs.replace(asked.spec, user="alice:alice", work_dir="/tmp")
+    config = built(msgspec.structs.replace(asked, spec=named))
+    assert config["process"]["user"]["uid"] == 1234
+    assert config["process"]["user"]["gid"] == 1235
+    assert "HOME=/tmp" in config["process"]["env"]
+    session = json.loads(build_exec(ExecBuildRequest(container=asked, command=["id"], user="alice")))
+    assert session["user"]["uid"] == 1234
+
+
+def test_a_working_directory_makes_no_further_line(rootfs: Path, tmp_path: Path) -> None:
+    asked = _with_account(rootfs, tmp_path, Account("alice", 1234, 1235))
+    odd = msgspec.structs.replace(asked.spec, work_dir="/a\nb::0:0::/:")
+    assert account_files(msgspec.structs.replace(asked, spec=odd)) == account_files(asked)
 
 
 def test_a_root_filesystem_without_accounts_gets_none(tmp_path: Path) -> None:

@@ -229,6 +229,17 @@ def test_what_the_kernel_would_refuse_is_refused_before(maps: tuple[str, ...], r
         requested.check(_requested(*maps), USER)
 
 
+def test_lines_are_counted_as_the_kernel_gets_them() -> None:
+    around = tuple(IdRange(2 * n, 1000 * n, 2) for n in range(341))
+    with pytest.raises(InvalidArgument, match="a map of 341 lines"):
+        requested.check(_requested("0:0:682", around=IdMaps(around, around)), IdMaps(around, around))
+
+
+def test_more_lines_than_anybody_needs_are_refused_before_they_take_time() -> None:
+    with pytest.raises(InvalidArgument, match="cannot use 1001 lines of --uidmap"):
+        _requested(*(f"+{2 * n}:{2 * n}" for n in range(1001)))
+
+
 def test_a_namespace_without_groups_is_none() -> None:
     with pytest.raises(InvalidArgument, match="without any gid"):
         requested.check(_requested("u0:0:10", around=ROOT), ROOT)

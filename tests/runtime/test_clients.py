@@ -15,6 +15,7 @@ from pyman.errors import CommandNotFound, PymanError, RuntimeFailed
 from supervisor.rpc.container import ContainerHandlers
 from supervisor.runtime import requests as rq
 from supervisor.runtime.body import Body
+from supervisor.runtime.engine import Engine
 from supervisor.runtime.launch import Launch, StartAttached
 from supervisor.runtime.stopping import Stopping
 from tests.runtime.faults import call, sockets
@@ -52,6 +53,19 @@ async def test_a_client_that_leaves_in_the_step_of_the_answer_leaves_no_connecti
         await trio.testing.wait_all_tasks_blocked()
         assert len(entry.container.attachments) == 0
         assert sockets() == before
+
+
+async def test_a_bug_in_the_making_of_a_container_is_an_answer_and_no_silence(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Engine, "create", broken)
+    async with house.open() as engine:
+        with trio.fail_after(10), pytest.raises(ZeroDivisionError):
+            await ContainerHandlers(engine).run(RunRequest(spec=ContainerSpec()), call())
 
 
 async def test_attaching_from_a_terminal_to_what_has_none_is_no_failure(house: House) -> None:

@@ -56,17 +56,49 @@ def test_the_containers_root_alone_passes(layout: Layout, root: Path) -> None:
         for above in (os.path.dirname(os.path.dirname(place)), "/run/pyman-roots"):
             assert stat.S_IMODE(os.stat(above).st_mode) == 0o711, "others may pass, and list nothing"
         assert reach.shown(layout) == {os.path.dirname(place): IDS[0]}
-        assert reach.mounted_below(layout) == {place: IDS[0]}
+        assert reach.mounted_below(layout) == {place: IDS[0], os.path.dirname(place): IDS[0]}
     finally:
         reach.hide(layout, IDS[0])
     assert not os.path.lexists(os.path.dirname(place))
     assert (root / "file").read_text() == "here"
 
 
+def test_the_containers_user_outside_can_change_nothing_on_the_way(
+    layout: Layout, root: Path, tmp_path: Path
+) -> None:
+    """Neither have the root filesystem mounted elsewhere nor keep the place."""
+    place = reach.show(layout, IDS[0], str(root), OWNER)
+    own = os.path.dirname(place)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    change = f"mkdir {own}/more; mv {place} {own}/moved; rmdir {own}/moved; ln -s {elsewhere} {place}; chmod 777 {own}"
+    argv = ["setpriv", f"--reuid={OWNER[0]}", f"--regid={OWNER[1]}", "--clear-groups", "sh", "-c", change]
+    mounts.unmount(place)
+    subprocess.run(argv, capture_output=True, check=False)
+    try:
+        assert reach.show(layout, IDS[0], str(root), OWNER) == place
+        assert os.listdir(elsewhere) == []
+        assert mounts.mounts_below(str(tmp_path)) == []
+    finally:
+        reach.hide(layout, IDS[0])
+        mounts.unmount(str(elsewhere))
+    assert not os.path.lexists(own)
+
+
+def test_what_a_killed_supervisor_has_half_done_is_done_anew(layout: Layout, root: Path) -> None:
+    own = os.path.dirname(reach.show(layout, IDS[0], str(root), OWNER))
+    mounts.unmount(f"{own}/rootfs")
+    place = reach.show(layout, IDS[0], str(root), OWNER)
+    assert _readable(f"{place}/file", *OWNER)
+    assert len(reach.mounted_below(layout)) == 2
+    reach.hide(layout, IDS[0])
+    assert reach.mounted_below(layout) == {}
+
+
 def test_showing_and_hiding_twice_is_once(layout: Layout, root: Path) -> None:
     first = reach.show(layout, IDS[0], str(root), OWNER)
     assert reach.show(layout, IDS[0], str(root), OWNER) == first
-    assert list(reach.mounted_below(layout)) == [first]
+    assert list(reach.mounted_below(layout)) == [first, os.path.dirname(first)]
     reach.hide(layout, IDS[0])
     reach.hide(layout, IDS[0])
     assert reach.shown(layout) == {}
