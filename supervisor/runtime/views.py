@@ -24,7 +24,7 @@ from pyman.api.inspect import (
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.oci import namespaces
-from supervisor.oci.build import environment_of
+from supervisor.oci.build import environment_of, groups_of
 from supervisor.oci.limits import cgroup_of
 from supervisor.oci.security import capabilities
 from supervisor.oci.users import Identity, look_up
@@ -116,7 +116,7 @@ async def inspect_view(
 ) -> InspectContainer:
     """Everything known of a container, in Podman's shape."""
     spec = container.definition.spec
-    look = partial(look_up, spec.rootfs, spec.user, spec.groups)
+    look = partial(look_up, spec.rootfs, spec.user, groups_of(spec))
     try:
         identity = await look_into(spec.rootfs, look, LOOK)
     except PymanError:  # the root filesystem is not what it was; it is no reason not to show the rest
