@@ -377,11 +377,13 @@ class Engine:
         missing: Callable[[str], Result] | None = None,
         keep: Callable[[Container], bool] | None = None,
         at_once: float = AT_ONCE,
+        owners_first: bool = False,
     ) -> list[Result]:
         """Do the same with every selected container, several at once; results in the order of the request.
 
         `missing` says what becomes of a name that does not exist; without it that is an error like others.
-        `keep` narrows a selection that names no container.
+        `keep` narrows a selection that names no container. `owners_first`: a container's turn comes after that of the
+        one whose user namespace it joins.
         """
         chosen = view.select(selection)
         vanishing = not selection.names
@@ -389,8 +391,12 @@ class Engine:
             chosen = [c for c in chosen if isinstance(c[1], PymanError) or keep(c[1].container)]
         results: list[Result | None] = [None] * len(chosen)
         limiter = trio.CapacityLimiter(at_once)
+        done = {found.container.id: trio.Event() for _, found in chosen if isinstance(found, Entry)}
 
         async def one(index: int, name: str, entry: Entry) -> None:
+            owner = done.get(entry.container.definition.userns.container)
+            if owners_first and owner is not None:
+                await owner.wait()
             async with limiter:
                 try:
                     results[index] = await work(entry)
@@ -401,6 +407,8 @@ class Engine:
                         results[index] = missing(name)
                     else:
                         results[index] = Result(name=name, id=entry.container.id, error=info_of(error))
+                finally:
+                    done[entry.container.id].set()
 
         async with trio.open_nursery() as nursery:
             for index, (name, found) in enumerate(chosen):

@@ -251,6 +251,22 @@ def test_a_container_joins_anothers_namespace(shared_engine: Engine, rootfs: Pat
     assert engine.out("ps", "-aq") == ""
 
 
+def test_containers_start_after_the_one_whose_namespace_they_join(
+    shared_engine: Engine, rootfs: Path, first: int
+) -> None:
+    engine = shared_engine
+    root = ("--rootfs", f"{rootfs}:O", *SLEEP)
+    engine.cli("create", "--name", "owner", "--uidmap", f"0:{first}:2000", *root)
+    for name in ("b", "c"):
+        engine.cli("create", "--name", name, "--userns", "container:owner", *root)
+    assert engine.out("start", "c", "owner", "b").split() == ["c", "owner", "b"]
+    assert engine.out("restart", "-t", "0", "b", "owner", "c").split() == ["b", "owner", "c"]
+    engine.cli("stop", "-t", "0", "--all")
+    engine.cli("start", "--all")
+    assert len(engine.out("ps", "-q").split()) == 3
+    engine.cli("rm", "-f", "-t", "0", "b", "c", "owner")
+
+
 def test_what_depends_on_a_container_goes_with_it(shared_engine: Engine, rootfs: Path, first: int) -> None:
     engine = shared_engine
     root = ("--rootfs", f"{rootfs}:O", "true")
