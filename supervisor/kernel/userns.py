@@ -6,7 +6,10 @@ Failures are OSErrors.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import stat
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -24,6 +27,10 @@ __all__ = ["maps_of", "with_maps"]
 _PATIENCE = 5.0
 """Seconds for a program to come up."""
 _WORD = b"\n"
+_KIND_OF_NAMESPACE = 0xB703
+"""NS_GET_NSTYPE."""
+_USER_NAMESPACE = 0x1000_0000
+"""CLONE_NEWUSER."""
 
 
 @asynccontextmanager
@@ -40,9 +47,37 @@ async def with_maps(maps: IdMaps) -> AsyncIterator[int]:
 
 
 async def maps_of(path: str) -> IdMaps:
-    """The maps of the user namespace at a path, as seen from here. OSError: there is none, or it cannot be joined."""
-    async with _waiting(["nsenter", f"--user={path}", "--preserve-credentials", "cat"]) as pid:
-        return idmaps.of_process(pid)
+    """The maps of the user namespace at a path, as seen from here. OSError: there is none, or it cannot be joined,
+    or it has no ids yet."""
+    descriptor = -1
+    with trio.move_on_after(_PATIENCE):
+        descriptor = await trio.to_thread.run_sync(_opened, path, abandon_on_cancel=True)
+    if descriptor < 0:
+        raise TimeoutError(errno.ETIMEDOUT, "no answer", path)
+    try:
+        argv = ["nsenter", f"--user=/proc/self/fd/{descriptor}", "--preserve-credentials", "cat"]
+        async with _waiting(argv, pass_fds=(descriptor,)) as pid:
+            maps = idmaps.of_process(pid)
+    finally:
+        os.close(descriptor)
+    if not all(maps):
+        raise OSError(errno.EINVAL, "it has no ids", path)
+    return maps
+
+
+def _opened(path: str) -> int:
+    """A descriptor of the user namespace there. What is none is not opened: that could wait, or do something."""
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if stat.S_ISREG(os.fstat(place).st_mode):
+            descriptor = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
+            with suppress(OSError):
+                if fcntl.ioctl(descriptor, _KIND_OF_NAMESPACE) == _USER_NAMESPACE:
+                    return descriptor
+            os.close(descriptor)
+    finally:
+        os.close(place)
+    raise OSError(errno.EINVAL, "it is no user namespace", path)
 
 
 def _write(path: str, lines: Sequence[IdRange]) -> None:
@@ -53,18 +88,19 @@ def _write(path: str, lines: Sequence[IdRange]) -> None:
 
 
 @asynccontextmanager
-async def _waiting(argv: Sequence[str]) -> AsyncIterator[int]:
+async def _waiting(argv: Sequence[str], pass_fds: Sequence[int] = ()) -> AsyncIterator[int]:
     """The pid of a program that repeats what it is told, once it does: it is in its namespace then."""
     theirs, ours = os.pipe2(os.O_CLOEXEC)
     heard, said = os.pipe2(os.O_CLOEXEC)
     child = None
     try:
         try:
-            child = await children.spawn(argv, stdin=theirs, stdout=said)
+            child = await children.spawn(argv, pass_fds=pass_fds, stdin=theirs, stdout=said)
         finally:
             os.close(theirs)
             os.close(said)
-        os.write(ours, _WORD)
+        with suppress(BrokenPipeError):  # it has ended already
+            os.write(ours, _WORD)
         with trio.move_on_after(_PATIENCE):
             await trio.lowlevel.wait_readable(heard)
         os.set_blocking(heard, False)
@@ -72,7 +108,7 @@ async def _waiting(argv: Sequence[str]) -> AsyncIterator[int]:
         with suppress(BlockingIOError):
             answer = os.read(heard, len(_WORD))
         if answer != _WORD:
-            raise OSError(0, f"{argv[0]} cannot make or join the namespace", argv[-1])
+            raise OSError(errno.EPERM, f"{argv[0]} cannot make or join it", argv[-1])
         yield child.pid
     finally:
         os.close(ours)

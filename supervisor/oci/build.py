@@ -30,6 +30,7 @@ from supervisor.settings.values import UMASK
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pyman.api.spec import ContainerSpec
     from supervisor.oci.spec import Mount
     from supervisor.oci.users import Identity
 
@@ -40,6 +41,7 @@ __all__ = [
     "build",
     "build_exec",
     "environment_of",
+    "groups_of",
     "write_files",
 ]
 
@@ -86,7 +88,7 @@ def build_exec(request: ExecBuildRequest) -> bytes:
     identity = look_up(
         container.rootfs,
         request.user or spec.user,
-        () if request.user else _groups(container),
+        () if request.user else groups_of(spec),
         account_files(container),
     )
     process = Process(
@@ -155,7 +157,7 @@ def _containerenv(request: BuildRequest) -> bytes:
 
 def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence[Mount]) -> Process:
     spec = request.spec
-    identity = look_up(request.rootfs, spec.user, _groups(request), account_files(request))
+    identity = look_up(request.rootfs, spec.user, groups_of(spec), account_files(request))
     return Process(
         user=_user(request, identity),
         args=_command(request, chosen),
@@ -169,9 +171,9 @@ def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence
     )
 
 
-def _groups(request: BuildRequest) -> Sequence[str]:
+def groups_of(spec: ContainerSpec) -> list[str]:
     """The groups to look up. `keep-groups` is none: the OCI runtime leaves the caller's as they are."""
-    return [name for name in request.spec.groups if name != KEEP_GROUPS]
+    return [name for name in spec.groups if name != KEEP_GROUPS]
 
 
 def _user(request: BuildRequest, identity: Identity) -> User:

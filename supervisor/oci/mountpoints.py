@@ -6,6 +6,7 @@ container's user namespace.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -60,5 +61,11 @@ def _make(root: str, path: str, maps: IdMaps, *, is_file: bool) -> None:
             os.mknod(name, stat.S_IFREG | 0o644, dir_fd=directory)
         else:
             os.mkdir(name, 0o755, dir_fd=directory)
+    except FileExistsError:
+        # Another container with the same root filesystem was faster; or it is a link to nothing.
+        try:
+            os.close(files.open_in_root(root, path, os.O_PATH))
+        except OSError:
+            raise FileExistsError(errno.EEXIST, "a link that leads nowhere is in its place", path) from None
     finally:
         os.close(directory)

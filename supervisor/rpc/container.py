@@ -146,7 +146,10 @@ class ContainerHandlers:
             return Result(name="", id=entry.container.id, changed=started.changed)
 
         keep = None if not request.selection.all else lambda c: c.state not in RUNNING
-        return ResultsReply(await self._engine.each(self._view(call), request.selection, work, keep=keep))
+        results = await self._engine.each(
+            self._view(call), request.selection, work, keep=keep, owners_first=True
+        )
+        return ResultsReply(results)
 
     async def stop(self, request: api.StopRequest, call: Call) -> ResultsReply:
         signal = signal_number(request.signal) if request.signal else None
@@ -170,7 +173,10 @@ class ContainerHandlers:
             return Result(name="", id=entry.container.id)
 
         keep = (lambda c: c.state in RUNNING) if request.running else None
-        return ResultsReply(await self._engine.each(self._view(call), request.selection, work, keep=keep))
+        results = await self._engine.each(
+            self._view(call), request.selection, work, keep=keep, owners_first=True
+        )
+        return ResultsReply(results)
 
     async def kill(self, request: api.KillRequest, call: Call) -> ResultsReply:
         signal = signal_number(request.signal)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from supervisor.conmon.exit import Exit
+    from supervisor.kernel.idmaps import IdMaps
     from supervisor.kernel.process import ProcessRef
     from supervisor.oci.placement import Placement
     from supervisor.oci.request import UserNamespace
@@ -128,13 +129,21 @@ class Body:
         async with AsyncExitStack() as stack:
             shift = None if space is None else Shift(space.maps)
             if shift is not None and self._maps_files(shift):
-                shift = shift._replace(namespace=await stack.enter_async_context(with_maps(shift.maps)))
+                shift = shift._replace(namespace=await self._seen_from(stack, shift.maps))
             work = partial(self._prepare_in_time, self._preparation, space, shift)
             try:
                 await look_into(definition.spec.rootfs, work, self.deadline)
             except DeadlineExceeded:
                 self._preparation.given_up = True
                 raise
+
+    async def _seen_from(self, stack: AsyncExitStack, maps: IdMaps) -> int:
+        """A descriptor of a user namespace with these maps, for mounts. StorageFailed."""
+        try:
+            return await stack.enter_async_context(with_maps(maps))
+        except OSError as error:
+            root = self._container.definition.spec.rootfs
+            raise files.storage_error(error, "map the ids of the root filesystem", root) from error
 
     def _maps_files(self, shift: Shift) -> bool:
         """A mount is made that shows files with the container's ids. It takes root's rights on the host."""

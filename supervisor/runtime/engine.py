@@ -207,9 +207,16 @@ class Engine:
         if definition.userns.is_own:
             self.services.ids.open(definition.id)
             self.services.ids.claim(definition.id, definition.userns.maps)
-        entry = Entry(container, Worker(self.services, container, self._forget, self.registry.let_go))
+        entry = Entry(container, Worker(self.services, container, self._forget, self._let_go))
         self.registry.add(entry)
         return entry
+
+    def _let_go(self, container: Container) -> None:
+        """Its name is free, and its ids: its processes have ended with the first one, and its directories are closed
+        to everybody. Among the host's processes some may be left until the OCI runtime has ended them."""
+        self.registry.let_go(container)
+        if container.definition.spec.pidns.nsmode != "host":
+            self.services.ids.release(container.id)
 
     def _forget(self, container: Container) -> None:
         self.registry.forget(container)
@@ -316,7 +323,7 @@ class Engine:
             work = partial(self._defined, id, name, lock, spec, caller, owner)
             definition = await look_into(spec.rootfs, work, self.settings.pyman.call_deadline)
             container = Container(definition, Observed())
-            entry = Entry(container, Worker(self.services, container, self._forget, self.registry.let_go))
+            entry = Entry(container, Worker(self.services, container, self._forget, self._let_go))
             record = PutRecord("container", id, name, lock, encode(definition), encode(container.observed))
             event = container.event(EventStatus.CREATE, actor)
             await self.services.database.commit(
@@ -384,11 +391,13 @@ class Engine:
         missing: Callable[[str], Result] | None = None,
         keep: Callable[[Container], bool] | None = None,
         at_once: float = AT_ONCE,
+        owners_first: bool = False,
     ) -> list[Result]:
         """Do the same with every selected container, several at once; results in the order of the request.
 
         `missing` says what becomes of a name that does not exist; without it that is an error like others.
-        `keep` narrows a selection that names no container.
+        `keep` narrows a selection that names no container. `owners_first`: a container's turn comes after that of the
+        one whose user namespace it joins.
         """
         chosen = view.select(selection)
         vanishing = not selection.names
@@ -396,8 +405,12 @@ class Engine:
             chosen = [c for c in chosen if isinstance(c[1], PymanError) or keep(c[1].container)]
         results: list[Result | None] = [None] * len(chosen)
         limiter = trio.CapacityLimiter(at_once)
+        done = {found.container.id: trio.Event() for _, found in chosen if isinstance(found, Entry)}
 
         async def one(index: int, name: str, entry: Entry) -> None:
+            owner = done.get(entry.container.definition.userns.container)
+            if owners_first and owner is not None:
+                await owner.wait()
             async with limiter:
                 try:
                     results[index] = await work(entry)
@@ -408,6 +421,8 @@ class Engine:
                         results[index] = missing(name)
                     else:
                         results[index] = Result(name=name, id=entry.container.id, error=info_of(error))
+                finally:
+                    done[entry.container.id].set()
 
         async with trio.open_nursery() as nursery:
             for index, (name, found) in enumerate(chosen):

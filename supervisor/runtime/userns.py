@@ -155,8 +155,13 @@ def settle(
 
 def _joins(mode: str, value: str, owner: Definition | None) -> Owned:
     if mode == "ns":
-        if not os.path.isabs(value) or not os.path.exists(value):
-            raise InvalidArgument(f"cannot use --userns ns:{value}: there is no such file", subject=value)
+        if not os.path.isabs(value):
+            raise InvalidArgument(f"cannot use --userns ns:{value}: the path is not absolute", subject=value)
+        try:
+            os.stat(value)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise InvalidArgument(f"cannot use --userns ns:{value}: {reason}", subject=value) from error
         return Owned(path=value)
     if owner is None:
         raise InvalidArgument("cannot use --userns container: without a container")
@@ -257,7 +262,7 @@ def _automatic(services: Services, id: str, spec: ContainerSpec, available: IdMa
     settings = services.settings
     storage = settings.storage
     options = _Options("auto", text, ("size", "uidmapping", "gidmapping"))
-    size = options.number("size", 0)
+    size, fixed = options.number("size", 0), options.fixed(available)
     if not size:
         size = max(storage.auto_userns_min_size, largest_id(spec.rootfs) + 1)
         if size > storage.auto_userns_max_size:
@@ -271,9 +276,7 @@ def _automatic(services: Services, id: str, spec: ContainerSpec, available: IdMa
     else:
         name = storage.root_auto_userns_user
         pool = (_pool_of_name(subids.SUBUID, name), _pool_of_name(subids.SUBGID, name))
-    return services.ids.allocate(
-        id, size, pool, options.fixed(available), maps_of_others(services.layout.graph_root)
-    )
+    return services.ids.allocate(id, size, pool, fixed, maps_of_others(services.layout.graph_root))
 
 
 def _pool_of_name(path: str, name: str) -> list[range]:

@@ -25,7 +25,7 @@ from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups
 from supervisor.oci import namespaces, placement, resources
-from supervisor.oci.build import environment_of
+from supervisor.oci.build import environment_of, groups_of
 from supervisor.oci.security import capabilities
 from supervisor.oci.spec import Cpu, Memory
 from supervisor.oci.users import Identity, look_up
@@ -119,7 +119,7 @@ async def inspect_view(
 ) -> InspectContainer:
     """Everything known of a container, in Podman's shape."""
     spec = container.definition.spec
-    look = partial(look_up, spec.rootfs, spec.user, spec.groups)
+    look = partial(look_up, spec.rootfs, spec.user, groups_of(spec))
     try:
         identity = await look_into(spec.rootfs, look, LOOK)
     except PymanError:  # the root filesystem is not what it was; it is no reason not to show the rest

@@ -251,6 +251,22 @@ def test_a_container_joins_anothers_namespace(shared_engine: Engine, rootfs: Pat
     assert engine.out("ps", "-aq") == ""
 
 
+def test_containers_start_after_the_one_whose_namespace_they_join(
+    shared_engine: Engine, rootfs: Path, first: int
+) -> None:
+    engine = shared_engine
+    root = ("--rootfs", f"{rootfs}:O", *SLEEP)
+    engine.cli("create", "--name", "owner", "--uidmap", f"0:{first}:2000", *root)
+    for name in ("b", "c"):
+        engine.cli("create", "--name", name, "--userns", "container:owner", *root)
+    assert engine.out("start", "c", "owner", "b").split() == ["c", "owner", "b"]
+    assert engine.out("restart", "-t", "0", "b", "owner", "c").split() == ["b", "owner", "c"]
+    engine.cli("stop", "-t", "0", "--all")
+    engine.cli("start", "--all")
+    assert len(engine.out("ps", "-q").split()) == 3
+    engine.cli("rm", "-f", "-t", "0", "b", "c", "owner")
+
+
 def test_what_depends_on_a_container_goes_with_it(shared_engine: Engine, rootfs: Path, first: int) -> None:
     engine = shared_engine
     root = ("--rootfs", f"{rootfs}:O", "true")
@@ -318,8 +334,9 @@ def test_the_mode_can_be_configured_and_said_by_the_environment(shared_engine: E
         (("--userns", "host:x"), "host has no options"),
         (("--userns", "container:"), "without a container"),
         (("--userns", "container:nobody"), "cannot find container 'nobody'"),
-        (("--userns", "ns:/nowhere"), "there is no such file"),
-        (("--userns", "ns:relative"), "there is no such file"),
+        (("--userns", "ns:/nowhere"), "ns:/nowhere: no such file"),
+        (("--userns", f"ns:/{'x' * 300}"), "file name too long"),
+        (("--userns", "ns:relative"), "is not absolute"),
         (("--userns", "auto", "--uidmap", "0:1:1"), "cannot use --userns together with --uidmap"),
         (("--uidmap", "zero"), "option --uidmap cannot be 'zero'"),
         (("--uidmap", "0:1:10,5:20:10"), "cannot map the container's uid 5 twice"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,6 +206,28 @@ def test_no_link_leads_out_of_the_root_filesystem(tmp_path: Path) -> None:
         with pytest.raises(StorageFailed, match="cannot make"):
             make_mount_points(str(root), [Mount(path, "tmpfs", "x")], MAPS)
     assert os.listdir(outside) == []
+
+
+def test_containers_that_start_at_once_make_their_mount_points_together(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+
+    def start(root: Path) -> None:
+        for number in range(20):
+            make_mount_points(
+                str(root), [Mount(f"/{number}/a", "tmpfs", "x"), _bind(file, f"/{number}/b/c")], MAPS
+            )
+
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(start, [tmp_path / name] * 4))
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to("nowhere")
+    with pytest.raises(StorageFailed, match="a link that leads nowhere"):
+        make_mount_points(str(tmp_path), [Mount("/run", "tmpfs", "x")], MAPS)
 
 
 def test_what_the_container_may_make_itself_is_left_to_the_runtime(tmp_path: Path) -> None:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-from pyman.errors import InvalidArgument
+import pytest
+import trio
+
+from pyman.api.spec import IdMappings
+from pyman.errors import InvalidArgument, StorageFailed
 from supervisor.kernel.idmaps import IdMaps, IdRange
+from supervisor.runtime import body, creation
+from supervisor.runtime import requests as rq
 from supervisor.runtime.userns import IdLedger
+from supervisor.runtime.views import inspect_view
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.runtime.conftest import House
 
 LINES = (IdRange(0, 100, 10),)
 POOL = ([range(100, 110)], [range(100, 110)])
@@ -32,3 +45,30 @@ def test_a_thread_that_comes_late_keeps_no_ids() -> None:
     ledger.claim("late", IdMaps(LINES, LINES))
     ledger.open("next")
     assert ledger.allocate("next", 10, POOL, IdMaps(), ()) == (LINES, LINES)
+
+
+@pytest.mark.holds_loop(0)
+async def test_a_namespace_that_cannot_be_made_for_the_files_is_an_error_of_the_container(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynccontextmanager
+    async def refused(_maps: IdMaps) -> AsyncIterator[int]:
+        await trio.lowlevel.checkpoint()
+        raise FileNotFoundError(2, "No such file or directory", "unshare")
+        yield -1
+
+    monkeypatch.setattr(body, "with_maps", refused)
+    async with house.open():
+        entry = await house.create("true", idmappings=IdMappings(uid_map=["0:300000:1000"]))
+        with pytest.raises(StorageFailed, match="cannot map the ids of the root filesystem"):
+            await entry.worker.ask(rq.Start())
+
+
+@pytest.mark.holds_loop(0)
+async def test_kept_groups_do_not_hide_who_the_command_is(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(creation, "check_groups", lambda *_: None)  # an OCI runtime that keeps them
+    async with house.open() as engine:
+        entry = await house.create("true", user="1000", groups=["keep-groups"])
+        assert (await inspect_view(engine.services, entry.container)).effective_caps == []
