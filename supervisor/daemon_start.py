@@ -118,7 +118,7 @@ def _prepare(
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Each container takes two descriptors and each client one, whatever the terminal's limit was.
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    begun = probes.begin(settings)
+    begun = probes.begin(settings, layout)
     return Start(settings, layout, environ, keeper, channel, listeners, lock, begun)
 
 

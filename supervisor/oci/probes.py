@@ -42,8 +42,8 @@ _SPEC = {
 class Trial:
     """A runtime is having a container created. `close` when it has ended."""
 
-    def __init__(self, path: str) -> None:
-        self._scratch = tempfile.TemporaryDirectory(prefix="pyman-probe-")
+    def __init__(self, path: str, place: str | None) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="pyman-probe-", dir=place)
         directory = self._scratch.name
         for name in ("state", "rootfs", "rootfs/dev", "rootfs/proc"):
             os.mkdir(f"{directory}/{name}")
@@ -62,11 +62,11 @@ class Trial:
 class Probe:
     """One runtime."""
 
-    def __init__(self, name: str, path: str) -> None:
+    def __init__(self, name: str, path: str, place: str | None) -> None:
         self.name = name
         self.path = path
         self.version: Begun = begin_program([path, "--version"])
-        self.trial = Trial(path) if os.path.basename(path) in _TRIED else None
+        self.trial = Trial(path, place) if os.path.basename(path) in _TRIED else None
 
     def abandon(self) -> None:
         """What nobody has waited for."""
@@ -76,15 +76,16 @@ class Probe:
             self.trial.close()
 
 
-def begin(engine: EngineSettings) -> list[Probe]:
-    """RuntimeNotFound: the configured one is no program."""
+def begin(engine: EngineSettings, place: str | None = None) -> list[Probe]:
+    """RuntimeNotFound: the configured one is no program. `place`: a directory for what is tried; none: the host's for
+    temporary files."""
     found = {name: path for name, paths in engine.runtimes.items() if (path := _first_executable(paths))}
     if engine.runtime.startswith("/") and engine.runtime not in found.values():
         if not is_executable(engine.runtime):
             message = f"cannot use the OCI runtime '{engine.runtime}': it is not an executable file"
             raise RuntimeNotFound(message, subject=engine.runtime)
         found[engine.runtime] = engine.runtime
-    return [Probe(name, path) for name, path in found.items()]
+    return [Probe(name, path, place) for name, path in found.items()]
 
 
 def _first_executable(paths: Sequence[str]) -> str:

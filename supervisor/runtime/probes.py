@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from supervisor.conmon import candidates
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from supervisor.kernel.begun import Begun
     from supervisor.oci.probes import Probe
+    from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
 
 __all__ = ["Probes", "begin"]
@@ -33,8 +35,11 @@ class Probes:
             probe.abandon()
 
 
-def begin(settings: Settings) -> Probes:
-    """RuntimeNotFound: the configured OCI runtime is no program."""
+def begin(settings: Settings, layout: Layout) -> Probes:
+    """RuntimeNotFound: the configured OCI runtime is no program. What a supervisor has left that was killed meanwhile is
+    removed first: whoever calls this holds the lock."""
     path = os.environ.get("PATH", os.defpath)
-    runtimes = probes.begin(settings.engine)
+    shutil.rmtree(layout.probes, ignore_errors=True)
+    os.makedirs(layout.probes, mode=0o700, exist_ok=True)
+    runtimes = probes.begin(settings.engine, layout.probes)
     return Probes(candidates.ask_first(settings.engine.conmon_path, path), runtimes)

@@ -112,6 +112,11 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.tmp}/exits"
 
     @property
+    def probes(self) -> str:
+        """Where OCI runtimes are tried when a supervisor starts."""
+        return f"{self.tmp}/probes"
+
+    @property
     def reaped(self) -> str:
         """How orphans ended that the keeper reaped: a line `pid start-time wait-status` each."""
         return f"{self.tmp}/reaped"

@@ -293,3 +293,11 @@ def test_what_is_left_of_a_removed_container_is_taken_away_by_the_next_daemon(
     assert told == ["create", "init", "start", "attach", "died", "remove"] * 5 + ["create"]
     assert len(list((engine.tmpdir / "containers").iterdir())) == 0
     assert engine.call("io.pyman.System.Check", {})["problems"] == []
+
+
+@pytest.mark.oci_runtime("runc")
+def test_what_a_start_was_trying_when_it_was_killed_is_taken_away_by_the_next(engine: Engine) -> None:
+    engine.kill_keeper()
+    (engine.tmpdir / "probes/pyman-probe-x/rootfs").mkdir(parents=True)
+    engine.start()
+    assert list((engine.tmpdir / "probes").iterdir()) == []

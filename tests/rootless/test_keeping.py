@@ -37,7 +37,8 @@ def namespace(pid: int, kind: str = "user") -> str:
 
 
 def run(engine: UserEngine, name: str = "c") -> int:
-    engine.cli("run", "-d", "--name", name, "--rootfs", f"{engine.rootfs}:O", "sleep", "1000")
+    root = ("--rootfs", f"{engine.rootfs}:O")
+    engine.cli("run", "-d", "--name", name, "--stop-timeout", "0", *root, "sleep", "1000")
     pid: int = engine.inspect(name)["State"]["Pid"]
     return pid
 
