@@ -112,7 +112,15 @@ async def _kill(pids: list[int], still: Callable[[], set[int]]) -> None:
 
 async def _remove_directories(layout: Layout) -> None:
     """The static directory is pyman's as a whole; the one for temporary files may be anybody's."""
-    made = (layout.containers_run, layout.socket_dir, layout.exits, layout.alive, layout.reaped, layout.owner)
+    made = (
+        layout.containers_run,
+        layout.probes,
+        layout.socket_dir,
+        layout.exits,
+        layout.alive,
+        layout.reaped,
+        layout.owner,
+    )
     for path in made:
         with _named("remove", path):
             await files.remove_tree(path)

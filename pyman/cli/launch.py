@@ -25,7 +25,7 @@ except ImportError:  # pragma: no cover - another Python
     import signal as signals
 
 from pyman.errors import ERRORS, AlreadyRunning, EngineUnavailable, PermissionDenied, StorageFailed
-from pyman.wire import decode, encode, open_socket, runtime_directory_warning
+from pyman.wire import decode, encode, open_socket, runtime_directory, runtime_directory_warning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,13 +100,21 @@ def _program() -> list[str]:
     return [os.path.abspath(file)] if os.path.exists(file) else ["-m", "supervisor"]
 
 
-def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a supervisor needs of the caller's environment, and nothing that is the caller's own affair."""
+def clean_environment(environ: Mapping[str, str], uid: int = 0) -> dict[str, str]:
+    """What a supervisor needs of the caller's environment, and nothing that is the caller's own affair.
+
+    A user who comes by su or from cron has no runtime directory in it, or another's: then it is the one that is used
+    instead, where the user's service manager is found as well.
+    """
     kept = {name: environ[name] for name in _KEPT if environ.get(name)}
     kept.update((name, value) for name, value in environ.items() if name.startswith("CONTAINERS_"))
     path = [entry for entry in environ.get("PATH", "").split(":") if entry.startswith("/")]
     kept["PATH"] = ":".join(path) or _DEFAULT_PATH
     kept.setdefault("LANG", "C.UTF-8")
+    used = runtime_directory(environ, uid)
+    if uid != 0 and kept.get("XDG_RUNTIME_DIR") != used:
+        kept["XDG_RUNTIME_DIR"] = used
+        kept.pop("DBUS_SESSION_BUS_ADDRESS", None)
     if environ.get("PYTHONPATH"):
         # Else a pyman that is found by it would not be found again.
         kept["PYTHONPATH"] = ":".join(os.path.abspath(e) for e in environ["PYTHONPATH"].split(":") if e)
@@ -171,14 +179,19 @@ def _start_unit(selection: Selection) -> bool:
     import subprocess
 
     systemctl = ["systemctl"] if selection.uid == 0 else ["systemctl", "--user"]
+    environ = clean_environment(selection.environ, selection.uid)
     try:
         known = subprocess.run(
-            [*systemctl, "cat", "pyman.socket", "pyman.service"], capture_output=True, check=False
+            [*systemctl, "cat", "pyman.socket", "pyman.service"],
+            env=environ,
+            capture_output=True,
+            check=False,
         )
         if known.returncode != 0:
             return False
         done = subprocess.run(
             [*systemctl, "start", "pyman.socket", "pyman.service"],
+            env=environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
@@ -217,7 +230,7 @@ def _detached(selection: Selection, *, scope: bool) -> bool:
     try:
         child = os.fork()
         if child == 0:
-            _first_child(words, clean_environment(selection.environ), writable, log)
+            _first_child(words, clean_environment(selection.environ, selection.uid), writable, log)
     finally:
         os.close(log)
         os.close(writable)

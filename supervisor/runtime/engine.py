@@ -82,6 +82,8 @@ class Engine:
         self._nursery: trio.Nursery
         self._valid = False
         self._trash_filled = trio.Event()
+        self._joining: dict[str, tuple[str, str]] = {}
+        """Containers that are being created: by id, whose user namespace they join, and their names."""
 
     # ------------------------------------------------------------------ start and end
 
@@ -165,7 +167,7 @@ class Engine:
         )
         self.services.discard = self._discard
         self.services.find = self._container
-        self.services.dependents = lambda id: [entry.container.name for entry in self.dependents(id)]
+        self.services.dependents = self._names_of_dependents
 
     async def _recover(self, loaded: Loaded) -> None:
         """From the records to workers. Nothing that is alive is forgotten, whatever else is missing."""
@@ -322,6 +324,7 @@ class Engine:
             owner = self._userns_owner(spec)
             work = partial(self._defined, id, name, lock, spec, caller, owner)
             definition = await look_into(spec.rootfs, work, self.settings.pyman.call_deadline)
+            self._join(definition)
             container = Container(definition, Observed())
             entry = Entry(container, Worker(self.services, container, self._forget, self._let_go))
             record = PutRecord("container", id, name, lock, encode(definition), encode(container.observed))
@@ -334,6 +337,8 @@ class Engine:
             self.services.ids.release(id)
             self.locks.release(lock)
             raise
+        finally:
+            self._joining.pop(id, None)
         self._nursery.start_soon(entry.worker.run, trio.Event())
         return entry
 
@@ -351,6 +356,20 @@ class Engine:
         definition = define(self.services, id, name, lock, spec, caller, owner)
         build.build(build_request(self.services, definition, spec.rootfs))
         return definition
+
+    def _join(self, definition: Definition) -> None:
+        """From here on the container whose user namespace it joins cannot be removed. NoSuchContainer: it just was."""
+        owner = definition.userns.container
+        if not owner:
+            return
+        found = self._container(owner)
+        if found is None or found.observed.leaving:
+            raise NoSuchContainer(f"cannot join the user namespace of container {owner[:12]}: it was removed")
+        self._joining[definition.id] = owner, definition.name
+
+    def _names_of_dependents(self, id: str) -> list[str]:
+        known = [entry.container.name for entry in self.dependents(id)]
+        return known + [name for owner, name in self._joining.values() if owner == id]
 
     def dependents(self, id: str) -> list[Entry]:
         """The containers that cannot be without this one: they join its user namespace."""

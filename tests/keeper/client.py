@@ -26,9 +26,9 @@ def _command(selection: Selection) -> list[str]:
     return [sys.executable, "-P", standin, *selection.options, *options]
 
 
-def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+def _environment(environ: Mapping[str, str], uid: int = 0) -> dict[str, str]:
     told = {name: value for name, value in environ.items() if name.startswith("STANDIN_")}
-    return {**_clean(environ), **told}
+    return {**_clean(environ, uid), **told}
 
 
 if __name__ == "__main__":

@@ -230,3 +230,18 @@ def test_the_environment_that_is_kept() -> None:
         "XDG_RUNTIME_DIR": "/run/user/1",
         "CONTAINERS_CONF": "/x",
     }
+
+
+def test_a_user_without_a_runtime_directory_gets_the_one_that_is_used_and_no_strangers_bus(
+    tmp_path: Path,
+) -> None:
+    bus = {"DBUS_SESSION_BUS_ADDRESS": "unix:path=/elsewhere/bus"}
+    own, strangers = tmp_path / "own", tmp_path / "strangers"
+    for path, uid in ((own, 4242), (strangers, 4243)):
+        path.mkdir()
+        os.chown(path, uid, uid)
+    kept = clean_environment({"XDG_RUNTIME_DIR": str(strangers), **bus}, 4242)
+    assert kept["XDG_RUNTIME_DIR"] == clean_environment({}, 4242)["XDG_RUNTIME_DIR"] == "/tmp/pyman-run-4242"
+    assert "DBUS_SESSION_BUS_ADDRESS" not in kept
+    told = {"XDG_RUNTIME_DIR": str(own), **bus}
+    assert told.items() <= clean_environment(told, 4242).items()

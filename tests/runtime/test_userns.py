@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
-from pyman.api.spec import IdMappings
-from pyman.errors import InvalidArgument, StorageFailed
+from pyman.api.spec import IdMappings, Namespace
+from pyman.errors import InvalidArgument, NoSuchContainer, StorageFailed, WrongState
 from supervisor.kernel.idmaps import IdMaps, IdRange
 from supervisor.runtime import body, creation
 from supervisor.runtime import requests as rq
@@ -72,3 +73,42 @@ async def test_kept_groups_do_not_hide_who_the_command_is(
     async with house.open() as engine:
         entry = await house.create("true", user="1000", groups=["keep-groups"])
         assert (await inspect_view(engine.services, entry.container)).effective_caps == []
+
+
+@pytest.mark.holds_loop(0)
+async def test_one_that_is_to_be_joined_stays_until_who_joins_it_is_there(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = IdMappings(uid_map=["0:300000:1000"])
+    async with house.open() as engine:
+        owner = await house.create("true", name="owner", idmappings=maps)
+        commit = engine.services.database.commit
+        held, go_on = trio.Event(), trio.Event()
+
+        async def slowly(*changes: Any, **more: Any) -> Any:
+            if more.get("durable"):
+                held.set()
+                await go_on.wait()
+            return await commit(*changes, **more)
+
+        async with trio.open_nursery() as creation_under_way:
+            with monkeypatch.context() as patch:
+                patch.setattr(engine.services.database, "commit", slowly)
+                joins = partial(house.create, "true", name="joins", userns=Namespace("container", "owner"))
+                creation_under_way.start_soon(joins)
+                await held.wait()
+            with pytest.raises(WrongState, match="container 'joins' joins its user namespace"):
+                await owner.worker.ask(rq.Remove())
+            go_on.set()
+
+
+@pytest.mark.holds_loop(0)
+async def test_one_that_was_just_removed_is_not_joined(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = IdMappings(uid_map=["0:300000:1000"])
+    async with house.open() as engine:
+        owner = await house.create("true", name="owner", idmappings=maps)
+        monkeypatch.setattr(engine, "_userns_owner", lambda _spec: owner.container.definition)
+        await owner.worker.ask(rq.Remove())
+        with pytest.raises(NoSuchContainer, match="it was removed"):
+            await house.create("true", name="joins", userns=Namespace("container", "owner"))
+        assert engine.registry.containers == []
