@@ -38,6 +38,8 @@ class Echo:
         self.container = container
         self._connection = connection
         self.said: list[str] = []
+        self._heard = 0
+        """Lines that have come back."""
 
     @classmethod
     async def start(cls, bench: Bench, log: Path | None = None) -> Echo:
@@ -50,12 +52,12 @@ class Echo:
         return cls(container, connection)
 
     async def say(self, line: str) -> None:
-        """Comes back when the line is in the log."""
-        self.said.append(line)
-        self._connection.send(f"{line}\n".encode())
-        seen = b""
-        while not seen.endswith(b"\n"):
-            seen += (await trio.to_thread.run_sync(self._connection.recv, 1 << 16))[1:]
+        """Comes back when the line, and every one before it, is in the log. What nobody has read when the connection
+        is closed would be an error to conmon, and not the end of the container's input."""
+        self.send(line)
+        while self._heard < len(self.said):
+            data = await trio.to_thread.run_sync(self._connection.recv, 1 << 16)
+            self._heard += data[1:].count(b"\n")
 
     def send(self, line: str) -> None:
         self.said.append(line)

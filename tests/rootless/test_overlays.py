@@ -372,7 +372,7 @@ def test_with_a_forced_mask_permissions_are_kept_beside_the_files(engine: Config
 def test_a_container_sees_owners_in_its_own_namespace(
     engine: ConfiguredEngine, user: User, way: str, mode: str
 ) -> None:
-    script = "stat -c %u:%g / /etc/passwd; touch /new && stat -c %u:%g /new"
+    script = "stat -c %u:%g / /etc/hostname; touch /new && stat -c %u:%g /new"
     options = ("--userns", mode, "--user", "0")
     said = engine.out("run", "--rm", *options, "--rootfs", f"{engine.rootfs}:O", "sh", "-c", script).split()
     if way != "kernel":
