@@ -80,9 +80,8 @@ def test_a_container_is_root_in_its_own_view_of_the_files(
     assert not (rootfs / "new").exists()
 
 
+@pytest.mark.oci_runtime("runc", "crun")
 def test_roots_view_shows_files_with_the_ids_they_have_on_disk(shared_engine: Engine, rootfs: Path) -> None:
-    if _rootless(shared_engine):
-        pytest.skip("an ordinary user's mounts cannot map ids")
     options = ("--uidmap", "0:300000:2000", "--gidmap", "0:400000:2000")
     seen = _run(
         shared_engine, rootfs, *options, script="stat -c %u:%g /etc/passwd /home/worker; echo >> /etc/passwd"
