@@ -90,6 +90,7 @@ __all__ = [
     "StorageFailed",
     "UserNamespaceFailed",
     "WrongState",
+    "first_of",
     "from_wire",
     "to_wire",
 ]
@@ -277,6 +278,15 @@ def to_wire(error: PymanError) -> tuple[str, dict[str, Any]]:
     """The Varlink error name and its parameters."""
     parameters = {"subject": error.subject, "message": error.message, "hint": error.hint}
     return f"{INTERFACE}.{error.code}", parameters
+
+
+def first_of(group: BaseExceptionGroup[PymanError]) -> PymanError:
+    """The first error of things that were done at once; each alone would have been raised."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, PymanError)  # noqa: S101 - except* lets nothing else through
+    return error
 
 
 _VARLINK = {

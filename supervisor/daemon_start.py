@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyman.errors import AlreadyRunning, PymanError
+from pyman.errors import AlreadyRunning, PymanError, first_of
 from pyman.wire import owner
 from supervisor import instance, logging
 from supervisor.arguments import parse
@@ -69,7 +69,7 @@ def run(words: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
         start = _prepare(options, environ, keeper, channel, listeners, kept, path)
         _serve(start, control)
     except* PymanError as group:
-        failure = _first(group)
+        failure = first_of(group)
         if control and control[0].is_ready:
             control[0].has_failed(failure)
         else:
@@ -143,11 +143,3 @@ def _take_lock(layout: Layout, keeper: int, channel: Channel, path: str, kept: i
     taken = instance.hold(layout.supervisor_lock, pids, f"the state in '{layout.static}'")
     channel.send({"lock": layout.supervisor_lock}, [taken])
     return taken
-
-
-def _first(group: BaseExceptionGroup[PymanError]) -> PymanError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, PymanError)  # noqa: S101 - except* lets nothing else through
-    return error

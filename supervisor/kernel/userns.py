@@ -7,7 +7,6 @@ Failures are OSErrors.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 from contextlib import asynccontextmanager, suppress
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from supervisor.kernel import children, idmaps
+from supervisor.kernel import children, idmaps, namespaces
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -27,10 +26,6 @@ __all__ = ["maps_of", "with_maps"]
 _PATIENCE = 5.0
 """Seconds for a program to come up."""
 _WORD = b"\n"
-_KIND_OF_NAMESPACE = 0xB703
-"""NS_GET_NSTYPE."""
-_USER_NAMESPACE = 0x1000_0000
-"""CLONE_NEWUSER."""
 
 
 @asynccontextmanager
@@ -72,7 +67,7 @@ def _opened(path: str) -> int:
         if stat.S_ISREG(os.fstat(place).st_mode):
             descriptor = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
             with suppress(OSError):
-                if fcntl.ioctl(descriptor, _KIND_OF_NAMESPACE) == _USER_NAMESPACE:
+                if namespaces.kind_of(descriptor) == namespaces.NEW_USER:
                     return descriptor
             os.close(descriptor)
     finally:

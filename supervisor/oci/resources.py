@@ -30,6 +30,8 @@ SHARES = range(2, 262_145)
 PERIODS = range(1000, 1_000_001)
 """Microseconds, as QUOTA_LEAST: what the kernel takes."""
 QUOTA_LEAST = 1000
+_LONGEST = 32
+"""Characters of a range of processors."""
 _ALL_DEVICES = [DeviceRule(allow=True, access="rwm")]
 _NO_DEVICES = [DeviceRule(allow=False, access="rwm")]
 """The OCI runtime itself adds the harmless ones."""
@@ -237,7 +239,7 @@ def _numbers(text: str) -> set[int]:
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or not (last if dash else first).isdecimal():
+        if not first.isdecimal() or not (last if dash else first).isdecimal() or len(part) > _LONGEST:
             return set()
         ends = int(first), int(last if dash else first)
         if ends[0] > ends[1] or ends[1] > 1 << 16:

@@ -1,6 +1,7 @@
 """Finding the OCI runtimes of this host, and calling one.
 
-Which there are, and which of them work, is asked by `probes`. Every call has a deadline in seconds. What the runtime says is translated by `errors`.
+Which there are, and which of them work, is asked by `probes`. Every call has a deadline in seconds. What the runtime
+says is translated by `errors`.
 """
 
 from __future__ import annotations

@@ -84,8 +84,7 @@ def _automatic(
     if found is None:
         raise InvalidArgument(
             f"cannot find {number} free {what} for --userns auto: {intervals.size(free)} are left",
-            hint="containers with keep-id or nomap have all of them unless they are given a size; "
-            "so has whoever uses size=",
+            hint="give a smaller size=; containers with keep-id or nomap have all that there are, unless given a size",
         )
     return tuple(intervals.joined([*intervals.paired(wanted, found), *fixed]))
 

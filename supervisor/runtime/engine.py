@@ -15,7 +15,7 @@ import outcome
 import trio
 
 from pyman.api.container import ErrorInfo, Result
-from pyman.errors import EngineStopped, InternalError, NoSuchContainer, PymanError
+from pyman.errors import EngineStopped, InternalError, NoSuchContainer, PymanError, first_of
 from pyman.names import EventStatus
 from supervisor.conmon.find import find_conmon
 from supervisor.conmon.logs import LogKeeper
@@ -23,7 +23,7 @@ from supervisor.events.journal import Journal
 from supervisor.events.sinks import sink_of
 from supervisor.kernel import children, files, process
 from supervisor.logging import log
-from supervisor.oci import build
+from supervisor.oci import build, namespaces
 from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime import execs, leftovers, refresh, userns
 from supervisor.runtime import requests as rq
@@ -151,7 +151,7 @@ class Engine:
                     ),
                 )
         except* PymanError as group:
-            raise _first(group) from None
+            raise first_of(group) from None
         for warning in (*settings.warnings, *found["runtimes"].warnings):
             log.warning(warning)
         journal = Journal(database)
@@ -217,7 +217,7 @@ class Engine:
         """Its name is free, and its ids: its processes have ended with the first one, and its directories are closed
         to everybody. Among the host's processes some may be left until the OCI runtime has ended them."""
         self.registry.let_go(container)
-        if container.definition.spec.pidns.nsmode != "host":
+        if namespaces.mode("pid", container.definition.spec, self.settings.containers) != "host":
             self.services.ids.release(container.id)
 
     def _forget(self, container: Container) -> None:
@@ -481,12 +481,3 @@ def info_of(error: PymanError) -> ErrorInfo:
 
 def _named(result: Result, name: str) -> Result:
     return Result(name, result.id, result.error, result.exit_code, result.changed)
-
-
-def _first(group: BaseExceptionGroup[PymanError]) -> PymanError:
-    """The first error of concurrent searches; each alone would have been raised."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, PymanError)  # noqa: S101 - except* lets nothing else through
-    return error

@@ -44,4 +44,4 @@ def maps_of_others(graph_root: str) -> list[IdMaps]:
 
 
 def _ranges(lines: list[_Line] | None) -> tuple[IdRange, ...]:
-    return tuple(IdRange(line.container_id, line.host_id, line.size) for line in lines or ())
+    return tuple(IdRange(line.container_id, line.host_id, line.size) for line in lines or () if line.size > 0)

@@ -112,6 +112,7 @@ def test_a_container_without_a_cgroup_has_no_limits() -> None:
         (limits(cpu={"quota": -2}), "cannot use --cpu-quota '-2'"),
         (limits(cpu={"cpus": "65000"}), "cannot use --cpuset-cpus '65000': this host has no number 65000"),
         (limits(cpu={"cpus": "0-"}), "cannot use --cpuset-cpus '0-': it must be numbers and ranges"),
+        (limits(cpu={"cpus": "9" * 5000}), "it must be numbers and ranges"),
         (limits(cpu={"cpus": "1-0"}), "must be numbers"),
         (limits(cpu={"cpus": "0,,0"}), "must be numbers"),
         (limits(cpu={"mems": "60000"}), "cannot use --cpuset-mems '60000': this host has no number 60000"),

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from supervisor.kernel import mounts
+from supervisor.kernel.idmaps import IdRange
 from supervisor.settings.layout import Layout
 from supervisor.settings.load import load
 from supervisor.settings.model import Options
@@ -134,6 +135,15 @@ def test_records_that_are_none_count_as_empty(tmp_path: Path, text: str) -> None
     (tmp_path / "overlay-containers").mkdir()
     (tmp_path / "overlay-containers/containers.json").write_text(text)
     assert maps_of_others(str(tmp_path)) == []
+
+
+def test_a_line_without_ids_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "overlay-containers").mkdir()
+    lines = ", ".join(
+        f'{{"container_id": 0, "host_id": {id}, "size": {size}}}' for id, size in ((5, -5), (9, 0), (7, 2))
+    )
+    (tmp_path / "overlay-containers/containers.json").write_text(f'[{{"uidmap": [{lines}]}}]')
+    assert maps_of_others(str(tmp_path)) == [((IdRange(0, 7, 2),), ())]
 
 
 def test_records_without_a_map_are_fine(tmp_path: Path) -> None:
