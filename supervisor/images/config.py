@@ -16,7 +16,16 @@ from pyman.errors import ArchiveRefused
 from supervisor.images.manifests import check_digest
 from supervisor.images.transport import CONFIG_LIMIT
 
-__all__ = ["Healthcheck", "History", "ImageConfig", "Process", "RootFs", "decode_config", "parse_time", "stamp"]
+__all__ = [
+    "Healthcheck",
+    "History",
+    "ImageConfig",
+    "Process",
+    "RootFs",
+    "decode_config",
+    "parse_time",
+    "stamp",
+]
 
 HISTORY_LIMIT = 10_000
 """Steps; more than that is no image that somebody has built."""

@@ -43,14 +43,14 @@ _COMPRESSED = {
 }
 
 
-def media_type_for(format: str, present: str) -> str:
+def media_type_for(wish: str, present: str) -> str:
     """The type of the manifest to write: as asked for (`oci`, `v2s2`), else as it is. InvalidArgument is the
     command line's to raise; here NotSupported."""
-    if not format:
+    if not wish:
         return present
-    if format not in FORMATS:
-        raise NotSupported(f"cannot write a manifest of the format '{format}'", hint="oci and v2s2 are known")
-    return FORMATS[format]
+    if wish not in FORMATS:
+        raise NotSupported(f"cannot write a manifest of the format '{wish}'", hint="oci and v2s2 are known")
+    return FORMATS[wish]
 
 
 def layer_type(manifest_type: str, compression: str) -> str:
@@ -92,9 +92,7 @@ def _retyped(blob: Blob, table: dict[str, str], *, drop: bool) -> Blob:
             subject=blob.digest,
             hint="use the format oci" if drop else "",
         )
-    return msgspec.structs.replace(
-        blob, media_type=media_type, annotations={} if drop else blob.annotations
-    )
+    return msgspec.structs.replace(blob, media_type=media_type, annotations={} if drop else blob.annotations)
 
 
 def with_layers(manifest: m.Manifest, layers: Sequence[Blob], config: Blob | None = None) -> m.Manifest:

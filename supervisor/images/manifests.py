@@ -272,9 +272,7 @@ def _index(document: _Document, kind: str, raw: RawManifest) -> Index:
     return Index(
         media_type=kind,
         members=tuple(
-            Member(
-                _blob(each, "a member of a list"), each.platform or MemberPlatform(), each.artifact_type
-            )
+            Member(_blob(each, "a member of a list"), each.platform or MemberPlatform(), each.artifact_type)
             for each in document.manifests or ()
         ),
         annotations=document.annotations or {},
