@@ -159,10 +159,14 @@ class EngineSettings(msgspec.Struct, frozen=True):
         "/usr/libexec/podman",
         "/usr/lib/podman",
     )
+    image_volume_mode: str = "anonymous"
+    """What becomes of the volumes that an image names: `anonymous`, `tmpfs` or `ignore`."""
     lock_type: str = "shm"
     namespace: str = ""
     num_locks: int = 2048
     """To start with: the supervisor makes more when they are used up."""
+    pull_policy: str = "missing"
+    """When a container's image is looked for in a registry: `always`, `missing`, `newer` or `never`."""
     runtime: str = ""
     """A name in `runtimes` or an absolute path; empty: chosen by what works here."""
     runtime_flags: tuple[str, ...] = ()
