@@ -13,6 +13,7 @@ import msgspec
 
 from pyman.api.container import ErrorInfo, ExistsReply
 from pyman.api.method import Access, Interface, Method, Nothing, Vanish
+from pyman.api.pull import Platform, Progress, RegistryAccess
 
 __all__ = [
     "INTERFACE",
@@ -62,33 +63,6 @@ __all__ = [
     "TreeRequest",
     "UnmountRequest",
 ]
-
-
-class Platform(msgspec.Struct, frozen=True):
-    """Of a member of a manifest list; empty: this host's."""
-
-    os: str = ""
-    arch: str = ""
-    """As Go calls it: amd64, arm64."""
-    variant: str = ""
-
-
-class RegistryAccess(msgspec.Struct, frozen=True):
-    """How a registry is spoken to; what is absent comes from the configuration."""
-
-    username: str = ""
-    password: str = ""
-    """Never in an event, a log or an error."""
-    auth_file: str = ""
-    """Absolute path; empty: the user's auth.json, then Docker's config.json."""
-    cert_dir: str = ""
-    """Absolute path of a directory with *.crt, *.cert and *.key; empty: certs.d."""
-    tls_verify: bool | None = None
-    """None: as registries.conf says."""
-    retry: int | None = None
-    """How often a failed request is tried again; none: 3."""
-    retry_delay: float | None = None
-    """Seconds before the first repetition; none: doubling from 1."""
 
 
 class ListImagesRequest(msgspec.Struct, frozen=True):
@@ -228,19 +202,6 @@ class PruneImagesRequest(msgspec.Struct, frozen=True):
     external: bool = False
     """Containers of other engines' making (as Buildah's) that use the store."""
     build_cache: bool = False
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """Of one blob."""
-
-    digest: str
-    action: str
-    """waiting, downloading, unpacking, uploading, retrying, exists, mounted, done."""
-    bytes: int = 0
-    total: int = -1
-    """-1: unknown."""
-    detail: str = ""
-    """Why it is tried again."""
 
 
 class TransferReply(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ completing never starts one.
 from __future__ import annotations
 
 from pyman.cli.context import LOG_LEVELS
-from pyman.cli.options import FLAG, TEXT, TRUE
+from pyman.cli.options import FLAG, REFUSED, TEXT, TRUE
 from pyman.errors import InvalidArgument, PymanError
 
 TYPE_CHECKING = False
@@ -119,7 +119,7 @@ class _Line:
             option = self._option(word)
             if option is not None:
                 self.flags.add(option[0].split("|")[0])
-                takes = option[2] not in (FLAG, TRUE)
+                takes = option[2] not in (FLAG, TRUE) and not (option[2] == REFUSED and not option[3])
                 whole = "=" not in word and (word.startswith("--") or word.endswith(option[1]))
                 self.pending = option if takes and whole else None
         elif self.command:
@@ -174,8 +174,8 @@ class _Line:
         return self._arguments()
 
     def _options(self) -> Iterable[tuple[str, str]]:
-        for names, _short, _kind, _metavar, text in (*self.table, ("help", "", FLAG, "", "Show this help")):
-            if text:
+        for names, _short, kind, _metavar, text in (*self.table, ("help", "", FLAG, "", "Show this help")):
+            if text and kind != REFUSED:
                 yield "--" + names.split("|")[0], text
 
     def _values(self, option: Option, prefix: str) -> Iterable[tuple[str, str]]:

@@ -92,7 +92,7 @@ def command_help(ctx: Context, name: str, table: Iterable[Option]) -> None:
 def _options(table: Iterable[Option]) -> list[str]:
     rows = []
     for names, short, kind, metavar, text in table:
-        if not text:
+        if not text or kind == "refused":
             continue
         value = "" if kind in ("flag", "true") else " " + (metavar or _METAVARS[kind])
         default = " (default true)" if kind == "true" else ""

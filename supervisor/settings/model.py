@@ -161,10 +161,14 @@ class EngineSettings(msgspec.Struct, frozen=True):
     )
     image_parallel_copies: int = 0
     """Blobs that are transferred at once; 0: as many as pyman finds right."""
+    image_volume_mode: str = "anonymous"
+    """What becomes of the volumes that an image names: `anonymous`, `tmpfs` or `ignore`."""
     lock_type: str = "shm"
     namespace: str = ""
     num_locks: int = 2048
     """To start with: the supervisor makes more when they are used up."""
+    pull_policy: str = "missing"
+    """When a container's image is looked for in a registry: `always`, `missing`, `newer` or `never`."""
     retry: int = 3
     """How often a failed request to a registry is tried again."""
     retry_delay: float | None = None
