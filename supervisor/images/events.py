@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from pyman.errors import PymanError, StateDamaged
-from pyman.names import EventStatus, EventType
+from pyman.names import EventType
 from supervisor.logging import log
 from supervisor.state.changes import DropIntent, EventDraft, PutIntent
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pyman.api.event import Actor
+    from pyman.names import EventStatus
     from supervisor.state.changes import Change
     from supervisor.state.database import Database
     from supervisor.storage.store import Store

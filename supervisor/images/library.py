@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from pyman.api.image import HistoryReply, InspectImagesReply, ListImagesReply, Platform
+from pyman.api.image import HistoryReply, InspectImagesReply, ListImagesReply
 from pyman.errors import InvalidArgument, NoSuchImage, PymanError, StorageFailed
 from pyman.names import EventStatus
 from supervisor.images import inspecting, listing
 from supervisor.images.answers import info_of
 from supervisor.images.events import Ledger, Proof, event
 from supervisor.images.names import local_candidates, normalized
-from supervisor.images.view import HERE, Reader, View
+from supervisor.images.view import HERE, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pyman.api.event import Actor
-    from pyman.api.image import ImageSummary, TreeReply
+    from pyman.api.image import ImageSummary, Platform, TreeReply
     from supervisor.images.names import Found
+    from supervisor.images.view import View
     from supervisor.registry.reference import Reference
     from supervisor.state.database import Database
     from supervisor.storage.records import Image
@@ -64,12 +65,12 @@ class Images:
         return await trio.to_thread.run_sync(lambda: look(self.reader.view()), limiter=self.limiter)
 
     async def list(
-        self, filters: Mapping[str, Sequence[str]], names: Sequence[str], *, all: bool
+        self, filters: Mapping[str, Sequence[str]], names: Sequence[str], *, every: bool
     ) -> ListImagesReply:
         """InvalidArgument, StorageFailed."""
 
         def look(view: View) -> list[ImageSummary]:
-            return listing.listed(view, filters, names, self.is_external, intermediate=all)
+            return listing.listed(view, filters, names, self.is_external, intermediate=every)
 
         return ListImagesReply(images=await self.read(look))
 

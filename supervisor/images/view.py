@@ -178,7 +178,7 @@ class View:
         return found if isinstance(found, Index) else None
 
     def digest(self, image: Image) -> str:
-        return image.big_data_digests.get(MANIFEST_KEY) or image.digest
+        return image.digests[0] if image.digests else ""
 
     # -- layers -------------------------------------------------------------------------------------
 

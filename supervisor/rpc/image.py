@@ -35,7 +35,7 @@ class ImageHandlers:
     # ------------------------------------------------------------------ reading
 
     async def list(self, request: api.ListImagesRequest, call: Call) -> api.ListImagesReply:
-        return await self._images.list(request.filters, request.names, all=request.all)
+        return await self._images.list(request.filters, request.names, every=request.all)
 
     async def inspect(self, request: api.InspectImagesRequest, call: Call) -> api.InspectImagesReply:
         return await self._images.inspect(request.names)
