@@ -23,7 +23,7 @@ from supervisor.kernel import children, mounts
 if TYPE_CHECKING:
     from pyman.errors import PymanError
 
-__all__ = ["disk_usage", "open_in_root", "remove_tree", "storage_error", "write_atomic"]
+__all__ = ["disk_usage", "open_in_root", "remove_tree", "storage_error", "sync_file_system", "write_atomic"]
 
 _OPENAT2 = 437
 """The same number on every architecture."""
@@ -81,6 +81,20 @@ def _sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def sync_file_system(path: str) -> None:
+    """Have all that was written to the file system of a directory reach the disk. StorageFailed, DiskFull."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if _libc.syncfs(fd):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), path)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise storage_error(error, "write", path) from error
 
 
 def open_in_root(root: str, path: str, flags: int, mode: int = 0) -> int:
