@@ -359,6 +359,8 @@ class Store:
         }
         if metadata:
             fields["metadata"] = metadata
+        if bigdata.MANIFEST in data:
+            fields["digest"] = bigdata.digest_of(data[bigdata.MANIFEST])
         return draft.change(id, **fields)
 
     def set_names(self, id: str, names: Sequence[str]) -> Image:
