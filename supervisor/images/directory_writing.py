@@ -24,8 +24,7 @@ class DirectoryDestination:
 
     manifest_types: tuple[str, ...] = ()
     """Any."""
-    compression = ""
-    """As they are."""
+    compression = "none"
     streams = False
 
     def __init__(self, place: Place, obsolete: list[str]) -> None:

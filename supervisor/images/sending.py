@@ -17,10 +17,12 @@ import trio
 from pyman.api.image import Progress
 from pyman.errors import NotSupported, PymanError, StorageFailed, first_of
 from supervisor.images import manifests as m
+from supervisor.images.blobinfo import Known
 from supervisor.images.convert import FORMATS, converted, layer_type, with_layers
 from supervisor.images.manifests import decode_manifest, encode_manifest
 from supervisor.images.spooling import document, spool
 from supervisor.images.transport import Blob, RawManifest
+from supervisor.storage.records import COMPRESSIONS as STORED
 from supervisor.storage.records import Layer
 
 if TYPE_CHECKING:
@@ -39,7 +41,6 @@ _AT_ONCE = 3
 """Layers of one image that are sent at the same time."""
 _packing = trio.CapacityLimiter(4)
 """Programs that pack, of all transfers."""
-COMPRESSIONS = ("gzip", "zstd", "none")
 _FORMATS_BY_TYPE = {media_type: word for word, media_type in FORMATS.items()}
 
 
@@ -65,14 +66,6 @@ class Outgoing(msgspec.Struct, frozen=True):
     directories: tuple[str, ...]
     """Of the layers, each with its `diff`."""
     tar_splits: tuple[str, ...]
-
-
-class Known(msgspec.Struct, frozen=True):
-    """A blob that holds a layer."""
-
-    digest: str
-    size: int
-    compression: str
 
 
 class Receiver(Protocol):
@@ -235,11 +228,15 @@ class Sender:
         found: list[Known] = []
         if described is not None:
             found.append(Known(described.digest, described.size, compression_of(described, layer)))
+        if layer.compressed_digest and layer.compressed_size > 0:
+            known = Known(layer.compressed_digest, layer.compressed_size, STORED[layer.compression])
+            found.append(known)
         if layer.diff_id:
             found += self._memory.known(layer.diff_id)
             if self._compression == "none" and layer.diff_size >= 0:
                 found.append(Known(layer.diff_id, layer.diff_size, "none"))
-        found = [known for known in found if not (known.compression == "zstd" and wanted != m.OCI_MANIFEST)]
+        usable = ("gzip", "zstd", "none") if wanted == m.OCI_MANIFEST else ("gzip", "none")
+        found = [known for known in found if known.compression in usable]
         if self._to.streams or self._wish.force:
             found = [known for known in found if known.compression == self._compression]
         elif self._wish.compression:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from pyman.errors import InvalidArgument
 from supervisor.images import listings
 from supervisor.images.config import ImageConfig
-from supervisor.images.manifests import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, MemberPlatform, decode_index
+from supervisor.images.manifests import (
+    DOCKER_LIST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    MemberPlatform,
+    decode_index,
+)
 from supervisor.images.transport import Blob
+
+if TYPE_CHECKING:
+    from supervisor.images.manifests import (
+        Member,
+    )
 
 ONE, TWO = (f"sha256:{digit * 64}" for digit in "12")
 ARM = ImageConfig(architecture="arm64", os="linux", variant="v8")
 
 
-def _member(digest: str) -> listings.Member:
+def _member(digest: str) -> Member:
     return listings.member_of(Blob(digest, 7, OCI_MANIFEST), ARM)
 
 
