@@ -34,7 +34,7 @@ _TOP = ("architecture", "config", "container", "container_config", "created", "d
 class DockerArchiveDestination:
     """A `Destination` for one image after the other: `begin`, its blobs, its manifest; `finish` after the last."""
 
-    manifest_types = (DOCKER_MANIFEST,)
+    manifest_types: tuple[str, ...] = (DOCKER_MANIFEST,)
     compression = "none"
     streams = True
     """Layers come through `stream`, whose size and digest are known before."""

@@ -31,7 +31,7 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 class LayoutDestination:
     """A `Destination`. `image`: the name that the image gets in the layout; empty: none."""
 
-    manifest_types = (OCI_MANIFEST, OCI_INDEX)
+    manifest_types: tuple[str, ...] = (OCI_MANIFEST, OCI_INDEX)
     compression = "gzip"
     """What layers are compressed with, unless something else is asked for."""
     streams = False
