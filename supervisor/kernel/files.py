@@ -29,6 +29,7 @@ __all__ = [
     "open_in_root",
     "remove_tree",
     "storage_error",
+    "sync_file_system",
     "write_atomic",
 ]
 
@@ -88,6 +89,20 @@ def _sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def sync_file_system(path: str) -> None:
+    """Have all that was written to the file system of a directory reach the disk. StorageFailed, DiskFull."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if _libc.syncfs(fd):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), path)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise storage_error(error, "write", path) from error
 
 
 def open_in_root(root: str, path: str, flags: int, mode: int = 0) -> int:

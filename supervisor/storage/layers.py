@@ -21,18 +21,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from pyman.errors import NotSupported, StorageFailed
+from pyman.errors import NotSupported
 from supervisor.kernel import files
-from supervisor.storage.records import INCOMPLETE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from supervisor.storage.ground import Ground
-    from supervisor.storage.records import Layer
-    from supervisor.storage.table import Draft
 
-__all__ = ["DEPTH", "Facts", "Staged", "discard", "drop", "layer_id", "make_directory", "place"]
+__all__ = ["DEPTH", "Facts", "Staged", "discard", "layer_id", "make_directory", "place", "settle"]
 
 DEPTH = 500
 """Layers below one; other engines mount no more."""
@@ -107,7 +104,7 @@ def place(ground: Ground, staged: str, tar_split: str, id: str, below: Sequence[
         )
     link = base64.b32encode(secrets.token_bytes(17)).decode()[:_LINK]
     try:
-        _settle(f"{staged}/diff", below)
+        settle(f"{staged}/diff", below)
         _write(f"{staged}/link", link, 0o644)
         if below:
             _write(f"{staged}/lower", lower_of(below), 0o644)
@@ -123,7 +120,7 @@ def place(ground: Ground, staged: str, tar_split: str, id: str, below: Sequence[
     ground.move(staged, f"overlay/{id}")
 
 
-def _settle(diff: str, below: Sequence[str]) -> None:
+def settle(diff: str, below: Sequence[str]) -> None:
     """Mode and owner of a root directory of which the archive says nothing: those of the one below."""
     if stat.S_IMODE(os.stat(diff).st_mode) != _UNTOUCHED:
         return
@@ -161,22 +158,3 @@ def discard(ground: Ground, id: str) -> None:
             os.unlink(f"{ground.root}/overlay/l/{link}")
     for name in (f"overlay/{id}", f"overlay-layers/{id}.tar-split.gz", f"overlay-layers/{id}"):
         ground.discard(name)
-
-
-def drop(ground: Ground, draft: Draft[Layer], ids: Iterable[str]) -> None:
-    """Remove layers, directories and records. They are flagged first: whoever finds one after a crash goes on.
-    StorageFailed, DiskFull."""
-    ids = list(ids)
-    for id in ids:
-        record = draft.get(id)
-        if record is None:
-            raise StorageFailed(f"cannot remove the layer '{id}': it does not exist", subject=id)
-        if not record.incomplete:
-            draft.change(id, flags={**record.flags, INCOMPLETE: True})
-    draft.save()
-    for id in ids:
-        discard(ground, id)
-        draft.remove(id)
-    draft.save()
-    for id in ids:
-        ground.done("layer", id)

@@ -29,7 +29,7 @@ from supervisor.storage.records import Entry, R, changed, new_entry, parse
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["TOKEN_SIZE", "Draft", "Snapshot", "Table", "locked", "read_token", "write_token"]
+__all__ = ["TOKEN_SIZE", "Draft", "Snapshot", "Table", "locked", "read_token", "replace_file", "write_token"]
 
 TOKEN_SIZE = 64
 """Bytes. Old versions have hexadecimal digits there, new ones a time, a counter, a pid and random bytes: all compare
