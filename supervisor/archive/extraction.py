@@ -23,6 +23,7 @@ from supervisor.archive.members import (
     HARD_LINK,
     REGULAR,
     SYMLINK,
+    cleaned,
 )
 from supervisor.archive.tarsplit import checksum
 
@@ -101,7 +102,7 @@ class Extraction:
 
     def _accepted(self, member: Member) -> bytes:
         """Its name, relative to the root; empty: the root."""
-        name = _cleaned(member.name)
+        name = cleaned(member.name)
         if len(name) > _NAME_LIMIT or b"\0" in name:
             raise ArchiveRefused(
                 f"cannot unpack {quoted(member.name)}: the name is longer than {_NAME_LIMIT} bytes"
@@ -214,7 +215,7 @@ class Extraction:
         self._made(make, name)
 
     def _link(self, member: Member, name: bytes) -> None:
-        target = _cleaned(member.link)
+        target = cleaned(member.link)
         if target == b".." or target.startswith(b"../"):
             raise ArchiveRefused(
                 f"cannot unpack {quoted(member.name)}: it links to {quoted(member.link)}, outside of the archive"
@@ -334,15 +335,6 @@ class Extraction:
                 continue  # replaced later on
             except OSError as error:
                 raise failed(error, "unpack", name) from error
-
-
-def _cleaned(name: bytes) -> bytes:
-    """Without `.`, empty parts, and `..` where something stands before it; a leading slash stays."""
-    if b"//" not in name and b"./" not in name and b"/." not in name and name[-1:] not in (b"/", b".", b""):
-        return name
-    return (
-        os.path.normpath(name) if not name.startswith(b"//") else os.path.normpath(b"/" + name.lstrip(b"/"))
-    )
 
 
 def _copy(fd: int, stream: Stream, size: int) -> int:

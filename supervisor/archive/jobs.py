@@ -7,7 +7,7 @@ How many run at once is the caller's to decide.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -16,13 +16,16 @@ from supervisor.archive import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Literal
 
     from supervisor.archive.feed import Feed
 
-__all__ = ["Unpacked", "unpack"]
+__all__ = ["Compression", "Packed", "Unpacked", "pack", "unpack"]
 
 _T = TypeVar("_T")
+
+
+Compression = Literal["none", "gzip", "zstd"]
+"""What archives are written with."""
 
 
 class Unpacked(msgspec.Struct, frozen=True):
@@ -40,6 +43,16 @@ class Unpacked(msgspec.Struct, frozen=True):
     """The owners of its files, each once."""
     gids: list[int]
     entries: int
+
+
+class Packed(msgspec.Struct, frozen=True):
+    """What was written. Sizes in bytes."""
+
+    digest: str
+    size: int
+    diff_id: str
+    """Digest of the archive before it was compressed."""
+    diff_size: int
 
 
 async def unpack(
@@ -77,6 +90,33 @@ async def unpack(
     }
     done = await running.run("unpack", job, _fds(feed), doing="unpack the layer", report=report)
     return _as(Unpacked, done)
+
+
+async def pack(
+    diff: str,
+    tar_split: str,
+    out: int,
+    *,
+    compression: Compression = "none",
+    level: int | None = None,
+    report: Callable[[int], None] | None = None,
+) -> Packed:
+    """Write the archive that a layer was unpacked from to a descriptor, compressed or not.
+
+    `level`: of the compression; None: a quick one. `report` is called with the uncompressed bytes so far. Raises
+    DigestMismatch (a file of the layer has been changed), ArchiveRefused (its tar-split file is none), DiskFull and
+    StorageFailed, also when nobody reads any more. Part of the archive may have been written then.
+    """
+    job = {
+        "diff": diff,
+        "tar_split": tar_split,
+        "out": out,
+        "compression": compression,
+        "level": level,
+        "report": report is not None,
+    }
+    done = await running.run("pack", job, (out,), doing="pack the layer", report=report)
+    return _as(Packed, done)
 
 
 def _fds(feed: Feed) -> tuple[int, ...]:

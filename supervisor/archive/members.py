@@ -6,6 +6,7 @@ same layers with: a layer has to be the same tree everywhere. Standard library o
 
 from __future__ import annotations
 
+import os
 import zlib
 
 from supervisor.archive.failures import Broken, quoted
@@ -26,6 +27,9 @@ __all__ = [
     "SYMLINK",
     "Member",
     "basic",
+    "check_sparse",
+    "cleaned",
+    "finish",
     "merge",
     "number",
     "pax_records",
@@ -86,6 +90,15 @@ class Member:
 def padding(size: int) -> int:
     """Bytes from the end of so much data to the next block."""
     return -size % BLOCK
+
+
+def cleaned(name: bytes) -> bytes:
+    """Without `.`, empty parts, and `..` where something stands before it; a leading slash stays."""
+    if b"//" not in name and b"./" not in name and b"/." not in name and name[-1:] not in (b"/", b".", b""):
+        return name
+    return (
+        os.path.normpath(name) if not name.startswith(b"//") else os.path.normpath(b"/" + name.lstrip(b"/"))
+    )
 
 
 def number(field: bytes) -> int:
