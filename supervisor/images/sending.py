@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from contextlib import AbstractAsyncContextManager
 
-    from supervisor.archive.jobs import Packed
+    from supervisor.archive.jobs import Compression, Packed
     from supervisor.images.manifests import Manifest
     from supervisor.images.progress import Board
     from supervisor.storage.records import Image
@@ -106,7 +106,7 @@ class Pack(Protocol):
         tar_split: str,
         out: int,
         *,
-        compression: str,
+        compression: Compression,
         level: int | None,
         report: Callable[[int], None] | None,
     ) -> Awaitable[Packed]: ...
@@ -198,12 +198,15 @@ class Sender:
                     image, number, described[number] if described else None, wanted
                 )
 
+        failed: list[PymanError] = []
         try:
             async with trio.open_nursery() as sending:
                 for key, number in places.items():
                     sending.start_soon(one, key, number)
         except* PymanError as group:
-            raise first_of(group) from None
+            failed.append(first_of(group))
+        if failed:
+            raise failed[0]
         return [sent[layer.diff_id or layer.id] for layer in image.layers]
 
     async def _send_layer(self, image: Outgoing, number: int, described: Blob | None, wanted: str) -> Blob:
@@ -244,8 +247,9 @@ class Sender:
         return list({known.digest: known for known in found}.values())
 
     @property
-    def _compression(self) -> str:
-        return "none" if self._to.streams else self._wish.compression or self._to.compression
+    def _compression(self) -> Compression:
+        wanted = self._wish.compression or self._to.compression
+        return "none" if self._to.streams or wanted == "none" else "zstd" if wanted == "zstd" else "gzip"
 
     async def _stream(self, layer: Layer, diff: str, tar_split: str, wanted: str) -> Blob:
         to: Streaming = self._to  # type: ignore[assignment]  # its `streams` says so
@@ -273,7 +277,9 @@ class Sender:
         self._note(layer, "done", packed.size, packed.size)
         return blob
 
-    async def _packed(self, layer: Layer, diff: str, tar_split: str, out: int, compression: str) -> Packed:
+    async def _packed(
+        self, layer: Layer, diff: str, tar_split: str, out: int, compression: Compression
+    ) -> Packed:
         def report(count: int) -> None:
             self._note(layer, "packing", count, layer.diff_size)
 

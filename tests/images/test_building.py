@@ -13,6 +13,7 @@ import trio
 from pyman.errors import NotSupported
 from supervisor.images import building
 from supervisor.kernel import children
+from supervisor.settings.load import Options, load
 from tests.storage.others import missing
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _streams(output: int) -> Iterator[tuple[int, int, int]]:
 async def _build(store: Store, context: Path, *arguments: str, output: int) -> building.Built:
     with _streams(output) as streams:
         return await building.build(
-            store.settings,
+            load(Options(), {"CONTAINERS_CONF": os.devnull}, 0),
             store.layout,
             ["--isolation", "chroot", *arguments, "."],
             runtime=RUNC,
