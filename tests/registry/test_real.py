@@ -90,7 +90,7 @@ async def test_a_download_goes_on_where_the_file_ends(
                 name, digest_of(layer), len(layer), fd, RegistryAccess(tls_verify=False), report=heard.append
             )
     assert (tmp_path / "blob").read_bytes() == layer
-    assert heard[0] == 300_000
+    assert heard[0] >= 300_000
 
 
 async def test_a_wrong_beginning_is_found_out_and_fetched_again(
