@@ -23,6 +23,7 @@ from supervisor.archive.members import (
     HARD_LINK,
     REGULAR,
     SYMLINK,
+    cleaned,
 )
 from supervisor.archive.tarsplit import checksum
 
@@ -101,7 +102,7 @@ class Extraction:
 
     def _accepted(self, member: Member) -> bytes:
         """Its name, relative to the root; empty: the root."""
-        name = _cleaned(member.name)
+        name = cleaned(member.name)
         if len(name) > _NAME_LIMIT or b"\0" in name:
             raise ArchiveRefused(
                 f"cannot unpack {quoted(member.name)}: the name is longer than {_NAME_LIMIT} bytes"
@@ -214,7 +215,7 @@ class Extraction:
         self._made(make, name)
 
     def _link(self, member: Member, name: bytes) -> None:
-        target = _cleaned(member.link)
+        target = cleaned(member.link)
         if target == b".." or target.startswith(b"../"):
             raise ArchiveRefused(
                 f"cannot unpack {quoted(member.name)}: it links to {quoted(member.link)}, outside of the archive"
@@ -223,7 +224,10 @@ class Extraction:
         if target == name:
             raise ArchiveRefused(f"cannot unpack {quoted(member.name)}: it links to itself")
         self._made(lambda: os.link(target, name, follow_symlinks=False), name)
-        self._finish(member, name, follow=not stat.S_ISLNK(os.lstat(name).st_mode))
+        status = os.lstat(name)
+        if (status.st_uid, status.st_gid) != (member.uid, member.gid):
+            self._chown(name, member)  # which removes capabilities, and so is not done for nothing
+        self._finish(member, name, follow=not stat.S_ISLNK(status.st_mode), owned=True)
 
     def _whiteout(self, member: Member, name: bytes, base: bytes) -> None:
         directory = name[: -len(base)].rstrip(b"/") or b"."
@@ -282,9 +286,10 @@ class Extraction:
                 os.lchown(name[:at], 0, 0)
                 os.chmod(name[:at], _PARENT_MODE)
 
-    def _finish(self, member: Member, path: bytes, *, follow: bool = True) -> None:
+    def _finish(self, member: Member, path: bytes, *, follow: bool = True, owned: bool = False) -> None:
         """Owner, mode, attributes, times; in this order, for each undoes some of those after it."""
-        self._chown(path, member)
+        if not owned:
+            self._chown(path, member)
         if follow:
             os.chmod(path, member.mode & 0o7777)
         if member.xattrs:
@@ -334,15 +339,6 @@ class Extraction:
                 continue  # replaced later on
             except OSError as error:
                 raise failed(error, "unpack", name) from error
-
-
-def _cleaned(name: bytes) -> bytes:
-    """Without `.`, empty parts, and `..` where something stands before it; a leading slash stays."""
-    if b"//" not in name and b"./" not in name and b"/." not in name and name[-1:] not in (b"/", b".", b""):
-        return name
-    return (
-        os.path.normpath(name) if not name.startswith(b"//") else os.path.normpath(b"/" + name.lstrip(b"/"))
-    )
 
 
 def _copy(fd: int, stream: Stream, size: int) -> int:

@@ -6,6 +6,7 @@ same layers with: a layer has to be the same tree everywhere. Standard library o
 
 from __future__ import annotations
 
+import os
 import zlib
 
 from supervisor.archive.failures import Broken, quoted
@@ -26,6 +27,9 @@ __all__ = [
     "SYMLINK",
     "Member",
     "basic",
+    "check_sparse",
+    "cleaned",
+    "finish",
     "merge",
     "number",
     "pax_records",
@@ -88,6 +92,15 @@ def padding(size: int) -> int:
     return -size % BLOCK
 
 
+def cleaned(name: bytes) -> bytes:
+    """Without `.`, empty parts, and `..` where something stands before it; a leading slash stays."""
+    if b"//" not in name and b"./" not in name and b"/." not in name and name[-1:] not in (b"/", b".", b""):
+        return name
+    return (
+        os.path.normpath(name) if not name.startswith(b"//") else os.path.normpath(b"/" + name.lstrip(b"/"))
+    )
+
+
 def number(field: bytes) -> int:
     """A number in a header: octal text, or binary (base 256). Broken: it is neither, or too large."""
     if field and field[0] & 0x80:
@@ -113,7 +126,10 @@ def _text(field: bytes) -> bytes:
 
 
 def _verify(block: bytes) -> None:
-    stated = number(block[_CHECKSUM])
+    try:
+        stated = number(block[_CHECKSUM])
+    except Broken:
+        stated = -1
     # The lower half of Adler-32 is the sum of all bytes plus one; in C, once, and ten times as fast as sum().
     plain = zlib.adler32(block[:148] + b"        " + block[156:]) & 0xFFFF
     if (stated + 1) % _ADLER == plain and 0 <= stated < 1 << 17:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-__all__ = ["Layer", "digest_of", "feed_of", "tree_of", "unpacked"]
+__all__ = ["Layer", "digest_of", "feed_of", "tree_of", "unpacked", "written"]
 
 
 class Layer:
@@ -67,6 +67,16 @@ def feed_of(data: bytes) -> Iterator[Feed]:
         with open(fd, "wb", closefd=False) as file:
             file.write(data)
         yield Feed(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[int]:
+    """The descriptor of a new file."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        yield fd
     finally:
         os.close(fd)
 
