@@ -9,6 +9,7 @@ import trio
 
 from supervisor.images.library import Images
 from supervisor.kernel.process import ProcessRef
+from supervisor.runtime.layers import OwnLayers
 from supervisor.runtime.restart import Budget
 from supervisor.runtime.userns import IdLedger
 from supervisor.state.database import Retention
@@ -93,6 +94,7 @@ class Services:
         self.overlays = Overlays(settings, layout)
         self.store = Store(layout, settings, self.overlays)
         """The image store, which other engines share."""
+        self.layers = OwnLayers(self.store, layout)
         self.images = Images(self.store, database)
         self.take(settings)
         self.ids = IdLedger()
