@@ -140,6 +140,7 @@ class Body:
             )
         self._preparation = Preparation()
         definition = self._container.definition
+        await self._layered()
         space = await userns.joined(self._services, definition)
         async with AsyncExitStack() as stack:
             shift = None if space is None else Shift(space.maps)
@@ -147,7 +148,7 @@ class Body:
                 shift = shift._replace(namespace=await self._seen_from(stack, shift.maps))
             work = partial(self._done_in_time, self._preparation, partial(step, space, shift))
             try:
-                await look_into(definition.spec.rootfs or definition.layer, work, self.deadline)
+                await look_into(definition.spec.rootfs or definition.image.id, work, self.deadline)
             except DeadlineExceeded:
                 self._preparation.given_up = True
                 raise
@@ -165,6 +166,15 @@ class Body:
         spec = self._container.definition.spec
         wanted = spec.rootfs_overlay or spec.rootfs_idmap or bool(spec.image)
         return wanted and not self._services.settings.rootless and rootfs.is_mapped(shift.maps)
+
+    async def _layered(self) -> None:
+        """Its layer is there. One that never ran may have been created by a supervisor that was killed at it."""
+        container, services = self._container, self._services
+        layer, container.layer = container.layer, None
+        if layer is not None:
+            await layer.get()
+        elif container.definition.image.id and not container.observed.started_at:
+            await trio.to_thread.run_sync(services.layers.mend, container.definition, limiter=services.disk)
 
     def _done_in_time(self, preparation: Preparation, step: Callable[[], object]) -> None:
         preparation.under_way = True
@@ -439,6 +449,9 @@ class Body:
     async def erase(self) -> None:
         """The container's static directory: logs, exit file, volumes; and what it has written. Gone already: nothing is
         done."""
+        if (layer := self._container.layer) is not None:
+            with suppress(PymanError):
+                await layer.get()
         if not self._unregistered or os.path.lexists(self._layout.container_static(self.id)):
             await self._in_thread(self._erase)
 
