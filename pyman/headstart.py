@@ -19,22 +19,21 @@ if TYPE_CHECKING:
 __all__ = ["spawn"]
 
 _CHANNEL = 3
+_POOLS = {"MALLOC_ARENA_MAX": "2"}
+"""Threads of the daemon share memory pools: separate ones only grow."""
 
 
 def spawn(
     program: Sequence[str], options: Sequence[str], environ: Mapping[str, str]
 ) -> tuple[int, sockets.socket]:
-    """Its process id, and the keeper's end of the channel to it. Raises OSError.
-
-    Threads of the daemon share memory pools: separate ones only grow.
-    """
+    """Its process id, and the keeper's end of the channel to it. Raises OSError."""
     ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET | sockets.SOCK_CLOEXEC)
     argv = [*program, "daemon", f"--keeper={os.getpid()}", f"--channel={_CHANNEL}", *options]
     try:
         pid = os.posix_spawn(
             argv[0],
             argv,
-            {"MALLOC_ARENA_MAX": "2", **environ},
+            {**_POOLS, **environ},
             file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), _CHANNEL)],
             setpgroup=0,  # a Ctrl-C in the terminal is for the keeper, which passes it on
             setsigmask=[],

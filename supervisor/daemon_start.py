@@ -63,8 +63,6 @@ def run(words: Sequence[str]) -> int:
     except ChannelClosed:
         return 0  # the keeper has found out that it cannot go on, and says so itself
     os.environ.update(environ)
-    if os.environ.get("CONTAINERS_CONF"):
-        options.setdefault("config", os.environ["CONTAINERS_CONF"])
     control: list[Control] = []
     failure: PymanError | None = None
     start: Start | None = None

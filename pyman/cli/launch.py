@@ -97,7 +97,11 @@ def command(selection: Selection) -> list[str]:
 def program() -> list[str]:
     """By its file, which stands beside this package: what `-m` imports to find that takes 4 ms."""
     file = os.path.join(os.path.dirname(__file__), "../../supervisor/__main__.py")
-    return [sys.executable, "-P", *([os.path.abspath(file)] if os.path.exists(file) else ["-m", "supervisor"])]
+    return [
+        sys.executable,
+        "-P",
+        *([os.path.abspath(file)] if os.path.exists(file) else ["-m", "supervisor"]),
+    ]
 
 
 def _options(selection: Selection) -> list[str]:
