@@ -11,7 +11,12 @@
         NotFound                    an object that does not exist
           NoSuchContainer           no container has that name or id
           NoSuchExec                no exec session has that id
-        AmbiguousId                 a short id that fits several objects
+          NoSuchImage               no image here has that name or id
+          UnknownInRegistry         a registry does not have that image, tag or blob
+        AmbiguousId                 a short id, or a short name, that fits several objects
+        ImageInUse                  containers, or other images, or other engines use it
+        RegistryDenied              a registry wants a login, or refuses this one
+        SignatureRefused            the signature policy does not permit an image
         NameInUse                   the name belongs to another container
         WrongState                  the container is not in a state that permits this
         PermissionDenied            this user, or this socket, may not
@@ -27,6 +32,9 @@
         DiskFull                    no space left where it is needed
         OverlayUnavailable          neither the kernel nor fuse-overlayfs makes a copy-on-write view
         UserNamespaceFailed         the user cannot have namespaces of their own
+        RegistryFailed              a registry cannot be reached, or answers what it should not
+        DigestMismatch              content is not what its digest says
+        ArchiveRefused              an archive or a layer that is damaged, or reaches where it must not
         DeadlineExceeded            a container or its monitor does not answer
       EngineError                 the engine: its state or its connection
         EngineStopped               the supervisor is shutting down
@@ -56,6 +64,7 @@ __all__ = [
     "INTERFACE",
     "AlreadyRunning",
     "AmbiguousId",
+    "ArchiveRefused",
     "CallerError",
     "CommandNotExecutable",
     "CommandNotFound",
@@ -63,11 +72,13 @@ __all__ = [
     "ConmonNotFound",
     "ConmonOutdated",
     "DeadlineExceeded",
+    "DigestMismatch",
     "DiskFull",
     "EngineError",
     "EngineStopped",
     "EngineUnavailable",
     "HostError",
+    "ImageInUse",
     "InternalError",
     "InvalidArgument",
     "InvalidConfig",
@@ -77,6 +88,7 @@ __all__ = [
     "NameInUse",
     "NoSuchContainer",
     "NoSuchExec",
+    "NoSuchImage",
     "NotFound",
     "NotSupported",
     "OptionDiffers",
@@ -84,10 +96,14 @@ __all__ = [
     "PermissionDenied",
     "ProtocolError",
     "PymanError",
+    "RegistryDenied",
+    "RegistryFailed",
     "RuntimeFailed",
     "RuntimeNotFound",
+    "SignatureRefused",
     "StateDamaged",
     "StorageFailed",
+    "UnknownInRegistry",
     "UserNamespaceFailed",
     "WrongState",
     "first_of",
@@ -163,7 +179,27 @@ class NoSuchExec(NotFound):
     pass
 
 
+class NoSuchImage(NotFound):
+    pass
+
+
+class UnknownInRegistry(NotFound):
+    pass
+
+
 class AmbiguousId(CallerError):
+    pass
+
+
+class ImageInUse(CallerError):
+    pass
+
+
+class RegistryDenied(CallerError):
+    pass
+
+
+class SignatureRefused(CallerError):
     pass
 
 
@@ -221,6 +257,18 @@ class OverlayUnavailable(HostError):
 
 class UserNamespaceFailed(HostError):
     """The kernel lets this user have no user namespace, or no ids in it."""
+
+
+class RegistryFailed(HostError):
+    pass
+
+
+class DigestMismatch(HostError):
+    pass
+
+
+class ArchiveRefused(HostError):
+    pass
 
 
 class DeadlineExceeded(HostError):

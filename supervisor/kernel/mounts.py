@@ -22,6 +22,7 @@ __all__ = [
     "bind",
     "bind_idmapped",
     "detached_overlay",
+    "detached_tree",
     "file_system_of",
     "is_dead",
     "make_readonly",
@@ -131,6 +132,15 @@ def detached_overlay(lower: str, upper: str, work: str, options: Sequence[str] =
             _call(_FSCONFIG, context, _CONFIG_FLAG, option.encode(), None, 0)
         _call(_FSCONFIG, context, _CONFIG_CREATE, None, None, 0)
         return _call(_FSMOUNT, context, _CLOEXEC, 0)
+
+
+def detached_tree(path: str) -> int:
+    """A descriptor of a directory as it is without what is mounted below it. To it, all that lies in it is on one
+    mount: names can be moved in it that lead across a mount of the directory on itself.
+
+    OSError EINVAL: something is mounted below that this user may not look behind.
+    """
+    return _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | _CLOEXEC)
 
 
 def _call(number: int, *arguments: int | bytes | None) -> int:

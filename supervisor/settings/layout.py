@@ -94,6 +94,11 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.static}/trash"
 
     @property
+    def store_own(self) -> str:
+        """What this engine needs to change the image store: on its file system, beside what all engines share."""
+        return f"{self.graph_root}/pyman/store/{selection_hash(self.static)}"
+
+    @property
     def containers(self) -> str:
         return f"{self.static}/containers"
 

@@ -1,0 +1,543 @@
+"""`io.pyman.Image`: images, manifest lists, registries.
+
+An image is named by reference (`alpine`, `docker.io/library/alpine:3.20`, `…@sha256:…`), by id or by the beginning of
+an id, as in Podman. Sizes are in bytes. What takes long streams: progress as it happens, the result last. A caller
+that goes away cancels it, and nothing half-made is left. Archives come and go through descriptors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pyman.api.container import ErrorInfo, ExistsReply
+from pyman.api.method import Access, Interface, Method, Nothing, Vanish
+from pyman.api.pull import Platform, Progress, RegistryAccess
+
+__all__ = [
+    "INTERFACE",
+    "BuildReply",
+    "BuildRequest",
+    "DiffReply",
+    "HistoryEntry",
+    "HistoryReply",
+    "ImageSummary",
+    "ImportRequest",
+    "InspectImagesReply",
+    "InspectImagesRequest",
+    "ListImagesReply",
+    "ListImagesRequest",
+    "LoadRequest",
+    "LoginReply",
+    "LoginRequest",
+    "LogoutRequest",
+    "ManifestAddRequest",
+    "ManifestAnnotateRequest",
+    "ManifestCreateRequest",
+    "ManifestInspectReply",
+    "ManifestInspectRequest",
+    "ManifestPushRequest",
+    "ManifestReply",
+    "MountImagesReply",
+    "MountedImage",
+    "NamesRequest",
+    "OneNameRequest",
+    "Platform",
+    "Progress",
+    "PruneImagesRequest",
+    "PullRequest",
+    "PushRequest",
+    "RegistryAccess",
+    "RemoveImagesReply",
+    "RemoveImagesRequest",
+    "RemovedImage",
+    "SaveRequest",
+    "SearchReply",
+    "SearchRequest",
+    "SearchResult",
+    "TagRequest",
+    "TransferReply",
+    "TreeLayer",
+    "TreeReply",
+    "TreeRequest",
+    "UnmountRequest",
+]
+
+
+class ListImagesRequest(msgspec.Struct, frozen=True):
+    filters: dict[str, list[str]] = {}
+    """before, since, containers, dangling, digest, id, intermediate, label, manifest, readonly, reference, until;
+    `!` after a key turns it round."""
+    names: list[str] = []
+    """References, or patterns of references; empty: all."""
+    all: bool = False
+    """Also the intermediate images of a build."""
+
+
+class ImageSummary(msgspec.Struct, frozen=True):
+    id: str
+    names: list[str]
+    """`REPOSITORY:TAG` each."""
+    repo_digests: list[str]
+    digest: str
+    """Of the manifest."""
+    parent_id: str
+    created: int
+    """Seconds since the epoch."""
+    size: int
+    """Of all its layers, uncompressed."""
+    shared_size: int
+    labels: dict[str, str]
+    containers: int
+    dangling: bool
+    read_only: bool
+    is_manifest_list: bool
+    arch: str
+    os: str
+    history: list[str]
+    """Names that it had before."""
+
+
+class ListImagesReply(msgspec.Struct, frozen=True):
+    images: list[ImageSummary]
+    """The newest first."""
+
+
+class InspectImagesRequest(msgspec.Struct, frozen=True):
+    names: list[str]
+
+
+class InspectImagesReply(msgspec.Struct, frozen=True):
+    """Podman's document for each, and an error for each name that has none."""
+
+    images: list[dict[str, Any]]
+    errors: list[ErrorInfo] = []
+
+
+class OneNameRequest(msgspec.Struct, frozen=True):
+    name: str
+
+
+class NamesRequest(msgspec.Struct, frozen=True):
+    names: list[str]
+    all: bool = False
+
+
+class HistoryEntry(msgspec.Struct, frozen=True):
+    id: str
+    """Empty: no image ends at this layer."""
+    created: str
+    """RFC 3339."""
+    created_by: str
+    size: int
+    comment: str
+    tags: list[str]
+
+
+class HistoryReply(msgspec.Struct, frozen=True):
+    layers: list[HistoryEntry]
+    """The newest first."""
+
+
+class TreeLayer(msgspec.Struct, frozen=True):
+    id: str
+    size: int
+    top_of: list[str]
+    """Names of the images whose last layer it is."""
+    parent: str = ""
+
+
+class TreeReply(msgspec.Struct, frozen=True):
+    id: str
+    names: list[str]
+    size: int
+    layers: list[TreeLayer]
+    """From the base upwards; with `whatrequires` also what is built on them."""
+
+
+class TreeRequest(msgspec.Struct, frozen=True):
+    name: str
+    whatrequires: bool = False
+
+
+class TagRequest(msgspec.Struct, frozen=True):
+    name: str
+    targets: list[str]
+    """Untag: empty means all of its names."""
+
+
+class RemoveImagesRequest(msgspec.Struct, frozen=True):
+    names: list[str] = []
+    all: bool = False
+    force: bool = False
+    """Also with several names, and with the containers that use it."""
+    ignore: bool = False
+    no_prune: bool = False
+    """Keep untagged parents."""
+    manifests_only: bool = False
+    """`manifest rm`: refuse what is no manifest list."""
+
+
+class RemovedImage(msgspec.Struct, frozen=True):
+    id: str
+    untagged: list[str]
+    deleted: list[str]
+    """Ids, its own and those of parents that went with it."""
+    size: int = 0
+    """Bytes that are free again."""
+
+
+class RemoveImagesReply(msgspec.Struct, frozen=True):
+    """What was removed, and an error for each name that was not."""
+
+    images: list[RemovedImage]
+    errors: list[ErrorInfo] = []
+
+
+class PruneImagesRequest(msgspec.Struct, frozen=True):
+    all: bool = False
+    """Also images with names, if no container uses them."""
+    filters: dict[str, list[str]] = {}
+    external: bool = False
+    """Containers of other engines' making (as Buildah's) that use the store."""
+    build_cache: bool = False
+
+
+class TransferReply(msgspec.Struct, frozen=True):
+    """One step of a pull, push, load, save, import or copy. Exactly one of `progress`, `text` and the result counts;
+    the result comes last."""
+
+    progress: Progress | None = None
+    text: str = ""
+    """A line for people: `Trying to pull docker.io/library/alpine:latest...`."""
+    ids: list[str] = []
+    """Of the images that are there now."""
+    names: list[str] = []
+    digest: str = ""
+    """Of the manifest that was pushed."""
+
+
+class PullRequest(msgspec.Struct, frozen=True):
+    reference: str
+    """With a transport (`docker-archive:…`, `oci:…`, `dir:…`), or a name for a registry."""
+    all_tags: bool = False
+    policy: str = "always"
+    """always, missing, newer or never."""
+    platform: Platform = Platform()
+    access: RegistryAccess = RegistryAccess()
+    quiet: bool = False
+    """No progress."""
+
+
+class PushRequest(msgspec.Struct, frozen=True):
+    name: str
+    destination: str = ""
+    """With a transport, or a name for a registry; empty: the image's own name."""
+    access: RegistryAccess = RegistryAccess()
+    format: str = ""
+    """oci, v2s2; empty: what the image has."""
+    compression: str = ""
+    """gzip, zstd, none; empty: gzip."""
+    compression_level: int | None = None
+    force_compression: bool = False
+    remove_signatures: bool = False
+    all: bool = False
+    """Of a manifest list: its members, too."""
+    quiet: bool = False
+
+
+class LoadRequest(msgspec.Struct, frozen=True):
+    """The request brings the archive as its descriptor, or names a directory that is an image."""
+
+    path: str = ""
+    """Absolute; where no descriptor comes."""
+    quiet: bool = False
+
+
+class SaveRequest(msgspec.Struct, frozen=True):
+    """The request brings the descriptor that an archive is written to; the directory formats name their own."""
+
+    names: list[str]
+    format: str = "docker-archive"
+    """docker-archive, oci-archive, oci-dir, docker-dir."""
+    path: str = ""
+    """Absolute; for the directory formats."""
+    compress: bool = False
+    uncompressed: bool = False
+    multi_image_archive: bool = False
+
+
+class ImportRequest(msgspec.Struct, frozen=True):
+    """The request brings a tar archive, compressed or not, as its descriptor."""
+
+    reference: str = ""
+    changes: list[str] = []
+    """Lines as in a Containerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR."""
+    message: str = ""
+    platform: Platform = Platform()
+    quiet: bool = False
+
+
+class MountedImage(msgspec.Struct, frozen=True):
+    id: str
+    path: str
+    names: list[str]
+    name: str = ""
+    """As the caller gave it."""
+    error: ErrorInfo | None = None
+
+
+class MountImagesReply(msgspec.Struct, frozen=True):
+    images: list[MountedImage]
+    """Without names: all that are mounted."""
+
+
+class UnmountRequest(msgspec.Struct, frozen=True):
+    names: list[str] = []
+    all: bool = False
+    force: bool = False
+    """Whatever the count of its mounts says."""
+
+
+class DiffReply(msgspec.Struct, frozen=True):
+    changed: list[str]
+    added: list[str]
+    deleted: list[str]
+
+
+class SearchRequest(msgspec.Struct, frozen=True):
+    term: str
+    """With a registry in front, only that one is asked."""
+    limit: int = 25
+    filters: dict[str, list[str]] = {}
+    """stars, is-automated, is-official."""
+    list_tags: bool = False
+    access: RegistryAccess = RegistryAccess()
+
+
+class SearchResult(msgspec.Struct, frozen=True):
+    index: str
+    name: str
+    description: str = ""
+    stars: int = 0
+    official: str = ""
+    automated: str = ""
+    tag: str = ""
+
+
+class SearchReply(msgspec.Struct, frozen=True):
+    results: list[SearchResult]
+    errors: list[ErrorInfo] = []
+
+
+class LoginRequest(msgspec.Struct, frozen=True):
+    """Ask the registry whether it accepts the name and the password, then keep them."""
+
+    registry: str
+    """A host, or with a repository behind it."""
+    access: RegistryAccess
+    get_login: bool = False
+    """Only tell who is logged in."""
+
+
+class LoginReply(msgspec.Struct, frozen=True):
+    username: str
+    stored: str = ""
+    """The file or the helper that has it now."""
+
+
+class LogoutRequest(msgspec.Struct, frozen=True):
+    registry: str = ""
+    all: bool = False
+    auth_file: str = ""
+
+
+class ManifestCreateRequest(msgspec.Struct, frozen=True):
+    name: str
+    images: list[str] = []
+    all: bool = False
+    """Of a list among the images: all its members."""
+    amend: bool = False
+    annotations: dict[str, str] = {}
+    access: RegistryAccess = RegistryAccess()
+
+
+class ManifestAddRequest(msgspec.Struct, frozen=True):
+    name: str
+    images: list[str]
+    all: bool = False
+    platform: Platform = Platform()
+    os_version: str = ""
+    features: list[str] = []
+    annotations: dict[str, str] = {}
+    access: RegistryAccess = RegistryAccess()
+
+
+class ManifestAnnotateRequest(msgspec.Struct, frozen=True):
+    """Change what the list says of a member, or with `remove` take it out."""
+
+    name: str
+    digest: str
+    remove: bool = False
+    platform: Platform = Platform()
+    os_version: str = ""
+    features: list[str] = []
+    annotations: dict[str, str] = {}
+
+
+class ManifestReply(msgspec.Struct, frozen=True):
+    id: str
+
+
+class ManifestInspectRequest(msgspec.Struct, frozen=True):
+    name: str
+    """Of a list here, else of an image in a registry."""
+    access: RegistryAccess = RegistryAccess()
+
+
+class ManifestInspectReply(msgspec.Struct, frozen=True):
+    manifest: dict[str, Any]
+
+
+class ManifestPushRequest(msgspec.Struct, frozen=True):
+    name: str
+    destination: str
+    access: RegistryAccess = RegistryAccess()
+    all: bool = True
+    format: str = ""
+    remove_after: bool = False
+    quiet: bool = False
+
+
+class BuildRequest(msgspec.Struct, frozen=True):
+    """Buildah's command line, whose stdin, stdout and stderr are the three descriptors of the request. It works on
+    this engine's store."""
+
+    arguments: list[str]
+    """After `buildah build`."""
+    cwd: str = ""
+    """Absolute: what relative paths mean."""
+    environment: dict[str, str] = {}
+    tags: list[str] = []
+    """What `arguments` say of -t, for the event."""
+
+
+class BuildReply(msgspec.Struct, frozen=True):
+    exit_code: int
+    id: str = ""
+
+
+_LONG: dict[str, Any] = {"access": Access.OWNER, "streaming": True, "vanish": Vanish.CANCEL}
+
+_ROWS = (
+    Method("List", ListImagesRequest, ListImagesReply, "List images.", access=Access.READ),
+    Method(
+        "Inspect",
+        InspectImagesRequest,
+        InspectImagesReply,
+        "Everything known of images.",
+        access=Access.READ,
+    ),
+    Method("Exists", OneNameRequest, ExistsReply, "Whether there is such an image.", access=Access.READ),
+    Method("History", OneNameRequest, HistoryReply, "How an image was made.", access=Access.READ),
+    Method("Tree", TreeRequest, TreeReply, "Its layers, and who shares them.", access=Access.READ),
+    Method("Tag", TagRequest, Nothing, "Give an image further names.", access=Access.OWNER),
+    Method("Untag", TagRequest, Nothing, "Take names away.", access=Access.OWNER),
+    Method("Remove", RemoveImagesRequest, RemoveImagesReply, "Remove images.", access=Access.OWNER),
+    Method("Prune", PruneImagesRequest, RemoveImagesReply, "Remove unused images.", access=Access.OWNER),
+    Method("Pull", PullRequest, TransferReply, "Bring an image into the store.", **_LONG),
+    Method("Push", PushRequest, TransferReply, "Send an image elsewhere.", **_LONG),
+    Method(
+        "Load",
+        LoadRequest,
+        TransferReply,
+        "Bring in the images of an archive.",
+        descriptors_in=1,
+        **_LONG,
+    ),
+    Method("Save", SaveRequest, TransferReply, "Write images into an archive.", descriptors_in=1, **_LONG),
+    Method(
+        "Import",
+        ImportRequest,
+        TransferReply,
+        "Make an image of a tar archive.",
+        descriptors_in=1,
+        **_LONG,
+    ),
+    Method("Mount", NamesRequest, MountImagesReply, "Mount images, read-only.", access=Access.OWNER),
+    Method("Unmount", UnmountRequest, MountImagesReply, "Undo mounts.", access=Access.OWNER),
+    Method(
+        "Diff",
+        NamesRequest,
+        DiffReply,
+        "What the last layer, or a second image, changes.",
+        access=Access.READ,
+    ),
+    Method("Search", SearchRequest, SearchReply, "Ask registries for names.", access=Access.OWNER),
+    Method("Login", LoginRequest, LoginReply, "Log in to a registry.", access=Access.OWNER),
+    Method("Logout", LogoutRequest, Nothing, "Forget a login.", access=Access.OWNER),
+    Method(
+        "ManifestCreate",
+        ManifestCreateRequest,
+        ManifestReply,
+        "Make a manifest list.",
+        access=Access.OWNER,
+    ),
+    Method("ManifestAdd", ManifestAddRequest, ManifestReply, "Add members to a list.", access=Access.OWNER),
+    Method(
+        "ManifestAnnotate",
+        ManifestAnnotateRequest,
+        ManifestReply,
+        "Change or remove a member of a list.",
+        access=Access.OWNER,
+    ),
+    Method(
+        "ManifestInspect",
+        ManifestInspectRequest,
+        ManifestInspectReply,
+        "Show a list.",
+        access=Access.OWNER,
+    ),
+    Method("ManifestPush", ManifestPushRequest, TransferReply, "Send a list elsewhere.", **_LONG),
+    Method(
+        "Build",
+        BuildRequest,
+        BuildReply,
+        "Build an image.",
+        access=Access.OWNER,
+        vanish=Vanish.CANCEL,
+        descriptors_in=3,
+    ),
+)
+
+_LATER = frozenset(
+    {
+        "Remove",
+        "Prune",
+        "Pull",
+        "Push",
+        "Load",
+        "Save",
+        "Import",
+        "Mount",
+        "Unmount",
+        "Diff",
+        "Search",
+        "Login",
+        "Logout",
+        "ManifestCreate",
+        "ManifestAdd",
+        "ManifestAnnotate",
+        "ManifestInspect",
+        "ManifestPush",
+        "Build",
+    }
+)
+"""Rows that no supervisor serves yet."""
+
+INTERFACE = Interface(
+    name="io.pyman.Image",
+    doc=(__doc__ or "").strip(),
+    methods=tuple(row for row in _ROWS if row.name not in _LATER),
+)
