@@ -25,6 +25,7 @@ from supervisor.registry.certificates import directory_for, found_in, tls_contex
 from supervisor.registry.challenge import Challenge
 from supervisor.registry.credentials import Credentials, lookup
 from supervisor.registry.proxies import proxy_for
+from supervisor.registry.transport import Transport
 from supervisor.registry.trouble import Trouble, from_httpx, from_status
 
 if TYPE_CHECKING:
@@ -90,13 +91,9 @@ class Pool:
         client = self._clients.get(key)
         if client is None:
             client = httpx.AsyncClient(
-                verify=tls_context(certificates, verify=verify),
-                proxy=proxy or None,
+                transport=Transport(tls_context(certificates, verify=verify), proxy),
                 trust_env=False,
                 follow_redirects=False,
-                limits=httpx.Limits(
-                    max_connections=None, max_keepalive_connections=20, keepalive_expiry=20.0
-                ),
                 headers={
                     "User-Agent": f"pyman/{pyman.__version__}",
                     "Accept-Encoding": "identity",
