@@ -221,7 +221,7 @@ class Session:
 
     def _found_certificates(self) -> Certificates:
         if self._certificates is None:
-            directory = self._context.cert_dir or directory_for(self.host, self._context.cert_roots)
+            directory = self._context.cert_dir or directory_for(self.registry, self._context.cert_roots)
             try:
                 self._certificates = found_in(directory)
             except PymanError as error:
