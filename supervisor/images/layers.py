@@ -22,7 +22,7 @@ from supervisor.images.transport import Blob
 from supervisor.logging import log
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from supervisor.archive.jobs import Unpacked
     from supervisor.images.progress import Board
@@ -105,7 +105,6 @@ class Layers:
         self._turns = trio.CapacityLimiter(at_once or AT_ONCE)
         self._sweeping = False
         self._works: Sharing[Layer] = Sharing(nursery)
-        self._coming: dict[Hashable, Coming] = {}
 
     @asynccontextmanager
     async def lease(
@@ -115,32 +114,29 @@ class Layers:
         afterwards those that nothing uses are removed, if they were brought for it."""
         # A registry is there for all; an archive is closed when its own caller has gone.
         owner = 0 if isinstance(source, RegistrySource) else id(source)
+        works: list[Work[Layer]] = []
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._forsake, [(each.id, owner) for each in wanted])
-            works: list[Work[Layer]] = []
+            stack.push_async_callback(self._forsake, works)
             below: Work[Layer] | None = None
             for each in wanted:
-                key = each.id, owner
-                if key not in self._coming or self._works.get(key) is None:
-                    self._coming[key] = Coming(each)
-                coming = self._coming[key]
+                fresh = Coming(each)
+                make = partial(self._bring, fresh, source, below)
+                below = await stack.enter_async_context(self._works.lease((each.id, owner), make, fresh))
+                coming: Coming = below.about
                 coming.follow(board)
                 stack.callback(coming.leave, board)
-                make = partial(self._bring, coming, source, below)
-                below = await stack.enter_async_context(self._works.lease(key, make))
                 works.append(below)
             yield works
 
     def retrying(self, digest: str, reason: str) -> None:
         """A registry is asked again for a blob."""
-        for coming in self._coming.values():
-            if coming.wanted.blob.digest == digest:
-                coming.retrying(reason)
+        for work in self._works.works:
+            if work.about.wanted.blob.digest == digest:
+                work.about.retrying(reason)
 
-    async def _forsake(self, keys: Sequence[Hashable]) -> None:
+    async def _forsake(self, works: Sequence[Work[Layer]]) -> None:
         """After the leases have been given back."""
-        gone = [self._coming.pop(key, None) for key in keys if self._works.get(key) is None]
-        brought = [coming.wanted.id for coming in gone if coming is not None and coming.brought]
+        brought = [work.about.wanted.id for work in works if not work.users and work.about.brought]
         if not brought:
             return
         with trio.CancelScope(shield=True):

@@ -111,17 +111,20 @@ class Partials:
                 descriptor, writing = writing, -1
                 os.close(descriptor)
 
+        failure: PymanError | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(bring)
                 yield Feed(fd, growth=reading)
         except* PymanError as group:
-            raise first_of(group) from None
+            failure = first_of(group)
         finally:
             entry.fetching.release()
             os.close(reading)
             if writing >= 0:  # cancelled before it began
                 os.close(writing)
+        if failure is not None:
+            raise failure
 
     def size(self, digest: str) -> int:
         """Bytes of the blob that are here."""

@@ -7,7 +7,7 @@ cancels it, and waits until nothing of it is left. Work that has failed is nobod
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import outcome
 import trio
@@ -23,10 +23,11 @@ T = TypeVar("T")
 
 
 class Work(Generic[T]):
-    """Made by `Sharing.lease`, which gives it a task of its own."""
+    """Made by `Sharing.lease`, which gives it a task of its own. `about`: what whoever has begun it has put there."""
 
-    def __init__(self, run: Callable[[], Awaitable[T]]) -> None:
+    def __init__(self, run: Callable[[], Awaitable[T]], about: Any) -> None:
         self._run = run
+        self.about = about
         self.users = 0
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
@@ -76,16 +77,19 @@ class Sharing(Generic[T]):
     def __len__(self) -> int:
         return len(self._works)
 
-    def get(self, key: Hashable) -> Work[T] | None:
-        return self._works.get(key)
+    @property
+    def works(self) -> list[Work[T]]:
+        return list(self._works.values())
 
     @asynccontextmanager
-    async def lease(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> AsyncGenerator[Work[T], None]:
+    async def lease(
+        self, key: Hashable, make: Callable[[], Awaitable[T]], about: Any = None
+    ) -> AsyncGenerator[Work[T], None]:
         """The work of this key: what goes on, or what `make` does. It goes on at least while somebody holds it, and
         when nobody does it has ended."""
         work = self._works.get(key)
         if work is None or work.failed:
-            work = self._works[key] = Work(make)
+            work = self._works[key] = Work(make, about)
             self._nursery.start_soon(work.live)
         work.users += 1
         try:
