@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from pyman.api.container import ExistsReply
 from pyman.api.event import Actor
@@ -12,6 +13,8 @@ from pyman.api.method import Nothing
 from supervisor.images.pulling import Wish
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from pyman.api import image as api
     from supervisor.images.library import Images
     from supervisor.images.progress import Board
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from supervisor.runtime.engine import Engine
 
 __all__ = ["ImageHandlers"]
+
+T = TypeVar("T")
 
 
 def actor_of(call: Call) -> Actor:
@@ -65,12 +70,35 @@ class ImageHandlers:
     # ------------------------------------------------------------------ names
 
     async def tag(self, request: api.TagRequest, call: Call) -> Nothing:
-        await self._images.tag(request.name, request.targets, actor_of(call))
+        await self._finished(partial(self._images.tag, request.name, request.targets, actor_of(call)))
         return Nothing()
 
     async def untag(self, request: api.TagRequest, call: Call) -> Nothing:
-        await self._images.untag(request.name, request.targets, actor_of(call))
+        await self._finished(partial(self._images.untag, request.name, request.targets, actor_of(call)))
         return Nothing()
+
+    # ------------------------------------------------------------------ removing and mounting
+
+    async def remove(self, request: api.RemoveImagesRequest, call: Call) -> api.RemoveImagesReply:
+        return await self._finished(partial(self._images.remove, request, actor_of(call)))
+
+    async def prune(self, request: api.PruneImagesRequest, call: Call) -> api.RemoveImagesReply:
+        return await self._finished(partial(self._images.prune, request, actor_of(call)))
+
+    async def mount(self, request: api.NamesRequest, call: Call) -> api.MountImagesReply:
+        work = partial(self._images.mount, request.names, actor_of(call), every=request.all)
+        return await self._finished(work)
+
+    async def unmount(self, request: api.UnmountRequest, call: Call) -> api.MountImagesReply:
+        work = partial(
+            self._images.unmount, request.names, actor_of(call), every=request.all, force=request.force
+        )
+        return await self._finished(work)
+
+    async def _finished(self, work: Callable[[], Awaitable[T]]) -> T:
+        """A change that was begun comes to its end, whatever becomes of the caller."""
+        done: T = await self._engine.background(work).get()
+        return done
 
 
 async def _tell(board: Board, call: Call, *, quiet: bool) -> None:
