@@ -94,7 +94,7 @@ class ContainerHandlers(RootfsHandlers):
             if call.more:
                 await call.send(CreateReply(id="", name="", **_told(what)))
 
-        image = await self._chosen(spec, request.pull, tell)
+        image = await self._chosen(spec, request.pull, call, tell)
         make = partial(
             self._engine.create, spec, request.caller, actor_of(call), replace=request.replace, image=image
         )
@@ -103,12 +103,16 @@ class ContainerHandlers(RootfsHandlers):
         return CreateReply(id=entry.container.id, name=entry.container.name)
 
     async def _chosen(
-        self, spec: ContainerSpec, wish: PullWish, tell: Callable[[Progress | str], Awaitable[None]]
+        self,
+        spec: ContainerSpec,
+        wish: PullWish,
+        call: Call,
+        tell: Callable[[Progress | str], Awaitable[None]],
     ) -> Chosen | None:
         """The image, pulled first if need be. Until it is there a caller who leaves gives it up."""
         if not spec.image or spec.rootfs:
             return None
-        return await pulling.chosen(self._engine.services, spec.image, wish, tell)
+        return await pulling.chosen(self._engine.services, spec.image, wish, actor_of(call), tell)
 
     async def run(self, request: api.RunRequest, call: Call) -> RunReply:
         """Create and start belong together: once begun, both are done, whether the client waits or not."""
@@ -120,7 +124,7 @@ class ContainerHandlers(RootfsHandlers):
             async def tell(what: Progress | str) -> None:
                 await call.send(RunReply(phase="pulling", id="", **_told(what)))
 
-            image = await self._chosen(placed.spec, request.pull, tell)
+            image = await self._chosen(placed.spec, request.pull, call, tell)
             launch = Launch(self._engine, placed, actor_of(call), stdio, image)
             answer = self._engine.background(launch.run)
         except BaseException:

@@ -4,35 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyman.errors import InvalidArgument
 from supervisor.runtime.imaged import Chosen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from pyman.api.pull import Platform, Progress, PullWish
+    from pyman.api.event import Actor
+    from pyman.api.pull import Progress, PullWish
+    from supervisor.images.names import Found
     from supervisor.images.view import View
     from supervisor.runtime.services import Services
 
 __all__ = ["chosen"]
 
-_POLICIES = ("always", "missing", "newer", "never")
-
 
 async def chosen(
-    services: Services, name: str, wish: PullWish, _tell: Callable[[Progress | str], Awaitable[None]]
+    services: Services,
+    name: str,
+    wish: PullWish,
+    actor: Actor | None,
+    tell: Callable[[Progress | str], Awaitable[None]],
 ) -> Chosen:
-    """`_tell`: lines for people and the states of blobs, while the image is pulled. Cancelled: so is the pull, unless
+    """`tell`: lines for people and the states of blobs, while the image is pulled. Cancelled: so is the pull, unless
     others wait for it. NoSuchImage, and what can go wrong with a registry."""
-    policy = wish.policy or services.settings.engine.pull_policy
-    if policy not in _POLICIES:
-        raise InvalidArgument(f"cannot pull '{policy}'", hint=f"known are {', '.join(_POLICIES)}")
-    return await services.images.read(lambda view: _found(view, name, wish.platform))
+    found = await services.images.ensure(
+        name,
+        policy=wish.policy,
+        platform=wish.platform,
+        access=wish.access,
+        actor=actor,
+        report=None if wish.quiet else tell,
+    )
+    return await services.images.read(lambda view: _chosen(view, found))
 
 
-def _found(view: View, name: str, platform: Platform) -> Chosen:
-    """By its name here, or by its id: then its first name is shown."""
-    found = view.find(name, platform)
+def _chosen(view: View, found: Found) -> Chosen:
+    """An image that was found by its id is shown by its first name."""
     image = found.image
     shown = next(iter(image.names), "") if found.by_id else found.name
     return Chosen(image.id, shown, view.digest(image), view.documents.config(image).process)
