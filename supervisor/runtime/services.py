@@ -94,7 +94,7 @@ class Services:
         self.overlays = Overlays(settings, layout)
         self.store = Store(layout, settings, self.overlays)
         """The image store, which other engines share."""
-        self.layers = OwnLayers(self.store, layout)
+        self.layers = OwnLayers(self.store)
         self.images = Images(self.store, database, settings, layout)
         self.take(settings)
         self.ids = IdLedger()
