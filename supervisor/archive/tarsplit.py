@@ -124,7 +124,7 @@ def _part(line: bytes) -> bytes | Data | None:
         return None
     try:
         entry: dict[str, Any] = json.loads(line)
-        payload = binascii.a2b_base64(entry.get("payload") or "")
+        payload = binascii.a2b_base64(entry.get("payload") or "", strict_mode=True)
         if entry["type"] == _RAW:
             return payload
         size = entry.get("size", 0)
