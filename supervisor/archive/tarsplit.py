@@ -8,9 +8,8 @@ Standard library, isal and fastcrc only.
 from __future__ import annotations
 
 import binascii
-import json
 import os
-from json.encoder import encode_basestring_ascii
+from _json import encode_basestring_ascii
 
 from fastcrc import crc64
 from isal import isal_zlib
@@ -21,7 +20,7 @@ from supervisor.archive.reading import HEADER_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 __all__ = ["Data", "Writer", "checksum", "read"]
@@ -107,23 +106,25 @@ class Data:
 
 def read(chunks: Iterator[bytes]) -> Iterator[bytes | Data]:
     """What the archive consists of, in order; members without data are left out. Broken: it is no such file."""
+    from json import loads  # which only who packs needs
+
     rest = b""
     for chunk in decompressed("gzip", chunks):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            if (part := _part(line)) is not None:
+            if (part := _part(line, loads)) is not None:
                 yield part
         if len(rest) > _LINE_LIMIT:
             raise Broken("a line of its tar-split file is too long")
-    if rest and (part := _part(rest)) is not None:
+    if rest and (part := _part(rest, loads)) is not None:
         yield part
 
 
-def _part(line: bytes) -> bytes | Data | None:
+def _part(line: bytes, loads: Callable[[bytes], Any]) -> bytes | Data | None:
     if not line.strip():
         return None
     try:
-        entry: dict[str, Any] = json.loads(line)
+        entry: dict[str, Any] = loads(line)
         payload = binascii.a2b_base64(entry.get("payload") or "", strict_mode=True)
         if entry["type"] == _RAW:
             return payload
