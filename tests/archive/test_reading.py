@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from isal import isal_zlib
 
-from supervisor.archive import building, members, tarsplit
+from supervisor.archive import building, members, restoring, tarsplit
 from supervisor.archive.decompression import decompressed
 from supervisor.archive.failures import Broken
 from supervisor.archive.members import Member
@@ -170,7 +170,7 @@ def test_a_tar_split_file_gives_back_what_it_was_given(
         writer.finish()
     found = [
         part if isinstance(part, bytes) else (part.name.decode(), part.size, part.crc)
-        for part in tarsplit.read(pieces(path.read_bytes()))
+        for part in restoring.read(pieces(path.read_bytes()))
     ]
     assert found == [part for part in parts if part]
 
@@ -181,7 +181,7 @@ def test_a_tar_split_file_gives_back_what_it_was_given(
 def test_what_is_no_tar_split_file_is_refused(noise: bytes) -> None:
     data = isal_zlib.compress(noise + b"\n", 1, 31)
     with pytest.raises(Broken, match="damaged"):
-        list(tarsplit.read(pieces(data)))
+        list(restoring.read(pieces(data)))
 
 
 @pytest.mark.parametrize("options", [["--format=gnu"], ["--format=pax"], ["--format=v7"], ["--format=ustar"]])
