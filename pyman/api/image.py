@@ -120,7 +120,7 @@ class OneNameRequest(msgspec.Struct, frozen=True):
 
 
 class NamesRequest(msgspec.Struct, frozen=True):
-    names: list[str]
+    names: list[str] = []
     all: bool = False
 
 
@@ -513,15 +513,10 @@ _ROWS = (
 
 _LATER = frozenset(
     {
-        "Remove",
-        "Prune",
-        "Pull",
         "Push",
         "Load",
         "Save",
         "Import",
-        "Mount",
-        "Unmount",
         "Diff",
         "Search",
         "Login",

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from pyman.api.container import ExistsReply
 from pyman.api.event import Actor
+from pyman.api.image import TransferReply
 from pyman.api.method import Nothing
+from supervisor.images.pulling import Wish
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from pyman.api import image as api
     from supervisor.images.library import Images
+    from supervisor.images.progress import Board
     from supervisor.rpc.dispatch import Call
     from supervisor.runtime.engine import Engine
 
 __all__ = ["ImageHandlers"]
+
+T = TypeVar("T")
 
 
 def actor_of(call: Call) -> Actor:
@@ -49,12 +58,57 @@ class ImageHandlers:
     async def tree(self, request: api.TreeRequest, call: Call) -> api.TreeReply:
         return await self._images.tree(request.name, whatrequires=request.whatrequires)
 
+    # ------------------------------------------------------------------ transfers
+
+    async def pull(self, request: api.PullRequest, call: Call) -> TransferReply:
+        wish = Wish(request.reference, request.policy, request.all_tags, request.platform, request.access)
+        async with self._images.pulling.lease(wish, actor_of(call)) as (board, work):
+            await _tell(board, call, quiet=request.quiet)
+            pulled = await work.result()
+        return TransferReply(ids=pulled.ids, names=pulled.names)
+
     # ------------------------------------------------------------------ names
 
     async def tag(self, request: api.TagRequest, call: Call) -> Nothing:
-        await self._images.tag(request.name, request.targets, actor_of(call))
+        await self._finished(partial(self._images.tag, request.name, request.targets, actor_of(call)))
         return Nothing()
 
     async def untag(self, request: api.TagRequest, call: Call) -> Nothing:
-        await self._images.untag(request.name, request.targets, actor_of(call))
+        await self._finished(partial(self._images.untag, request.name, request.targets, actor_of(call)))
         return Nothing()
+
+    # ------------------------------------------------------------------ removing and mounting
+
+    async def remove(self, request: api.RemoveImagesRequest, call: Call) -> api.RemoveImagesReply:
+        return await self._finished(partial(self._images.remove, request, actor_of(call)))
+
+    async def prune(self, request: api.PruneImagesRequest, call: Call) -> api.RemoveImagesReply:
+        return await self._finished(partial(self._images.prune, request, actor_of(call)))
+
+    async def mount(self, request: api.NamesRequest, call: Call) -> api.MountImagesReply:
+        work = partial(self._images.mount, request.names, actor_of(call), every=request.all)
+        return await self._finished(work)
+
+    async def unmount(self, request: api.UnmountRequest, call: Call) -> api.MountImagesReply:
+        work = partial(
+            self._images.unmount, request.names, actor_of(call), every=request.all, force=request.force
+        )
+        return await self._finished(work)
+
+    async def _finished(self, work: Callable[[], Awaitable[T]]) -> T:
+        """A change that was begun comes to its end, whatever becomes of the caller."""
+        done: T = await self._engine.background(work).get()
+        return done
+
+
+async def _tell(board: Board, call: Call, *, quiet: bool) -> None:
+    """How a transfer goes on, to its end. A caller who reads slowly gets what is true when he reads."""
+    if quiet:
+        await board.wait_closed()
+        return
+    async with aclosing(board.read()) as told:
+        async for item in told:
+            if isinstance(item, str):
+                await call.send(TransferReply(text=item))
+            else:
+                await call.send(TransferReply(progress=item))
