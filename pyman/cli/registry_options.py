@@ -89,12 +89,15 @@ _POLICIES = {
 }
 
 
-def access_of(args: Parsed) -> dict[str, Any]:
-    """The `access` of a request: what the command line and the caller's environment say. Raises InvalidArgument."""
+def access_of(args: Parsed, *, new_logins: bool = False) -> dict[str, Any]:
+    """The `access` of a request: what the command line and the caller's environment say. Raises InvalidArgument.
+
+    With `new_logins` the file with the logins need not exist.
+    """
     access: dict[str, Any] = {}
     if args.has("creds") and args.given("creds"):
         access["username"], access["password"] = credentials(args.creds)
-    path = auth_file(args.authfile if args.has("authfile") else "")
+    path = auth_file(args.authfile if args.has("authfile") else "", must_exist=not new_logins)
     if path:
         access["auth_file"] = path
     if args.has("cert_dir") and args.cert_dir:

@@ -18,17 +18,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["READING", "SYS_ADMIN", "WRITING", "in_user_namespace", "into", "to"]
+__all__ = ["READING", "READING_MARKS", "SYS_ADMIN", "WRITING", "in_user_namespace", "into", "to", "views"]
 
 _CHOWN, _DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER, _FSETID, _MKNOD, _SETFCAP = 0, 1, 2, 3, 4, 27, 31
 SYS_ADMIN = 21
 WRITING = (_CHOWN, _DAC_OVERRIDE, _FOWNER, _FSETID, _MKNOD, _SETFCAP)
 READING = (_DAC_READ_SEARCH,)
+READING_MARKS = (_DAC_READ_SEARCH, SYS_ADMIN)
+"""Without SYS_ADMIN the kernel does not show attributes in `trusted.`; what else it is good for, `_filter` refuses."""
 
 _NEW_MOUNT = 0x0002_0000
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
 _NOATIME, _NODIRATIME, _RELATIME = 1 << 10, 1 << 11, 1 << 21
 _DETACH = 2
+_OPEN_TREE, _MOVE_MOUNT = 428, 429
+_OPEN_TREE_CLONE, _CLOEXEC, _AT_EMPTY_PATH, _AT_FDCWD, _FROM_DESCRIPTOR = 1, os.O_CLOEXEC, 0x1000, -100, 4
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38
 _SECCOMP_FILTER = 2
 _CAPABILITY_VERSION = 0x2008_0522
@@ -60,7 +64,30 @@ def in_user_namespace() -> bool:
 
 def into(directory: str, capabilities: Sequence[int], *, readonly: bool = False) -> None:
     """Make that directory all there is. OSError: it is none, or the kernel refuses."""
-    _enter(directory, readonly=readonly)
+    _own_mounts()
+    _mount(os.fsencode(directory), directory, _BIND)
+    _remount(directory, readonly=readonly)
+    _enter(directory)
+    to(capabilities)
+
+
+def views(directories: Sequence[str], capabilities: Sequence[int]) -> None:
+    """Make those directories, read-only and named `0`, `1` and so on, all there is. OSError."""
+    _own_mounts()
+    places = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in directories]
+    _check(_libc.mount(b"tmpfs", b"/proc", b"tmpfs", _NOSUID | _NODEV | _NOEXEC, b"mode=755"), "/proc")
+    os.chdir("/proc")
+    for number, place in enumerate(places):
+        os.mkdir(str(number), 0o700)
+        # What lies over /proc hides the names of descriptors.
+        tree = _libc.syscall(_OPEN_TREE, place, b"", _OPEN_TREE_CLONE | _CLOEXEC | _AT_EMPTY_PATH)
+        _check(tree, directories[number])
+        _check(_libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, b"%d" % number, _FROM_DESCRIPTOR), "mount")
+        os.close(tree)
+        os.close(place)
+        _remount(str(number), readonly=True)
+    _enter("/proc")
+    _mount(b"", "/", _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV | _NOEXEC)
     to(capabilities)
 
 
@@ -74,16 +101,21 @@ def to(capabilities: Sequence[int]) -> None:
     _filter()
 
 
-def _enter(directory: str, *, readonly: bool) -> None:
-    _check(_libc.unshare(_NEW_MOUNT), directory)
+def _own_mounts() -> None:
+    _check(_libc.unshare(_NEW_MOUNT), "mounts")
     _mount(b"", "/", _REC | _PRIVATE)
-    _mount(os.fsencode(directory), directory, _BIND)
-    os.chdir(directory)
-    flags = os.statvfs(".").f_flag  # what is locked has to be said again
+
+
+def _remount(target: str, *, readonly: bool) -> None:
+    flags = os.statvfs(target).f_flag  # what is locked has to be said again
     kept = (flags & (_RDONLY | _NOSUID | _NODEV | _NOEXEC)) | _time_flags(flags)
     more = _NOSUID | _NODEV | _NOEXEC | (_RDONLY if readonly else 0)
-    _mount(b"", ".", _REMOUNT | _BIND | kept | more)
-    # The new root goes over the old one, which is then taken away from below it.
+    _mount(b"", target, _REMOUNT | _BIND | kept | more)
+
+
+def _enter(directory: str) -> None:
+    """The new root goes over the old one, which is then taken away from below it."""
+    os.chdir(directory)
     _check(_libc.pivot_root(b".", b"."), directory)
     _check(_libc.umount2(b".", _DETACH), directory)
     os.chdir("/")

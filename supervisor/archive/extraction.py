@@ -224,7 +224,10 @@ class Extraction:
         if target == name:
             raise ArchiveRefused(f"cannot unpack {quoted(member.name)}: it links to itself")
         self._made(lambda: os.link(target, name, follow_symlinks=False), name)
-        self._finish(member, name, follow=not stat.S_ISLNK(os.lstat(name).st_mode))
+        status = os.lstat(name)
+        if (status.st_uid, status.st_gid) != (member.uid, member.gid):
+            self._chown(name, member)  # which removes capabilities, and so is not done for nothing
+        self._finish(member, name, follow=not stat.S_ISLNK(status.st_mode), owned=True)
 
     def _whiteout(self, member: Member, name: bytes, base: bytes) -> None:
         directory = name[: -len(base)].rstrip(b"/") or b"."
@@ -283,9 +286,10 @@ class Extraction:
                 os.lchown(name[:at], 0, 0)
                 os.chmod(name[:at], _PARENT_MODE)
 
-    def _finish(self, member: Member, path: bytes, *, follow: bool = True) -> None:
+    def _finish(self, member: Member, path: bytes, *, follow: bool = True, owned: bool = False) -> None:
         """Owner, mode, attributes, times; in this order, for each undoes some of those after it."""
-        self._chown(path, member)
+        if not owned:
+            self._chown(path, member)
         if follow:
             os.chmod(path, member.mode & 0o7777)
         if member.xattrs:

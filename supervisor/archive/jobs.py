@@ -7,6 +7,7 @@ How many run at once is the caller's to decide.
 
 from __future__ import annotations
 
+import posixpath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
@@ -15,13 +16,31 @@ from pyman.errors import StorageFailed
 from supervisor.archive import running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from supervisor.archive.feed import Feed
+    from supervisor.kernel.idmaps import IdRange
 
-__all__ = ["Compression", "Packed", "Unpacked", "pack", "unpack"]
+__all__ = [
+    "Changes",
+    "Compression",
+    "Contents",
+    "Packed",
+    "PackedTree",
+    "Part",
+    "Spooled",
+    "Unpacked",
+    "changes",
+    "index",
+    "pack",
+    "pack_tree",
+    "spool",
+    "unpack",
+]
 
 _T = TypeVar("_T")
+_LINKS = 16
+"""Links in a row that are followed in an archive."""
 
 
 Compression = Literal["none", "gzip", "zstd"]
@@ -53,6 +72,63 @@ class Packed(msgspec.Struct, frozen=True):
     diff_id: str
     """Digest of the archive before it was compressed."""
     diff_size: int
+
+
+class PackedTree(Packed, frozen=True):
+    """A new archive. The owners of its files, each once, and the number of its members."""
+
+    uids: list[int]
+    gids: list[int]
+    entries: int
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """Absolute paths, sorted."""
+
+    changed: list[str]
+    added: list[str]
+    deleted: list[str]
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """A member of an archive. `offset`: of its data, in bytes."""
+
+    name: str
+    """Without a leading slash or `./`."""
+    kind: Literal["file", "directory", "symlink", "link"]
+    offset: int
+    size: int
+    target: str
+    """Of a link."""
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """What is where in an archive; of two members of one name, the later one."""
+
+    spooled: bool
+    """The offsets are those in the spool file; else, in the archive itself."""
+    members: list[Part]
+
+    def find(self, name: str) -> Part | None:
+        """The file of that name; links lead to others in the archive, and nowhere else. None: there is none."""
+        parts = {part.name: part for part in self.members}
+        for _ in range(_LINKS):
+            part = parts.get(posixpath.normpath("/" + name.lstrip("/"))[1:])
+            if part is None or part.kind == "file":
+                return part
+            if part.kind == "directory":
+                return None
+            around = posixpath.dirname(part.name) if part.kind == "symlink" else ""
+            name = posixpath.join("/" + around, part.target)
+        return None
+
+
+class Spooled(msgspec.Struct, frozen=True):
+    """What went into a spool file, as it came."""
+
+    size: int
+    digest: str
+    compression: str
 
 
 async def unpack(
@@ -117,6 +193,73 @@ async def pack(
     }
     done = await running.run("pack", job, (out,), doing="pack the layer", report=report)
     return _as(Packed, done)
+
+
+async def pack_tree(
+    root: str,
+    out: int,
+    *,
+    layer: bool = False,
+    lowers: Sequence[str] = (),
+    uids: Sequence[IdRange] = (),
+    gids: Sequence[IdRange] = (),
+    exclude: Sequence[str] = (),
+    compression: Compression = "none",
+    level: int | None = None,
+    tar_split: str = "",
+    report: Callable[[int], None] | None = None,
+) -> PackedTree:
+    """Write a new archive of all that is below a directory, on its own file system, to a descriptor.
+
+    `layer`: the directory is an overlay's upper one, and the archive a layer: white-outs become `.wh.` files, and opaque
+    directories get theirs where one of `lowers`, the layers below it, the nearest first, has something in their place.
+    `uids`, `gids`: the maps of the container whose ids the archive is to have; none: those on the disk. `exclude`: paths
+    that are left out with what is below them. `tar_split`: a new file, with which the directory is a layer that can be
+    packed again. Sockets are left out. Raises DiskFull and StorageFailed.
+    """
+    job = {
+        "root": root,
+        "out": out,
+        "layer": layer,
+        "lowers": list(lowers),
+        "uids": [tuple(line) for line in uids],
+        "gids": [tuple(line) for line in gids],
+        "exclude": list(exclude),
+        "compression": compression,
+        "level": level,
+        "tar_split": tar_split,
+        "report": report is not None,
+    }
+    done = await running.run("tree", job, (out,), doing="pack the tree", report=report)
+    return _as(PackedTree, done)
+
+
+async def changes(upper: str, lowers: Sequence[str]) -> Changes:
+    """What an overlay's upper directory changes in the layers below it (the nearest first), as `diff` tells it.
+
+    A directory that was removed and made again counts as deleted, and what is in it as added. Raises StorageFailed.
+    """
+    job = {"upper": upper, "lowers": list(lowers)}
+    return _as(Changes, await running.run("changes", job, doing="tell the changes"))
+
+
+async def index(fd: int, spool: int, *, report: Callable[[int], None] | None = None) -> Contents:
+    """What is in an archive of images, without reading the data.
+
+    `fd`: a file, or a pipe. `spool`: an empty file, open for reading and writing, that is given the uncompressed archive
+    unless `fd` is an uncompressed file. `report` is called with the bytes that were read, if there is much to read.
+    Raises ArchiveRefused, DiskFull (also shortly before the disk is full) and StorageFailed.
+    """
+    job = {"fd": fd, "spool": spool, "only_spool": False, "report": report is not None}
+    done = await running.run("index", job, (fd, spool), doing="read the archive", report=report)
+    return _as(Contents, done)
+
+
+async def spool(fd: int, out: int, *, report: Callable[[int], None] | None = None) -> Spooled:
+    """Everything from a descriptor, as it is, into an empty file. Raises DiskFull and StorageFailed."""
+    job = {"fd": fd, "spool": out, "only_spool": True, "report": report is not None}
+    done = await running.run("index", job, (fd, out), doing="keep the archive", report=report)
+    return _as(Spooled, done)
 
 
 def _fds(feed: Feed) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import trio
@@ -23,11 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_T = TypeVar("_T")
+
 _CHUNK = 1 << 16
 _ANSWER_LIMIT = 64 << 20
 """Bytes of one line: a list of all that a container has changed is one."""
+_LARGE = 1 << 17
+"""Bytes of an answer that is not read in the event loop."""
 _COMPLAINT_LIMIT = 1 << 14
 _PROGRAM = (sys.executable, "-I", "-X", "utf8", "-m")
+
+_limiter = trio.CapacityLimiter(2)
 
 
 async def run(
@@ -68,6 +74,9 @@ async def run(
             await child.wait()
         finally:
             await child.kill()
+    if heard.size > _LARGE:
+        # Cancelled or not, it takes no longer than the list is long.
+        return await trio.to_thread.run_sync(heard.result, child.returncode, limiter=_limiter)
     return heard.result(child.returncode)
 
 
@@ -91,39 +100,50 @@ async def _read(fd: int, heard: Callable[[bytes], None]) -> None:
         heard(data)
 
 
+class _Progress(msgspec.Struct):
+    progress: int
+
+
 class _Heard:
     def __init__(self, doing: str, report: Callable[[int], None] | None) -> None:
         self._doing = doing
         self._report = report
         self._line = bytearray()
-        self._last: dict[str, Any] = {}
+        self._last = b""
         self._complaint = b""
 
+    @property
+    def size(self) -> int:
+        return len(self._last)
+
     def answer(self, data: bytes) -> None:
-        self._line += data
+        *ended, rest = data.split(b"\n")
+        for piece in ended:
+            self._line += piece
+            self._said(bytes(self._line))
+            self._line.clear()
+        self._line += rest
         if len(self._line) > _ANSWER_LIMIT:
             raise StorageFailed(f"cannot {self._doing}: its program says too much")
-        *lines, rest = self._line.split(b"\n") if b"\n" in data else (self._line,)
-        self._line = bytearray(rest)
-        for line in lines:
-            self._said(bytes(line))
 
     def _said(self, line: bytes) -> None:
+        if not line.startswith(b'{"progress":'):
+            self._last = line
+        elif self._report is not None:
+            self._report(self._decoded(line, _Progress).progress)
+
+    def _decoded(self, line: bytes, kind: type[_T]) -> _T:
         try:
-            message = msgspec.json.decode(line, type=dict[str, Any])
+            return msgspec.json.decode(line, type=kind)
         except msgspec.DecodeError as error:
             raise StorageFailed(f"cannot {self._doing}: its program says what is not understood") from error
-        progress = message.get("progress")
-        if isinstance(progress, int) and self._report is not None:
-            self._report(progress)
-        elif progress is None:
-            self._last = message
 
     def complaint(self, data: bytes) -> None:
         self._complaint = (self._complaint + data)[-_COMPLAINT_LIMIT:]
 
     def result(self, returncode: int | None) -> dict[str, Any]:
-        done, error = self._last.get("done"), self._last.get("error")
+        last = self._decoded(self._last, dict[str, Any]) if self._last else {}
+        done, error = last.get("done"), last.get("error")
         if isinstance(done, dict) and returncode == 0:
             return done
         if isinstance(error, dict) and error.get("code") in KINDS:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import stat
 import time
 
@@ -98,7 +99,7 @@ class Source:
 
     def _read(self) -> bytes:
         if not self._file:
-            return os.read(self._fd, CHUNK)  # whose position is nobody else's
+            return _arrived(self._fd)
         have = self._have
         limit = CHUNK if self._length < 0 else min(CHUNK, self._length - have)
         if self._growth >= 0:
@@ -133,3 +134,14 @@ class Source:
         self._growth = -1
         if self._length < 0:
             self._length = complete
+
+
+def _arrived(fd: int) -> bytes:
+    """From a pipe, which may be one that its maker does not want to wait for."""
+    while True:
+        try:
+            return os.read(fd, CHUNK)
+        except BlockingIOError:
+            poller = select.poll()
+            poller.register(fd, select.POLLIN)
+            poller.poll()
