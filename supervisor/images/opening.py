@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from supervisor.images.folder import Files
     from supervisor.images.transports import Place
 
-__all__ = ["Candidate", "archive", "directory", "images_of", "opened_file", "place"]
+__all__ = ["Candidate", "archive", "directory", "images_of", "kind_of", "opened_file", "place"]
 
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -145,6 +145,14 @@ async def _all(files: Files) -> list[Candidate]:
         subject=files.name,
         hint="an archive of 'save' or a directory of an image is; for a root file system, use import",
     )
+
+
+async def kind_of(files: Files) -> str:
+    """By which transport it would be named."""
+    packed = isinstance(files, Archived)
+    if await files.size(layout.INDEX_FILE) >= 0:
+        return transports.OCI_ARCHIVE if packed else transports.OCI
+    return transports.DOCKER_ARCHIVE if packed else transports.DIR
 
 
 async def _is_docker(files: Files) -> bool:
