@@ -30,7 +30,7 @@ class Attempts:
         context: Context,
         endpoints: Sequence[Endpoint],
         doing: str,
-        tell: Callable[[str], Awaitable[None]],
+        tell: Callable[[str], None],
     ) -> None:
         self._context = context
         self._doing = doing
@@ -60,7 +60,7 @@ class Attempts:
                 raise error
             self._failed += 1
             wished = [trouble.wished for trouble in troubles if trouble.wished is not None]
-            await self._tell(error.message)
+            self._tell(error.message)
             await trio.sleep(
                 delay_before(self._failed, self._context.retry_delay, min(wished) if wished else None)
             )

@@ -23,7 +23,7 @@ from supervisor.registry.session import read_body
 from supervisor.registry.trouble import Trouble, from_httpx
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
 
     from supervisor.registry.attempts import Attempts
     from supervisor.registry.session import Scope, Session
@@ -37,8 +37,6 @@ _WORTH = 1 << 20
 """Bytes that have come since the last failure, and earn all attempts anew."""
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(?:\d{1,19}|\*)")
 _NUMBER = struct.Struct("<Q")
-_REPORTS = 0.1
-"""Seconds between two reports of progress."""
 
 
 def _path(session: Session, digest: str) -> str:
@@ -66,9 +64,7 @@ async def has_blob(session: Session, digest: str, actions: str = "pull") -> int:
 class Download:
     """One blob into one file. `growth`: a pipe, or -1; `report`: hears how many bytes there are."""
 
-    def __init__(
-        self, fd: int, digest: str, size: int, growth: int, report: Callable[[int], Awaitable[None]]
-    ) -> None:
+    def __init__(self, fd: int, digest: str, size: int, growth: int, report: Callable[[int], None]) -> None:
         self._fd = fd
         self._digest = digest
         self._size = size
@@ -76,7 +72,6 @@ class Download:
         self._report = report
         self._position = 0
         self._before = 0
-        self._reported = -1.0
 
     async def run(self, attempts: Attempts, doing: str, *, verify: bool) -> int:
         """The blob's size, when the file has it. Raises the errors of `pyman.errors`."""
@@ -189,12 +184,9 @@ class Download:
 
     async def _told(self, *, last: bool = False) -> None:
         """Who follows the file, and who watches the progress."""
-        now = trio.current_time()
+        self._report(self._position)
         if self._growth >= 0:
             await self._grown(last=last)
-        if last or now - self._reported >= _REPORTS:
-            self._reported = now
-            await self._report(self._position)
 
     async def _grown(self, *, last: bool) -> None:
         number = _NUMBER.pack(self._position)
@@ -260,7 +252,7 @@ async def mount_blob(session: Session, digest: str, source: str) -> bool:
 
 
 async def upload_blob(
-    session: Session, fd: int, digest: str, size: int, report: Callable[[int], Awaitable[None]]
+    session: Session, fd: int, digest: str, size: int, report: Callable[[int], None]
 ) -> int:
     """Send the first `size` bytes of a file. Trouble also if the file is shorter, or not what the digest says."""
     begin = f"/v2/{session.path}/blobs/uploads/"
@@ -279,7 +271,7 @@ async def upload_blob(
             forward()
             yield chunk
             position += len(chunk)
-            await report(position)
+            report(position)
 
     headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
     async with session.request(

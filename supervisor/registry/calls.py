@@ -135,7 +135,7 @@ class Calls:
             raise EngineStopped("cannot talk to registries: the supervisor is shutting down")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            argv = [sys.executable, "-m", "supervisor.registry", str(os.getpid()), str(theirs.fileno())]
+            argv = [sys.executable, "-P", "-m", "supervisor.registry", str(os.getpid()), str(theirs.fileno())]
             child = await children.spawn(
                 [*argv, f"{self._idle:g}"], env=self._environ, pass_fds=[theirs.fileno()], stderr=2
             )

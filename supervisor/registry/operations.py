@@ -23,7 +23,6 @@ from supervisor.registry.messages import (
     ManifestDigestReply,
     ManifestReply,
     MountBlob,
-    Progress,
     PutManifest,
     SearchedReply,
     SearchRegistry,
@@ -33,21 +32,18 @@ from supervisor.registry.messages import (
 from supervisor.registry.trouble import Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     import msgspec
 
     from supervisor.registry.messages import Request
+    from supervisor.registry.reports import Reports
     from supervisor.registry.session import Pool, Session
 
 __all__ = ["perform"]
 
-Send = "Callable[[msgspec.Struct], Awaitable[None]]"
 
-
-async def perform(
-    pool: Pool, request: Request, fds: Sequence[int], send: Callable[[Progress], Awaitable[None]]
-) -> msgspec.Struct:
+async def perform(pool: Pool, request: Request, fds: Sequence[int], reports: Reports) -> msgspec.Struct:
     """The reply. Raises the errors of `pyman.errors`."""
     doing = _doing(request)
     if isinstance(request, GetLogin | Logout):
@@ -55,16 +51,13 @@ async def perform(
     if not request.endpoints:
         raise ProtocolError("cannot carry out a request without a registry")
 
-    async def retrying(why: str) -> None:
-        await send(Progress(retrying=why))
-
-    attempts = Attempts(pool, request.context, request.endpoints, doing, retrying)
+    attempts = Attempts(pool, request.context, request.endpoints, doing, reports.retrying)
     if isinstance(request, DownloadRequest):
-        return await _download(request, attempts, fds, send, doing)
+        return await _download(request, attempts, fds, reports, doing)
     reading = isinstance(request, GetManifest | GetBlob | ListTags)
 
     async def attempt(number: int, session: Session) -> msgspec.Struct:
-        return await _attempt(number, session, request, fds, send)
+        return await _attempt(number, session, request, fds, reports)
 
     return await (attempts.first(attempt) if reading else attempts.last(attempt))
 
@@ -74,7 +67,7 @@ async def _attempt(
     session: Session,
     request: Request,
     fds: Sequence[int],
-    send: Callable[[Progress], Awaitable[None]],
+    reports: Reports,
 ) -> msgspec.Struct:
     tag = request.endpoints[number].reference.tag
     match request:
@@ -94,7 +87,8 @@ async def _attempt(
         case UploadBlob():
             if len(fds) != 1:
                 raise ProtocolError("cannot upload without a file")
-            return SizeReply(await _upload(session, request, fds[0], send))
+            sent = await blobs.upload_blob(session, fds[0], request.digest, request.size, reports.bytes)
+            return SizeReply(sent)
         case PutManifest():
             put = await manifests.put_manifest(session, request.data, request.media_type, request.target)
             return ManifestDigestReply(put, request.media_type, number)
@@ -111,32 +105,15 @@ async def _download(
     request: DownloadRequest,
     attempts: Attempts,
     fds: Sequence[int],
-    send: Callable[[Progress], Awaitable[None]],
+    reports: Reports,
     doing: str,
 ) -> SizeReply:
     if len(fds) != 1 + request.growth:
         raise ProtocolError("cannot download without a file")
 
-    async def report(count: int) -> None:
-        await send(Progress(count))
-
     growth = fds[1] if request.growth else -1
-    download = blobs.Download(fds[0], request.digest, request.size, growth, report)
+    download = blobs.Download(fds[0], request.digest, request.size, growth, reports.bytes)
     return SizeReply(await download.run(attempts, doing, verify=request.verify))
-
-
-async def _upload(
-    session: Session, request: UploadBlob, fd: int, send: Callable[[Progress], Awaitable[None]]
-) -> int:
-    reported = 0
-
-    async def report(count: int) -> None:
-        nonlocal reported
-        if count - reported >= 1 << 20 or count == request.size:
-            reported = count
-            await send(Progress(count))
-
-    return await blobs.upload_blob(session, fd, request.digest, request.size, report)
 
 
 # Logins

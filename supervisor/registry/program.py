@@ -20,6 +20,7 @@ from pyman.errors import InternalError, PymanError, to_wire
 from supervisor.registry.exchange import Exchange, ExchangeEnded
 from supervisor.registry.messages import Failed, Request, Taken
 from supervisor.registry.operations import perform
+from supervisor.registry.reports import Reports
 from supervisor.registry.session import Pool
 
 if TYPE_CHECKING:
@@ -110,7 +111,11 @@ class _Program:
                 request = await exchange.receive(_decode)
                 await exchange.send(Taken())
                 nursery.start_soon(partial(_cancel_when_closed, exchange, nursery.cancel_scope))
-                await exchange.send(await self._performed(request, fds[1:], exchange))  # type: ignore[arg-type]
+                reports = Reports(exchange)
+                nursery.start_soon(reports.run)
+                reply = await self._performed(request, fds[1:], reports)  # type: ignore[arg-type]
+                await reports.finish()
+                await exchange.send(reply)
                 nursery.cancel_scope.cancel()
         except* ExchangeEnded:
             pass
@@ -121,9 +126,9 @@ class _Program:
             self._running -= 1
             self._idle_since = trio.current_time()
 
-    async def _performed(self, request: Request, fds: Sequence[int], exchange: Exchange) -> msgspec.Struct:
+    async def _performed(self, request: Request, fds: Sequence[int], reports: Reports) -> msgspec.Struct:
         try:
-            reply = await perform(self.pool, request, fds, exchange.send)
+            reply = await perform(self.pool, request, fds, reports)
             await self.pool.trim()
         except PymanError as error:
             return _failed(error)

@@ -236,12 +236,9 @@ class Session:
         try:
             return await self._ping("https")
         except Trouble as trouble:
-            if not self._insecure:
+            if not self._insecure or trouble.answered:
                 raise
-            try:
-                return await self._ping("http")
-            except Trouble:
-                raise trouble from None
+        return await self._ping("http")
 
     async def _ping(self, scheme: str) -> _Manner:
         manner = _Manner(scheme, None, trio.current_time() + _KNOWN_FOR)
@@ -254,7 +251,8 @@ class Session:
             if response.status_code not in (200, 401):
                 trouble = await self._refused(response)
                 if response.status_code == 404:
-                    raise self.failed(f"'{self.registry}' is not a registry: it does not know /v2/")
+                    trouble = self.failed(f"'{self.registry}' is not a registry: it does not know /v2/")
+                trouble.answered = True
                 raise trouble
             asked = challenges.read(response.headers.get_list("www-authenticate"))
             return msgspec.structs.replace(manner, challenge=challenges.chosen(asked))

@@ -46,13 +46,14 @@ _TRANSIENT_ERRNO = frozenset(
 
 
 class Trouble(Exception):
-    """One attempt failed. `wished`: seconds that the registry asks to wait."""
+    """One attempt failed. `wished`: seconds that the registry asks to wait; `answered`: it has spoken HTTP."""
 
     def __init__(self, error: PymanError, *, transient: bool = False, wished: float | None = None) -> None:
         super().__init__(str(error))
         self.error = error
         self.transient = transient
         self.wished = wished
+        self.answered = False
 
 
 class _Detail(msgspec.Struct):
@@ -126,13 +127,11 @@ def _from_ssl(cause: ssl.SSLError, doing: str) -> Trouble:
             hint="if it is meant to be so, use --tls-verify=false, or insecure = true in registries.conf",
         )
         return Trouble(failed)
-    if isinstance(cause, ssl.SSLEOFError) or cause.reason == "UNEXPECTED_EOF_WHILE_READING":
+    if not reason or cause.reason == "UNEXPECTED_EOF_WHILE_READING":
         return Trouble(
             RegistryFailed(f"cannot {doing}: the connection to the registry broke"), transient=True
         )
-    return Trouble(
-        RegistryFailed(f"cannot {doing}: no secure connection to the registry: {reason or 'TLS fails'}")
-    )
+    return Trouble(RegistryFailed(f"cannot {doing}: no secure connection to the registry: {reason}"))
 
 
 def _cause(error: BaseException) -> BaseException | None:
@@ -140,7 +139,7 @@ def _cause(error: BaseException) -> BaseException | None:
     seen = 0
     current: BaseException | None = error
     while current is not None and seen < 20:
-        if isinstance(current, OSError):
+        if isinstance(current, OSError) and (current.errno or isinstance(current, ssl.SSLError)):
             return current
         if isinstance(current, BaseExceptionGroup):  # of connection attempts to several addresses
             current = current.exceptions[0]

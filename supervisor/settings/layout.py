@@ -135,6 +135,11 @@ class Layout(msgspec.Struct, frozen=True):
     def containers_run(self) -> str:
         return f"{self.tmp}/containers"
 
+    @property
+    def image_mounts(self) -> str:
+        """Where images are mounted, each by the id of its top layer."""
+        return f"{self.tmp}/images"
+
     def container_static(self, container_id: str) -> str:
         return f"{self.static}/containers/{container_id}"
 

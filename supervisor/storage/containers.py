@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from supervisor.kernel.idmaps import IdMaps, IdRange
     from supervisor.storage.table import Draft
 
-__all__ = ["ContainerStore", "Writable"]
+__all__ = ["OWNER", "ContainerStore", "Writable"]
+
+OWNER = "pyman-engine"
+"""The flag of a container that says which engine of pyman's has registered it."""
 
 
 class Writable(msgspec.Struct, frozen=True):
@@ -40,6 +43,11 @@ class Writable(msgspec.Struct, frozen=True):
 
 class ContainerStore(StoreWriter):
     """Containers."""
+
+    @property
+    def owner(self) -> str:
+        """Names this engine in flags of its containers."""
+        return os.path.basename(self.layout.store_own)
 
     def find_container(self, id: str) -> Container | None:
         """By its full id. StorageFailed."""
@@ -79,7 +87,7 @@ class ContainerStore(StoreWriter):
                     layer=layer.id,
                     metadata=_metadata(id, names, image, image_name),
                     created=now(),
-                    flags={"MountLabel": "", "ProcessLabel": ""},
+                    flags={"MountLabel": "", "ProcessLabel": "", OWNER: self.owner},
                     uidmap=_lines(maps.uids) if maps else (),
                     gidmap=_lines(maps.gids) if maps else (),
                 )

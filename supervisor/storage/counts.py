@@ -14,7 +14,7 @@ import msgspec
 
 from pyman.errors import StorageFailed
 from supervisor.kernel import files
-from supervisor.storage.table import locked, replace_file, write_token
+from supervisor.storage.table import clear_temporary, locked, replace_file, write_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,6 +42,7 @@ class Counts:
 
     def __init__(self, layout: Layout) -> None:
         self._directory = f"{layout.run_root}/overlay-layers"
+        self._lock_file = f"{self._directory}/mountpoints.lock"
         self._path = f"{self._directory}/mountpoints.json"
 
     def read(self) -> dict[str, Count]:
@@ -67,14 +68,19 @@ class Counts:
                     os.makedirs(path, mode=0o700)
         except OSError as error:
             raise files.storage_error(error, "make", self._directory) from error
-        lock_file = f"{self._directory}/mountpoints.lock"
-        with locked(lock_file) as lock:
+        with locked(self._lock_file) as lock:
             counts = self.read()
             before = dict(counts)
             yield counts
             if counts != before:
-                write_token(lock, lock_file)
+                write_token(lock, self._lock_file)
                 replace_file(self._path, msgspec.json.encode(list(counts.values())), durable=False)
+
+    def clear(self) -> None:
+        """What a killed writer has left beside the file. StorageFailed."""
+        if os.path.isdir(self._directory):
+            with locked(self._lock_file):
+                clear_temporary(self._directory)
 
     def add(self, id: str, path: str) -> int:
         """One mount more of a layer, at `path`; how many there are now. StorageFailed, DiskFull."""

@@ -111,13 +111,16 @@ def place(ground: Ground, staged: str, tar_split: str, id: str, below: Sequence[
         else:
             with suppress(FileExistsError):
                 os.mkdir(f"{staged}/empty", 0o700)
-        discard(ground, id)
-        os.symlink(f"../{id}/diff", f"{ground.root}/overlay/l/{link}")
     except OSError as error:
         raise files.storage_error(error, "store a layer in", ground.root) from error
+    discard(ground, id)
     if tar_split:
         ground.move(tar_split, f"overlay-layers/{id}.tar-split.gz")
     ground.move(staged, f"overlay/{id}")
+    try:
+        os.symlink(f"../{id}/diff", f"{ground.root}/overlay/l/{link}")
+    except OSError as error:
+        raise files.storage_error(error, "store a layer in", ground.root) from error
 
 
 def settle(diff: str, below: Sequence[str]) -> None:

@@ -142,6 +142,17 @@ class StoreReader:
         """What an overlay of a layer and those below it is made of, topmost first, absolute. StorageFailed."""
         return [f"{self.directory(layer)}/diff" for layer in self.chain(id)]
 
+    @property
+    def white_outs(self) -> bool:
+        """Whether a layer's deletions are to be what the kernel's overlay takes for such, or files as they are in the
+        archive, which fuse-overlayfs understands; other engines do the same. OverlayUnavailable."""
+        return self.overlays.way().native
+
+    @property
+    def user_xattrs(self) -> bool:
+        """Whether the marks of an overlay are in `user.` attributes."""
+        return self.layout.uid != 0
+
     def containers(self) -> list[Container]:
         """Those of every engine on this graph root. StorageFailed."""
         return self._containers.read().records

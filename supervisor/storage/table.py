@@ -29,13 +29,24 @@ from supervisor.storage.records import Entry, R, changed, new_entry, parse
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["TOKEN_SIZE", "Draft", "Snapshot", "Table", "locked", "read_token", "replace_file", "write_token"]
+__all__ = [
+    "TOKEN_SIZE",
+    "Draft",
+    "Snapshot",
+    "Table",
+    "clear_temporary",
+    "locked",
+    "read_token",
+    "replace_file",
+    "write_token",
+]
 
 TOKEN_SIZE = 64
 """Bytes. Old versions have hexadecimal digits there, new ones a time, a counter, a pid and random bytes: all compare
 the whole."""
 _TOKEN = struct.Struct("<QQI")
 _MODE = 0o600
+_TEMPORARY = ".pyman-"
 _MOST = 256 << 20
 """Bytes of a file of records."""
 
@@ -198,6 +209,14 @@ def read_token(path: str) -> bytes:
         os.close(fd)
 
 
+def clear_temporary(directory: str) -> None:
+    """Remove what a killed writer has left there; with the lock held there is no other."""
+    with suppress(OSError):
+        for name in os.listdir(directory):
+            if name.startswith(_TEMPORARY):
+                os.unlink(f"{directory}/{name}")
+
+
 def _stamp(path: str) -> _Stamp:
     try:
         status = os.stat(path)
@@ -217,10 +236,10 @@ def _content(path: str) -> bytes:
 
 
 def replace_file(path: str, data: bytes, *, durable: bool) -> None:
-    """Replace a file by one with this content, under a temporary name as other engines have it. `durable`: its
-    content has reached the disk before its name does. StorageFailed, DiskFull."""
+    """Replace a file by one with this content, while its lock is held. `durable`: the content has reached the disk
+    before the name does. StorageFailed, DiskFull."""
     directory, name = os.path.split(path)
-    temporary = f"{directory}/.tmp-{name}{secrets.randbelow(10**10)}"
+    temporary = f"{directory}/{_TEMPORARY}{name}.{secrets.token_hex(4)}"
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
         try:

@@ -7,7 +7,8 @@ another engine is making.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+import os
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -127,10 +128,34 @@ class StoreWriter(StoreReader):
             draft.remove(id)
         draft.save()
         for path in self.counts.forget(ids):
-            self.overlays.unmount(path)
+            self._unmount(path)
         for id in ids:
             layers.discard(self.ground, id)
             self.ground.done("layer", id)
+
+    def _unmount(self, path: str) -> None:
+        try:
+            self.overlays.unmount(path)
+            if path.startswith(f"{self.layout.image_mounts}/"):
+                for directory in (path, os.path.dirname(path)):
+                    with suppress(OSError):
+                        os.rmdir(directory)
+        except OSError as error:
+            raise files.storage_error(error, "unmount", path) from error
+
+    def _unmount_forgotten(self) -> None:
+        """Images that are mounted and not counted: another engine has unmounted them, which it can only where it mounts
+        them itself."""
+        counted = {count.path for count in self.counts.read().values()}
+        try:
+            mounted = [
+                f"{self.layout.image_mounts}/{id}/merged" for id in os.listdir(self.layout.image_mounts)
+            ]
+        except FileNotFoundError:
+            return
+        for path in mounted:
+            if path not in counted:
+                self._unmount(path)
 
     def delete_layers(self, ids: Iterable[str]) -> list[Layer]:
         """Remove those of these layers that nothing uses, and say which: what a failed pull has brought so far.
@@ -302,6 +327,8 @@ class StoreWriter(StoreReader):
                 raise ImageInUse(f"cannot remove the image '{id}': it is used by {listed}", subject=id)
             gone = _layers_of(image, draft, images, containers)
             self.ground.intend("image", id)
+            for layer in gone:
+                self.ground.intend("layer", layer.id)
             images.remove(id)
             images.save()
             self.ground.discard(f"overlay-images/{id}")

@@ -15,6 +15,7 @@ from supervisor.settings.model import EngineSettings, Settings
 from supervisor.settings.xdg import Xdg
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
@@ -68,12 +69,14 @@ class Home:
     @asynccontextmanager
     async def registries(
         self,
+        program: socket.socket | None = None,
         *,
         environ: Mapping[str, str] | None = None,
         idle: float = 60.0,
         stall: float = 30.0,
         **engine: Any,
     ) -> AsyncIterator[Registries]:
+        """`program`: one that runs already."""
         settings = self.settings(**engine)
         async with trio.open_nursery() as programs:
             found = Registries(
@@ -84,6 +87,9 @@ class Home:
                 stall=stall,
                 configuration=self.configuration(settings),
             )
+            if program is not None:
+                found._calls._control = program.dup()
+                found._calls._control.setblocking(False)
             try:
                 yield found
             finally:

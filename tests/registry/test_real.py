@@ -16,6 +16,7 @@ from tests.registry.support import file_of
 from tests.support.registry import PASSWORD, USER, digest_of, tar_layer
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
     from tests.registry.support import Home
@@ -29,13 +30,13 @@ def _trusting(home: Home, registry: RealRegistry) -> None:
 
 
 async def test_an_image_is_fetched_with_tls_and_a_login(
-    home: Home, secure_registry: RealRegistry, tmp_path: Path
+    home: Home, program: socket.socket, secure_registry: RealRegistry, tmp_path: Path
 ) -> None:
     _trusting(home, secure_registry)
     layer = tar_layer({"data": os.urandom(1_000_000)})
     pushed = secure_registry.push("org/app", "1", [layer])
     name = parse(pushed.reference)
-    async with home.registries() as registries:
+    async with home.registries(program) as registries:
         manifest = await registries.manifest(name, LOGIN)
         assert manifest.data == pushed.manifest
         assert manifest.digest == pushed.digest
@@ -58,11 +59,13 @@ async def test_an_image_is_fetched_with_tls_and_a_login(
         assert heard[-1] == len(layer)
 
 
-async def test_a_member_of_a_list_is_fetched_by_its_digest(home: Home, registry: RealRegistry) -> None:
+async def test_a_member_of_a_list_is_fetched_by_its_digest(
+    home: Home, program: socket.socket, registry: RealRegistry
+) -> None:
     one = registry.push("list", "amd64", [tar_layer({"a": b"1"})])
     two = registry.push("list", "arm64", [tar_layer({"a": b"2"})], docker=True)
     index = registry.push_index("list", "all", [(one, "amd64"), (two, "arm64")])
-    async with home.registries() as registries:
+    async with home.registries(program) as registries:
         access = RegistryAccess(tls_verify=False)
         found = await registries.manifest(parse(index.reference), access)
         assert found.data == index.manifest
@@ -75,28 +78,28 @@ async def test_a_member_of_a_list_is_fetched_by_its_digest(home: Home, registry:
 
 
 async def test_a_download_goes_on_where_the_file_ends(
-    home: Home, registry: RealRegistry, tmp_path: Path
+    home: Home, program: socket.socket, registry: RealRegistry, tmp_path: Path
 ) -> None:
     layer = os.urandom(500_000)
     registry.push_blob("resume", layer)
     name = parse(f"{registry.host}/resume")
     heard: list[int] = []
-    async with home.registries() as registries:
+    async with home.registries(program) as registries:
         with file_of(tmp_path / "blob", layer[:300_000]) as fd:
             await registries.download(
                 name, digest_of(layer), len(layer), fd, RegistryAccess(tls_verify=False), report=heard.append
             )
     assert (tmp_path / "blob").read_bytes() == layer
-    assert heard[0] == 300_000
+    assert heard[0] >= 300_000
 
 
 async def test_a_wrong_beginning_is_found_out_and_fetched_again(
-    home: Home, registry: RealRegistry, tmp_path: Path
+    home: Home, program: socket.socket, registry: RealRegistry, tmp_path: Path
 ) -> None:
     layer = os.urandom(200_000)
     registry.push_blob("resume", layer)
     name = parse(f"{registry.host}/resume")
-    async with home.registries() as registries:
+    async with home.registries(program) as registries:
         with file_of(tmp_path / "blob", b"x" * 100_000) as fd:
             await registries.download(
                 name, digest_of(layer), len(layer), fd, RegistryAccess(tls_verify=False)
@@ -105,7 +108,7 @@ async def test_a_wrong_beginning_is_found_out_and_fetched_again(
 
 
 async def test_the_reader_of_a_growing_file_is_told_how_far_it_is(
-    home: Home, registry: RealRegistry, tmp_path: Path
+    home: Home, program: socket.socket, registry: RealRegistry, tmp_path: Path
 ) -> None:
     layer = os.urandom(2_000_000)
     registry.push_blob("grow", layer)
@@ -122,7 +125,7 @@ async def test_the_reader_of_a_growing_file_is_told_how_far_it_is(
                 return
             numbers.append(struct.unpack("<Q", data)[0])
 
-    async with home.registries() as registries, trio.open_nursery() as nursery:
+    async with home.registries(program) as registries, trio.open_nursery() as nursery:
         nursery.start_soon(read)
         with file_of(tmp_path / "blob") as fd:
             await registries.download(
@@ -135,12 +138,14 @@ async def test_the_reader_of_a_growing_file_is_told_how_far_it_is(
     assert numbers[-1] == len(layer)
 
 
-async def test_an_image_is_sent(home: Home, secure_registry: RealRegistry, tmp_path: Path) -> None:
+async def test_an_image_is_sent(
+    home: Home, program: socket.socket, secure_registry: RealRegistry, tmp_path: Path
+) -> None:
     _trusting(home, secure_registry)
     layer = os.urandom(3_000_000)
     pushed = secure_registry.push("source", "1", [tar_layer({"a": b"1"})])
     name = parse(f"{secure_registry.host}/target:new")
-    async with home.registries() as registries:
+    async with home.registries(program) as registries:
         assert not await registries.exists(name, digest_of(layer), LOGIN)
         heard: list[int] = []
         with file_of(tmp_path / "blob", layer) as fd:
@@ -155,11 +160,11 @@ async def test_an_image_is_sent(home: Home, secure_registry: RealRegistry, tmp_p
 
 
 async def test_what_is_sent_is_checked_by_its_digest(
-    home: Home, registry: RealRegistry, tmp_path: Path
+    home: Home, program: socket.socket, registry: RealRegistry, tmp_path: Path
 ) -> None:
     access = RegistryAccess(tls_verify=False)
     name = parse(f"{registry.host}/wrong")
-    async with home.registries() as registries:
+    async with home.registries(program) as registries:
         with file_of(tmp_path / "blob", b"content") as fd, pytest.raises(RegistryFailed, match="digest"):
             await registries.upload(name, digest_of(b"other"), 7, fd, access)
         with (
@@ -170,18 +175,18 @@ async def test_what_is_sent_is_checked_by_its_digest(
 
 
 async def test_a_blob_that_the_registry_does_not_have_is_not_mounted(
-    home: Home, registry: RealRegistry
+    home: Home, program: socket.socket, registry: RealRegistry
 ) -> None:
-    async with home.registries() as registries:
+    async with home.registries(program) as registries:
         name, other = parse(f"{registry.host}/one"), parse(f"{registry.host}/two")
         assert not await registries.mount(name, digest_of(b"?"), other, RegistryAccess(tls_verify=False))
         elsewhere = parse("registry.example/two")
         assert not await registries.mount(name, digest_of(b"?"), elsewhere, RegistryAccess(tls_verify=False))
 
 
-async def test_what_is_not_there_is_told(home: Home, registry: RealRegistry) -> None:
+async def test_what_is_not_there_is_told(home: Home, program: socket.socket, registry: RealRegistry) -> None:
     access = RegistryAccess(tls_verify=False)
-    async with home.registries() as registries:
+    async with home.registries(program) as registries:
         with pytest.raises(
             UnknownInRegistry, match=r"cannot pull 'localhost:\d+/none:1': .*manifest unknown"
         ):
@@ -192,11 +197,13 @@ async def test_what_is_not_there_is_told(home: Home, registry: RealRegistry) -> 
             await registries.blob(parse(f"{registry.host}/none"), digest_of(b"?"), access)
 
 
-async def test_a_login_is_tried_kept_used_and_forgotten(home: Home, secure_registry: RealRegistry) -> None:
+async def test_a_login_is_tried_kept_used_and_forgotten(
+    home: Home, program: socket.socket, secure_registry: RealRegistry
+) -> None:
     _trusting(home, secure_registry)
     pushed = secure_registry.push("private", "1", [tar_layer({"a": b"1"})])
     host, name = secure_registry.host, parse(pushed.reference)
-    async with home.registries() as registries:
+    async with home.registries(program) as registries:
         with pytest.raises(RegistryDenied, match="authentication required"):
             await registries.manifest(name)
         with pytest.raises(RegistryDenied, match="name and password"):
@@ -217,10 +224,12 @@ async def test_a_login_is_tried_kept_used_and_forgotten(home: Home, secure_regis
             await registries.logged_in(host)
 
 
-async def test_repositories_are_found_by_a_part_of_their_name(home: Home, registry: RealRegistry) -> None:
+async def test_repositories_are_found_by_a_part_of_their_name(
+    home: Home, program: socket.socket, registry: RealRegistry
+) -> None:
     for path in ("search/alpha", "search/beta", "alpha-two"):
         registry.push(path, "1", [tar_layer({"a": b"1"})])
-    async with home.registries() as registries:
+    async with home.registries(program) as registries:
         access = RegistryAccess(tls_verify=False)
         found = {one.name for one in await registries.search(registry.host, "alpha", 25, access)}
         assert {"search/alpha", "alpha-two"} <= found
@@ -229,21 +238,21 @@ async def test_repositories_are_found_by_a_part_of_their_name(home: Home, regist
 
 
 async def test_a_registry_without_a_known_certificate_is_refused(
-    home: Home, secure_registry: RealRegistry
+    home: Home, program: socket.socket, secure_registry: RealRegistry
 ) -> None:
     name = parse(f"{secure_registry.host}/a:1")
-    async with home.registries() as registries:
+    async with home.registries(program) as registries:
         with pytest.raises(RegistryFailed, match="certificate is not trusted") as caught:
             await registries.manifest(name, LOGIN)
         assert "certs.d" in caught.value.hint
 
 
 async def test_a_registry_without_https_is_refused_unless_that_is_permitted(
-    home: Home, registry: RealRegistry
+    home: Home, program: socket.socket, registry: RealRegistry
 ) -> None:
     pushed = registry.push("plain", "1", [tar_layer({"a": b"1"})])
     name = parse(pushed.reference)
-    async with home.registries() as registries:
+    async with home.registries(program) as registries:
         with pytest.raises(RegistryFailed, match="does not speak HTTPS"):
             await registries.manifest(name)
         home.write("etc/registries.conf", f'[[registry]]\nlocation = "{registry.host}"\ninsecure = true\n')

@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 __all__ = ["Others", "missing"]
@@ -21,14 +22,23 @@ def missing(*programs: str) -> str:
 class Others:
     """Podman, Buildah and Skopeo with one graph root and run root."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, options: Sequence[str] = ()) -> None:
         self.place = place
+        self._options = list(options)
         self.root = place / "root"
         self.run = place / "run"
 
     @property
     def _places(self) -> list[str]:
-        return ["--root", str(self.root), "--runroot", str(self.run), "--storage-driver", "overlay"]
+        return [
+            "--root",
+            str(self.root),
+            "--runroot",
+            str(self.run),
+            "--storage-driver",
+            "overlay",
+            *self._options,
+        ]
 
     def podman(self, *words: str, check: bool = True, stdin: bytes | None = None) -> str:
         fixed = ["--events-backend", "file", "--cgroup-manager", "cgroupfs", "--runtime", "runc"]
