@@ -515,7 +515,6 @@ _LATER = frozenset(
     {
         "Remove",
         "Prune",
-        "Pull",
         "Push",
         "Load",
         "Save",

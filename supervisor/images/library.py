@@ -7,62 +7,99 @@ last one who wants them.
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
 from pyman.api.image import HistoryReply, InspectImagesReply, ListImagesReply
+from pyman.api.pull import RegistryAccess
 from pyman.errors import InvalidArgument, NoSuchImage, PymanError, StorageFailed
 from pyman.names import EventStatus
 from supervisor.images import inspecting, listing
 from supervisor.images.answers import info_of
 from supervisor.images.events import Ledger, Proof, event
-from supervisor.images.names import local_candidates, normalized
+from supervisor.images.layers import Layers
+from supervisor.images.names import normalized
+from supervisor.images.partials import Partials
+from supervisor.images.pulling import Pulling, Wish
+from supervisor.images.storing import Storing
 from supervisor.images.view import HERE, Reader
+from supervisor.registry.client import Registries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from pyman.api.event import Actor
-    from pyman.api.image import ImageSummary, Platform, TreeReply
+    from pyman.api.image import ImageSummary, TreeReply
+    from pyman.api.pull import Platform, Progress
     from supervisor.images.names import Found
     from supervisor.images.view import View
     from supervisor.registry.reference import Reference
+    from supervisor.settings.layout import Layout
+    from supervisor.settings.model import Settings
     from supervisor.state.database import Database
     from supervisor.storage.records import Image
     from supervisor.storage.store import Store
 
 __all__ = ["Images"]
 
-THREADS = 8
-"""That images take at the same time, apart from every other room's."""
+LOOKING = 4
+CHANGING = 8
+"""Threads, apart from those of every other room; those that only look never wait for the others."""
+ANY_ACCESS = RegistryAccess()
 T = TypeVar("T")
 
 
 class Images:
     """One for an engine; the runtime makes it and sets the callbacks."""
 
-    def __init__(self, store: Store, database: Database) -> None:
+    registries: Registries
+    pulling: Pulling
+
+    def __init__(self, store: Store, database: Database, settings: Settings, layout: Layout) -> None:
         self.store = store
-        self.limiter = trio.CapacityLimiter(THREADS)
+        self._settings = settings
+        self._looking = trio.CapacityLimiter(LOOKING)
+        self.limiter = trio.CapacityLimiter(CHANGING)
+        """For what may wait for the locks of other engines."""
         self.ledger = Ledger(database, store, self.limiter)
         self.reader = Reader(store, self._candidates)
+        self.partials = Partials(layout.partials)
         self.is_external: Callable[[str], bool] = lambda _container: True
         """Whether a container of the store, by its id, is of another engine's making."""
-
-    def _candidates(self, short: Reference) -> Sequence[Reference]:
-        return local_candidates(short, alias=None, search=())
 
     async def recover(self, intents: Mapping[str, bytes]) -> None:
         """Before anything else is done with images."""
         await self.ledger.recover(intents)
 
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The life of what goes on for callers: transfers, and the program that talks to registries."""
+        async with trio.open_nursery() as programs, trio.open_nursery() as works:
+            self.registries = Registries(self._settings, programs)
+            self.layers = Layers(
+                self.store,
+                self.limiter,
+                works,
+                rootless=self._settings.rootless,
+                at_once=self._settings.engine.image_parallel_copies,
+            )
+            self.storing = Storing(self.store, self.ledger, self.layers)
+            self.pulling = Pulling(self, self.registries, self.partials, self.layers, self.storing, works)
+            await trio.to_thread.run_sync(self.partials.clean, limiter=self.limiter)
+            task_status.started()
+            await trio.sleep_forever()
+
+    def _candidates(self, short: Reference) -> Sequence[Reference]:
+        """In the thread of a view."""
+        return trio.from_thread.run(self.registries.local_candidates, str(short))
+
     # -- reading ------------------------------------------------------------------------------------
 
     async def read(self, look: Callable[[View], T]) -> T:
         """What `look` makes of a view, in a thread."""
-        return await trio.to_thread.run_sync(lambda: look(self.reader.view()), limiter=self.limiter)
+        return await trio.to_thread.run_sync(lambda: look(self.reader.view()), limiter=self._looking)
 
     async def list(
         self, filters: Mapping[str, Sequence[str]], names: Sequence[str], *, every: bool
@@ -119,6 +156,38 @@ class Images:
         return await self.read(
             lambda view: inspecting.tree(view, view.find(name).image, whatrequires=whatrequires)
         )
+
+    # -- bringing -----------------------------------------------------------------------------------
+
+    async def ensure(
+        self,
+        name: str,
+        *,
+        policy: str = "",
+        platform: Platform = HERE,
+        access: RegistryAccess = ANY_ACCESS,
+        actor: Actor | None = None,
+        report: Callable[[Progress | str], Awaitable[None]] | None = None,
+    ) -> Found:
+        """The image of a container to be: what is here, or what is pulled. `policy`: empty means the configured one.
+        `report` is told how a pull goes on. Errors of a pull."""
+        policy = policy or self._settings.engine.pull_policy
+        if policy in ("missing", "never") and platform == HERE:
+            try:
+                return await self.find(name)
+            except NoSuchImage:
+                if policy == "never":
+                    raise
+        async with self.pulling.lease(Wish(name, policy, platform=platform, access=access), actor) as (
+            board,
+            work,
+        ):
+            if report is not None:
+                async with aclosing(board.read()) as told:
+                    async for item in told:
+                        await report(item)
+            pulled = await work.result()
+        return pulled.found[0]
 
     # -- names --------------------------------------------------------------------------------------
 

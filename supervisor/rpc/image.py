@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from pyman.api.container import ExistsReply
 from pyman.api.event import Actor
+from pyman.api.image import TransferReply
 from pyman.api.method import Nothing
+from supervisor.images.pulling import Wish
 
 if TYPE_CHECKING:
     from pyman.api import image as api
     from supervisor.images.library import Images
+    from supervisor.images.progress import Board
     from supervisor.rpc.dispatch import Call
     from supervisor.runtime.engine import Engine
 
@@ -49,6 +53,15 @@ class ImageHandlers:
     async def tree(self, request: api.TreeRequest, call: Call) -> api.TreeReply:
         return await self._images.tree(request.name, whatrequires=request.whatrequires)
 
+    # ------------------------------------------------------------------ transfers
+
+    async def pull(self, request: api.PullRequest, call: Call) -> TransferReply:
+        wish = Wish(request.reference, request.policy, request.all_tags, request.platform, request.access)
+        async with self._images.pulling.lease(wish, actor_of(call)) as (board, work):
+            await _tell(board, call, quiet=request.quiet)
+            pulled = await work.result()
+        return TransferReply(ids=pulled.ids, names=pulled.names)
+
     # ------------------------------------------------------------------ names
 
     async def tag(self, request: api.TagRequest, call: Call) -> Nothing:
@@ -58,3 +71,16 @@ class ImageHandlers:
     async def untag(self, request: api.TagRequest, call: Call) -> Nothing:
         await self._images.untag(request.name, request.targets, actor_of(call))
         return Nothing()
+
+
+async def _tell(board: Board, call: Call, *, quiet: bool) -> None:
+    """How a transfer goes on, to its end. A caller who reads slowly gets what is true when he reads."""
+    if quiet:
+        await board.wait_closed()
+        return
+    async with aclosing(board.read()) as told:
+        async for item in told:
+            if isinstance(item, str):
+                await call.send(TransferReply(text=item))
+            else:
+                await call.send(TransferReply(progress=item))

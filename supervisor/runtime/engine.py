@@ -100,6 +100,7 @@ class Engine:
                 await self._assemble(database)
                 # Orphans first: what ends while the containers are adopted must not be lost.
                 await tools.start(partial(children.reap_orphans, self.reaped.note))
+                await tools.start(self.services.images.run)
                 tools.start_soon(self.services.logs.run)
                 tools.start_soon(self._empty_trash)
                 sink = sink_of(settings.engine, f"{self.layout.tmp}/events.log")

@@ -93,7 +93,7 @@ class Services:
         self.overlays = Overlays(settings, layout)
         self.store = Store(layout, settings, self.overlays)
         """The image store, which other engines share."""
-        self.images = Images(self.store, database)
+        self.images = Images(self.store, database, settings, layout)
         self.take(settings)
         self.ids = IdLedger()
         self.find: Callable[[str], Container | None] = lambda _id: None
