@@ -19,7 +19,7 @@ from supervisor.images import pushing, saving, transports
 from supervisor.images.arriving import path_of
 from supervisor.images.blobinfo import BlobInfo
 from supervisor.images.docker import RegistrySource
-from supervisor.images.events import event
+from supervisor.images.events import Proof, event
 from supervisor.images.lists import Lists
 from supervisor.images.relaying import relay
 from supervisor.images.sending import Sender, Wish, outgoing
@@ -98,7 +98,9 @@ class Leaving:
         found = await self._images.find(request.name, lists="prefer")
         text = request.destination or _own_name(found)
         if await self._images.read(lambda view: view.index(found.image)) is not None:
-            return await self._push_list(request.name, text, wish, request.access, fd, board, actor)
+            return await self._push_list(
+                request.name, text, wish, request.access, fd, board, actor, every=request.all
+            )
         image = await self._outgoing(found.image)
         where = transports.parse(text)
         async with self._destination(where, found, image, fd, request.access, board) as destination:
@@ -116,9 +118,18 @@ class Leaving:
         wish = Wish(request.format)
         pushing.check_wish(wish)
         text = request.destination or request.name
-        return await self._push_list(
+        pushed = await self._push_list(
             request.name, text, wish, request.access, -1, board, actor, every=request.all
         )
+        if request.remove_after:
+            await self._remove(pushed[0], actor)
+        return pushed
+
+    async def _remove(self, id: str, actor: Actor | None) -> None:
+        told = [event(EventStatus.REMOVE, id, id, actor)]
+        store = self._images.store
+        await self._images.ledger.carry_out(Proof(image=id, gone=True), told, partial(store.delete_image, id))
+        await store.sweep()
 
     async def _push_list(
         self,
@@ -130,7 +141,7 @@ class Leaving:
         board: Board,
         actor: Actor | None,
         *,
-        every: bool = True,
+        every: bool,
     ) -> tuple[str, str]:
         image, raw, instances = await self.lists.read(name)
         found = await self._images.find(name, lists="keep")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from supervisor.images.library import Images
     from supervisor.rpc.dispatch import Call
     from supervisor.runtime.engine import Engine
+    from supervisor.runtime.services import Services
 
 __all__ = ["TransferHandlers", "actor_of", "tell"]
 
@@ -41,20 +42,24 @@ class TransferHandlers:
 
     @property
     def _images(self) -> Images:
+        return self._services.images
+
+    @property
+    def _services(self) -> Services:
         self._engine.check_valid()
-        return self._engine.services.images
+        return self._engine.services
 
     # ------------------------------------------------------------------ archives
 
     async def load(self, request: api.LoadRequest, call: Call) -> api.TransferReply:
         fd = _one(call)
-        work = partial(self._engine.services.arriving.load, request.path, fd, actor=actor_of(call))
+        work = partial(self._services.arriving.load, request.path, fd, actor=actor_of(call))
         loaded = await told(call, lambda board: work(board=board), quiet=request.quiet)
         return api.TransferReply(ids=list(loaded.ids), names=list(loaded.names))
 
     async def save(self, request: api.SaveRequest, call: Call) -> api.TransferReply:
         fd = _one(call)
-        work = partial(self._engine.services.leaving.save, request, fd, actor=actor_of(call))
+        work = partial(self._services.leaving.save, request, fd, actor=actor_of(call))
         await told(call, lambda board: work(board=board), quiet=False)
         return api.TransferReply()
 
@@ -62,7 +67,7 @@ class TransferHandlers:
         fd = _one(call)
         if fd < 0:
             raise InvalidArgument("cannot import: no archive was given")
-        work = partial(self._engine.services.arriving.import_archive, request, fd, actor=actor_of(call))
+        work = partial(self._services.arriving.import_archive, request, fd, actor=actor_of(call))
         image, names = await told(call, lambda board: work(board=board), quiet=request.quiet)
         return api.TransferReply(ids=[image.id], names=list(names))
 
@@ -71,7 +76,7 @@ class TransferHandlers:
         if request.all_tags:
             raise InvalidArgument(f"cannot pull all tags of '{request.reference}': it is in no registry")
         work = partial(
-            self._engine.services.arriving.pull,
+            self._services.arriving.pull,
             request.reference,
             request.platform,
             _one(call),
@@ -83,32 +88,30 @@ class TransferHandlers:
     # ------------------------------------------------------------------ elsewhere
 
     async def push(self, request: api.PushRequest, call: Call) -> api.TransferReply:
-        work = partial(self._engine.services.leaving.push, request, _one(call), actor=actor_of(call))
+        work = partial(self._services.leaving.push, request, _one(call), actor=actor_of(call))
         id, digest = await told(call, lambda board: work(board=board), quiet=request.quiet)
         return api.TransferReply(ids=[id], digest=digest)
 
     # ------------------------------------------------------------------ manifest lists
 
     async def manifest_create(self, request: api.ManifestCreateRequest, call: Call) -> api.ManifestReply:
-        return api.ManifestReply(id=await self._engine.services.leaving.lists.create(request))
+        return api.ManifestReply(id=await self._services.leaving.lists.create(request))
 
     async def manifest_add(self, request: api.ManifestAddRequest, call: Call) -> api.ManifestReply:
-        return api.ManifestReply(id=await self._engine.services.leaving.lists.add(request))
+        return api.ManifestReply(id=await self._services.leaving.lists.add(request))
 
     async def manifest_annotate(self, request: api.ManifestAnnotateRequest, call: Call) -> api.ManifestReply:
-        return api.ManifestReply(id=await self._engine.services.leaving.lists.annotate(request))
+        return api.ManifestReply(id=await self._services.leaving.lists.annotate(request))
 
     async def manifest_inspect(
         self, request: api.ManifestInspectRequest, call: Call
     ) -> api.ManifestInspectReply:
-        lists = self._engine.services.leaving.lists
+        lists = self._services.leaving.lists
         return api.ManifestInspectReply(manifest=await lists.inspect(request.name, request.access))
 
     async def manifest_push(self, request: api.ManifestPushRequest, call: Call) -> api.TransferReply:
-        work = partial(self._engine.services.leaving.push_list, request, actor=actor_of(call))
+        work = partial(self._services.leaving.push_list, request, actor=actor_of(call))
         id, digest = await told(call, lambda board: work(board=board), quiet=request.quiet)
-        if request.remove_after:
-            await self._images.remove_list(id, actor_of(call))
         return api.TransferReply(ids=[id], digest=digest)
 
     # ------------------------------------------------------------------ build
@@ -117,7 +120,7 @@ class TransferHandlers:
         images = self._images
         if len(call.descriptors) != _STREAMS:
             raise InvalidArgument("cannot build: stdin, stdout and stderr have to come with the request")
-        services = self._engine.services
+        services = self._services
         built = await building.build(
             services.settings,
             services.layout,
