@@ -125,7 +125,7 @@ class OneNameRequest(msgspec.Struct, frozen=True):
 
 
 class NamesRequest(msgspec.Struct, frozen=True):
-    names: list[str]
+    names: list[str] = []
     all: bool = False
 
 
@@ -523,10 +523,6 @@ _ROWS = (
 
 _LATER = frozenset(
     {
-        "Remove",
-        "Prune",
-        "Mount",
-        "Unmount",
         "Diff",
         "Search",
         "Login",

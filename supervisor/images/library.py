@@ -15,9 +15,9 @@ import trio
 
 from pyman.api.image import HistoryReply, InspectImagesReply, ListImagesReply
 from pyman.api.pull import RegistryAccess
-from pyman.errors import InvalidArgument, NoSuchImage, PymanError, StorageFailed
+from pyman.errors import ImageInUse, InvalidArgument, NoSuchImage, PymanError, StorageFailed
 from pyman.names import EventStatus
-from supervisor.images import inspecting, listing
+from supervisor.images import inspecting, listing, mounting, removing
 from supervisor.images.answers import info_of
 from supervisor.images.events import Ledger, Proof, event
 from supervisor.images.layers import Layers
@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from pyman.api.event import Actor
-    from pyman.api.image import ImageSummary, TreeReply
+    from pyman.api.image import (
+        ImageSummary,
+        MountImagesReply,
+        PruneImagesRequest,
+        RemoveImagesReply,
+        RemoveImagesRequest,
+        TreeReply,
+    )
     from pyman.api.pull import Platform, Progress
     from supervisor.images.names import Found
     from supervisor.images.view import View
@@ -40,7 +47,7 @@ if TYPE_CHECKING:
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
     from supervisor.state.database import Database
-    from supervisor.storage.records import Image
+    from supervisor.storage.records import Container, Image
     from supervisor.storage.store import Store
 
 __all__ = ["Images"]
@@ -69,6 +76,9 @@ class Images:
         self.partials = Partials(layout.partials)
         self.is_external: Callable[[str], bool] = lambda _container: True
         """Whether a container of the store, by its id, is of another engine's making."""
+        self.remove_container: Callable[[str, Actor | None], Awaitable[None]] = _no_containers
+        """Remove one of this engine's containers, whatever it does."""
+        self.ledger.mounts = self.mount_count
 
     async def recover(self, intents: Mapping[str, bytes]) -> None:
         """Before anything else is done with images."""
@@ -138,9 +148,11 @@ class Images:
         def look(view: View) -> InspectImagesReply:
             images: list[dict[str, Any]] = []
             errors = []
+            mounted = {each.image.id: each.path for each in self.store.mounted_images()}
             for name in names:
                 try:
-                    images.append(inspecting.document(view, view.find(name).image, ""))
+                    image = view.find(name).image
+                    images.append(inspecting.document(view, image, mounted.get(image.id, "")))
                 except PymanError as error:
                     errors.append(info_of(error, name))
             return InspectImagesReply(images=images, errors=errors)
@@ -203,7 +215,7 @@ class Images:
         image = _own((await self.find(name, lists="keep")).image)
         full_names = tuple(dict.fromkeys(str(full) for _, full in wanted))
         events = [event(EventStatus.TAG, image.id, target, actor) for target, _ in wanted]
-        act = partial(self._rename, image.id, full_names, ())
+        act = partial(self.store.add_names, image.id, full_names)
         await self.ledger.carry_out(Proof(image=image.id, names=full_names), events, act)
 
     async def untag(self, name: str, targets: Sequence[str], actor: Actor | None) -> None:
@@ -217,12 +229,47 @@ class Images:
                 )
         if lost:
             events = [event(EventStatus.UNTAG, image.id, each, actor) for each in lost]
-            act = partial(self._rename, image.id, (), lost)
+            act = partial(self.store.remove_names, image.id, lost)
             await self.ledger.carry_out(Proof(image=image.id, lost=lost), events, act)
 
-    def _rename(self, id: str, new: Sequence[str], lost: Sequence[str]) -> None:
-        names = [name for name in self.store.image(id).names if name not in lost]
-        self.store.set_names(id, [*names, *(name for name in new if name not in names)])
+    # -- removing and mounting ----------------------------------------------------------------------
+
+    async def remove(self, request: RemoveImagesRequest, actor: Actor | None) -> RemoveImagesReply:
+        return await removing.remove(self, request, actor)
+
+    async def prune(self, request: PruneImagesRequest, actor: Actor | None) -> RemoveImagesReply:
+        await self.in_thread(partial(self.partials.clean, 0))
+        return await removing.prune(self, request, actor)
+
+    async def mount(self, names: Sequence[str], actor: Actor | None, *, every: bool) -> MountImagesReply:
+        return await mounting.mount(self, names, actor, every=every)
+
+    async def unmount(
+        self, names: Sequence[str], actor: Actor | None, *, every: bool, force: bool
+    ) -> MountImagesReply:
+        return await mounting.unmount(self, names, actor, every=every, force=force)
+
+    async def in_thread(self, act: Callable[..., T], *arguments: Any) -> T:
+        """What may wait for the locks of other engines."""
+        return await trio.to_thread.run_sync(act, *arguments, limiter=self.limiter)
+
+    def mount_count(self, id: str) -> int:
+        """How often an image is mounted. Blocking."""
+        return next((each.count for each in self.store.mounted_images() if each.image.id == id), 0)
+
+    async def is_mounted(self, container: Container) -> bool:
+        """Whether a container of another engine has its root filesystem mounted, as far as it says so."""
+        counts = await self.in_thread(self.store.counts.read)
+        return container.layer in counts and counts[container.layer].count > 0
+
+    async def remove_external(self, id: str) -> None:
+        """Drop the record and the layer of another engine's container."""
+        await self.in_thread(self.store.remove_container, id)
+        self.layers.sweep()
+
+
+async def _no_containers(id: str, _actor: Actor | None) -> None:
+    raise ImageInUse(f"cannot remove the container {id[:12]}", subject=id)
 
 
 def _own(image: Image) -> Image:

@@ -142,9 +142,10 @@ def _read(file: AuthFile) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise _unreadable(file.path, error) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _unreadable(file.path, OSError(errno.EINVAL, "it is not a file"))
     with open(fd, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise _unreadable(file.path, OSError(errno.EINVAL, "it is not a file"))
         try:
             data = opened.read(_LARGEST + 1)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyman.api.container import ExistsReply
@@ -52,9 +53,27 @@ class ImageHandlers(TransferHandlers):
     # ------------------------------------------------------------------ names
 
     async def tag(self, request: api.TagRequest, call: Call) -> Nothing:
-        await self._images.tag(request.name, request.targets, actor_of(call))
+        await self._finished(partial(self._images.tag, request.name, request.targets, actor_of(call)))
         return Nothing()
 
     async def untag(self, request: api.TagRequest, call: Call) -> Nothing:
-        await self._images.untag(request.name, request.targets, actor_of(call))
+        await self._finished(partial(self._images.untag, request.name, request.targets, actor_of(call)))
         return Nothing()
+
+    # ------------------------------------------------------------------ removing and mounting
+
+    async def remove(self, request: api.RemoveImagesRequest, call: Call) -> api.RemoveImagesReply:
+        return await self._finished(partial(self._images.remove, request, actor_of(call)))
+
+    async def prune(self, request: api.PruneImagesRequest, call: Call) -> api.RemoveImagesReply:
+        return await self._finished(partial(self._images.prune, request, actor_of(call)))
+
+    async def mount(self, request: api.NamesRequest, call: Call) -> api.MountImagesReply:
+        work = partial(self._images.mount, request.names, actor_of(call), every=request.all)
+        return await self._finished(work)
+
+    async def unmount(self, request: api.UnmountRequest, call: Call) -> api.MountImagesReply:
+        work = partial(
+            self._images.unmount, request.names, actor_of(call), every=request.all, force=request.force
+        )
+        return await self._finished(work)

@@ -49,6 +49,11 @@ class TransferHandlers:
         self._engine.check_valid()
         return self._engine.services
 
+    async def _finished(self, work: Callable[[], Awaitable[T]]) -> T:
+        """A change that was begun comes to its end, whatever becomes of the caller."""
+        done: T = await self._engine.background(work).get()
+        return done
+
     # ------------------------------------------------------------------ archives
 
     async def load(self, request: api.LoadRequest, call: Call) -> api.TransferReply:
@@ -95,13 +100,16 @@ class TransferHandlers:
     # ------------------------------------------------------------------ manifest lists
 
     async def manifest_create(self, request: api.ManifestCreateRequest, call: Call) -> api.ManifestReply:
-        return api.ManifestReply(id=await self._services.leaving.lists.create(request))
+        work = partial(self._services.leaving.lists.create, request)
+        return api.ManifestReply(id=await self._finished(work))
 
     async def manifest_add(self, request: api.ManifestAddRequest, call: Call) -> api.ManifestReply:
-        return api.ManifestReply(id=await self._services.leaving.lists.add(request))
+        work = partial(self._services.leaving.lists.add, request)
+        return api.ManifestReply(id=await self._finished(work))
 
     async def manifest_annotate(self, request: api.ManifestAnnotateRequest, call: Call) -> api.ManifestReply:
-        return api.ManifestReply(id=await self._services.leaving.lists.annotate(request))
+        work = partial(self._services.leaving.lists.annotate, request)
+        return api.ManifestReply(id=await self._finished(work))
 
     async def manifest_inspect(
         self, request: api.ManifestInspectRequest, call: Call

@@ -170,6 +170,8 @@ class Engine:
         self.services.discard = self._discard
         self.services.find = self._container
         self.services.dependents = self._names_of_dependents
+        self.services.images.is_external = lambda id: self.registry.get(id) is None
+        self.services.images.remove_container = self._remove_by_force
 
     async def _recover(self, loaded: Loaded) -> None:
         """From the records to workers. Nothing that is alive is forgotten, whatever else is missing."""
@@ -389,6 +391,12 @@ class Engine:
             return
         if existing.container.name == name:
             await existing.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
+
+    async def _remove_by_force(self, id: str, actor: Actor | None) -> None:
+        """With the image that it uses."""
+        entry = self.registry.get(id)
+        if entry is not None:
+            await entry.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
 
     async def rename(self, entry: Entry, name: str, actor: Actor | None) -> None:
         """Both names belong to the container until it has taken over the new one."""
