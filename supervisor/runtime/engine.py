@@ -188,7 +188,7 @@ class Engine:
         executing = {record.id for record in sessions}
         clear = partial(leftovers.clear, self.layout, known, executing)
         services.overlays.adopt(await trio.to_thread.run_sync(clear))
-        await services.images.recover(loaded.intents)
+        await services.images.recover(loaded.intents, set(known))
         files.write_atomic(self.layout.alive, b"", 0o600)
         for definition, state in observed:
             self._add(definition, state)
