@@ -21,7 +21,6 @@ from supervisor.kernel import cgroups, files, mounts, process
 from supervisor.logging import log
 from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime import leftovers
-from supervisor.runtime.layers import OwnLayers
 from supervisor.runtime.remains import cgroups_of_run
 from supervisor.state import offline
 from supervisor.storage import fuse, reach
@@ -119,7 +118,7 @@ async def _empty_store(settings: Settings, layout: Layout) -> None:
     store = Store(layout, settings, Overlays(settings, layout))
     try:
         with _named("empty", layout.graph_root):
-            OwnLayers(store, layout).clear(())
+            store.remove_strangers(())
             for image in store.images():
                 with _named("remove", image.id):
                     store.delete_image(image.id)

@@ -46,7 +46,7 @@ from supervisor.state.database import Database, DeleteRecord, PutRecord, Retenti
 from supervisor.state.locks import Locks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from pyman.api.container import ExecRequest, Selection
     from pyman.api.event import Actor
@@ -194,20 +194,13 @@ class Engine:
         executing = {record.id for record in sessions}
         clear = partial(leftovers.clear, self.layout, known, executing)
         services.overlays.adopt(await trio.to_thread.run_sync(clear))
-        await trio.to_thread.run_sync(partial(self._clear_layers, known))
-        await services.images.recover(loaded.intents)
+        await services.images.recover(loaded.intents, set(known))
         files.write_atomic(self.layout.alive, b"", 0o600)
         for definition, state in observed:
             self._add(definition, state)
         for record in sessions:
             await self._adopt_exec(*refresh.exec_record(record))
         await self._start_workers()
-
-    def _clear_layers(self, known: Mapping[str, object]) -> None:
-        try:
-            self.services.layers.clear(known)
-        except PymanError as error:  # what runs does not need the image store
-            log.warning("cannot look for layers that no container has", error=str(error))
 
     async def _start_workers(self) -> None:
         """All at once; one that takes long does not hold up the supervisor for more than its budget."""

@@ -2,7 +2,7 @@
 every engine on the graph root knows that the image is used.
 
 It is made while the container's definition is committed, and goes before the definition does. A record of this engine
-that no definition names is thus what a crash has left, and goes at the next start (`clear`). A container that has never
+that no definition names is thus what a crash has left, and goes at the next start (`Store.recover`). A container that has never
 started has lost nothing where its record is missing, and gets it anew. One that has was removed by another engine, by
 force: it cannot start any more, and says so.
 
@@ -14,18 +14,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pyman.errors import PymanError, StorageFailed
-from supervisor.logging import log
+from pyman.errors import StorageFailed
 from supervisor.storage.rootfs import Layers, Shift
 
 if TYPE_CHECKING:
-    from collections.abc import Container
-
     from supervisor.kernel.idmaps import IdMaps
     from supervisor.oci.imaged import ImageUse
     from supervisor.runtime.records import Definition
-    from supervisor.settings.layout import Layout
-    from supervisor.storage.records import Container as Recorded
     from supervisor.storage.store import Store
 
 __all__ = ["OwnLayers"]
@@ -34,10 +29,8 @@ __all__ = ["OwnLayers"]
 class OwnLayers:
     """Of one engine's containers."""
 
-    def __init__(self, store: Store, layout: Layout) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._prefix = f"pyman-{os.path.basename(layout.store_own)}-"
-        """Of the names of its records: what tells them from those of others."""
 
     def make(self, id: str, image: str, image_name: str, maps: IdMaps) -> None:
         """A layer for a container above those of an image (its id). `maps`: of its user namespace. There already: nothing
@@ -45,7 +38,7 @@ class OwnLayers:
         self._store.add_container(
             id,
             # Not its name: other engines have containers of the same name, and one that is renamed keeps it.
-            [f"{self._prefix}{id[:12]}"],
+            [f"pyman-{id[:12]}"],
             image,
             image_name=image_name,
             owner=Shift(maps).root if maps.uids and maps.gids else None,
@@ -82,20 +75,6 @@ class OwnLayers:
     def remove(self, id: str) -> None:
         """What the store has of a container. Nothing: nothing is done. StorageFailed."""
         self._store.remove_container(id)
-
-    def clear(self, known: Container[str]) -> None:
-        """What a crash has left: records of this engine's containers that are not known."""
-        for record in self._store.containers():
-            if record.id in known or not self._is_ours(record):
-                continue
-            log.warning("removing a layer that no container has", container=record.id)
-            try:
-                self.remove(record.id)
-            except PymanError as error:
-                log.warning("cannot remove a layer", container=record.id, error=str(error))
-
-    def _is_ours(self, record: Recorded) -> bool:
-        return any(name.startswith(self._prefix) for name in record.names)
 
     def largest_id(self, image: ImageUse) -> int:
         """The largest owner that a file of the image has. NoSuchImage, StorageFailed."""
