@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from pyman.api.image import Progress
-from pyman.errors import DigestMismatch, OverlayUnavailable, PymanError
+from pyman.errors import ArchiveRefused, DigestMismatch, OverlayUnavailable, PymanError
 from supervisor.archive import jobs
 from supervisor.images.docker import RegistrySource
 from supervisor.images.sharing import Sharing
@@ -180,7 +180,7 @@ class Layers:
                 return staged, await self._unpack_into(staged, coming, source)
             except BaseException as error:
                 await self._give_up(staged)
-                if not (begun and isinstance(error, DigestMismatch)):
+                if not (begun and isinstance(error, (ArchiveRefused, DigestMismatch))):
                     raise
                 begun = False
                 log.info("what was left of a layer is damaged: bringing it anew", digest=wanted.blob.digest)

@@ -26,10 +26,11 @@ from supervisor.images.partials import Partials
 from supervisor.images.pulling import Pulling, Wish
 from supervisor.images.storing import Storing
 from supervisor.images.view import HERE, Reader
+from supervisor.logging import log
 from supervisor.registry.client import Registries
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from pyman.api.event import Actor
     from pyman.api.image import (
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Images"]
 
+RECOVERY = 5.0
+"""Seconds that the start waits for the locks of other engines."""
 LOOKING = 4
 CHANGING = 8
 """Threads, apart from those of every other room; those that only look never wait for the others."""
@@ -80,8 +83,19 @@ class Images:
         """Remove one of this engine's containers, whatever it does."""
         self.ledger.mounts = self.mount_count
 
-    async def recover(self, intents: Mapping[str, bytes]) -> None:
-        """Before anything else is done with images."""
+    async def recover(self, intents: Mapping[str, bytes], containers: Collection[str]) -> None:
+        """Before anything else is done with images: what a supervisor that was killed has left goes, and what it had
+        begun is told if it was done. `containers`: the ids of those that this engine has. Where another engine holds
+        the store's locks, the first goes on beside the rest."""
+        try:
+            with trio.move_on_after(RECOVERY) as patience:
+                act = partial(self.store.recover, containers)
+                await trio.to_thread.run_sync(act, limiter=self.limiter, abandon_on_cancel=True)
+            if patience.cancelled_caught:
+                log.warning("another engine holds the image store: leftovers are removed when it lets go")
+        except PymanError as error:  # what runs does not need the image store
+            log.warning("cannot look for leftovers in the image store", error=str(error))
+        self.layers.sweep()
         await self.ledger.recover(intents)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

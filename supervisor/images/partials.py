@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from pyman.errors import DigestMismatch, PymanError, first_of
+from pyman.errors import ArchiveRefused, DigestMismatch, PymanError, first_of
 from supervisor.archive.feed import Feed
 from supervisor.images.manifests import check_digest
 from supervisor.kernel.files import storage_error
@@ -58,8 +58,8 @@ class Partials:
     async def feed(self, digest: str, fetch: Fetch) -> AsyncGenerator[Feed, None]:
         """The blob, to be read while it comes. The context ends when it has been read.
 
-        Raises what `fetch` raises; DiskFull, StorageFailed. DigestMismatch of the reader means that the file is of no
-        use: it goes, and the next attempt begins anew.
+        Raises what `fetch` raises; DiskFull, StorageFailed. DigestMismatch and ArchiveRefused of the reader mean that
+        the file is of no use: it goes, and the next attempt begins anew.
         """
         path = self._path(digest)
         entry = self._entries.setdefault(digest, _Entry())
@@ -70,7 +70,7 @@ class Partials:
                 async with self._growing(entry, fd, fetch) as feed:
                     yield feed
                 entry.read = True
-            except DigestMismatch:
+            except (ArchiveRefused, DigestMismatch):
                 with suppress(OSError):
                     os.unlink(path)
                 entry.whole = False

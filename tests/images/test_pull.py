@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.images.filling import leave_no_mount, others_of
+from tests.images.filling import leave_no_mount, nothing_in, others_of
 from tests.storage.images import busybox
 from tests.storage.others import missing
 from tests.support.registry import RealRegistry, image_config, tar_layer
@@ -176,10 +176,3 @@ def test_a_pull_that_fails_is_told_and_leaves_nothing(engine: Engine, registry: 
     assert "error" in event["Attributes"]
     assert partials(engine) == []
     assert nothing_in(engine)
-
-
-def nothing_in(engine: Engine) -> bool:
-    """No layer, and nothing staged."""
-    left = [path.name for path in (engine.root / "overlay").iterdir() if path.name != "l"]
-    staged = list((engine.root / "pyman/store").glob("*/staging/*"))
-    return not left and not staged and not list((engine.root / "overlay/l").iterdir())
