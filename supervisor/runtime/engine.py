@@ -44,7 +44,7 @@ from supervisor.state.database import Database, DeleteRecord, PutRecord, Retenti
 from supervisor.state.locks import Locks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from pyman.api.container import ExecRequest, Selection
     from pyman.api.event import Actor
@@ -185,6 +185,7 @@ class Engine:
         executing = {record.id for record in sessions}
         clear = partial(leftovers.clear, self.layout, known, executing)
         services.overlays.adopt(await trio.to_thread.run_sync(clear))
+        await trio.to_thread.run_sync(partial(self._recover_store, known))
         await services.images.recover(loaded.intents)
         files.write_atomic(self.layout.alive, b"", 0o600)
         for definition, state in observed:
@@ -192,6 +193,12 @@ class Engine:
         for record in sessions:
             await self._adopt_exec(*refresh.exec_record(record))
         await self._start_workers()
+
+    def _recover_store(self, known: Collection[str]) -> None:
+        try:
+            self.services.store.recover(known)
+        except PymanError as error:  # what runs does not need the image store
+            log.warning("cannot look for what was left in the image store", error=str(error))
 
     async def _start_workers(self) -> None:
         """All at once; one that takes long does not hold up the supervisor for more than its budget."""

@@ -13,7 +13,7 @@ from supervisor.kernel import mounts
 from supervisor.storage import bigdata, layers
 from supervisor.storage.containers import OWNER, ContainerStore
 from supervisor.storage.records import is_id
-from supervisor.storage.table import clear_temporary, temporary_files
+from supervisor.storage.table import clear_temporary, locked, temporary_files
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -31,7 +31,7 @@ class RecoveringStore(ContainerStore):
         if not os.path.isdir(self.layout.store_own):
             return
         # Locks are taken only where there is something to do: another engine may hold them for long.
-        self.ground.prepare()
+        self.prepare()
         for path in self.ground.staged():
             self.ground.discard(path)
         tables = (self._layers, self._images, self._containers)
@@ -88,9 +88,7 @@ class RecoveringStore(ContainerStore):
     def problems(self) -> list[tuple[str, str]]:
         """What does not fit together in this store, each as what it is about and a sentence: also what is other
         engines' doing. Nothing is changed. StorageFailed."""
-        found = [*self._wrong_layers(), *self._wrong_images(), *self._wrong_containers(), *self._strays()]
-        found += [(path, "it was made for a layer that was never finished") for path in self.ground.staged()]
-        return found
+        return [*self._wrong_layers(), *self._wrong_images(), *self._wrong_containers(), *self._strays()]
 
     def _wrong_layers(self) -> Iterator[tuple[str, str]]:
         known = {layer.id for layer in self.layers()}
@@ -130,15 +128,16 @@ class RecoveringStore(ContainerStore):
                 yield container.id, f"the container's image '{container.image}' does not exist"
 
     def _strays(self) -> Iterator[tuple[str, str]]:
-        """Listed before the records are read: what is made meanwhile has one then."""
-        kinds = (
-            ("overlay", "layer", self._layers),
-            ("overlay-images", "image", self._images),
-        )
-        for name, kind, table in kinds:
+        for kind, name, table in (
+            ("layer", "overlay", self._layers),
+            ("image", "overlay-images", self._images),
+        ):
             directory = f"{self.root}/{name}"
-            entries = sorted(filter(is_id, os.listdir(directory))) if os.path.isdir(directory) else []
-            known = table.read().by_id
-            for id in entries:
-                if id not in known and os.path.isdir(f"{directory}/{id}"):
-                    yield f"{directory}/{id}", f"it belongs to no {kind}"
+            found = sorted(filter(is_id, os.listdir(directory))) if os.path.isdir(directory) else []
+            if set(found) - table.read().by_id.keys():
+                # One that was just being made has its record when its maker lets go of the lock.
+                with locked(table.lock_file, shared=True):
+                    known = table.read().by_id
+                for id in found:
+                    if id not in known and os.path.isdir(f"{directory}/{id}"):
+                        yield f"{directory}/{id}", f"it belongs to no {kind}"
