@@ -44,7 +44,7 @@ from supervisor.state.database import Database, DeleteRecord, PutRecord, Retenti
 from supervisor.state.locks import Locks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable
 
     from pyman.api.container import ExecRequest, Selection
     from pyman.api.event import Actor
@@ -100,6 +100,7 @@ class Engine:
                 await self._assemble(database)
                 # Orphans first: what ends while the containers are adopted must not be lost.
                 await tools.start(partial(children.reap_orphans, self.reaped.note))
+                await tools.start(self.services.images.run)
                 tools.start_soon(self.services.logs.run)
                 tools.start_soon(self._empty_trash)
                 sink = sink_of(settings.engine, f"{self.layout.tmp}/events.log")
@@ -169,6 +170,8 @@ class Engine:
         self.services.discard = self._discard
         self.services.find = self._container
         self.services.dependents = self._names_of_dependents
+        self.services.images.is_external = lambda id: self.registry.get(id) is None
+        self.services.images.remove_container = self._remove_by_force
 
     async def _recover(self, loaded: Loaded) -> None:
         """From the records to workers. Nothing that is alive is forgotten, whatever else is missing."""
@@ -185,20 +188,13 @@ class Engine:
         executing = {record.id for record in sessions}
         clear = partial(leftovers.clear, self.layout, known, executing)
         services.overlays.adopt(await trio.to_thread.run_sync(clear))
-        await trio.to_thread.run_sync(partial(self._recover_store, known))
-        await services.images.recover(loaded.intents)
+        await services.images.recover(loaded.intents, set(known))
         files.write_atomic(self.layout.alive, b"", 0o600)
         for definition, state in observed:
             self._add(definition, state)
         for record in sessions:
             await self._adopt_exec(*refresh.exec_record(record))
         await self._start_workers()
-
-    def _recover_store(self, known: Collection[str]) -> None:
-        try:
-            self.services.store.recover(known)
-        except PymanError as error:  # what runs does not need the image store
-            log.warning("cannot look for what was left in the image store", error=str(error))
 
     async def _start_workers(self) -> None:
         """All at once; one that takes long does not hold up the supervisor for more than its budget."""
@@ -395,6 +391,12 @@ class Engine:
             return
         if existing.container.name == name:
             await existing.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
+
+    async def _remove_by_force(self, id: str, actor: Actor | None) -> None:
+        """With the image that it uses."""
+        entry = self.registry.get(id)
+        if entry is not None:
+            await entry.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
 
     async def rename(self, entry: Entry, name: str, actor: Actor | None) -> None:
         """Both names belong to the container until it has taken over the new one."""

@@ -30,21 +30,28 @@ class RecoveringStore(ContainerStore):
         removed by `sweep`. StorageFailed, DiskFull."""
         if not os.path.isdir(self.layout.store_own):
             return
-        # Locks are taken only where there is something to do: another engine may hold them for long.
         self.prepare()
-        for path in self.ground.staged():
+        # Looked for first: while it waits for a lock here, the new supervisor may begin something.
+        staged, intents, strangers = self.ground.staged(), self.ground.intents(), self._strangers(containers)
+        stale = self._stale_counts()
+        for path in staged:
             self.ground.discard(path)
+        # Locks are taken only where there is something to do: another engine may hold them for long.
         tables = (self._layers, self._images, self._containers)
         if any(temporary_files(table.directory) for table in tables):
             with self._writing_all():
                 for table in tables:
                     clear_temporary(table.directory)
-        self._finish(self.ground.intents())
-        self._forget_counts()
+        for id in strangers:
+            self.remove_container(id)
+        self._finish(intents)
+        self.counts.clear()
+        if stale:
+            with self._writing_layers():
+                self.counts.forget(set(stale).intersection(self._stale_counts()))
         if os.path.isdir(self.layout.image_mounts) and os.listdir(self.layout.image_mounts):
             with self._writing_layers():
                 self._unmount_forgotten()
-        self.remove_strangers(containers)
 
     def _finish(self, intents: list[tuple[str, str]]) -> None:
         if not intents:
@@ -61,27 +68,21 @@ class RecoveringStore(ContainerStore):
         # Those that are recorded, and used by nothing: a pull that did not come to its image.
         self.delete_layers([id for kind, id in intents if kind == "layer"])
 
-    def _forget_counts(self) -> None:
-        """Of containers' root filesystems that are not mounted any more."""
-        self.counts.clear()
-        gone = [
+    def _stale_counts(self) -> list[str]:
+        """Layers of containers whose root filesystems are counted and not mounted any more."""
+        return [
             count.id
             for count in self.counts.read().values()
             if count.path.startswith(f"{self.layout.containers_run}/") and not mounts.mounted(count.path)
         ]
-        if gone:
-            with self._writing_layers():
-                self.counts.forget(gone)
 
-    def remove_strangers(self, known: Collection[str]) -> list[str]:
-        """Take away containers that this engine has registered and does not have any more, all but `known`; which they
-        were. StorageFailed, DiskFull."""
-        gone = [
+    def _strangers(self, known: Collection[str]) -> list[str]:
+        """Containers that this engine has registered and does not have any more."""
+        return [
             container.id
             for container in self.containers()
             if container.flags.get(OWNER) == self.owner and container.id not in known
         ]
-        return [id for id in gone if self.remove_container(id)]
 
     # -- what is wrong --------------------------------------------------------------------------
 
