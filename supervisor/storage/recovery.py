@@ -76,6 +76,11 @@ class RecoveringStore(ContainerStore):
             if count.path.startswith(f"{self.layout.containers_run}/") and not mounts.mounted(count.path)
         ]
 
+    def remove_strangers(self, known: Collection[str]) -> list[str]:
+        """Take away containers that this engine has registered and does not have any more, all but `known`; which they
+        were. StorageFailed, DiskFull."""
+        return [id for id in self._strangers(known) if self.remove_container(id)]
+
     def _strangers(self, known: Collection[str]) -> list[str]:
         """Containers that this engine has registered and does not have any more."""
         return [
