@@ -517,7 +517,6 @@ _LATER = frozenset(
         "Load",
         "Save",
         "Import",
-        "Diff",
         "Search",
         "Login",
         "Logout",

@@ -17,7 +17,7 @@ from pyman.api.image import HistoryReply, InspectImagesReply, ListImagesReply
 from pyman.api.pull import RegistryAccess
 from pyman.errors import ImageInUse, InvalidArgument, NoSuchImage, PymanError, StorageFailed
 from pyman.names import EventStatus
-from supervisor.images import inspecting, listing, mounting, removing
+from supervisor.images import differing, inspecting, listing, mounting, removing
 from supervisor.images.answers import info_of
 from supervisor.images.events import Ledger, Proof, event
 from supervisor.images.layers import Layers
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from pyman.api.event import Actor
     from pyman.api.image import (
+        DiffReply,
         ImageSummary,
         MountImagesReply,
         PruneImagesRequest,
@@ -177,6 +178,9 @@ class Images:
         return await self.read(
             lambda view: HistoryReply(layers=inspecting.history(view, view.find(name).image))
         )
+
+    async def diff(self, names: Sequence[str]) -> DiffReply:
+        return await differing.differ(self, names)
 
     async def tree(self, name: str, *, whatrequires: bool) -> TreeReply:
         return await self.read(
