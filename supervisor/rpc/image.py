@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from pyman.api.container import ExistsReply
-from pyman.api.event import Actor
 from pyman.api.image import TransferReply
 from pyman.api.method import Nothing
+from supervisor.images import transports
 from supervisor.images.pulling import Wish
+from supervisor.rpc.image_transfer import TransferHandlers, actor_of, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from pyman.api import image as api
-    from supervisor.images.library import Images
-    from supervisor.images.progress import Board
     from supervisor.rpc.dispatch import Call
-    from supervisor.runtime.engine import Engine
 
 __all__ = ["ImageHandlers"]
 
-T = TypeVar("T")
 
-
-def actor_of(call: Call) -> Actor:
-    return Actor(uid=call.caller.uid, pid=call.caller.pid)
-
-
-class ImageHandlers:
+class ImageHandlers(TransferHandlers):
     """Reads and transfers end with their caller; changes are finished without."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    @property
-    def _images(self) -> Images:
-        self._engine.check_valid()
-        return self._engine.services.images
 
     # ------------------------------------------------------------------ reading
 
@@ -64,9 +45,11 @@ class ImageHandlers:
     # ------------------------------------------------------------------ transfers
 
     async def pull(self, request: api.PullRequest, call: Call) -> TransferReply:
+        if transports.has_transport(request.reference) and not request.reference.startswith("docker://"):
+            return await self.pull_place(request, call)
         wish = Wish(request.reference, request.policy, request.all_tags, request.platform, request.access)
         async with self._images.pulling.lease(wish, actor_of(call)) as (board, work):
-            await _tell(board, call, quiet=request.quiet)
+            await tell(board, call, quiet=request.quiet)
             pulled = await work.result()
         return TransferReply(ids=pulled.ids, names=pulled.names)
 
@@ -97,21 +80,3 @@ class ImageHandlers:
             self._images.unmount, request.names, actor_of(call), every=request.all, force=request.force
         )
         return await self._finished(work)
-
-    async def _finished(self, work: Callable[[], Awaitable[T]]) -> T:
-        """A change that was begun comes to its end, whatever becomes of the caller."""
-        done: T = await self._engine.background(work).get()
-        return done
-
-
-async def _tell(board: Board, call: Call, *, quiet: bool) -> None:
-    """How a transfer goes on, to its end. A caller who reads slowly gets what is true when he reads."""
-    if quiet:
-        await board.wait_closed()
-        return
-    async with aclosing(board.read()) as told:
-        async for item in told:
-            if isinstance(item, str):
-                await call.send(TransferReply(text=item))
-            else:
-                await call.send(TransferReply(progress=item))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from supervisor.images.arriving import Arriving
+from supervisor.images.leaving import Leaving
 from supervisor.images.library import Images
 from supervisor.kernel.process import ProcessRef
 from supervisor.runtime.restart import Budget
@@ -94,6 +96,8 @@ class Services:
         self.store = Store(layout, settings, self.overlays)
         """The image store, which other engines share."""
         self.images = Images(self.store, database, settings, layout)
+        self.arriving = Arriving(self.images, settings, layout)
+        self.leaving = Leaving(self.images, self.arriving, layout)
         self.take(settings)
         self.ids = IdLedger()
         self.find: Callable[[str], Container | None] = lambda _id: None
