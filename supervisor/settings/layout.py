@@ -162,6 +162,10 @@ class Layout(msgspec.Struct, frozen=True):
     def container_work(self, container_id: str) -> str:
         return f"{self.static}/containers/{container_id}/work"
 
+    def container_volumes(self, container_id: str) -> str:
+        """What its image wants volumes for: a directory each, by their numbers."""
+        return f"{self.static}/containers/{container_id}/volumes"
+
     def container_run(self, container_id: str) -> str:
         return f"{self.tmp}/containers/{container_id}"
 
