@@ -80,6 +80,8 @@ class Images:
         self.partials = Partials(layout.partials)
         self.is_external: Callable[[str], bool] = lambda _container: True
         """Whether a container of the store, by its id, is of another engine's making."""
+        self.name_of: Callable[[str], str] = lambda _container: ""
+        """What one of this engine's containers is called."""
         self.remove_container: Callable[[str, Actor | None], Awaitable[None]] = _no_containers
         """Remove one of this engine's containers, whatever it does."""
         self.ledger.mounts = self.mount_count

@@ -172,6 +172,7 @@ class Engine:
         self.services.find = self._container
         self.services.dependents = self._names_of_dependents
         self.services.images.is_external = lambda id: self.registry.get(id) is None
+        self.services.images.name_of = self._name_of
         self.services.images.remove_container = self._remove_by_force
 
     async def _recover(self, loaded: Loaded) -> None:
@@ -432,6 +433,10 @@ class Engine:
             return
         if existing.container.name == name:
             await existing.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
+
+    def _name_of(self, id: str) -> str:
+        entry = self.registry.get(id)
+        return entry.container.name if entry is not None else ""
 
     async def _remove_by_force(self, id: str, actor: Actor | None) -> None:
         """With the image that it uses."""
