@@ -66,7 +66,7 @@ class ContainerStore(StoreWriter):
         """Register a container of an image (its id; empty: none), with a layer of its own. It is there already:
         nothing is done. `image_name`: what the user called it. `owner`: uid and gid of the container's root in the
         engine's ids, where they are not those of the image. NoSuchImage, NameInUse, StorageFailed, DiskFull."""
-        self.ground.prepare()
+        self.prepare()
         with (
             self._writing_layers() as draft,
             locked(self._images.lock_file, shared=True),
@@ -144,7 +144,7 @@ class ContainerStore(StoreWriter):
         it was not registered. StorageFailed, DiskFull."""
         if self.find_container(id) is None:
             return False
-        self.ground.prepare()
+        self.prepare()
         with self._writing_layers() as draft, self._containers.writing() as containers:
             container = containers.get(id)
             if container is None:

@@ -107,9 +107,9 @@ async def test_more_calls_than_it_takes_at_once_wait_for_their_turn(home: Home) 
         bad.on("/v2/a/tags/list", TAGS)
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
-                for _ in range(300):
+                for _ in range(150):
                     nursery.start_soon(registries.tags, parse(f"{bad.host}/a"), ACCESS)
-        assert len(bad.asked("/v2/a/tags/list")) == 300
+        assert len(bad.asked("/v2/a/tags/list")) == 150
 
 
 async def test_killed_again_and_again_it_is_an_error(home: Home) -> None:
