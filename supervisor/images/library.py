@@ -104,6 +104,7 @@ class Images:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The life of what goes on for callers: transfers, and the program that talks to registries."""
         async with trio.open_nursery() as programs, trio.open_nursery() as works:
+            self._works = works.cancel_scope
             self.registries = Registries(self._settings, programs)
             self.layers = Layers(
                 self.store,
@@ -117,6 +118,12 @@ class Images:
             await trio.to_thread.run_sync(self.partials.clean, limiter=self.limiter)
             task_status.started()
             await trio.sleep_forever()
+
+    async def end(self) -> None:
+        """Give up what goes on for callers. What has been begun in the store is finished, and told, on return."""
+        self._works.cancel()
+        self.layers.closed = True
+        await self.ledger.wait_idle()
 
     def _candidates(self, short: Reference) -> Sequence[Reference]:
         """In the thread of a view."""

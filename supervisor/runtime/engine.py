@@ -252,6 +252,7 @@ class Engine:
         """Refuse new work, and with `stop` end every container. Failures are logged; it goes on."""
         self._valid = False
         self.services.ending = True
+        await self.services.images.end()
         if containers == "stop":
             # All of them: one that is down may be about to be started, and the worker takes its messages in order.
             async with trio.open_nursery() as nursery:

@@ -20,6 +20,7 @@ import pytest
 from tests.images.filling import import_image
 from tests.storage.others import missing
 from tests.support.registry import RealRegistry, tar_layer
+from tests.support.varlink import VarlinkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,3 +174,20 @@ def test_a_change_that_fails_is_not_told(make_engine: MakeEngine) -> None:
         (directory / "images.json").write_text("[]")
     until(lambda: intents(faulty) == 0)
     assert statuses(faulty) == []
+
+
+def test_what_was_begun_is_told_to_subscribers_before_the_end(make_engine: MakeEngine) -> None:
+    faulty = make_engine()
+    import_image(faulty, "localhost/base:1")
+    events = faulty.follow()
+    with faulty.wire() as wire:
+        with held(faulty.root / "overlay-images/images.lock"):
+            wire.send(f"{IMAGE}.Tag", {"name": "base:1", "targets": ["new:1"]})
+            until(lambda: intents(faulty) == 1)
+            os.kill(faulty.daemon, signal.SIGTERM)
+            until(lambda: not os.path.exists(faulty.socket))
+        told: list[str] = []
+        with contextlib.suppress(EOFError, ConnectionResetError, VarlinkError):
+            told.extend(event["Status"] for event in events)
+    assert told == ["tag"]
+    assert faulty.stop() == 0
