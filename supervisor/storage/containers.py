@@ -17,7 +17,7 @@ from pyman.errors import NameInUse, StorageFailed
 from supervisor.kernel import files
 from supervisor.storage import layers
 from supervisor.storage.records import Container, IdLine, Layer, new_id, now
-from supervisor.storage.table import locked
+from supervisor.storage.table import locked, tried
 from supervisor.storage.writing import StoreWriter
 
 if TYPE_CHECKING:
@@ -161,17 +161,17 @@ class ContainerStore(StoreWriter):
 
     def mounting(self, id: str, path: str) -> None:
         """Before a container's root filesystem is mounted there: say so to the others. It is not registered: nothing
-        is done. StorageFailed, DiskFull."""
+        is done. Does not wait for an engine that unpacks a layer. StorageFailed, DiskFull."""
         container = self.find_container(id)
         if container is not None:
-            with locked(self._layers.lock_file, shared=True):
+            with tried(self._layers.lock_file):
                 self.counts.set(container.layer, path)
 
     def unmounted(self, id: str) -> None:
         """Undo `mounting`. StorageFailed, DiskFull."""
         container = self.find_container(id)
         if container is not None and container.layer in self.counts.read():
-            with locked(self._layers.lock_file, shared=True):
+            with tried(self._layers.lock_file):
                 self.counts.forget([container.layer])
 
 

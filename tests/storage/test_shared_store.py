@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyman.errors import AmbiguousId, ImageInUse, NoSuchImage, NotSupported
-from supervisor.storage import bigdata
+from supervisor.storage import bigdata, layers
 from supervisor.storage.records import created_seconds
 from tests.storage.images import CREATED, add_image, add_layer, busybox, tar_of
 from tests.storage.others import missing
@@ -153,3 +153,13 @@ def test_the_images_of_another_driver_are_not_ours(open_store: Callable[..., Sto
     assert not store.containers()
     store.recover(())
     assert not (place / "root").exists()
+
+
+def test_more_layers_than_can_be_mounted_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "DEPTH", 2)
+    top = ""
+    for number in range(3):
+        top = add_layer(store, {"word": b"%d" % number}, top).id
+    with pytest.raises(NotSupported, match="at most 2"):
+        add_layer(store, {"word": b"more"}, top)
+    assert len(store.layers()) == 3
