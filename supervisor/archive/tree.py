@@ -15,7 +15,7 @@ from pyman.errors import StorageFailed
 from supervisor.archive import building, confinement, program
 from supervisor.archive.extraction import OPAQUE, WHITEOUT
 from supervisor.archive.failures import failed, quoted
-from supervisor.archive.layering import Below, is_whiteout, walk
+from supervisor.archive.layering import Below, is_opaque, is_whiteout, walk
 from supervisor.archive.members import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -92,6 +92,8 @@ class _Tree:
     def add(self, found: Found) -> None:
         """One file, whatever it is. DiskFull, StorageFailed."""
         status = found.status
+        if self._layer and os.path.basename(found.path) == OPAQUE and is_opaque(os.path.dirname(found.place)):
+            return  # fuse-overlayfs makes the mark twice
         if self._layer and is_whiteout(status):
             directory, _, name = found.path.rpartition(b"/")
             self._empty(found, (directory + b"/" if directory else b"") + WHITEOUT + name)
