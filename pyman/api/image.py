@@ -484,7 +484,14 @@ _ROWS = (
         "What the last layer, or a second image, changes.",
         access=Access.READ,
     ),
-    Method("Search", SearchRequest, SearchReply, "Ask registries for names.", access=Access.OWNER),
+    Method(
+        "Search",
+        SearchRequest,
+        SearchReply,
+        "Ask registries for names.",
+        access=Access.OWNER,
+        vanish=Vanish.CANCEL,
+    ),
     Method("Login", LoginRequest, LoginReply, "Log in to a registry.", access=Access.OWNER),
     Method("Logout", LogoutRequest, Nothing, "Forget a login.", access=Access.OWNER),
     Method(
