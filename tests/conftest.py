@@ -20,6 +20,7 @@ from tests.support import runtimes
 from tests.support.engine import Engine, Leftovers
 from tests.support.leaks import KINDS, Belongings, HostLock
 from tests.support.loopwatch import COMPUTING, run_watched
+from tests.support.registry import RealRegistry
 from tests.support.rootfs import make_rootfs
 from tests.support.user import User, UserEngine, UserPlace
 from tests.support.user_programs import programs_for
@@ -182,6 +183,23 @@ def shared_engine(module_engine: Engine) -> Iterator[Engine]:
     """A supervisor for tests that do not harm it: one per module, without containers at every start."""
     yield module_engine
     module_engine.remove_containers()
+
+
+# Registries
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[RealRegistry]:
+    """The real docker-registry with HTTP, open to all. It is shared: use repositories of the test's own."""
+    with RealRegistry() as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def secure_registry() -> Iterator[RealRegistry]:
+    """The same with HTTPS and a login; its authority is in no trust store."""
+    with RealRegistry(tls=True, login=True) as one:
+        yield one
 
 
 def _close(engine: Engine, *, failed: bool) -> None:

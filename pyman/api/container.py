@@ -6,6 +6,7 @@ import msgspec
 
 from pyman.api.inspect import ExecInspect, InspectContainer
 from pyman.api.method import Access, Interface, Method, Nothing, Vanish
+from pyman.api.pull import Progress, PullWish
 from pyman.api.spec import Caller, ContainerSpec
 
 __all__ = [
@@ -88,16 +89,23 @@ class ResultsReply(msgspec.Struct, frozen=True):
 
 
 class CreateRequest(msgspec.Struct, frozen=True):
+    """With `more` the replies before the last one tell how the image is brought here."""
+
     spec: ContainerSpec
     caller: Caller = Caller()
     replace: bool = False
     """Remove a container of the same name first, with force."""
+    pull: PullWish = PullWish()
 
 
 class CreateReply(msgspec.Struct, frozen=True):
     id: str
+    """Empty: the image is still being pulled."""
     name: str
     warnings: list[str] = []
+    text: str = ""
+    """A line for people, of a pull."""
+    progress: Progress | None = None
 
 
 class RunRequest(msgspec.Struct, frozen=True):
@@ -116,10 +124,12 @@ class RunRequest(msgspec.Struct, frozen=True):
     rows: int = 0
     columns: int = 0
     """Size of the caller's terminal, in characters; 0: unknown."""
+    pull: PullWish = PullWish()
 
 
 class RunReply(msgspec.Struct, frozen=True):
-    """`created` (id and warnings), then `started` — with `attach`, one descriptor comes with it:
+    """`pulling` (text or progress; as often as there is something to tell, and without an id), `created` (id and
+    warnings), then `started` — with `attach`, one descriptor comes with it:
     conmon's attach socket, connected before the command runs — then `exited`, the last."""
 
     phase: str
@@ -129,6 +139,9 @@ class RunReply(msgspec.Struct, frozen=True):
     exit_code: int | None = None
     detach_keys: str = ""
     """With `started`: what leaves the container running where the caller has not said it, by configuration."""
+    text: str = ""
+    """A line for people, of a pull."""
+    progress: Progress | None = None
 
 
 class SelectionRequest(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ import msgspec
 
 from pyman.api.container import ErrorInfo, ExistsReply
 from pyman.api.method import Access, Interface, Method, Nothing, Vanish
+from pyman.api.pull import Platform, Progress, RegistryAccess
 
 __all__ = [
     "INTERFACE",
@@ -62,33 +63,6 @@ __all__ = [
     "TreeRequest",
     "UnmountRequest",
 ]
-
-
-class Platform(msgspec.Struct, frozen=True):
-    """Of a member of a manifest list; empty: this host's."""
-
-    os: str = ""
-    arch: str = ""
-    """As Go calls it: amd64, arm64."""
-    variant: str = ""
-
-
-class RegistryAccess(msgspec.Struct, frozen=True):
-    """How a registry is spoken to; what is absent comes from the configuration."""
-
-    username: str = ""
-    password: str = ""
-    """Never in an event, a log or an error."""
-    auth_file: str = ""
-    """Absolute path; empty: the user's auth.json, then Docker's config.json."""
-    cert_dir: str = ""
-    """Absolute path of a directory with *.crt, *.cert and *.key; empty: certs.d."""
-    tls_verify: bool | None = None
-    """None: as registries.conf says."""
-    retry: int | None = None
-    """How often a failed request is tried again; none: 3."""
-    retry_delay: float | None = None
-    """Seconds before the first repetition; none: doubling from 1."""
 
 
 class ListImagesRequest(msgspec.Struct, frozen=True):
@@ -228,19 +202,6 @@ class PruneImagesRequest(msgspec.Struct, frozen=True):
     external: bool = False
     """Containers of other engines' making (as Buildah's) that use the store."""
     build_cache: bool = False
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """Of one blob."""
-
-    digest: str
-    action: str
-    """waiting, downloading, unpacking, uploading, retrying, exists, mounted, done."""
-    bytes: int = 0
-    total: int = -1
-    """-1: unknown."""
-    detail: str = ""
-    """Why it is tried again."""
 
 
 class TransferReply(msgspec.Struct, frozen=True):
@@ -469,92 +430,114 @@ class BuildReply(msgspec.Struct, frozen=True):
 
 _LONG: dict[str, Any] = {"access": Access.OWNER, "streaming": True, "vanish": Vanish.CANCEL}
 
+_ROWS = (
+    Method("List", ListImagesRequest, ListImagesReply, "List images.", access=Access.READ),
+    Method(
+        "Inspect",
+        InspectImagesRequest,
+        InspectImagesReply,
+        "Everything known of images.",
+        access=Access.READ,
+    ),
+    Method("Exists", OneNameRequest, ExistsReply, "Whether there is such an image.", access=Access.READ),
+    Method("History", OneNameRequest, HistoryReply, "How an image was made.", access=Access.READ),
+    Method("Tree", TreeRequest, TreeReply, "Its layers, and who shares them.", access=Access.READ),
+    Method("Tag", TagRequest, Nothing, "Give an image further names.", access=Access.OWNER),
+    Method("Untag", TagRequest, Nothing, "Take names away.", access=Access.OWNER),
+    Method("Remove", RemoveImagesRequest, RemoveImagesReply, "Remove images.", access=Access.OWNER),
+    Method("Prune", PruneImagesRequest, RemoveImagesReply, "Remove unused images.", access=Access.OWNER),
+    Method("Pull", PullRequest, TransferReply, "Bring an image into the store.", **_LONG),
+    Method("Push", PushRequest, TransferReply, "Send an image elsewhere.", **_LONG),
+    Method(
+        "Load",
+        LoadRequest,
+        TransferReply,
+        "Bring in the images of an archive.",
+        descriptors_in=1,
+        **_LONG,
+    ),
+    Method("Save", SaveRequest, TransferReply, "Write images into an archive.", descriptors_in=1, **_LONG),
+    Method(
+        "Import",
+        ImportRequest,
+        TransferReply,
+        "Make an image of a tar archive.",
+        descriptors_in=1,
+        **_LONG,
+    ),
+    Method("Mount", NamesRequest, MountImagesReply, "Mount images, read-only.", access=Access.OWNER),
+    Method("Unmount", UnmountRequest, MountImagesReply, "Undo mounts.", access=Access.OWNER),
+    Method(
+        "Diff",
+        NamesRequest,
+        DiffReply,
+        "What the last layer, or a second image, changes.",
+        access=Access.READ,
+    ),
+    Method("Search", SearchRequest, SearchReply, "Ask registries for names.", access=Access.OWNER),
+    Method("Login", LoginRequest, LoginReply, "Log in to a registry.", access=Access.OWNER),
+    Method("Logout", LogoutRequest, Nothing, "Forget a login.", access=Access.OWNER),
+    Method(
+        "ManifestCreate",
+        ManifestCreateRequest,
+        ManifestReply,
+        "Make a manifest list.",
+        access=Access.OWNER,
+    ),
+    Method("ManifestAdd", ManifestAddRequest, ManifestReply, "Add members to a list.", access=Access.OWNER),
+    Method(
+        "ManifestAnnotate",
+        ManifestAnnotateRequest,
+        ManifestReply,
+        "Change or remove a member of a list.",
+        access=Access.OWNER,
+    ),
+    Method(
+        "ManifestInspect",
+        ManifestInspectRequest,
+        ManifestInspectReply,
+        "Show a list.",
+        access=Access.OWNER,
+    ),
+    Method("ManifestPush", ManifestPushRequest, TransferReply, "Send a list elsewhere.", **_LONG),
+    Method(
+        "Build",
+        BuildRequest,
+        BuildReply,
+        "Build an image.",
+        access=Access.OWNER,
+        vanish=Vanish.CANCEL,
+        descriptors_in=3,
+    ),
+)
+
+_LATER = frozenset(
+    {
+        "Remove",
+        "Prune",
+        "Pull",
+        "Push",
+        "Load",
+        "Save",
+        "Import",
+        "Mount",
+        "Unmount",
+        "Diff",
+        "Search",
+        "Login",
+        "Logout",
+        "ManifestCreate",
+        "ManifestAdd",
+        "ManifestAnnotate",
+        "ManifestInspect",
+        "ManifestPush",
+        "Build",
+    }
+)
+"""Rows that no supervisor serves yet."""
+
 INTERFACE = Interface(
     name="io.pyman.Image",
     doc=(__doc__ or "").strip(),
-    methods=(
-        Method("List", ListImagesRequest, ListImagesReply, "List images.", access=Access.READ),
-        Method(
-            "Inspect",
-            InspectImagesRequest,
-            InspectImagesReply,
-            "Everything known of images.",
-            access=Access.READ,
-        ),
-        Method("Exists", OneNameRequest, ExistsReply, "Whether there is such an image.", access=Access.READ),
-        Method("History", OneNameRequest, HistoryReply, "How an image was made.", access=Access.READ),
-        Method("Tree", TreeRequest, TreeReply, "Its layers, and who shares them.", access=Access.READ),
-        Method("Tag", TagRequest, Nothing, "Give an image further names.", access=Access.OWNER),
-        Method("Untag", TagRequest, Nothing, "Take names away.", access=Access.OWNER),
-        Method("Remove", RemoveImagesRequest, RemoveImagesReply, "Remove images.", access=Access.OWNER),
-        Method("Prune", PruneImagesRequest, RemoveImagesReply, "Remove unused images.", access=Access.OWNER),
-        Method("Pull", PullRequest, TransferReply, "Bring an image into the store.", **_LONG),
-        Method("Push", PushRequest, TransferReply, "Send an image elsewhere.", **_LONG),
-        Method(
-            "Load",
-            LoadRequest,
-            TransferReply,
-            "Bring in the images of an archive.",
-            descriptors_in=1,
-            **_LONG,
-        ),
-        Method(
-            "Save", SaveRequest, TransferReply, "Write images into an archive.", descriptors_in=1, **_LONG
-        ),
-        Method(
-            "Import",
-            ImportRequest,
-            TransferReply,
-            "Make an image of a tar archive.",
-            descriptors_in=1,
-            **_LONG,
-        ),
-        Method("Mount", NamesRequest, MountImagesReply, "Mount images, read-only.", access=Access.OWNER),
-        Method("Unmount", UnmountRequest, MountImagesReply, "Undo mounts.", access=Access.OWNER),
-        Method(
-            "Diff",
-            NamesRequest,
-            DiffReply,
-            "What the last layer, or a second image, changes.",
-            access=Access.READ,
-        ),
-        Method("Search", SearchRequest, SearchReply, "Ask registries for names.", access=Access.OWNER),
-        Method("Login", LoginRequest, LoginReply, "Log in to a registry.", access=Access.OWNER),
-        Method("Logout", LogoutRequest, Nothing, "Forget a login.", access=Access.OWNER),
-        Method(
-            "ManifestCreate",
-            ManifestCreateRequest,
-            ManifestReply,
-            "Make a manifest list.",
-            access=Access.OWNER,
-        ),
-        Method(
-            "ManifestAdd", ManifestAddRequest, ManifestReply, "Add members to a list.", access=Access.OWNER
-        ),
-        Method(
-            "ManifestAnnotate",
-            ManifestAnnotateRequest,
-            ManifestReply,
-            "Change or remove a member of a list.",
-            access=Access.OWNER,
-        ),
-        Method(
-            "ManifestInspect",
-            ManifestInspectRequest,
-            ManifestInspectReply,
-            "Show a list.",
-            access=Access.OWNER,
-        ),
-        Method("ManifestPush", ManifestPushRequest, TransferReply, "Send a list elsewhere.", **_LONG),
-        Method(
-            "Build",
-            BuildRequest,
-            BuildReply,
-            "Build an image.",
-            access=Access.OWNER,
-            vanish=Vanish.CANCEL,
-            descriptors_in=3,
-        ),
-    ),
+    methods=tuple(row for row in _ROWS if row.name not in _LATER),
 )
-"""What the contract has of images."""

@@ -141,9 +141,14 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     rootfs_idmap: bool = False
     """Files have the ids in the container that they have on disk, whatever its user namespace."""
     image: str = ""
+    """Instead of `rootfs`: an image by name or id. What the image says and this spec does not, holds."""
+    image_volume_mode: str = ""
+    """anonymous, tmpfs or ignore; empty: the configured one."""
 
     command: list[str] = []
+    """Empty: the image's, unless an entrypoint is given here."""
     entrypoint: list[str] | None = None
+    """None: the image's. An empty word alone: none."""
     env: dict[str, str] = {}
     env_host: bool = False
     unsetenv: list[str] = []

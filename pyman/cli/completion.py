@@ -9,12 +9,13 @@ completing never starts one.
 from __future__ import annotations
 
 from pyman.cli.context import LOG_LEVELS
-from pyman.cli.options import FLAG, TEXT, TRUE
+from pyman.cli.options import FLAG, REFUSED, TEXT, TRUE
 from pyman.errors import InvalidArgument, PymanError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any
 
     from pyman.cli.context import Context
     from pyman.cli.options import Option, Parsed
@@ -31,6 +32,21 @@ _POLICIES = ("no", "on-failure", "always", "unless-stopped")
 _CHOICES = {
     "attach": ("stdin", "stdout", "stderr"),
     "cgroupns": ("host", "private"),
+    "change": (
+        *(
+            "CMD",
+            "ENTRYPOINT",
+            "ENV",
+            "EXPOSE",
+            "LABEL",
+            "ONBUILD",
+            "STOPSIGNAL",
+            "USER",
+            "VOLUME",
+            "WORKDIR",
+        ),
+    ),
+    "compression-format": ("gzip", "zstd", "none"),
     "cgroups": ("enabled", "disabled", "no-conmon", "split"),
     "condition": ("running", "paused", "stopped", "exited", "removed"),
     "ipc": ("host", "private", "shareable", "none"),
@@ -39,13 +55,22 @@ _CHOICES = {
     "log-opt": ("path=", "max-size=", "max-file=", "tag="),
     "network": ("none", "host"),
     "pid": ("host", "private"),
+    "policy": ("always", "missing", "newer", "never"),
+    "pull": ("always", "missing", "newer", "never"),
     "restart": _POLICIES,
     "signal": ("HUP", "INT", "KILL", "QUIT", "STOP", "TERM", "USR1", "USR2"),
     "sort": ("command", "created", "id", "image", "names", "runningfor", "size", "status"),
     "stop-signal": ("HUP", "INT", "KILL", "QUIT", "TERM", "USR1", "USR2"),
-    "type": ("container", "all"),
+    "type": ("container", "image", "all"),
     "uts": ("host", "private"),
 }
+_OWN_CHOICES = {
+    "images sort": ("created", "id", "repository", "size", "tag"),
+    "manifest push format": ("oci", "v2s2"),
+    "push format": ("oci", "v2s2"),
+    "save format": ("docker-archive", "docker-dir", "oci-archive", "oci-dir"),
+}
+"""Where an option means something else for one command."""
 _STATES = {
     "attach": ("running", "paused"),
     "exec": ("running",),
@@ -119,7 +144,7 @@ class _Line:
             option = self._option(word)
             if option is not None:
                 self.flags.add(option[0].split("|")[0])
-                takes = option[2] not in (FLAG, TRUE)
+                takes = option[2] not in (FLAG, TRUE) and not (option[2] == REFUSED and not option[3])
                 whole = "=" not in word and (word.startswith("--") or word.endswith(option[1]))
                 self.pending = option if takes and whole else None
         elif self.command:
@@ -174,13 +199,13 @@ class _Line:
         return self._arguments()
 
     def _options(self) -> Iterable[tuple[str, str]]:
-        for names, _short, _kind, _metavar, text in (*self.table, ("help", "", FLAG, "", "Show this help")):
-            if text:
+        for names, _short, kind, _metavar, text in (*self.table, ("help", "", FLAG, "", "Show this help")):
+            if text and kind != REFUSED:
                 yield "--" + names.split("|")[0], text
 
     def _values(self, option: Option, prefix: str) -> Iterable[tuple[str, str]]:
         name, metavar = option[0].split("|")[0], option[3]
-        for choice in _CHOICES.get(name, ()):
+        for choice in _OWN_CHOICES.get(f"{self.command} {name}", _CHOICES.get(name, ())):
             yield prefix + choice, ""
         if metavar in ("FILE", "DIR"):
             yield ":files" if metavar == "FILE" else ":directories", ""
@@ -203,37 +228,71 @@ class _Line:
         usage, most = COMMANDS[self.command][3], COMMANDS[self.command][5]
         if 0 <= most <= len(self.arguments):
             return ()
-        if usage.startswith("CONTAINER"):
-            if usage.startswith("CONTAINER [CONTAINER") or not self.arguments:
-                return self._containers()
-            return ((":files", ""),) if "COMMAND" in usage else ()
         if "rootfs" in self.flags and not self.arguments:
             return ((":directories", ""),)
-        if usage.startswith("IMAGE"):
-            return ((":files", ""),) if self.arguments else ()
+        kinds = ("CONTAINER", "IMAGE", "LIST")
+        first = usage.lstrip("[").split("|")[0].split(" ")[0].rstrip("]").removesuffix("...")
+        if first in kinds:
+            if ("..." in usage and "COMMAND" not in usage) or not self.arguments:
+                return self._objects(usage)
+            if "DESTINATION" in usage or usage == "IMAGE [IMAGE]":
+                return self._objects("IMAGE")
+            return ((":files", ""),) if "COMMAND" in usage else ()
+        if usage.startswith("FILE"):
+            return ((":files", ""),) if not self.arguments else ()
+        if "CONTEXT" in usage:
+            return ((":files", ""),)
         if usage.startswith("[COMMAND") or self.command == "__complete":
             return self._commands()
+        if usage in ("TERM", "[REGISTRY]"):
+            return ()
         return [(choice, "") for choice in usage.strip("[]").split("|") if choice]
 
-    def _containers(self) -> Iterable[tuple[str, str]]:
-        from pyman.cli.context import Context
-        from pyman.cli.main import GLOBAL_OPTIONS
-        from pyman.cli.options import parse
-        from pyman.wire import connect
+    def _objects(self, usage: str) -> Iterable[tuple[str, str]]:
+        if "CONTAINER" in usage:
+            yield from self._containers()
+        if "IMAGE" in usage or "LIST" in usage:
+            yield from self._images()
 
+    def _containers(self) -> Iterable[tuple[str, str]]:
         filters = {"status": list(_STATES[self.command])} if self.command in _STATES else {}
-        try:
-            ctx = Context(parse(self.globals, GLOBAL_OPTIONS, stop=True), [])
-            with connect(ctx.selection, start=False) as connection:
-                reply = connection.call("Container.List", {"all": True, "filters": filters})
-        except PymanError:
-            return  # no supervisor, no names
-        for container in reply["containers"]:
+        for container in self._ask("Container.List", {"all": True, "filters": filters}, "containers"):
             words = (container["Names"][0], container["Id"][:12])
             text = " ".join(container["Command"])[:40]
             for word in words[: 2 if self.current and container["Id"].startswith(self.current) else 1]:
                 if word not in self.arguments:
                     yield word, f"{container['State']}  {text}"
+
+    def _images(self) -> Iterable[tuple[str, str]]:
+        """Names without what can be left out, or the ids that begin so."""
+        from pyman.cli.images import split_name
+
+        filters = {"manifest": ["true"]} if self.command.startswith("manifest") and not self.arguments else {}
+        for image in self._ask("Image.List", {"filters": filters}, "images"):
+            words = [*image["names"]] or [image["id"][:12]]
+            for name in image["names"]:
+                short = split_name(name)[0].rpartition("/")[2] + name[len(split_name(name)[0]) :]
+                if self.current and short.startswith(self.current):
+                    words.append(short)
+            if self.current and image["id"].startswith(self.current):
+                words.append(image["id"][:12])
+            for word in dict.fromkeys(words):
+                if word not in self.arguments:
+                    yield word, image["id"][:12]
+
+    def _ask(self, method: str, request: dict[str, Any], key: str) -> list[dict[str, Any]]:
+        from pyman.cli.context import Context
+        from pyman.cli.main import GLOBAL_OPTIONS
+        from pyman.cli.options import parse
+        from pyman.wire import connect
+
+        try:
+            ctx = Context(parse(self.globals, GLOBAL_OPTIONS, stop=True), [])
+            with connect(ctx.selection, start=False) as connection:
+                found: list[dict[str, Any]] = connection.call(method, request)[key]
+        except PymanError:
+            return []  # no supervisor, no names
+        return found
 
 
 _BASH = r"""# bash completion for pyman: source this file, or put it into bash-completion's directory.

@@ -7,6 +7,7 @@ that there was one.
 
 from __future__ import annotations
 
+from pyman.cli.context import sentence
 from pyman.cli.options import CSV, FLAG, LIST, SECONDS, TEXT, TRUE
 from pyman.cli.table import is_json
 from pyman.errors import EngineUnavailable, InvalidArgument, NoSuchContainer
@@ -175,7 +176,7 @@ def wait(ctx: Context, args: Parsed) -> int:
     status = 0
     for result in _waited(ctx, parameters)["results"]:
         if result.get("error"):
-            ctx.fail(_message(result["error"]))
+            ctx.fail(sentence(result["error"]))
             status = 125
         else:
             code = result.get("exit_code")
@@ -303,14 +304,10 @@ def _report(
     for result in reply["results"]:
         error = result.get("error")
         if error:
-            ctx.fail(_message(error))
+            ctx.fail(sentence(error))
             status = max(status, (statuses or {}).get(error["code"], 125))
         elif named and result.get("id"):
             ctx.out(result["name"])
         elif result.get("id"):
             ctx.out(result["id"])
     return status
-
-
-def _message(error: Mapping[str, Any]) -> str:
-    return f"{error['message']}: {error['hint']}" if error.get("hint") else str(error["message"])

@@ -9,13 +9,14 @@ from pyman.errors import InvalidArgument, StorageFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from pyman.cli.options import Parsed
     from pyman.errors import PymanError
     from pyman.wire import Connection, Selection
 
-__all__ = ["LOG_LEVELS", "Context", "flush", "one_line"]
+__all__ = ["LOG_LEVELS", "Context", "flush", "one_line", "sentence"]
 
 LOG_LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic")
 """Podman's."""
@@ -79,9 +80,11 @@ class Context:
 
         return connect(self.selection)
 
-    def call(self, method: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
+    def call(
+        self, method: str, parameters: dict[str, Any] | None = None, descriptors: Sequence[int] = ()
+    ) -> dict[str, Any]:
         """Call `Container.List` or the like and return the reply's parameters."""
-        return self.connect().call(method, parameters)
+        return self.connect().call(method, parameters, descriptors)
 
     def out(self, text: str) -> None:
         """One line on standard output."""
@@ -134,6 +137,11 @@ def flush() -> None:
         sys.stdout.flush()
     except OSError as problem:
         raise _output_failed(problem) from problem
+
+
+def sentence(error: Mapping[str, Any]) -> str:
+    """What an ErrorInfo says, in the form of an error that was raised."""
+    return f"{error['message']}: {error['hint']}" if error.get("hint") else str(error["message"])
 
 
 def one_line(text: str) -> str:

@@ -236,7 +236,7 @@ def _entrypoint(text: str) -> list[str]:
             words = None  # a word that begins with a bracket
         if isinstance(words, list) and all(isinstance(word, str) for word in words):
             return words
-    return [text] if text else []
+    return [text]
 
 
 def _environment(spec: dict[str, Any], args: Parsed) -> None:

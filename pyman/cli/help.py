@@ -22,6 +22,8 @@ _METAVARS = {
     "seconds": "SECONDS",
 }
 
+_PASSED = "Every other option of 'buildah build' is passed on as it is: see buildah-build(1)."
+
 
 def show(ctx: Context, args: Parsed) -> int:
     """`pyman help [COMMAND...]`."""
@@ -76,7 +78,7 @@ def group_help(ctx: Context, group: str) -> None:
 
 
 def command_help(ctx: Context, name: str, table: Iterable[Option]) -> None:
-    from pyman.cli.main import ALIASES, COMMANDS
+    from pyman.cli.main import ALIASES, COMMANDS, PASSES
 
     usage, summary = COMMANDS[name][3], COMMANDS[name][6]
     lines = [summary, "", "Usage:", f"  pyman {name} [options]{' ' if usage else ''}{usage}"]
@@ -86,13 +88,15 @@ def command_help(ctx: Context, name: str, table: Iterable[Option]) -> None:
     options = _options(table)
     if options:
         lines += ["", "Options:", *options]
+    if name in PASSES:
+        lines += ["", _PASSED]
     ctx.out("\n".join(lines))
 
 
 def _options(table: Iterable[Option]) -> list[str]:
     rows = []
     for names, short, kind, metavar, text in table:
-        if not text:
+        if not text or kind == "refused":
             continue
         value = "" if kind in ("flag", "true") else " " + (metavar or _METAVARS[kind])
         default = " (default true)" if kind == "true" else ""

@@ -1,28 +1,42 @@
-"""`pyman inspect` and `pyman container inspect`: everything known of containers, as JSON or by a template."""
+"""`pyman inspect`, `container inspect` and `image inspect`: everything known of objects, as JSON or by a template.
+
+What is no container may be an image: `inspect` looks there, too, unless --type says otherwise.
+"""
 
 from __future__ import annotations
 
+from pyman.cli.context import sentence
 from pyman.cli.options import FLAG, TEXT
 from pyman.cli.table import is_json
 from pyman.errors import InvalidArgument, NotSupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from pyman.cli.context import Context
     from pyman.cli.options import Option, Parsed
 
-__all__ = ["CONTAINER_INSPECT_OPTIONS", "INSPECT_OPTIONS", "container_inspect", "inspect"]
+__all__ = [
+    "CONTAINER_INSPECT_OPTIONS",
+    "IMAGE_INSPECT_OPTIONS",
+    "INSPECT_OPTIONS",
+    "container_inspect",
+    "image_inspect",
+    "inspect",
+]
 
+_FORMAT: Option = ("format", "f", TEXT, "TEMPLATE", "json, or a template (default json)")
 CONTAINER_INSPECT_OPTIONS: tuple[Option, ...] = (
-    ("format", "f", TEXT, "TEMPLATE", "json, or a template (default json)"),
+    _FORMAT,
     ("latest", "l", FLAG, "", "The container created last"),
     ("size", "s", FLAG, "", "Measure the sizes on disk, too"),
 )
+IMAGE_INSPECT_OPTIONS: tuple[Option, ...] = (_FORMAT,)
 INSPECT_OPTIONS: tuple[Option, ...] = (
     *CONTAINER_INSPECT_OPTIONS,
-    ("type", "t", TEXT, "TYPE", "The kind of object: container or all (default all)"),
+    ("type", "t", TEXT, "TYPE", "The kind of object: container, image or all (default all)"),
 )
 
 
@@ -39,13 +53,20 @@ def _with_moments(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def inspect(ctx: Context, args: Parsed) -> int:
-    if args.type not in ("", "all", "container"):
-        if args.type in ("image", "network", "pod", "volume"):
-            raise NotSupported(
-                f"cannot inspect objects of the type '{args.type}'", hint="this version has none"
-            )
-        raise InvalidArgument(f"option --type cannot be '{args.type}'", hint="it must be container or all")
-    return container_inspect(ctx, args)
+    if args.type in ("network", "pod", "volume", "artifact"):
+        raise NotSupported(f"cannot inspect objects of the type '{args.type}'", hint="this version has none")
+    if args.type not in ("", "all", "container", "image"):
+        raise InvalidArgument(
+            f"option --type cannot be '{args.type}'", hint="it must be container, image or all"
+        )
+    if args.type == "image":
+        for option in ("latest", "size"):
+            if getattr(args, option):
+                raise InvalidArgument(f"cannot use --{option} together with --type image")
+        return image_inspect(ctx, args)
+    if args.type == "container" or args.latest:
+        return container_inspect(ctx, args)
+    return _any(ctx, args)
 
 
 def container_inspect(ctx: Context, args: Parsed) -> int:
@@ -55,11 +76,71 @@ def container_inspect(ctx: Context, args: Parsed) -> int:
         raise InvalidArgument(
             f"'pyman {args.command}' needs a container", hint="give names or ids, or --latest"
         )
+    found, errors = _containers(ctx, args)
+    return _show(ctx, args, found, [sentence(error) for error in errors])
+
+
+def image_inspect(ctx: Context, args: Parsed) -> int:
+    if not args.arguments:
+        raise InvalidArgument(f"'pyman {args.command}' needs an image", hint="give names or ids")
+    reply = ctx.call("Image.Inspect", {"names": args.arguments})
+    return _show(ctx, args, reply["images"], [sentence(error) for error in reply.get("errors") or ()])
+
+
+def _any(ctx: Context, args: Parsed) -> int:
+    """Containers first, then images, in the order of the names."""
+    if not args.arguments:
+        raise InvalidArgument(
+            f"'pyman {args.command}' needs a container or an image", hint="give names or ids, or --latest"
+        )
+    found, errors = _containers(ctx, args)
+    unknown = {error["subject"] for error in errors if error["code"] == "NoSuchContainer"}
+    failed = {error["subject"]: sentence(error) for error in errors}
+    containers = iter(found)
+    shown: list[dict[str, Any]] = []
+    told: list[str] = []
+    images = _images(ctx, [name for name in args.arguments if name in unknown])
+    for name in args.arguments:
+        if name not in failed:
+            shown += [one for one in (next(containers, None),) if one is not None]
+        elif name not in unknown:
+            told.append(failed[name])
+        else:
+            image = next(images)
+            if isinstance(image, str):
+                told.append(image)
+            else:
+                shown.append(image)
+    return _show(ctx, args, shown, told)
+
+
+def _containers(ctx: Context, args: Parsed) -> tuple[list[dict[str, Any]], list[Mapping[str, Any]]]:
     request = {"names": args.arguments, "latest": args.latest, "size": args.size}
     reply = ctx.call("Container.Inspect", request)
     found = reply["containers"]
     if not args.size:
         found = [{key: item for key, item in one.items() if not key.startswith("Size")} for one in found]
+    return found, reply.get("errors") or []
+
+
+def _images(ctx: Context, names: list[str]) -> Iterator[dict[str, Any] | str]:
+    """For each name the image, or why there is none."""
+    if not names:
+        return
+    reply = ctx.call("Image.Inspect", {"names": names})
+    failed = {error["subject"]: error for error in reply.get("errors") or ()}
+    found = iter(reply["images"])
+    for name in names:
+        error = failed.get(name)
+        if error is None:
+            yield next(found)
+        elif error["code"] == "NoSuchImage":
+            yield f"cannot find '{name}': neither a container nor an image has that name or id"
+        else:
+            yield sentence(error)
+
+
+def _show(ctx: Context, args: Parsed, found: list[dict[str, Any]], failures: list[str]) -> int:
     if not args.format or is_json(args.format):
         from pyman.cli.jsontext import indented
 
@@ -68,6 +149,6 @@ def container_inspect(ctx: Context, args: Parsed) -> int:
         from pyman.cli.table import render
 
         ctx.write(render(args.format, [_with_moments(one) for one in found]))
-    for error in reply.get("errors") or ():
-        ctx.fail(f"{error['message']}: {error['hint']}" if error.get("hint") else error["message"])
-    return 125 if reply.get("errors") else 0
+    for failure in failures:
+        ctx.fail(failure)
+    return 125 if failures else 0

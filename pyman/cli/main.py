@@ -13,14 +13,14 @@ from __future__ import annotations
 import sys
 
 from pyman.cli.context import Context, flush
-from pyman.cli.options import FLAG, TEXT, parse
+from pyman.cli.options import FLAG, TEXT, Parsed, parse
 from pyman.errors import InvalidArgument, PymanError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pyman.cli.options import Option, Parsed
+    from pyman.cli.options import Option
 
 __all__ = [
     "ALIASES",
@@ -28,6 +28,8 @@ __all__ = [
     "CONTAINER_VERBS",
     "GLOBAL_OPTIONS",
     "GROUPS",
+    "IMAGE_VERBS",
+    "PASSES",
     "STOPS",
     "main",
     "program",
@@ -55,6 +57,7 @@ Command = tuple[str, str, str, str, int, int, str]
 
 _MANY = "CONTAINER [CONTAINER...]"
 _LINE = "IMAGE|ROOTFS [COMMAND [ARG...]]"
+_IMAGES = "IMAGE [IMAGE...]"
 
 # fmt: off
 COMMANDS: dict[str, Command] = {
@@ -65,9 +68,11 @@ COMMANDS: dict[str, Command] = {
     "exec": ("exec", "execute", "EXEC_OPTIONS", "CONTAINER COMMAND [ARG...]", 1, -1, "Run a command in a container"),
     "exists": ("container", "exists", "EXISTS_OPTIONS", "CONTAINER", 1, 1, "Say by the exit status if it exists"),
     "help": ("help", "show", "HELP_OPTIONS", "[COMMAND...]", 0, -1, "Show the help of a command"),
+    "history": ("history", "history", "HISTORY_OPTIONS", "IMAGE", 1, 1, "Show how an image was made"),
+    "images": ("images", "images", "IMAGES_OPTIONS", "[IMAGE]", 0, 1, "List images"),
     "info": ("system", "info", "INFO_OPTIONS", "", 0, 0, "Show the host, the store and the supervisor"),
     "init": ("container", "init", "INIT_OPTIONS", _MANY, 0, -1, "Make containers ready to start"),
-    "inspect": ("inspect", "inspect", "INSPECT_OPTIONS", _MANY, 0, -1, "Show everything known of containers"),
+    "inspect": ("inspect", "inspect", "INSPECT_OPTIONS", "CONTAINER|IMAGE...", 0, -1, "Show everything known of containers and images"),
     "kill": ("container", "kill", "KILL_OPTIONS", _MANY, 0, -1, "Send a signal to containers"),
     "logs": ("logs", "logs", "LOGS_OPTIONS", _MANY, 0, -1, "Show what containers have written"),
     "pause": ("container", "pause", "PAUSE_OPTIONS", _MANY, 0, -1, "Freeze all processes of containers"),
@@ -78,14 +83,20 @@ COMMANDS: dict[str, Command] = {
     "run": ("run", "run", "RUN_OPTIONS", _LINE, 1, -1, "Create and start a container"),
     "start": ("container", "start", "START_OPTIONS", _MANY, 0, -1, "Start containers"),
     "stop": ("container", "stop", "STOP_OPTIONS", _MANY, 0, -1, "Stop containers"),
+    "tag": ("image", "tag", "TAG_OPTIONS", "IMAGE NAME [NAME...]", 2, -1, "Give an image further names"),
     "unpause": ("container", "unpause", "UNPAUSE_OPTIONS", _MANY, 0, -1, "Thaw the processes of containers"),
     "unshare": ("maintain", "unshare", "UNSHARE_OPTIONS", "[COMMAND [ARG...]]", 0, -1, "Run a command in the user's namespaces"),
+    "untag": ("image", "untag", "UNTAG_OPTIONS", "IMAGE [NAME...]", 1, -1, "Take names away from an image"),
     "update": ("container", "update", "UPDATE_OPTIONS", "CONTAINER", 1, 1, "Change settings of a container"),
     "version": ("system", "version", "VERSION_OPTIONS", "", 0, 0, "Show the versions of client and supervisor"),
     "wait": ("container", "wait", "WAIT_OPTIONS", _MANY, 0, -1, "Wait until containers have ended"),
     "why": ("container", "why", "WHY_OPTIONS", "CONTAINER", 0, 1, "Explain why it was or was not restarted"),
     "container inspect": ("inspect", "container_inspect", "CONTAINER_INSPECT_OPTIONS", _MANY, 0, -1, "Show containers"),
     "container prune": ("container", "prune", "PRUNE_OPTIONS", "", 0, 0, "Remove all containers that do not run"),
+    "image exists": ("image", "exists", "EXISTS_OPTIONS", "IMAGE", 1, 1, "Say by the exit status if it exists"),
+    "image inspect": ("inspect", "image_inspect", "IMAGE_INSPECT_OPTIONS", _IMAGES, 0, -1, "Show images"),
+    "image tree": ("history", "tree", "TREE_OPTIONS", "IMAGE", 1, 1, "Show the layers of an image as a tree"),
+    "manifest exists": ("manifest", "exists", "EXISTS_OPTIONS", "LIST", 1, 1, "Say by the exit status if it exists"),
     "system check": ("system", "check", "CHECK_OPTIONS", "", 0, 0, "Compare the state with what is there"),
     "system events prune": ("system", "events_prune", "EVENTS_PRUNE_OPTIONS", "", 0, 0, "Forget old events"),
     "system locks": ("system", "locks", "LOCKS_OPTIONS", "", 0, 0, "Show the locks and their owners"),
@@ -100,10 +111,13 @@ COMMANDS: dict[str, Command] = {
 # fmt: on
 
 CONTAINER_VERBS = (
-    "attach", "create", "exec", "exists", "init", "kill", "logs", "pause", "ps", "rename", "restart",
-    "rm", "run", "start", "stop", "unpause", "update", "wait", "why",
+    "attach", "create", "exec", "exists", "init", "kill", "logs", "pause", "ps",
+    "rename", "restart", "rm", "run", "start", "stop", "unpause", "update", "wait", "why",
 )  # fmt: skip
 """Verbs that are also called `container VERB`."""
+
+IMAGE_VERBS = ("history", "tag", "untag")
+"""Verbs that are also called `image VERB`."""
 
 ALIASES = {
     "container list": "ps",
@@ -112,37 +126,55 @@ ALIASES = {
     "list": "ps",
     "system info": "info",
     **{f"container {verb}": verb for verb in CONTAINER_VERBS},
+    "image list": "images",
+    "image ls": "images",
+    **{f"image {verb}": verb for verb in IMAGE_VERBS},
 }
 
 GROUPS = {
     "container": "Manage containers",
+    "image": "Manage images",
+    "manifest": "Manage lists of images for several platforms",
     "system": "Manage the engine",
     "system events": "Manage the journal of events",
 }
 
 LATER = frozenset(
     (
-        *("build", "commit", "cp", "diff", "image", "images", "import", "load", "login", "logout", "mount"),
         *(
+            "artifact",
+            "auto-update",
+            "checkpoint",
+            "cp",
+            "farm",
+            "generate",
+            "healthcheck",
+            "kube",
             "network",
+            "play",
+        ),
+        *(
             "pod",
             "port",
             "prune",
-            "pull",
-            "push",
-            "rmi",
-            "save",
-            "search",
+            "quadlet",
+            "restore",
+            "scp",
             "secret",
+            "sign",
             "stats",
-            "tag",
+            "top",
+            "trust",
+            "volume",
         ),
-        *("top", "umount", "unmount", "volume", "volumes"),
+        "volumes",
     )
 )
 """Podman's verbs that are not there yet: no slip of the fingers for `stop` or `start`."""
 STOPS = frozenset(("create", "exec", "run", "unshare", "__complete"))
 """Verbs whose first argument ends the options: the rest belongs to the container's command."""
+PASSES: frozenset[str] = frozenset()
+"""Verbs whose options are another program's: they are passed on as they are."""
 
 
 def program() -> None:
@@ -216,7 +248,10 @@ def _dispatch(ctx: Context, options: Parsed) -> int:
         return _group(ctx, name, rest)
     module, function, table, usage, fewest, most, _summary = COMMANDS[name]
     home = __import__(f"pyman.cli.{module}", None, None, (function,))
-    args = parse(rest, getattr(home, table), command=name, stop=name in STOPS)
+    if name in PASSES:
+        args = Parsed(name, {"help": False}, set(), rest)
+    else:
+        args = parse(rest, getattr(home, table), command=name, stop=name in STOPS)
     if args.help and name != "__complete":
         from pyman.cli.help import command_help
 

@@ -12,6 +12,7 @@ not shown. Kinds:
     INT      a whole number; not given: None
     COUNT    a whole number from 0 on; not given: None
     SECONDS  a duration: `1.5`, `500ms`, `1h30m`; not given: None
+    REFUSED  what Podman has and this version does not; the help says why, and so does the NotSupported that it raises
 
 Options may stand anywhere among the arguments unless `stop` is set (what follows the first argument then
 belongs to it); `--` ends them. Nothing here prints or exits: a mistake is an InvalidArgument.
@@ -20,7 +21,7 @@ Tables are plain tuples, so that importing one costs nothing.
 
 from __future__ import annotations
 
-from pyman.errors import InvalidArgument
+from pyman.errors import InvalidArgument, NotSupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "FLAG",
     "INT",
     "LIST",
+    "REFUSED",
     "SECONDS",
     "TEXT",
     "TRUE",
@@ -43,7 +45,7 @@ __all__ = [
 ]
 
 FLAG, TRUE, TEXT, LIST, CSV = "flag", "true", "text", "list", "csv"
-INT, COUNT, SECONDS = "int", "count", "seconds"
+INT, COUNT, SECONDS, REFUSED = "int", "count", "seconds", "refused"
 
 Option = tuple[str, str, str, str, str]
 
@@ -90,6 +92,8 @@ def parse(words: Sequence[str], table: Iterable[Option], *, command: str = "", s
             long[name] = row
         if letter:
             short[letter] = row
+        if kind == REFUSED:
+            continue
         values[names[0].replace("-", "_")] = _DEFAULTS.get(kind, [])
     if "help" not in long:
         long["help"] = _HELP
@@ -122,6 +126,8 @@ _HELP: Option = ("help", "h", FLAG, "", "Show this help")
 def _long(parsed: Parsed, table: dict[str, Option], word: str, words: Sequence[str], index: int) -> int:
     name, equals, value = word[2:].partition("=")
     row = table.get(name)
+    if row is not None and row[2] == REFUSED:
+        raise _refusal(f"--{name}", row)
     if row is None:
         raise InvalidArgument(
             f"unknown option --{name}", subject=f"--{name}", hint=_advice(parsed, name, table)
@@ -150,6 +156,8 @@ def _cluster(parsed: Parsed, table: dict[str, Option], word: str, words: Sequenc
             raise InvalidArgument(
                 f"unknown option -{letter}{inside}", subject=f"-{letter}", hint=_see(parsed)
             )
+        if row[2] == REFUSED:
+            raise _refusal(f"-{letter}", row)
         if row[2] in (FLAG, TRUE):
             if word[position : position + 1] == "=":
                 _store(parsed, row, f"-{letter}", word[position + 1 :])
@@ -166,6 +174,10 @@ def _cluster(parsed: Parsed, table: dict[str, Option], word: str, words: Sequenc
             raise _lacks_value(parsed, f"-{letter}", row)
         break
     return index
+
+
+def _refusal(option: str, row: Option) -> NotSupported:
+    return NotSupported(f"cannot use {option}", subject=option, hint=row[4])
 
 
 def _store(parsed: Parsed, row: Option, option: str, value: str) -> None:

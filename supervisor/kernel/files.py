@@ -23,11 +23,19 @@ from supervisor.kernel import children, mounts
 if TYPE_CHECKING:
     from pyman.errors import PymanError
 
-__all__ = ["disk_usage", "open_in_root", "remove_tree", "storage_error", "write_atomic"]
+__all__ = [
+    "disk_usage",
+    "open_beneath",
+    "open_in_root",
+    "remove_tree",
+    "storage_error",
+    "sync_file_system",
+    "write_atomic",
+]
 
 _OPENAT2 = 437
 """The same number on every architecture."""
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_BENEATH, _RESOLVE_IN_ROOT = 0x02, 0x08, 0x10
 _OPEN_HOW = struct.Struct("=QQQ")
 
 _FEW = 100
@@ -83,19 +91,41 @@ def _sync_directory(path: str) -> None:
         os.close(fd)
 
 
+def sync_file_system(path: str) -> None:
+    """Have all that was written to the file system of a directory reach the disk. StorageFailed, DiskFull."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if _libc.syncfs(fd):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), path)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise storage_error(error, "write", path) from error
+
+
 def open_in_root(root: str, path: str, flags: int, mode: int = 0) -> int:
     """Open `path` as a process whose root directory is `root` would: no link leads out of it. OSError."""
     directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        how = _OPEN_HOW.pack(flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
-        name = os.fsencode(path)
-        fd = _libc.syscall(_OPENAT2, directory, name, how, ctypes.c_size_t(len(how)))
-        if fd < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), path)
-        return int(fd)
+        return _open(directory, path, flags, mode, _RESOLVE_IN_ROOT)
     finally:
         os.close(directory)
+
+
+def open_beneath(directory: int, path: str, flags: int, mode: int = 0) -> int:
+    """Open `path` below an open directory; what leads out of it, by `..` or a link, is refused. OSError: EXDEV."""
+    return _open(directory, path, flags, mode, _RESOLVE_BENEATH)
+
+
+def _open(directory: int, path: str, flags: int, mode: int, resolve: int) -> int:
+    how = _OPEN_HOW.pack(flags | os.O_CLOEXEC, mode, resolve | _RESOLVE_NO_MAGICLINKS)
+    fd = _libc.syscall(_OPENAT2, directory, os.fsencode(path), how, ctypes.c_size_t(len(how)))
+    if fd < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return int(fd)
 
 
 async def remove_tree(path: str, *, deadline: float = math.inf) -> None:

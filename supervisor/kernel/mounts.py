@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import struct
+import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ __all__ = [
     "bind",
     "bind_idmapped",
     "detached_overlay",
+    "detached_tree",
     "file_system_of",
     "is_dead",
     "make_readonly",
@@ -46,6 +48,9 @@ FLAGS: Mapping[str, int] = {
 }
 """Options of a mount that are flags and not for its file system, by their names."""
 _DATA_LIMIT = os.sysconf("SC_PAGESIZE") - 1
+
+_DESCRIPTORS = "/proc/self/fd"
+_CLONE_FS = 0x200
 
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 """Numbers of system calls, the same on every architecture but alpha."""
@@ -90,13 +95,33 @@ def overlay(
         _mount("overlay", target, "overlay", mask, data)
         return
     with ExitStack() as stack:
+        numbers: dict[str, int] = {}
+        for path in (*lower, *filter(None, (upper, work))):
+            numbers[path] = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, numbers[path])
+        data = _overlay_data(lower, upper, work, options, lambda path: str(numbers[path]))
+        _mount_among_descriptors(os.path.abspath(target), mask, data)
 
-        def short(path: str) -> str:
-            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            stack.callback(os.close, fd)
-            return f"/proc/self/fd/{fd}"
 
-        _mount("overlay", target, "overlay", mask, _overlay_data(lower, upper, work, options, short))
+def _mount_among_descriptors(target: str, mask: int, data: str) -> None:
+    """An overlay whose directories are named as in `_DESCRIPTORS`, which is the working directory of one thread only."""
+    failures: list[OSError] = []
+
+    def mount() -> None:
+        try:
+            if _libc.unshare(_CLONE_FS):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), target)
+            os.chdir(_DESCRIPTORS)
+            _mount("overlay", target, "overlay", mask, data)
+        except OSError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=mount, name="mount")
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
 
 
 def _overlay_data(
@@ -131,6 +156,15 @@ def detached_overlay(lower: str, upper: str, work: str, options: Sequence[str] =
             _call(_FSCONFIG, context, _CONFIG_FLAG, option.encode(), None, 0)
         _call(_FSCONFIG, context, _CONFIG_CREATE, None, None, 0)
         return _call(_FSMOUNT, context, _CLOEXEC, 0)
+
+
+def detached_tree(path: str) -> int:
+    """A descriptor of a directory as it is without what is mounted below it. To it, all that lies in it is on one
+    mount: names can be moved in it that lead across a mount of the directory on itself.
+
+    OSError EINVAL: something is mounted below that this user may not look behind.
+    """
+    return _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | _CLOEXEC)
 
 
 def _call(number: int, *arguments: int | bytes | None) -> int:

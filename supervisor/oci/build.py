@@ -19,12 +19,12 @@ from supervisor.kernel.idmaps import has_inside, outside
 from supervisor.oci import devices, limits, resources, security
 from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
-from supervisor.oci.mountpoints import make_mount_points
-from supervisor.oci.mounts import INIT_DESTINATION, containerenv, mounted_file, mounts
+from supervisor.oci.mountpoints import make_directory, make_mount_points
+from supervisor.oci.mounts import INIT_DESTINATION, containerenv, covers, mounted_file, mounts
 from supervisor.oci.namespaces import id_mappings, modes, namespaces, sysctls
 from supervisor.oci.request import BuildRequest, ExecBuildRequest
 from supervisor.oci.spec import OCI_VERSION, Box, Linux, Process, Root, Spec, User
-from supervisor.oci.users import look_up
+from supervisor.oci.users import Identity, look_up
 from supervisor.settings.values import UMASK
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from pyman.api.spec import ContainerSpec
     from supervisor.oci.spec import Mount
-    from supervisor.oci.users import Identity
 
 __all__ = [
     "KEEP_GROUPS",
@@ -116,6 +115,8 @@ def write_files(request: BuildRequest) -> None:
     """The files that the configuration mounts, and where the container may not make it, what they are mounted on.
     Repeatable. StorageFailed and DiskFull."""
     _write(containerenv(request), _containerenv(request))
+    if request.image.own_work_dir:
+        _make_working_directory(request)
     for destination, text in account_files(request).items():
         _write(mounted_file(request, destination), text.encode(errors="replace"), _root_of(request))
     if request.userns is not None:
@@ -148,16 +149,37 @@ def _root_of(request: BuildRequest) -> tuple[int, int] | None:
 
 
 def _containerenv(request: BuildRequest) -> bytes:
-    """Podman tells only a privileged container what it runs in."""
+    """Podman tells only a privileged container what it runs in; every one, that the engine's store is mounted there."""
+    seen = "graphRootMounted=1\n" if _sees_store(request) else ""
     if not request.privileged:
-        return b""
-    known = {"engine": "pyman", "name": request.name, "id": request.id, "image": request.spec.image}
-    return "".join(f'{key}="{value}"\n' for key, value in known.items()).encode()
+        return seen.encode()
+    known = {
+        "engine": "pyman",
+        "name": request.name,
+        "id": request.id,
+        "image": request.image.name,
+        "imageid": request.image.id,
+    }
+    told = "".join(f'{key}="{value}"\n' for key, value in known.items())
+    return f"{told}rootless={int(request.settings.rootless)}\n{seen}".encode()
+
+
+def _sees_store(request: BuildRequest) -> bool:
+    """The engine's store of images and containers, or a directory in which it lies, is mounted into the container or is
+    its root filesystem."""
+    store = request.settings.storage.graphroot
+    sources = [mount.source for mount in mounts(request, modes(request)) if mount.type == "bind"]
+    own_root = request.rootfs == request.spec.rootfs != ""
+    return any(is_within(store, source) for source in [*sources, *([request.rootfs] if own_root else [])])
+
+
+def is_within(path: str, directory: str) -> bool:
+    return f"{path}/".startswith(f"{directory.rstrip('/')}/")
 
 
 def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence[Mount]) -> Process:
     spec = request.spec
-    identity = look_up(request.rootfs, spec.user, groups_of(spec), account_files(request))
+    identity = _identity(request)
     return Process(
         user=_user(request, identity),
         args=_command(request, chosen),
@@ -169,6 +191,12 @@ def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence
         rlimits=limits.rlimits(request),
         oom_score_adj=request.settings.containers.oom_score_adj,
     )
+
+
+def _identity(request: BuildRequest) -> Identity:
+    if not request.rootfs:
+        return Identity(uid=0, gid=0, groups=[], home="/")
+    return look_up(request.rootfs, request.spec.user, groups_of(request.spec), account_files(request))
 
 
 def groups_of(spec: ContainerSpec) -> list[str]:
@@ -207,6 +235,8 @@ def _check_ids(request: BuildRequest, identity: Identity) -> None:
 def _command(request: BuildRequest, chosen: Mapping[str, str]) -> list[str]:
     spec = request.spec
     what = f"cannot create container '{request.name}': no command is given"
+    if request.image.id:
+        what += ", and its image has none"
     words = _words([*(spec.entrypoint or []), *spec.command], what)
     if not request.init:
         return words
@@ -238,7 +268,7 @@ def _absolute(path: str) -> str:
 def _working_directory(request: BuildRequest, mounted: Sequence[Mount]) -> str:
     """An OCI runtime would silently make a directory that is not there: a typing error, most of the time."""
     path = _absolute(request.spec.work_dir or "/")
-    if path == "/" or any(f"{path}/".startswith(f"{mount.destination}/") for mount in mounted):
+    if path == "/" or not request.rootfs or covers(mounted, path):
         return path
     try:
         os.close(files.open_in_root(request.rootfs, path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -252,6 +282,28 @@ def _working_directory(request: BuildRequest, mounted: Sequence[Mount]) -> str:
         message = f"cannot use the working directory '{path}': {(error.strerror or str(error)).lower()}"
         raise StorageFailed(message, subject=path) from error
     return path
+
+
+def _make_working_directory(request: BuildRequest) -> None:
+    """An image need not have the one that it names: it is made, for its user."""
+    path = _absolute(request.spec.work_dir)
+    if covers(mounts(request, modes(request)), path):
+        return
+    identity = _identity(request)
+    owner = identity.uid, identity.gid
+    if request.userns is not None:
+        _check_ids(request, identity)
+        maps = request.userns.maps
+        owner = outside(identity.uid, maps.uids), outside(identity.gid, maps.gids)
+    try:
+        make_directory(request.rootfs, path, owner, _root_of(request) or (0, 0))
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ELOOP):
+            message = (
+                f"cannot use the working directory '{path}': it is not a directory in the root filesystem"
+            )
+            raise CommandNotExecutable(message, subject=path) from error
+        raise files.storage_error(error, "make", f"{request.rootfs}{path}") from error
 
 
 def _size(rows: int, columns: int) -> Box | None:

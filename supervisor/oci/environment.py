@@ -1,7 +1,8 @@
 """The environment of a container's command.
 
-Weakest first: the configured defaults, `container`, the caller's whole environment (`--env-host`), and what
-was asked for by name (`-e`, `--env-file`). `--unsetenv` takes away defaults, never what was asked for.
+Weakest first: the configured defaults, `container`, the image's, the caller's whole environment (`--env-host`), and
+what was asked for by name (`-e`, `--env-file`). `--unsetenv` takes away defaults and the image's, never what was asked
+for.
 HOSTNAME and HOME are added if nothing has set them.
 """
 
@@ -31,7 +32,7 @@ def _asked_for(request: BuildRequest) -> dict[str, str]:
     spec = request.spec
     variables: dict[str, str] = {}
     if not spec.unsetenv_all:
-        variables = {**request.settings.containers.env, "container": "podman"}
+        variables = {**request.settings.containers.env, "container": "podman", **request.image.env}
         for name in spec.unsetenv:
             variables.pop(name, None)
     if spec.env_host:

@@ -20,7 +20,26 @@ if TYPE_CHECKING:
     from supervisor.kernel.idmaps import IdMaps
     from supervisor.oci.spec import Mount
 
-__all__ = ["make_mount_points"]
+__all__ = ["make_directory", "make_mount_points"]
+
+
+def make_directory(root: str, path: str, owner: tuple[int, int], above: tuple[int, int]) -> None:
+    """Make a directory in the root filesystem, and what is missing above it, for these users and groups. There already:
+    nothing is done. OSError: EEXIST, ENOTDIR and ELOOP where something else is in its place."""
+    try:
+        os.close(files.open_in_root(root, path, os.O_PATH | os.O_DIRECTORY))
+        return
+    except FileNotFoundError:
+        pass
+    parent, _, name = path.rpartition("/")
+    if parent:
+        make_directory(root, parent, above, above)
+    directory = files.open_in_root(root, parent or "/", os.O_PATH | os.O_DIRECTORY)
+    try:
+        os.mkdir(name, 0o755, dir_fd=directory)
+        os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
+    finally:
+        os.close(directory)
 
 
 def make_mount_points(root: str, mounts: Iterable[Mount], maps: IdMaps) -> None:

@@ -15,9 +15,19 @@ from supervisor.oci.host import this_host
 from supervisor.oci.spec import Mount
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from supervisor.oci.request import BuildRequest
 
-__all__ = ["INIT_DESTINATION", "containerenv", "init_program", "mounted_file", "mounts"]
+__all__ = [
+    "INIT_DESTINATION",
+    "containerenv",
+    "covers",
+    "init_program",
+    "mounted_file",
+    "mounts",
+    "volume_directory",
+]
 
 INIT_DESTINATION = "/run/podman-init"
 
@@ -50,6 +60,9 @@ _WRITABLE = tuple(
     Mount(path, "tmpfs", "tmpfs", ["rw", "rprivate", "nosuid", "nodev", "tmpcopyup"])
     for path in ("/run", "/tmp", "/var/tmp")  # noqa: S108
 )
+
+
+_VOLUME = ["rw", "rprivate", "nodev", "exec"]
 
 
 def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
@@ -89,7 +102,30 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
         found.append(Mount(destination, "bind", mounted_file(request, destination), ["bind", "rprivate"]))
     if request.init:
         found.append(Mount(INIT_DESTINATION, "bind", init_program(request), ["bind", "rprivate", "ro"]))
+    own = {mount.destination for mount in found}
+    found += [mount for mount in _volumes(request) if mount.destination not in own]
     return sorted(found, key=lambda mount: mount.destination.count("/"))
+
+
+def _volumes(request: BuildRequest) -> list[Mount]:
+    """Of the image. What the engine itself mounts there goes before."""
+    image = request.image
+    if image.volume_mode == "tmpfs":
+        return [Mount(path, "tmpfs", "tmpfs", [*_VOLUME, "tmpcopyup"]) for path in image.volumes]
+    return [
+        Mount(path, "bind", volume_directory(request.volumes_directory, number), ["rbind", *_VOLUME])
+        for number, path in enumerate(image.volumes)
+    ]
+
+
+def covers(mounted: Iterable[Mount], path: str) -> bool:
+    """The path lies on one of these, and not on the root filesystem."""
+    return any(f"{path}/".startswith(f"{mount.destination}/") for mount in mounted)
+
+
+def volume_directory(directory: str, number: int) -> str:
+    """Of one of the volumes that the image of a container wants."""
+    return f"{directory}/{number}"
 
 
 def _has_terminals(request: BuildRequest) -> bool:

@@ -8,6 +8,7 @@ import msgspec
 
 from pyman.api.spec import ContainerSpec
 from supervisor.kernel.idmaps import IdMaps
+from supervisor.oci.imaged import ImageUse
 from supervisor.oci.placement import place_of
 from supervisor.settings.model import Settings
 
@@ -39,11 +40,15 @@ class BuildRequest(msgspec.Struct, frozen=True):
     name: str
     spec: ContainerSpec
     rootfs: str
-    """The root filesystem as it is mounted now; the users and directories named are looked up in it."""
+    """The root filesystem as it is mounted now; the users and directories named are looked up in it. Empty: it is not
+    mounted yet, and nobody is looked up."""
     hostname: str
     settings: Settings
     run_directory: str
     """Where `write_files` puts the files that are mounted into the container."""
+    image: ImageUse = ImageUse()
+    volumes_directory: str = ""
+    """Where the volumes that the image wants are directories, by their numbers."""
     userns: UserNamespace | None = None
     account: Account | None = None
     host_environment: dict[str, str] = {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from pyman.api import INTERFACES
 from supervisor.rpc.container import ContainerHandlers
 from supervisor.rpc.event import EventHandlers
+from supervisor.rpc.image import ImageHandlers
 from supervisor.rpc.system import SystemHandlers
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def handlers(engine: Engine, control: Control) -> Mapping[str, Handler]:
     by_interface = {
         "io.pyman.Container": ContainerHandlers(engine),
         "io.pyman.Event": EventHandlers(engine),
+        "io.pyman.Image": ImageHandlers(engine),
         "io.pyman.System": SystemHandlers(engine, control),
     }
     found: dict[str, Handler] = {}

@@ -83,7 +83,9 @@ def define(
     check_texts(caller)
     _check_root(spec)
     check_policy(spec)
-    spec = msgspec.structs.replace(spec, name=name)
+    spec = msgspec.structs.replace(
+        spec, name=name, entrypoint=[] if spec.entrypoint == [""] else spec.entrypoint
+    )
     runtime = services.runtimes.pick(spec.oci_runtime)
     placement.check(settings, spec, caller.cgroup, runtime.name)
     resources.check(settings, spec, caller.cgroup, id)

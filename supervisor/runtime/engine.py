@@ -123,6 +123,7 @@ class Engine:
         """Nothing new is taken on, subscribers are told the last events, the locks are free."""
         self._valid = False
         self.services.journal.close()
+        self.services.store.close()
         self.locks.close()
 
     async def _assemble(self, database: Database) -> None:
@@ -184,6 +185,7 @@ class Engine:
         executing = {record.id for record in sessions}
         clear = partial(leftovers.clear, self.layout, known, executing)
         services.overlays.adopt(await trio.to_thread.run_sync(clear))
+        await services.images.recover(loaded.intents)
         files.write_atomic(self.layout.alive, b"", 0o600)
         for definition, state in observed:
             self._add(definition, state)

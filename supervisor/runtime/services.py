@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from supervisor.images.library import Images
 from supervisor.kernel.process import ProcessRef
 from supervisor.runtime.restart import Budget
 from supervisor.runtime.userns import IdLedger
 from supervisor.state.database import Retention
 from supervisor.storage.overlay import Overlays
+from supervisor.storage.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +91,9 @@ class Services:
         self.disk = trio.CapacityLimiter(16)
         """Threads for mounts, directories and specs; apart from every other room's."""
         self.overlays = Overlays(settings, layout)
+        self.store = Store(layout, settings, self.overlays)
+        """The image store, which other engines share."""
+        self.images = Images(self.store, database)
         self.take(settings)
         self.ids = IdLedger()
         self.find: Callable[[str], Container | None] = lambda _id: None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from supervisor.settings.xdg import Xdg
 
-__all__ = ["containers_files", "explicit_config", "read_table", "storage_files"]
+__all__ = ["containers_files", "drop_ins", "explicit_config", "read_table", "storage_files"]
 
 SYSTEM = "/usr/share/containers"
 ADMINISTRATOR = "/etc/containers"
@@ -50,7 +50,7 @@ def containers_files(
         ]
         if uid != 0:
             rootless = f"{administrator}/containers.rootless.conf"
-            files += [*_with_drop_ins(rootless), *_drop_ins(f"{rootless}.d/{uid}")]
+            files += [*_with_drop_ins(rootless), *drop_ins(f"{rootless}.d/{uid}")]
             files += _with_drop_ins(f"{xdg.config_home}/containers/containers.conf")
     override = environ.get("CONTAINERS_CONF_OVERRIDE", "")
     return [*files, os.path.abspath(override)] if override else files
@@ -77,10 +77,11 @@ def storage_files(
 def _with_drop_ins(path: str) -> Iterator[str]:
     if os.path.lexists(path):
         yield path
-    yield from _drop_ins(f"{path}.d")
+    yield from drop_ins(f"{path}.d")
 
 
-def _drop_ins(directory: str) -> list[str]:
+def drop_ins(directory: str) -> list[str]:
+    """Its `*.conf` files, in the order of their names; none where there is no directory. InvalidConfig: unreadable."""
     try:
         names = os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):

@@ -94,6 +94,11 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.static}/trash"
 
     @property
+    def store_own(self) -> str:
+        """What this engine needs to change the image store: on its file system, beside what all engines share."""
+        return f"{self.graph_root}/pyman/store/{selection_hash(self.static)}"
+
+    @property
     def containers(self) -> str:
         return f"{self.static}/containers"
 
@@ -129,6 +134,11 @@ class Layout(msgspec.Struct, frozen=True):
     @property
     def containers_run(self) -> str:
         return f"{self.tmp}/containers"
+
+    @property
+    def image_mounts(self) -> str:
+        """Where images are mounted, each by the id of its top layer."""
+        return f"{self.tmp}/images"
 
     def container_static(self, container_id: str) -> str:
         return f"{self.static}/containers/{container_id}"

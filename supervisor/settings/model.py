@@ -159,10 +159,20 @@ class EngineSettings(msgspec.Struct, frozen=True):
         "/usr/libexec/podman",
         "/usr/lib/podman",
     )
+    image_parallel_copies: int = 0
+    """Blobs that are transferred at once; 0: as many as pyman finds right."""
+    image_volume_mode: str = "anonymous"
+    """What becomes of the volumes that an image names: `anonymous`, `tmpfs` or `ignore`."""
     lock_type: str = "shm"
     namespace: str = ""
     num_locks: int = 2048
     """To start with: the supervisor makes more when they are used up."""
+    pull_policy: str = "missing"
+    """When a container's image is looked for in a registry: `always`, `missing`, `newer` or `never`."""
+    retry: int = 3
+    """How often a failed request to a registry is tried again."""
+    retry_delay: float | None = None
+    """Seconds before each repetition; none: doubling from 1."""
     runtime: str = ""
     """A name in `runtimes` or an absolute path; empty: chosen by what works here."""
     runtime_flags: tuple[str, ...] = ()
@@ -272,6 +282,7 @@ AFTER_RESTART = frozenset(
         "engine.events_logfile_max_size",
         "engine.events_logfile_path",
         "engine.events_logger",
+        "engine.image_parallel_copies",
         "engine.lock_type",
         "engine.namespace",
         "engine.num_locks",

@@ -1,4 +1,4 @@
-"""The options of the storage driver, as far as they concern how an overlay is mounted.
+"""The options of the storage driver, as far as they concern how an overlay is mounted and where layers are.
 
 They stand in `[storage.options]` and `[storage.options.overlay]` of storage.conf, in $STORAGE_OPTS and after
 `--storage-opt`, with or without `overlay.` in front. Three kinds: what `OverlayOptions` has is acted upon; what
@@ -23,21 +23,19 @@ __all__ = ["BOTH", "FUSE_ALONE", "KERNEL_ALONE", "OverlayOptions", "overlay_opti
 
 _PREFIXES = ("overlay.", "overlay2.")
 _OTHER_DRIVERS = ("aufs.", "btrfs.", "devicemapper.", "thinpool.", "vfs.", "zfs.")
-_ACTED_UPON = ("mount_program", "mountopt", "force_mask", "ignore_chown_errors")
+_ACTED_UPON = ("mount_program", "mountopt", "force_mask", "ignore_chown_errors", "sync")
+_ADDITIONAL = ("additionalimagestores", "additionalimagestore", "imagestore")
+"""Three names of one list; the last as an option of the driver."""
 _NOT_YET = frozenset(
     {
-        "additionalimagestore",
-        "additionalimagestores",
         "additionallayerstore",
         "additionallayerstores",
-        "imagestore",
         "inodes",
         "remap-gids",
         "remap-group",
         "remap-uids",
         "remap-user",
         "size",
-        "sync",
         "use_composefs",
     }
 )
@@ -83,14 +81,21 @@ class OverlayOptions(msgspec.Struct, frozen=True):
     """Words of the three sets above, with their values."""
     force_mask: bool = False
     """Files have other permissions on the disk than in containers, whose own are in extended attributes."""
+    additional_stores: tuple[str, ...] = ()
+    """Graph roots whose images are there, too, and which are only read. Absolute paths."""
+    sync: bool = False
+    """A layer's files have reached the disk before it is recorded."""
 
 
 def overlay_options(options: Iterable[str]) -> OverlayOptions:
     """From `NAME=VALUE` texts; what belongs to the overlay driver wins over what belongs to any. Raises Unusable
     with the name of the option as its second argument."""
     found: dict[str, str] = {}
+    stores: list[str] = []
     for name, value in _pairs(options):
         key = _bare(name)
+        if key in _ADDITIONAL:
+            stores += _stores(name, value)
         if key in _ACTED_UPON and (key != name or key not in found):
             try:
                 _check(key, value)
@@ -100,7 +105,13 @@ def overlay_options(options: Iterable[str]) -> OverlayOptions:
     if found.get("force_mask") and not found.get("mount_program"):
         raise Unusable("possible without a mount_program, which stores the permissions", "force_mask")
     words = tuple(word.strip() for word in found.get("mountopt", "").split(",") if word.strip())
-    return OverlayOptions(found.get("mount_program", ""), words, bool(found.get("force_mask")))
+    return OverlayOptions(
+        mount_program=found.get("mount_program", ""),
+        mountopt=words,
+        force_mask=bool(found.get("force_mask")),
+        additional_stores=tuple(dict.fromkeys(stores)),
+        sync=found.get("sync") == "filesystem",
+    )
 
 
 def warnings_of(options: Iterable[str]) -> Iterator[str]:
@@ -111,11 +122,12 @@ def warnings_of(options: Iterable[str]) -> Iterator[str]:
             yield f"the storage option '{name}' is not supported yet and has no effect"
         elif not (
             key in _ACTED_UPON
+            or key in _ADDITIONAL
             or key in _WITHOUT_EFFECT
             or name.startswith(_OTHER_DRIVERS)
             or key.startswith("pull_options.")
         ):
-            known = [*_ACTED_UPON, *_NOT_YET, *_WITHOUT_EFFECT]
+            known = [*_ACTED_UPON, *_ADDITIONAL, *_NOT_YET, *_WITHOUT_EFFECT]
             nearest = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
             yield f"the unknown storage option '{name}' is ignored{hint}"
@@ -125,6 +137,14 @@ def _pairs(options: Iterable[str]) -> Iterator[tuple[str, str]]:
     for option in options:
         name, _, value = option.partition("=")
         yield name.lower(), value
+
+
+def _stores(name: str, value: str) -> list[str]:
+    paths = [path.strip() for path in value.split(",") if path.strip()]
+    for path in paths:
+        if not path.startswith("/"):
+            raise Unusable("a list of absolute paths", name)
+    return [path.rstrip("/") or "/" for path in paths]
 
 
 def _bare(name: str) -> str:
@@ -140,6 +160,8 @@ def _check(key: str, value: str) -> None:
         raise Unusable("'shared', 'private' or an octal mode such as 700")
     if key == "ignore_chown_errors" and value not in ("", "true", "false"):
         raise Unusable("true or false")
+    if key == "sync" and value not in ("", "none", "filesystem"):
+        raise Unusable("'none' or 'filesystem'")
     if key == "mountopt":
         known = BOTH | KERNEL_ALONE | FUSE_ALONE
         for word in value.split(","):

@@ -171,6 +171,19 @@ def _log_size(value: Any) -> int:
     return size
 
 
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|us|µs|ns|h|m|s)")
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+
+
+def _duration(value: Any) -> float | None:
+    """Seconds from `5s`, `1m30s`, `500ms`; nothing from an empty text."""
+    text = _string(value)
+    parts = _DURATION.findall(text)
+    if "".join(number + unit for number, unit in parts) != text:
+        raise Unusable("a duration such as 5s or 1m30s")
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts) if parts else None
+
+
 def _pairs(value: Any) -> dict[str, str]:
     """`["NAME=VALUE", …]`; the last of several with one name counts."""
     pairs: dict[str, str] = {}
@@ -294,8 +307,11 @@ CONVERTERS: Mapping[str, Converter] = {
     "engine.events_logfile_path": _absolute_path,
     "engine.events_logger": _one_of("none", "file", "journald"),
     "engine.helper_binaries_dir": _absolute_paths,
+    "engine.image_volume_mode": _one_of("anonymous", "tmpfs", "ignore"),
     "engine.lock_type": _one_of("shm", "file"),
     "engine.num_locks": _positive,
+    "engine.pull_policy": _one_of("always", "missing", "newer", "never"),
+    "engine.retry_delay": _duration,
     "engine.runtime": _runtime,
     "engine.runtimes": _runtime_paths,
     "engine.static_dir": _absolute_path,

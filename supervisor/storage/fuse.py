@@ -28,6 +28,8 @@ PROGRAM = "fuse-overlayfs"
 DEVICE = "/dev/fuse"
 _SPECIAL = frozenset(",:\\")
 """What its options cannot have within a path."""
+_POINTS = ("rootfs", "merged")
+"""Names of mount points: of a container's, of an image's."""
 _NOISE = "unknown argument ignored: lazytime"
 """It says so of its own default wherever libfuse does not know it."""
 _KILLED = 1000
@@ -64,15 +66,15 @@ async def mount(
     program: str,
     target: str,
     lower: Sequence[str],
-    upper: str,
-    work: str,
+    upper: str = "",
+    work: str = "",
     *,
     options: Sequence[str] = (),
     uids: Sequence[IdRange] = (),
     gids: Sequence[IdRange] = (),
     deadline: float,
 ) -> None:
-    """An overlay of `lower` (topmost first) and `upper`; on return it is mounted. `uids`, `gids`: the maps of a
+    """An overlay of `lower` (topmost first) and `upper`, or a read-only one without; on return it is mounted. `uids`, `gids`: the maps of a
     container; what belongs to an id `inside` on the disk belongs to the one `outside` in the mount.
 
     The directory around `target` has to be the caller's own: names that the program's options cannot have get
@@ -100,9 +102,9 @@ async def mount(
 
         words = [
             "lowerdir=" + ":".join(plain(path, f"lower-{number}") for number, path in enumerate(lower)),
-            f"upperdir={plain(upper, 'upper')}",
-            f"workdir={plain(work, 'work')}",
         ]
+        if upper:
+            words += [f"upperdir={plain(upper, 'upper')}", f"workdir={plain(work, 'work')}"]
         for key, ranges in (("uidmapping", uids), ("gidmapping", gids)):
             if ranges:
                 words.append(f"{key}=" + ":".join(str(number) for line in ranges for number in line))
@@ -122,7 +124,7 @@ async def mount(
 
 
 def servers(below: str) -> dict[str, ProcessRef]:
-    """Every server whose mount point is `below/ID/rootfs`, wherever it is mounted, by mount point."""
+    """Every server whose mount point is `below/ID/rootfs`, or `…/merged`, wherever it is mounted, by mount point."""
     pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())
     return _servers(pids, below)
 
@@ -154,7 +156,7 @@ def _target(pid: int, below: str) -> str:
     if len(words) < 4 or words[-3] != "-o" or not words[-2].startswith("lowerdir="):
         return ""
     around, name = os.path.split(words[-1])
-    return words[-1] if name == "rootfs" and os.path.dirname(around) == below else ""
+    return words[-1] if name in _POINTS and os.path.dirname(around) == below else ""
 
 
 def end(server: ProcessRef, patience: float) -> None:

@@ -193,6 +193,14 @@ class Overlays:
         else:
             self._mount_fuse(way.program, target, lower, upper, work, uids, gids)
 
+    def mount_readonly(self, target: str, lower: Sequence[str]) -> None:
+        """A view of two directories or more (topmost first) that nobody writes to. As `mount`."""
+        way = self.way()
+        if way.native:
+            self._mount_native(target, lower, "", "")
+        else:
+            self._mount_fuse(way.program, target, lower, "", "", (), ())
+
     def _mount_native(self, target: str, lower: Sequence[str], upper: str, work: str) -> None:
         excluded = _NOT_FOR_USERS if self._rootless else frozenset()
         words = [*self._marks(), *self._chosen(KERNEL_ALONE - excluded)]
@@ -223,8 +231,9 @@ class Overlays:
                     subject=path,
                     hint="give a directory without the run directory in it",
                 )
-        # Where there is no room for it, the program says something else.
-        os.makedirs(f"{work}/work", mode=0o700, exist_ok=True)
+        if work:
+            # Where there is no room for it, the program says something else.
+            os.makedirs(f"{work}/work", mode=0o700, exist_ok=True)
         options = self._chosen(BOTH | FUSE_ALONE)
         if self._options.force_mask and "xattr_permissions" not in map(_name, options):
             options.append("xattr_permissions=2")

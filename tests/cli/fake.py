@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
     Answer = dict[str, Any] | PymanError | Callable[[dict[str, Any]], dict[str, Any] | PymanError]
 
-__all__ = ["FakeSupervisor", "container", "results"]
+__all__ = ["IMAGE", "FakeSupervisor", "container", "image", "results"]
 
 IDENTITY = "6c866e40057413594371e409637d9bf6f8f6ca624d9caddd0079991011ed6a43"
+
+IMAGE = "9167761d6a6eab72c0b89dd8e38995ec229dae3e18dae87cdbb3a5743956c6b1"
 
 
 class FakeSupervisor:
@@ -127,5 +129,28 @@ def container(**changes: Any) -> dict[str, Any]:
         "PodName": "",
         "IsInfra": False,
         "Size": None,
+        **changes,
+    }
+
+
+def image(**changes: Any) -> dict[str, Any]:
+    """An ImageSummary as the supervisor sends it, made 100 seconds before the moment 1000000000."""
+    return {
+        "id": IMAGE,
+        "names": ["registry.example/a/one:1", "localhost/two:latest"],
+        "repo_digests": [f"registry.example/a/one@sha256:{64 * 'd'}"],
+        "digest": f"sha256:{64 * 'd'}",
+        "parent_id": "",
+        "created": 999_999_900,
+        "size": 1_986_633,
+        "shared_size": 0,
+        "labels": {"who": "me"},
+        "containers": 1,
+        "dangling": False,
+        "read_only": False,
+        "is_manifest_list": False,
+        "arch": "amd64",
+        "os": "linux",
+        "history": ["localhost/two:latest", "registry.example/a/one:1"],
         **changes,
     }

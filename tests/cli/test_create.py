@@ -47,7 +47,7 @@ def spec_of(*words: str, options: tuple[str, ...] = ()) -> dict[str, Any]:
         ("--entrypoint /bin/sh i", {"entrypoint": ["/bin/sh"], "image": "i"}),
         ('--entrypoint ["sh","-c"] i', {"entrypoint": ["sh", "-c"], "image": "i"}),
         ("--entrypoint [x i", {"entrypoint": ["[x"], "image": "i"}),
-        ("--entrypoint= i", {"entrypoint": [], "image": "i"}),
+        ("--entrypoint= i", {"entrypoint": [""], "image": "i"}),
         ("-e A=1 -e A=2 -e B= i", {"env": {"A": "2", "B": ""}, "image": "i"}),
         ("--unsetenv TERM --unsetenv-all i", {"unsetenv": ["TERM"], "unsetenv_all": True, "image": "i"}),
         ("-l a -l b=c=d --label e=1,2 i", {"labels": {"a": "", "b": "c=d", "e": "1,2"}, "image": "i"}),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.cli.fake import FakeSupervisor
 
-KINDS = {"flag", "true", "text", "list", "csv", "int", "count", "seconds"}
+KINDS = {"flag", "true", "text", "list", "csv", "int", "count", "seconds", "refused"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

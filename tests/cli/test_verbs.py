@@ -154,9 +154,9 @@ def test_a_missing_cidfile_is_a_mistake_unless_missing_containers_are_none(
             "rename a b c",
             "'pyman rename' takes CONTAINER NAME, but got also 'c': see 'pyman rename --help'",
         ),
-        ("inspect", "'pyman inspect' needs a container: give names or ids, or --latest"),
+        ("inspect", "'pyman inspect' needs a container or an image: give names or ids, or --latest"),
         ("inspect --type pod x", "cannot inspect objects of the type 'pod': this version has none"),
-        ("inspect --type box x", "option --type cannot be 'box': it must be container or all"),
+        ("inspect --type box x", "option --type cannot be 'box': it must be container, image or all"),
         ("update a", "cannot update a container: nothing to change was given: use --restart"),
         ("start -a x y", "cannot attach to several containers at once: start them without --attach"),
         ("why", "cannot tell which container is meant: give its name or id, or --latest"),
@@ -247,12 +247,52 @@ def test_inspect_prints_a_list_and_an_error_for_what_was_not_found(
     fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake.answers["Container.Inspect"] = {"containers": [INSPECTED], "errors": [NOPE]}
+    fake.answers["Image.Inspect"] = {"images": [], "errors": [{**NOPE, "code": "NoSuchImage"}]}
     status, out, err = run(capsys, "inspect", "web", "nope")
-    assert (status, err) == (125, "Error: cannot find the container 'nope'\n")
+    sentence = "cannot find 'nope': neither a container nor an image has that name or id"
+    assert (status, err) == (125, f"Error: {sentence}\n")
     assert out.startswith('[\n     {\n          "Id": "6c86')
     assert json.loads(out) == [{key: value for key, value in INSPECTED.items() if key != "SizeRw"}]
     fake.answers["Container.Inspect"] = {"containers": [], "errors": [NOPE]}
     assert run(capsys, "container", "inspect", "nope")[:2] == (125, "[]\n")
+
+
+def test_inspect_finds_images_among_containers_and_keeps_the_order(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = {**NOPE, "message": "cannot look at 'odd'", "code": "WrongState", "subject": "odd"}
+    missing = [{**NOPE, "subject": name} for name in ("one", "nope", "two")]
+    fake.answers["Container.Inspect"] = {
+        "containers": [{"Id": "c1"}, {"Id": "c2"}],
+        "errors": [*missing, gone],
+    }
+    fake.answers["Image.Inspect"] = {
+        "images": [{"Id": "i1"}, {"Id": "i2"}],
+        "errors": [{**NOPE, "code": "NoSuchImage"}],
+    }
+    names = ["one", "c1", "nope", "odd", "two", "c2"]
+    status, out, err = run(capsys, "inspect", "-f", "{{.Id}}", *names)
+    assert (status, out) == (125, "i1\nc1\ni2\nc2\n")
+    assert [line.split(":")[1] for line in err.splitlines()] == [
+        " cannot find 'nope'",
+        " cannot look at 'odd'",
+    ]
+    assert fake.asked("Image.Inspect") == {"names": ["one", "nope", "two"]}
+
+
+def test_inspect_of_one_kind_asks_for_nothing_else(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answers["Image.Inspect"] = {"images": [{"Id": "i1", "Created": "2001-09-09T01:46:40.5Z"}]}
+    assert run(capsys, "inspect", "-t", "image", "-f", "{{.ID}} {{.Created.Year}}", "one")[0] == 125
+    assert run(capsys, "image", "inspect", "-f", "{{.ID}} {{.Created}}", "one")[1].startswith("i1 2001-09-0")
+    assert [name for name, _ in fake.calls if name.startswith("Container")] == []
+    assert (
+        run(capsys, "image", "inspect")[2]
+        == "Error: 'pyman image inspect' needs an image: give names or ids\n"
+    )
+    sentence = "Error: cannot use --size together with --type image\n"
+    assert run(capsys, "inspect", "-s", "-t", "image", "one") == (125, "", sentence)
 
 
 def test_inspect_by_template(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:

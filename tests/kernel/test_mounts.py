@@ -54,7 +54,7 @@ def test_an_overlay_works_with_any_name(tmp_path: Path, name: str) -> None:
 
 
 def test_an_overlay_of_many_long_names_works_and_the_first_layer_is_on_top(tmp_path: Path) -> None:
-    layers = [layer(tmp_path / (f"{number:03}" + "l" * 120), "same") for number in range(60)]
+    layers = [layer(tmp_path / (f"{number:03}" + "l" * 120), "same") for number in range(500)]
     with open(os.path.join(layers[0], "same"), "w", encoding="ascii") as file:
         file.write("top")
     for directory in ("upper", "work", "merged"):

@@ -1,0 +1,58 @@
+"""What is said of bringing an image here, whoever asks for it: `pull`, `run`, `create`."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["Platform", "Progress", "PullWish", "RegistryAccess"]
+
+
+class Platform(msgspec.Struct, frozen=True):
+    """Of a member of a manifest list; empty: this host's."""
+
+    os: str = ""
+    arch: str = ""
+    """As Go calls it: amd64, arm64."""
+    variant: str = ""
+
+
+class RegistryAccess(msgspec.Struct, frozen=True):
+    """How a registry is spoken to; what is absent comes from the configuration."""
+
+    username: str = ""
+    password: str = ""
+    """Never in an event, a log or an error."""
+    auth_file: str = ""
+    """Absolute path; empty: the user's auth.json, then Docker's config.json."""
+    cert_dir: str = ""
+    """Absolute path of a directory with *.crt, *.cert and *.key; empty: certs.d."""
+    tls_verify: bool | None = None
+    """None: as registries.conf says."""
+    retry: int | None = None
+    """How often a failed request is tried again; none: 3."""
+    retry_delay: float | None = None
+    """Seconds before the first repetition; none: doubling from 1."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Of one blob."""
+
+    digest: str
+    action: str
+    """waiting, downloading, unpacking, uploading, retrying, exists, mounted, done."""
+    bytes: int = 0
+    total: int = -1
+    """-1: unknown."""
+    detail: str = ""
+    """Why it is tried again."""
+
+
+class PullWish(msgspec.Struct, frozen=True):
+    """How a container's image is brought here where it is not."""
+
+    policy: str = ""
+    """always, missing, newer or never; empty: the configured one."""
+    platform: Platform = Platform()
+    access: RegistryAccess = RegistryAccess()
+    quiet: bool = False
+    """No progress."""

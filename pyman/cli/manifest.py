@@ -1,0 +1,199 @@
+"""`pyman manifest`: lists of images, one for each platform."""
+
+from __future__ import annotations
+
+from pyman.cli.options import CSV, FLAG, LIST, REFUSED, TEXT, TRUE
+from pyman.cli.push import SIGNING, write_digest
+from pyman.cli.registry_options import AUTHFILE, CERT_DIR, CREDS, TLS_VERIFY, access_of, platform_of
+from pyman.errors import InvalidArgument
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyman.cli.context import Context
+    from pyman.cli.options import Option, Parsed
+
+__all__ = ["add", "annotate", "create", "exists", "inspect", "push", "remove", "rm"]
+
+_INSECURE: Option = ("insecure", "", FLAG, "", "")
+"""Hidden in Podman, too: --tls-verify=false."""
+_ANNOTATION: Option = ("annotation", "", LIST, "KEY=VALUE", "An annotation to set")
+_MEMBER_OPTIONS: tuple[Option, ...] = (
+    _ANNOTATION,
+    ("arch", "", TEXT, "ARCH", "The architecture to note, instead of the image's"),
+    ("features", "", CSV, "FEATURE", "The features to note"),
+    ("os", "", TEXT, "OS", "The operating system to note, instead of the image's"),
+    ("os-version", "", TEXT, "VERSION", "The version of the operating system to note"),
+    ("variant", "", TEXT, "VARIANT", "The variant of the architecture to note"),
+)
+_ARTIFACT = "lists hold images here, no artifacts"
+_INDEX = "only what a list says of its images can be changed"
+CREATE_OPTIONS: tuple[Option, ...] = (
+    ("all", "", FLAG, "", "Of a list among the images: all images in it"),
+    ("amend", "a", FLAG, "", "Change the list if there is one"),
+    _ANNOTATION,
+    _INSECURE,
+    TLS_VERIFY,
+)
+ADD_OPTIONS: tuple[Option, ...] = (
+    ("all", "", FLAG, "", "Of a list: all images in it"),
+    *_MEMBER_OPTIONS,
+    ("artifact", "", REFUSED, "", _ARTIFACT),
+    ("artifact-config", "", REFUSED, "FILE", _ARTIFACT),
+    ("artifact-config-type", "", REFUSED, "TYPE", _ARTIFACT),
+    ("artifact-exclude-titles", "", REFUSED, "", _ARTIFACT),
+    ("artifact-layer-type", "", REFUSED, "TYPE", _ARTIFACT),
+    ("artifact-subject", "", REFUSED, "NAME", _ARTIFACT),
+    ("artifact-type", "", REFUSED, "TYPE", _ARTIFACT),
+    AUTHFILE,
+    CERT_DIR,
+    CREDS,
+    _INSECURE,
+    TLS_VERIFY,
+)
+ANNOTATE_OPTIONS: tuple[Option, ...] = (
+    *_MEMBER_OPTIONS,
+    ("index", "", REFUSED, "", _INDEX),
+    (
+        "os-features",
+        "",
+        REFUSED,
+        "FEATURE",
+        "the features of the operating system are left as the image has them",
+    ),
+    ("subject", "", REFUSED, "NAME", _INDEX),
+)
+INSPECT_OPTIONS: tuple[Option, ...] = (
+    AUTHFILE,
+    _INSECURE,
+    TLS_VERIFY,
+    ("verbose", "v", FLAG, "", ""),
+)
+PUSH_OPTIONS: tuple[Option, ...] = (
+    ("add-compression", "", REFUSED, "FORMAT", "every image is pushed in one compression"),
+    ("all", "", TRUE, "", "Push the images in the list, too"),
+    AUTHFILE,
+    CERT_DIR,
+    ("compression-format", "", REFUSED, "FORMAT", "the images of a list are pushed as they are: push them one by one"),
+    ("compression-level", "", REFUSED, "N", "the images of a list are pushed as they are: push them one by one"),
+    CREDS,
+    ("digestfile", "", TEXT, "FILE", "Write the list's digest to a file"),
+    ("force-compression", "", REFUSED, "", "the images of a list are pushed as they are: push them one by one"),
+    ("format", "f", TEXT, "FORMAT", "oci or v2s2 (default: what the list has)"),
+    _INSECURE,
+    ("purge", "p", FLAG, "", ""),
+    ("quiet", "q", FLAG, "", "Show no progress"),
+    ("remove-signatures", "", REFUSED, "", "signatures of the images in a list are never pushed"),
+    ("rm", "", FLAG, "", "Remove the list here when it has been pushed"),
+    *SIGNING,
+    TLS_VERIFY,
+)  # fmt: skip
+REMOVE_OPTIONS: tuple[Option, ...] = ()
+RM_OPTIONS: tuple[Option, ...] = (("ignore", "i", FLAG, "", "A list that does not exist is no mistake"),)
+EXISTS_OPTIONS: tuple[Option, ...] = ()
+
+
+def create(ctx: Context, args: Parsed) -> int:
+    name, *images = args.arguments
+    request = {
+        "name": name,
+        "images": images,
+        "all": args.all,
+        "amend": args.amend,
+        "annotations": _annotations(args),
+        "access": _access(args),
+    }
+    ctx.out(ctx.call("Image.ManifestCreate", request)["id"])
+    return 0
+
+
+def add(ctx: Context, args: Parsed) -> int:
+    name, *images = args.arguments
+    request = {"name": name, "images": images, "all": args.all, **_member(args), "access": _access(args)}
+    ctx.out(ctx.call("Image.ManifestAdd", request)["id"])
+    return 0
+
+
+def annotate(ctx: Context, args: Parsed) -> int:
+    name, digest = args.arguments
+    ctx.out(ctx.call("Image.ManifestAnnotate", {"name": name, "digest": digest, **_member(args)})["id"])
+    return 0
+
+
+def remove(ctx: Context, args: Parsed) -> int:
+    name, digest = args.arguments
+    ctx.out(ctx.call("Image.ManifestAnnotate", {"name": name, "digest": digest, "remove": True})["id"])
+    return 0
+
+
+def inspect(ctx: Context, args: Parsed) -> int:
+    from pyman.cli.jsontext import indented
+
+    request = {"name": args.arguments[0], "access": _access(args)}
+    ctx.out(indented(ctx.call("Image.ManifestInspect", request)["manifest"]))
+    return 0
+
+
+def push(ctx: Context, args: Parsed) -> int:
+    from pyman.cli.transfer import follow
+
+    if args.format not in ("", "oci", "v2s2"):
+        raise InvalidArgument(f"option --format cannot be '{args.format}'", hint="it must be oci, v2s2")
+    request: dict[str, Any] = {
+        "name": args.arguments[0],
+        "destination": args.arguments[-1],
+        "access": _access(args),
+        "all": args.all,
+        "format": args.format,
+        "remove_after": args.rm or args.purge,
+    }
+    result = follow(ctx, "Image.ManifestPush", request, quiet=args.quiet)
+    write_digest(args.digestfile, result["digest"])
+    return 0
+
+
+def rm(ctx: Context, args: Parsed) -> int:
+    from pyman.cli.image import removed
+
+    request = {"names": args.arguments, "ignore": args.ignore, "manifests_only": True}
+    return removed(ctx, ctx.call("Image.Remove", request))
+
+
+def exists(ctx: Context, args: Parsed) -> int:
+    """An image that is no list does not count."""
+    reply = ctx.call("Image.Inspect", {"names": args.arguments})
+    if not reply["images"]:
+        return 1
+    identity = reply["images"][0]["Id"]
+    listed = ctx.call("Image.List", {"filters": {"id": [identity]}, "all": True})["images"]
+    return 0 if any(image["is_manifest_list"] for image in listed if image["id"] == identity) else 1
+
+
+def _access(args: Parsed) -> dict[str, Any]:
+    access = access_of(args)
+    if args.given("insecure"):
+        if args.given("tls_verify"):
+            raise InvalidArgument("cannot use --insecure together with --tls-verify")
+        access["tls_verify"] = not args.insecure
+    return access
+
+
+def _member(args: Parsed) -> dict[str, Any]:
+    """What is noted of an image in a list."""
+    return {
+        "platform": platform_of(args),
+        "os_version": args.os_version,
+        "features": args.features,
+        "annotations": _annotations(args),
+    }
+
+
+def _annotations(args: Parsed) -> dict[str, str]:
+    found = {}
+    for pair in args.annotation:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise InvalidArgument(f"option --annotation cannot be '{pair}'", hint="it must be KEY=VALUE")
+        found[key] = value
+    return found

@@ -1,0 +1,82 @@
+"""What every archive program does besides its work: read its job, report, and end.
+
+The job comes as JSON on the standard input, and the answer leaves as JSON lines on the standard output: `progress`
+now and then, and last either `done` or `error`. It imports little, since a layer waits for it to start.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+
+from pyman.errors import ArchiveRefused, DiskFull, PymanError, StorageFailed
+from supervisor.archive.failures import KINDS, Broken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["end_with", "main", "report"]
+
+_PR_SET_PDEATHSIG = 1
+_FULL = frozenset({28, 122})
+
+
+def main(work: Callable[[dict[str, Any]], dict[str, Any]], doing: str) -> int:
+    """`doing`: what a sentence says of the work ("unpack the layer"). The exit status."""
+    job = json.loads(_everything(0))
+    end_with(job["parent"])
+    os.set_blocking(1, False)
+    try:
+        answer = {"done": work(job)}
+    except PymanError as error:
+        answer = _failure(error)
+    except Broken as error:
+        answer = _failure(ArchiveRefused(f"cannot {doing}: {error}"))
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            answer = _failure(StorageFailed(f"cannot {doing}: nobody reads it any more"))
+        else:
+            kind = DiskFull if error.errno in _FULL else StorageFailed
+            answer = _failure(kind(f"cannot {doing}: {error.strerror}"))
+    except MemoryError:
+        answer = _failure(ArchiveRefused(f"cannot {doing}: it needs more memory than it may have"))
+    os.set_blocking(1, True)
+    _write(json.dumps(answer).encode() + b"\n")
+    return 0 if "done" in answer else 1
+
+
+def end_with(parent: int) -> None:
+    """Be killed when that process, which is the parent, ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)  # it has ended before
+
+
+def report(size: int) -> None:
+    """Bytes so far. Who does not read them misses some."""
+    try:
+        os.write(1, b'{"progress":%d}\n' % size)
+    except BlockingIOError:
+        return
+
+
+def _failure(error: PymanError) -> dict[str, Any]:
+    code = error.code if error.code in KINDS else StorageFailed.__name__
+    return {"error": {"code": code, "message": error.message, "hint": error.hint, "subject": error.subject}}
+
+
+def _everything(fd: int) -> bytes:
+    parts = []
+    while piece := os.read(fd, 1 << 16):
+        parts.append(piece)
+    return b"".join(parts)
+
+
+def _write(data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(1, rest) :]

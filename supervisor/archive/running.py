@@ -1,0 +1,155 @@
+"""Archive programs from the daemon's side: started, listened to, ended.
+
+The daemon's loop takes a few lines at a time and never waits; what a program prints is bounded, and believed as far as
+a program may be that reads what strangers have made.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+import trio
+
+from pyman.errors import StorageFailed
+from supervisor.archive.failures import KINDS
+from supervisor.kernel import children, files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["run"]
+
+_T = TypeVar("_T")
+
+_CHUNK = 1 << 16
+_ANSWER_LIMIT = 64 << 20
+"""Bytes of one line: a list of all that a container has changed is one."""
+_LARGE = 1 << 17
+"""Bytes of an answer that is not read in the event loop."""
+_COMPLAINT_LIMIT = 1 << 14
+_PROGRAM = (sys.executable, "-I", "-X", "utf8", "-m")
+
+_limiter = trio.CapacityLimiter(2)
+
+
+async def run(
+    name: str,
+    job: dict[str, Any],
+    fds: Sequence[int] = (),
+    *,
+    doing: str,
+    report: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """What the program `supervisor.archive.<name>` answers to a job; `fds` keep their numbers in it.
+
+    `doing`: what an error says of it ("unpack the layer"). `report` is called with the bytes so far, ten times a second
+    at most. Cancellation kills the program and returns when it is gone. Raises what the program reports: ArchiveRefused,
+    DigestMismatch, DiskFull, StorageFailed.
+    """
+    with ExitStack() as ours:
+        text = msgspec.json.encode({**job, "parent": os.getpid()})
+        question = os.memfd_create(f"pyman-{name}", os.MFD_CLOEXEC)
+        ours.callback(os.close, question)
+        os.write(question, text)
+        os.lseek(question, 0, os.SEEK_SET)
+        with ExitStack() as theirs:
+            answers = _pipe(ours, theirs)
+            complaints = _pipe(ours, theirs)
+            argv = [*_PROGRAM, f"supervisor.archive.{name}"]
+            try:
+                child = await children.spawn(
+                    argv, pass_fds=tuple(fds), stdin=question, stdout=answers[1], stderr=complaints[1]
+                )
+            except OSError as error:
+                raise files.storage_error(error, "start", argv[0]) from error
+        heard = _Heard(doing, report)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_read, answers[0], heard.answer)
+                nursery.start_soon(_read, complaints[0], heard.complaint)
+            await child.wait()
+        finally:
+            await child.kill()
+    if heard.size > _LARGE:
+        # Cancelled or not, it takes no longer than the list is long.
+        return await trio.to_thread.run_sync(heard.result, child.returncode, limiter=_limiter)
+    return heard.result(child.returncode)
+
+
+def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    ours.callback(os.close, read_end)
+    theirs.callback(os.close, write_end)
+    os.set_blocking(read_end, False)
+    return read_end, write_end
+
+
+async def _read(fd: int, heard: Callable[[bytes], None]) -> None:
+    while True:
+        await trio.lowlevel.wait_readable(fd)
+        try:
+            data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            continue
+        if not data:
+            return
+        heard(data)
+
+
+class _Progress(msgspec.Struct):
+    progress: int
+
+
+class _Heard:
+    def __init__(self, doing: str, report: Callable[[int], None] | None) -> None:
+        self._doing = doing
+        self._report = report
+        self._line = bytearray()
+        self._last = b""
+        self._complaint = b""
+
+    @property
+    def size(self) -> int:
+        return len(self._last)
+
+    def answer(self, data: bytes) -> None:
+        *ended, rest = data.split(b"\n")
+        for piece in ended:
+            self._line += piece
+            self._said(bytes(self._line))
+            self._line.clear()
+        self._line += rest
+        if len(self._line) > _ANSWER_LIMIT:
+            raise StorageFailed(f"cannot {self._doing}: its program says too much")
+
+    def _said(self, line: bytes) -> None:
+        if not line.startswith(b'{"progress":'):
+            self._last = line
+        elif self._report is not None:
+            self._report(self._decoded(line, _Progress).progress)
+
+    def _decoded(self, line: bytes, kind: type[_T]) -> _T:
+        try:
+            return msgspec.json.decode(line, type=kind)
+        except msgspec.DecodeError as error:
+            raise StorageFailed(f"cannot {self._doing}: its program says what is not understood") from error
+
+    def complaint(self, data: bytes) -> None:
+        self._complaint = (self._complaint + data)[-_COMPLAINT_LIMIT:]
+
+    def result(self, returncode: int | None) -> dict[str, Any]:
+        last = self._decoded(self._last, dict[str, Any]) if self._last else {}
+        done, error = last.get("done"), last.get("error")
+        if isinstance(done, dict) and returncode == 0:
+            return done
+        if isinstance(error, dict) and error.get("code") in KINDS:
+            words = {key: str(error.get(key) or "") for key in ("message", "subject", "hint")}
+            raise KINDS[error["code"]](words["message"], subject=words["subject"], hint=words["hint"])
+        lines = self._complaint.decode("utf-8", "replace").strip().splitlines()
+        reason = lines[-1] if lines else "nothing was said"
+        ending = f"a signal ({-returncode})" if returncode and returncode < 0 else f"exit status {returncode}"
+        raise StorageFailed(f"cannot {self._doing}: its program ended with {ending}: {reason}")

@@ -1,0 +1,103 @@
+"""The members of a tar archive as `Files`: found once, read where they lie.
+
+Links between members are followed as names within the archive, a few of them and never in a circle: nothing on the
+disk is reached through them. Of two members with one name the last counts, as with programs that unpack.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from pyman.errors import ArchiveRefused
+from supervisor.archive.feed import Feed
+from supervisor.images.folder import absent, read_range
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+__all__ = ["Archived", "Indexed"]
+
+_HOPS = 8
+"""Links from one member to the next."""
+
+
+class Indexed(Protocol):
+    """A member: `offset` and `size` of its data in the archive; `link`: where a link leads, as it stands there."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def link(self) -> str: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+
+
+class Archived:
+    """`fd`: the archive, regular and not compressed; `release` is called with the end, once."""
+
+    def __init__(
+        self,
+        name: str,
+        fd: int,
+        members: Iterable[Indexed],
+        release: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.name = name
+        self._fd = fd
+        self._members = {_clean(each.name): each for each in members}
+        self._release = release
+
+    def find(self, member: str) -> Indexed | None:
+        """The regular file that the name means in the end."""
+        name = _clean(member)
+        for _ in range(_HOPS):
+            found = self._members.get(name)
+            if found is None or found.kind == "file":
+                return found
+            if found.kind == "symlink":
+                name = _clean(posixpath.join(posixpath.dirname(name), found.link))
+            elif found.kind == "hardlink":
+                name = _clean(found.link)
+            else:
+                return None
+        return None
+
+    def names(self) -> list[str]:
+        """Of all members, links among them."""
+        return list(self._members)
+
+    async def size(self, member: str) -> int:
+        found = self.find(member)
+        return -1 if found is None else found.size
+
+    async def read(self, member: str, limit: int) -> bytes:
+        async with self.open(member) as feed:
+            if feed.length > limit:
+                raise ArchiveRefused(
+                    f"cannot use '{self.name}': its '{member}' has {feed.length} bytes, {limit} are the most",
+                    subject=self.name,
+                )
+            return await read_range(feed, limit)
+
+    @asynccontextmanager
+    async def open(self, member: str) -> AsyncIterator[Feed]:
+        found = self.find(member)
+        if found is None:
+            raise absent(self.name, member)
+        yield Feed(self._fd, found.offset, found.size)
+
+    async def aclose(self) -> None:
+        release, self._release = self._release, None
+        if release is not None:
+            await release()
+
+
+def _clean(name: str) -> str:
+    """As members are compared: `./a//b/` is `a/b`. What leads out of the archive finds nothing there."""
+    return posixpath.normpath(name).removeprefix("./")

@@ -1,0 +1,1 @@
+"""Archives: the programs that read and write them, with real files."""

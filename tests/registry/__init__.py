@@ -1,0 +1,1 @@
+"""The program that talks to registries."""

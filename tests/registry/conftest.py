@@ -1,0 +1,46 @@
+"""What the tests of registries share."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.registry.support import Home
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[socket.socket]:
+    """A registry program that serves a whole module: it takes half a second to start."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        argv = [
+            sys.executable,
+            "-P",
+            "-m",
+            "supervisor.registry",
+            str(os.getpid()),
+            str(theirs.fileno()),
+            "600",
+        ]
+        environ = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+        process = subprocess.Popen(argv, env=environ, pass_fds=[theirs.fileno()], cwd="/")
+        theirs.close()
+        try:
+            yield ours
+        finally:
+            ours.close()
+            assert process.wait(10) == 0

@@ -1,0 +1,71 @@
+"""The other engines on the same graph root, as the real programs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["Others", "missing"]
+
+
+def missing(*programs: str) -> str:
+    """Why a test cannot be run, or an empty string."""
+    return next((f"{program} is not installed" for program in programs if shutil.which(program) is None), "")
+
+
+class Others:
+    """Podman, Buildah and Skopeo with one graph root and run root."""
+
+    def __init__(self, place: Path, options: Sequence[str] = ()) -> None:
+        self.place = place
+        self._options = list(options)
+        self.root = place / "root"
+        self.run = place / "run"
+
+    @property
+    def _places(self) -> list[str]:
+        return [
+            "--root",
+            str(self.root),
+            "--runroot",
+            str(self.run),
+            "--storage-driver",
+            "overlay",
+            *self._options,
+        ]
+
+    def podman(self, *words: str, check: bool = True, stdin: bytes | None = None) -> str:
+        fixed = ["--events-backend", "file", "--cgroup-manager", "cgroupfs", "--runtime", "runc"]
+        fixed += ["--tmpdir", str(self.place / "tmp")]
+        return self._run(["podman", *self._places, *fixed, *words], check, stdin)
+
+    def run_in(self, image: str, script: str) -> str:
+        """What a container of an image says, with limits that every host permits."""
+        options = ["--rm", "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
+        return self.podman("run", *options, image, "sh", "-c", script)
+
+    def buildah(self, *words: str, check: bool = True) -> str:
+        return self._run(["buildah", *self._places, *words], check)
+
+    def storage(self, name: str) -> str:
+        """An image as Skopeo calls it."""
+        return f"containers-storage:[overlay@{self.root}+{self.run}]{name}"
+
+    def skopeo(self, *words: str, check: bool = True) -> str:
+        return self._run(["skopeo", "--insecure-policy", *words], check)
+
+    def images(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = json.loads(self.podman("images", "--all", "--format", "json"))
+        return listed
+
+    def _run(self, argv: list[str], check: bool, stdin: bytes | None = None) -> str:
+        done = subprocess.run(argv, input=stdin, capture_output=True, timeout=60, check=False, cwd="/")
+        if check and done.returncode:
+            raise AssertionError(f"{argv} ended with {done.returncode}: {done.stderr.decode()}")
+        return done.stdout.decode().strip()
