@@ -19,7 +19,7 @@ from tests.bench.context import pyman_time
 from tests.bench.measure import Failed, command_time, interleave, median
 from tests.bench.report import Limit, Result
 from tests.support.oci_image import big_image, write_layout
-from tests.support.registry import plain_registry
+from tests.support.registry import RealRegistry
 from tests.support.rootfs import make_rootfs
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def _layout() -> Iterator[Path]:
 @contextlib.contextmanager
 def _served() -> Iterator[str]:
     """The same in a registry on loopback: its reference there."""
-    with _layout() as directory, plain_registry() as registry:
-        reference = f"{registry.address}/big:latest"
+    with _layout() as directory, RealRegistry() as registry:
+        reference = f"{registry.host}/big:latest"
         _copy("--dest-tls-verify=false", f"oci:{directory}/layout:latest", f"docker://{reference}")
         yield reference
 
