@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.bench.context import Bench
+    from tests.bench.podman import Podman
     from tests.support.engine import Engine
 
 __all__ = ["image_run", "images", "load", "pull", "pull_beside"]
@@ -81,8 +82,8 @@ def _afresh(command: Callable[[], float], remove: Callable[[], object]) -> Calla
     return turn
 
 
-def _both(bench: Bench, engine: Engine, row: str, what: str, *words: str) -> Result:
-    podman = bench.podman
+def _both(bench: Bench, sides: tuple[Engine, Podman], row: str, what: str, *words: str) -> Result:
+    engine, podman = sides
     times = interleave(
         bench.count,
         {
@@ -104,11 +105,13 @@ def _highest(pid: int) -> float:
 
 def pull(bench: Bench) -> list[Result]:
     """An image of about 150 MB from a registry on loopback."""
-    with _served() as reference, bench.engine() as engine:
+    with _served() as reference, bench.both_in_memory() as (engine, podman):
         Path(f"/proc/{engine.pid}/clear_refs").write_text("5")  # the highest so far is the present one
         before = _highest(engine.pid)
         what = "`pull` of an image of 150 MB in 4 layers, 16 000 files"
-        result = _both(bench, engine, "pull", what, "pull", "--quiet", "--tls-verify=false", reference)
+        result = _both(
+            bench, (engine, podman), "pull", what, "pull", "--quiet", "--tls-verify=false", reference
+        )
         grown = _highest(engine.pid) - before
     return [
         result,
@@ -118,7 +121,7 @@ def pull(bench: Bench) -> list[Result]:
 
 def load(bench: Bench) -> list[Result]:
     """The same image out of an archive."""
-    with _layout() as directory, bench.engine() as engine:
+    with _layout() as directory, bench.both_in_memory() as sides:
         archive = f"{directory}/big.tar"
         _copy(f"oci:{directory}/layout:latest", f"docker-archive:{archive}:localhost/big:latest")
         return [
@@ -160,19 +163,15 @@ def _many(path: Path) -> None:
 
 def images(bench: Bench) -> list[Result]:
     """`images` where there are 300."""
-    podman = bench.podman
-    with _directory() as directory, bench.engine() as engine:
+    with _directory() as directory, bench.both_in_memory() as (engine, podman):
         archive = f"{directory}/many.tar"
         _many(Path(archive))
         engine.cli("load", "--quiet", "--input", archive, timeout=300)
         podman.out("load", "--quiet", "--input", archive, timeout=600)
-        try:
-            times = interleave(
-                bench.count,
-                {"pyman": lambda: pyman_time(engine, "images"), "podman": lambda: podman.time("images")},
-            )
-        finally:
-            podman.out("rmi", "--all", "--force", timeout=600)
+        times = interleave(
+            bench.count,
+            {"pyman": lambda: pyman_time(engine, "images"), "podman": lambda: podman.time("images")},
+        )
     mine, theirs = (median(times[name]) * 1e3 for name in ("pyman", "podman"))
     what = f"`images`, {MANY} images"
     return [Result("images", what, "ms", mine, theirs, limit=Limit(1.2, times=True), samples=times["pyman"])]
