@@ -125,7 +125,7 @@ def load(bench: Bench) -> list[Result]:
         archive = f"{directory}/big.tar"
         _copy(f"oci:{directory}/layout:latest", f"docker-archive:{archive}:localhost/big:latest")
         return [
-            _both(bench, engine, "load", "`load` of the same image", "load", "--quiet", "--input", archive)
+            _both(bench, sides, "load", "`load` of the same image", "load", "--quiet", "--input", archive)
         ]
 
 

@@ -104,7 +104,7 @@ def write_layout(
         "rootfs": {"type": "layers", "diff_ids": ids},
         "history": [{"created": "2024-01-01T00:00:00Z", "created_by": f"step {n}"} for n in range(len(ids))],
     }
-    manifest = {
+    manifest: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": put(json.dumps(configuration).encode(), "application/vnd.oci.image.config.v1+json"),
