@@ -4,8 +4,10 @@ A message is one packet: a JSON object and the descriptors that belong to it. Fr
 
     {"join": true}                      first of all to a daemon that was started outside of the user's namespaces:
                                         the user and the mount namespace to join
-    {"hello": [NAME…], "lock": PATH}    begin: the listening sockets by name, then, unless PATH is empty, the
-                                        lock that an earlier daemon had taken
+    {"hello": [NAME…], "lock": PATH, "environ": {…}}
+                                        begin: the listening sockets by name, then, unless PATH is empty, the
+                                        lock that an earlier daemon had taken; and what is to be added to the
+                                        environment of one that the keeper has not started itself
     {"listeners": [NAME…]}              sockets that take the place of the earlier ones
     {"reaped": [PID, START, STATUS]}    an orphan of an earlier daemon has ended
 

@@ -1,15 +1,15 @@
-"""The daemon's process: what it is started with, and how.
+"""What every daemon of one supervisor is started with, and the process of one that has been started.
 
-The keeper starts the first one before it has imported what it needs itself: the daemon's interpreter and imports take
-the longest of all that a first command waits for, and they come up meanwhile. Until the keeper says `hello`, the
-daemon touches nothing, so it can be abandoned until then. Standard library only, and next to nothing of that.
+Standard library only, and next to nothing of that: the first one is started before the keeper has imported the rest of
+itself, see `pyman.headstart`.
 """
 
 from __future__ import annotations
 
 import os
 
-from pyman.wire import owner, socket_path, sockets
+from pyman import headstart
+from pyman.wire import owner, socket_path
 from supervisor.arguments import spelled
 from supervisor.rootless.identity import marks
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Orders", "Started", "spawn"]
 
-_CHANNEL = 3
 _SIGKILL = 9
 """By number: the module `signal` takes longer to import than everything here."""
 _PATH_VARIABLES = ("CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_STORAGE_CONF")
@@ -50,13 +49,14 @@ class Orders:
 
 
 class Started:
-    """A daemon's process, and our end of the channel to it."""
+    """A daemon's process, our end of the channel to it, and the environment that it was started with."""
 
-    __slots__ = ("channel", "pid")
+    __slots__ = ("channel", "environ", "pid")
 
-    def __init__(self, pid: int, channel: int) -> None:
+    def __init__(self, pid: int, channel: int, environ: Mapping[str, str]) -> None:
         self.pid = pid
         self.channel = channel
+        self.environ = environ
 
     def abandon(self) -> None:
         """Of one that nothing was said to."""
@@ -67,24 +67,8 @@ class Started:
 
 def spawn(orders: Orders) -> Started:
     """Raises OSError."""
-    ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
-    words = ["daemon", f"--keeper={os.getpid()}", f"--channel={_CHANNEL}", *spelled(orders.options)]
-    argv = [*orders.command, *words]
-    try:
-        pid = os.posix_spawn(
-            argv[0],
-            argv,
-            orders.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), _CHANNEL)],
-            setpgroup=0,  # a Ctrl-C in the terminal is for the keeper, which passes it on
-            setsigmask=[],
-        )
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-    return Started(pid, ours.detach())
+    pid, channel = headstart.spawn(orders.command, spelled(orders.options), orders.environ)
+    return Started(pid, channel.detach(), orders.environ)
 
 
 def _for_daemon(environ: Mapping[str, str]) -> dict[str, str]:
@@ -93,6 +77,4 @@ def _for_daemon(environ: Mapping[str, str]) -> dict[str, str]:
     for key in _PATH_VARIABLES:
         if result.get(key):
             result[key] = os.path.abspath(result[key])
-    # Threads of the daemon share memory pools: separate ones only grow.
-    result.setdefault("MALLOC_ARENA_MAX", "2")
     return result

@@ -50,7 +50,7 @@ class Start(msgspec.Struct):
     probes: probes.Probes
 
 
-def run(words: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
+def run(words: Sequence[str]) -> int:
     """Be the daemon; the exit status."""
     options = parse(words, ("keeper", "channel")).options
     keeper, number = int(options.pop("keeper")), int(options.pop("channel"))
@@ -59,14 +59,15 @@ def run(words: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
     channel = Channel.of(number)
     sys.excepthook = logging.crash
     try:
-        listeners, kept, path = _hello(channel, keeper)
+        listeners, kept, path, environ = _hello(channel, keeper)
     except ChannelClosed:
         return 0  # the keeper has found out that it cannot go on, and says so itself
+    os.environ.update(environ)
     control: list[Control] = []
     failure: PymanError | None = None
     start: Start | None = None
     try:
-        start = _prepare(options, environ, keeper, channel, listeners, kept, path)
+        start = _prepare(options, os.environ, keeper, channel, listeners, kept, path)
         _serve(start, control)
     except* PymanError as group:
         failure = first_of(group)
@@ -84,8 +85,9 @@ def run(words: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
     return HELD if isinstance(failure, AlreadyRunning) else CANNOT_START
 
 
-def _hello(channel: Channel, keeper: int) -> tuple[dict[str, socket.socket], int, str]:
-    """The listening sockets by name; the lock that an earlier daemon had taken, or -1; its path."""
+def _hello(channel: Channel, keeper: int) -> tuple[dict[str, socket.socket], int, str, dict[str, str]]:
+    """The listening sockets by name; the lock that an earlier daemon had taken, or -1; its path; what is to be added to
+    the environment."""
     message, descriptors = channel.receive(wait=True) or ({}, [])
     if "join" in message:
         # One thread yet, as it has to be.
@@ -95,7 +97,7 @@ def _hello(channel: Channel, keeper: int) -> tuple[dict[str, socket.socket], int
         ancestry.die_with_parent(parent=keeper)  # a change of credentials may take that back
         message, descriptors = channel.receive(wait=True) or ({}, [])
     sockets = {name: socket.socket(fileno=descriptors.pop(0)) for name in message["hello"]}
-    return sockets, descriptors.pop() if descriptors else -1, str(message["lock"])
+    return sockets, descriptors.pop() if descriptors else -1, str(message["lock"]), message["environ"]
 
 
 def _prepare(

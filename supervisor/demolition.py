@@ -1,7 +1,8 @@
 """The end of everything that one supervisor has made: containers, mounts, cgroups, state, directories.
 
 For `maintain reset`, with the supervisor's lock held and no supervisor there. Works on what is found on the
-machine, whatever the state says or whether it can be read at all; nothing that pyman has not made is touched.
+machine, whatever the state says or whether it can be read at all. Of what others have made, only images go: all of
+the store that no other engine's container uses.
 What cannot be ended is named and left, the rest goes on.
 """
 
@@ -23,6 +24,8 @@ from supervisor.runtime import leftovers
 from supervisor.runtime.remains import cgroups_of_run
 from supervisor.state import offline
 from supervisor.storage import fuse, reach
+from supervisor.storage.overlay import Overlays
+from supervisor.storage.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,6 +65,7 @@ async def demolish(settings: Settings, layout: Layout) -> int:
                 mounts.unmount(target, lazy=True)
     served = fuse.servers(layout.containers_run)
     await _kill([ref.pid for ref in served.values()], lambda: {ref.pid for ref in served.values()})
+    await _empty_store(settings, layout)
     offline.reset(layout.database, layout.lock_file)
     await _remove_directories(layout)
     return len(ids)
@@ -108,6 +112,19 @@ async def _kill(pids: list[int], still: Callable[[], set[int]]) -> None:
             for pidfd in held:
                 if pidfd.ref.pid in present:
                     await pidfd.wait()
+
+
+async def _empty_store(settings: Settings, layout: Layout) -> None:
+    store = Store(layout, settings, Overlays(settings, layout))
+    try:
+        with _named("empty", layout.graph_root):
+            store.remove_strangers(())
+            for image in store.images():
+                with _named("remove", image.id):
+                    store.delete_image(image.id)
+            await store.sweep()
+    finally:
+        store.close()
 
 
 async def _remove_directories(layout: Layout) -> None:

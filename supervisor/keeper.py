@@ -268,16 +268,18 @@ class Keeper:
             log("cannot start the daemon", reason=str(error))
             return self._again(f"cannot start '{self._orders.command[0]}': {error.strerror}")
         self._daemon = started.pid
+        said = started.environ
         self._channel = Channel.of(started.channel)
         self._poll.register(self._channel.fileno(), select.POLLIN)
         if waiting is not None and self._rootless:
             # It was started outside of the namespaces that this process is in by now.
             with open("/proc/self/ns/user", "rb") as user, open("/proc/self/ns/mnt", "rb") as mount:
                 self._channel.send({"join": True}, [user.fileno(), mount.fileno()])
-        self._hand_over("hello")
+        environ = {name: value for name, value in self._orders.environ.items() if said.get(name) != value}
+        self._hand_over("hello", environ)
         return None
 
-    def _hand_over(self, word: str) -> None:
+    def _hand_over(self, word: str, environ: Mapping[str, str] | None = None) -> None:
         if self._channel is None:
             return
         sockets = self._listeners.sockets
@@ -285,6 +287,7 @@ class Keeper:
         descriptors = [one.fileno() for one in sockets.values()]
         if word == "hello":
             message["lock"] = self._lock_path
+            message["environ"] = environ or {}
             descriptors += [self._lock] if self._lock >= 0 else []
         self._channel.send(message, descriptors)
 

@@ -7,6 +7,17 @@ import msgspec
 from pyman.api.inspect import ExecInspect, InspectContainer
 from pyman.api.method import Access, Interface, Method, Nothing, Vanish
 from pyman.api.pull import Progress, PullWish
+from pyman.api.rootfs import (
+    ChangesReply,
+    ChangesRequest,
+    CommitReply,
+    CommitRequest,
+    ExportRequest,
+    MountReply,
+    MountRequest,
+    UnmountRequest,
+)
+from pyman.api.selection import ErrorInfo, Result, ResultsReply, Selection
 from pyman.api.spec import Caller, ContainerSpec
 
 __all__ = [
@@ -47,45 +58,6 @@ __all__ = [
     "WhyReply",
     "WhyStep",
 ]
-
-
-class ErrorInfo(msgspec.Struct, frozen=True):
-    """A failure that concerns one of several objects: what a raised error carries."""
-
-    code: str
-    message: str
-    subject: str = ""
-    hint: str = ""
-
-
-class Selection(msgspec.Struct, frozen=True):
-    """Which containers: by name or id (also short ids), or all, or the latest, or by filters as in List.
-
-    Exactly one way is used; `all` and `filters` may select none.
-    """
-
-    names: list[str] = []
-    all: bool = False
-    latest: bool = False
-    filters: dict[str, list[str]] = {}
-
-
-class Result(msgspec.Struct, frozen=True):
-    """What became of one selected container. `name` is as the caller gave it, else the container's."""
-
-    name: str
-    id: str = ""
-    error: ErrorInfo | None = None
-    exit_code: int | None = None
-    """Wait only."""
-    changed: bool = True
-    """False where there was nothing to do (stopping a stopped container)."""
-
-
-class ResultsReply(msgspec.Struct, frozen=True):
-    """One result for each selected container, in the order of the request."""
-
-    results: list[Result]
 
 
 class CreateRequest(msgspec.Struct, frozen=True):
@@ -467,6 +439,39 @@ INTERFACE = Interface(
             streaming=True,
             vanish=Vanish.CANCEL,
             descriptors_out=True,
+        ),
+        Method(
+            "Mount",
+            MountRequest,
+            MountReply,
+            "Mount root filesystems for people, or tell which are mounted.",
+            access=Access.OWNER,
+        ),
+        Method("Unmount", UnmountRequest, ResultsReply, "Undo mounts.", access=Access.OWNER),
+        Method(
+            "Export",
+            ExportRequest,
+            Nothing,
+            "Write a root filesystem as a tar archive.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
+            descriptors_in=1,
+        ),
+        Method(
+            "Changes",
+            ChangesRequest,
+            ChangesReply,
+            "What a container has changed of its root filesystem.",
+            access=Access.READ,
+            vanish=Vanish.CANCEL,
+        ),
+        Method(
+            "Commit",
+            CommitRequest,
+            CommitReply,
+            "Make an image of a container.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
         ),
         Method(
             "Inspect", InspectRequest, InspectReply, "Everything known of containers.", access=Access.READ

@@ -2,7 +2,12 @@
 
 An image is named by reference (`alpine`, `docker.io/library/alpine:3.20`, `…@sha256:…`), by id or by the beginning of
 an id, as in Podman. Sizes are in bytes. What takes long streams: progress as it happens, the result last. A caller
-that goes away cancels it, and nothing half-made is left. Archives come and go through descriptors.
+that goes away cancels it, and nothing half-made is left.
+
+Archives come and go through descriptors, which are read or written from where they stand: a client that saves to a
+file writes to a temporary name beside it and renames that when the reply has come, since after an error what is there
+is no archive. A place that is named by a text (`oci:/srv/image`, `docker-archive:/srv/a.tar`) has an absolute path;
+its file may come as a descriptor, else the supervisor opens it, or makes it complete and then gives it its name.
 """
 
 from __future__ import annotations
@@ -120,7 +125,7 @@ class OneNameRequest(msgspec.Struct, frozen=True):
 
 
 class NamesRequest(msgspec.Struct, frozen=True):
-    names: list[str]
+    names: list[str] = []
     all: bool = False
 
 
@@ -242,6 +247,7 @@ class PushRequest(msgspec.Struct, frozen=True):
     compression_level: int | None = None
     force_compression: bool = False
     remove_signatures: bool = False
+    """They never are sent."""
     all: bool = False
     """Of a manifest list: its members, too."""
     quiet: bool = False
@@ -251,7 +257,7 @@ class LoadRequest(msgspec.Struct, frozen=True):
     """The request brings the archive as its descriptor, or names a directory that is an image."""
 
     path: str = ""
-    """Absolute; where no descriptor comes."""
+    """Absolute; beside a descriptor, what the archive is called."""
     quiet: bool = False
 
 
@@ -262,10 +268,13 @@ class SaveRequest(msgspec.Struct, frozen=True):
     format: str = "docker-archive"
     """docker-archive, oci-archive, oci-dir, docker-dir."""
     path: str = ""
-    """Absolute; for the directory formats."""
+    """Absolute: of a directory; beside a descriptor, what the archive is going to be called."""
     compress: bool = False
+    """Of docker-dir: the layers, with gzip."""
     uncompressed: bool = False
+    """Of the oci formats: the layers as they are."""
     multi_image_archive: bool = False
+    """Every name is an image; else those after the first are further names of it."""
 
 
 class ImportRequest(msgspec.Struct, frozen=True):
@@ -273,7 +282,8 @@ class ImportRequest(msgspec.Struct, frozen=True):
 
     reference: str = ""
     changes: list[str] = []
-    """Lines as in a Containerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR."""
+    """Lines as in a Containerfile: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME,
+    WORKDIR."""
     message: str = ""
     platform: Platform = Platform()
     quiet: bool = False
@@ -446,8 +456,8 @@ _ROWS = (
     Method("Untag", TagRequest, Nothing, "Take names away.", access=Access.OWNER),
     Method("Remove", RemoveImagesRequest, RemoveImagesReply, "Remove images.", access=Access.OWNER),
     Method("Prune", PruneImagesRequest, RemoveImagesReply, "Remove unused images.", access=Access.OWNER),
-    Method("Pull", PullRequest, TransferReply, "Bring an image into the store.", **_LONG),
-    Method("Push", PushRequest, TransferReply, "Send an image elsewhere.", **_LONG),
+    Method("Pull", PullRequest, TransferReply, "Bring an image into the store.", descriptors_in=1, **_LONG),
+    Method("Push", PushRequest, TransferReply, "Send an image elsewhere.", descriptors_in=1, **_LONG),
     Method(
         "Load",
         LoadRequest,
@@ -513,25 +523,10 @@ _ROWS = (
 
 _LATER = frozenset(
     {
-        "Remove",
-        "Prune",
-        "Pull",
-        "Push",
-        "Load",
-        "Save",
-        "Import",
-        "Mount",
-        "Unmount",
         "Diff",
         "Search",
         "Login",
         "Logout",
-        "ManifestCreate",
-        "ManifestAdd",
-        "ManifestAnnotate",
-        "ManifestInspect",
-        "ManifestPush",
-        "Build",
     }
 )
 """Rows that no supervisor serves yet."""

@@ -6,6 +6,8 @@ find them, and what they find is true.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "InspectConfig",
     "InspectContainer",
     "InspectHealth",
+    "InspectHealthcheck",
     "InspectHostConfig",
     "InspectIdMappings",
     "InspectLogConfig",
@@ -88,7 +91,8 @@ class InspectNetwork(msgspec.Struct, frozen=True, rename="pascal"):
     sandbox_key: str = ""
     ip_address: str = msgspec.field(name="IPAddress", default="")
     mac_address: str = ""
-    ports: dict[str, list[dict[str, str]]] = {}
+    ports: dict[str, Any] = {}
+    """What the image exposes, without an address: nothing is published."""
     networks: dict[str, dict[str, str]] = {}
     endpoint_id: str = msgspec.field(name="EndpointID", default="")
     gateway: str = ""
@@ -98,6 +102,16 @@ class InspectNetwork(msgspec.Struct, frozen=True, rename="pascal"):
     global_ipv6_prefix_len: int = msgspec.field(name="GlobalIPv6PrefixLen", default=0)
     bridge: str = ""
     sandbox_id: str = msgspec.field(name="SandboxID", default="")
+
+
+class InspectHealthcheck(msgspec.Struct, frozen=True, rename="pascal"):
+    """What the image says of it. Nothing runs it yet. Times in nanoseconds."""
+
+    test: list[str]
+    interval: int
+    timeout: int
+    start_period: int
+    retries: int
 
 
 class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
@@ -124,7 +138,10 @@ class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
     attach_stdout: bool = False
     attach_stderr: bool = False
     stdin_once: bool = False
-    volumes: dict[str, str] | None = None
+    exposed_ports: dict[str, dict[str, str]] | None = None
+    """Of the image, as the next ones."""
+    healthcheck: InspectHealthcheck | None = None
+    volumes: dict[str, dict[str, str]] | None = None
     on_build: list[str] | None = None
 
 

@@ -39,7 +39,7 @@ class Progress(msgspec.Struct, frozen=True):
 
     digest: str
     action: str
-    """waiting, downloading, unpacking, uploading, retrying, exists, mounted, done."""
+    """waiting, downloading, unpacking, packing, uploading, retrying, exists, mounted, done."""
     bytes: int = 0
     total: int = -1
     """-1: unknown."""

@@ -144,6 +144,8 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """Instead of `rootfs`: an image by name or id. What the image says and this spec does not, holds."""
     image_volume_mode: str = ""
     """anonymous, tmpfs or ignore; empty: the configured one."""
+    no_healthcheck: bool = False
+    """Forget the one that the image has."""
 
     command: list[str] = []
     """Empty: the image's, unless an entrypoint is given here."""

@@ -131,7 +131,7 @@ def _started(connection: Connection, signals: Signals, before_start: Callable[[R
         while (reply := connection.ready()) is None:
             _interruptible(poll, signals, PATIENCE if exists else 1)
             connection.feed()
-        exists = True
+        exists = exists or reply.parameters.get("phase") != "pulling"
         if before_start is not None:
             before_start(reply)
         if reply.parameters.get("phase") in ("started", "attached", "exited") or not reply.continues:

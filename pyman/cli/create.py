@@ -10,7 +10,22 @@ from __future__ import annotations
 import os
 
 from pyman.cli.cidfile import CidFile
-from pyman.cli.options import COUNT, CSV, FLAG, LIST, SECONDS, TEXT, TRUE
+from pyman.cli.options import COUNT, CSV, FLAG, LIST, REFUSED, SECONDS, TEXT, TRUE
+from pyman.cli.pulling import Pulling
+from pyman.cli.registry_options import (
+    AUTHFILE,
+    CERT_DIR,
+    CONTENT_TRUST,
+    CREDS,
+    DECRYPTION_KEY,
+    PLATFORM_OPTIONS,
+    RETRY_OPTIONS,
+    SIGNATURE_POLICY,
+    TLS_VERIFY,
+    access_of,
+    platform_of,
+    pull_policy,
+)
 from pyman.cli.resources import RESOURCE_OPTIONS, resource_settings
 from pyman.cli.restart import RESTART_OPTIONS, restart_settings
 from pyman.cli.userns import USERNS_OPTIONS, userns_settings
@@ -24,7 +39,37 @@ if TYPE_CHECKING:
     from pyman.cli.context import Context
     from pyman.cli.options import Option, Parsed
 
-__all__ = ["CREATE_OPTIONS", "RUN_OPTIONS", "create", "spec_from"]
+__all__ = ["CREATE_OPTIONS", "RUN_OPTIONS", "create", "pull_wish", "spec_from"]
+
+_NO_HEALTH = "the health checks of images are shown by inspect, and not run yet"
+
+IMAGE_OPTIONS: tuple[Option, ...] = (
+    AUTHFILE,
+    CERT_DIR,
+    CREDS,
+    CONTENT_TRUST,
+    DECRYPTION_KEY,
+    ("image-volume", "", TEXT, "MODE", "What the image's volumes are: anonymous, tmpfs, or ignore"),
+    *PLATFORM_OPTIONS,
+    ("no-healthcheck", "", FLAG, "", "Forget the health check that the image has"),
+    ("pull", "", TEXT, "POLICY", "When the image is pulled: always, missing (default), newer, never"),
+    ("quiet", "q", FLAG, "", "Do not show the progress of a pull"),
+    *RETRY_OPTIONS,
+    SIGNATURE_POLICY,
+    TLS_VERIFY,
+    *(
+        (f"health-{name}", "", REFUSED, metavar, _NO_HEALTH)
+        for name, metavar in (
+            ("cmd", "COMMAND"),
+            ("interval", "TIME"),
+            ("on-failure", "ACTION"),
+            ("retries", "N"),
+            ("start-period", "TIME"),
+            ("timeout", "TIME"),
+        )
+    ),
+)
+"""About the image that a container is made from."""
 
 CREATE_OPTIONS: tuple[Option, ...] = (
     ("annotation", "", LIST, "KEY=VALUE", "Add an annotation"),
@@ -77,6 +122,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("uts", "", TEXT, "MODE", "Host name namespace: host or private"),
     *USERNS_OPTIONS,
     ("workdir", "w", TEXT, "DIR", "The command's working directory"),
+    *IMAGE_OPTIONS,
 )
 
 RUN_OPTIONS: tuple[Option, ...] = (
@@ -112,19 +158,45 @@ _COPIED = {
     "unsetenv": "unsetenv",
     "unsetenv_all": "unsetenv_all",
     "group_add": "groups",
+    "no_healthcheck": "no_healthcheck",
 }
 """Options whose value is the spec's field."""
 
 
 def create(ctx: Context, args: Parsed) -> int:
     spec, caller = spec_from(args, ctx)
+    request = {"spec": spec, "caller": caller, "replace": args.replace, **pull_wish(args)}
     with CidFile(args.cidfile) as cid_file:
-        reply = ctx.call("Container.Create", {"spec": spec, "caller": caller, "replace": args.replace})
+        reply = _create(ctx, request, quiet=args.quiet)
         cid_file.write(reply["id"])
     for warning in reply.get("warnings") or ():
         ctx.warn(warning)
     ctx.out(reply["id"])
     return 0
+
+
+def _create(ctx: Context, request: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    with Pulling(quiet=quiet) as pulling:
+        for reply in ctx.connect().stream("Container.Create", request):
+            reply.close()
+            if not reply.continues:
+                return reply.parameters
+            pulling.show(reply.parameters)
+    raise ProtocolError("cannot use the answer to Container.Create: it has no end")  # pragma: no cover
+
+
+def pull_wish(args: Parsed) -> dict[str, Any]:
+    """The part of a create or run request that says how the image is brought here. Raises InvalidArgument."""
+    pull: dict[str, Any] = {}
+    if args.pull:
+        pull["policy"] = pull_policy(args.pull, "--pull")
+    if platform := platform_of(args):
+        pull["platform"] = platform
+    if access := access_of(args):
+        pull["access"] = access
+    if args.quiet:
+        pull["quiet"] = True
+    return {"pull": pull} if pull and not args.rootfs else {}
 
 
 def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -215,6 +287,9 @@ def _root_filesystem(spec: dict[str, Any], args: Parsed) -> None:
         spec["command"] = command
     if not args.rootfs:
         spec["image"] = first
+        if args.image_volume:
+            mode = args.image_volume.lower()
+            spec["image_volume_mode"] = "anonymous" if mode == "bind" else mode
         return
     path, colon, option = first.rpartition(":")
     if colon and option == "O":

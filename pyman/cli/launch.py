@@ -24,6 +24,7 @@ try:
 except ImportError:  # pragma: no cover - another Python
     import signal as signals
 
+from pyman import headstart
 from pyman.errors import ERRORS, AlreadyRunning, EngineUnavailable, PermissionDenied, StorageFailed
 from pyman.wire import decode, encode, open_socket, runtime_directory, runtime_directory_warning
 
@@ -90,14 +91,21 @@ def launch(selection: Selection) -> None:
 
 def command(selection: Selection) -> list[str]:
     """The supervisor's command line for these options, paths absolute."""
-    words = [sys.executable, "-P", *_program(), *selection.options]
-    return words + [f"--{name}={value}" for name, value in selection.given().items()]
+    return [*program(), *_options(selection)]
 
 
-def _program() -> list[str]:
+def program() -> list[str]:
     """By its file, which stands beside this package: what `-m` imports to find that takes 4 ms."""
     file = os.path.join(os.path.dirname(__file__), "../../supervisor/__main__.py")
-    return [os.path.abspath(file)] if os.path.exists(file) else ["-m", "supervisor"]
+    return [
+        sys.executable,
+        "-P",
+        *([os.path.abspath(file)] if os.path.exists(file) else ["-m", "supervisor"]),
+    ]
+
+
+def _options(selection: Selection) -> list[str]:
+    return [*selection.options, *(f"--{name}={value}" for name, value in selection.given().items())]
 
 
 def clean_environment(environ: Mapping[str, str], uid: int = 0) -> dict[str, str]:
@@ -221,16 +229,13 @@ def _scope(selection: Selection) -> list[str]:
 def _detached(selection: Selection, *, scope: bool) -> bool:
     """Start a supervisor that is nobody's child. False: nothing came of it and nobody said why."""
     readable, writable = os.pipe2(os.O_CLOEXEC)
-    words = [*command(selection), f"--report-fd={writable}"]
-    if scope:
-        words = [*_scope(selection), *words]
     log = _open_log(_log_path(selection.socket))
     sys.stdout.flush()
     sys.stderr.flush()
     try:
         child = os.fork()
         if child == 0:
-            _first_child(words, clean_environment(selection.environ, selection.uid), writable, log)
+            _first_child(selection, writable, log, scope=scope)
     finally:
         os.close(log)
         os.close(writable)
@@ -241,17 +246,19 @@ def _detached(selection: Selection, *, scope: bool) -> bool:
         os.close(readable)
 
 
-def _first_child(words: list[str], environ: Mapping[str, str], report: int, log: int) -> NoReturn:
+def _first_child(selection: Selection, report: int, log: int, *, scope: bool) -> NoReturn:
     """Leave the caller's session; the second fork makes sure that no terminal is ever acquired."""
     try:
         os.setsid()
         if os.fork() == 0:
-            _become(words, environ, report, log)
+            _become(selection, report, log, scope=scope)
     finally:
         os._exit(0)
 
 
-def _become(words: list[str], environ: Mapping[str, str], report: int, log: int) -> NoReturn:
+def _become(selection: Selection, report: int, log: int, *, scope: bool) -> NoReturn:
+    """Be the keeper. Its daemon is started before, where systemd does not have to make a scope for both."""
+    words = [*command(selection), f"--report-fd={report}"]
     try:
         _own_cgroups()
         _own_signals_and_limits()
@@ -260,10 +267,17 @@ def _become(words: list[str], environ: Mapping[str, str], report: int, log: int)
         null = os.open(os.devnull, os.O_RDWR)
         for number, source in enumerate((null, null, log)):
             os.dup2(source, number)
-        os.set_inheritable(report, True)
         os.closerange(3, report)
         os.closerange(report + 1, 1 << 20)
-        os.execvpe(words[0], words, dict(environ))  # noqa: S606 - a list of words, as wanted
+        environ = clean_environment(selection.environ, selection.uid)
+        if scope:
+            words = [*_scope(selection), *words]
+        else:
+            pid, channel = headstart.spawn(program(), _options(selection), environ)
+            os.set_inheritable(channel.fileno(), True)
+            words.append(f"--daemon={pid}:{channel.fileno()}")
+        os.set_inheritable(report, True)
+        os.execvpe(words[0], words, environ)  # noqa: S606 - a list of words, as wanted
     except OSError as error:
         problem = {
             "code": "EngineUnavailable",

@@ -48,7 +48,8 @@ def migrate(ctx: Context, args: Parsed) -> int:
 
 def reset(ctx: Context, args: Parsed) -> int:
     if not args.force and not ctx.confirm(
-        "This will stop and remove all containers, and remove the engine's whole state."
+        "This will stop and remove all containers, remove all images that no other engine's container uses,"
+        " and remove the engine's whole state."
     ):
         return 0
     return _become(ctx, "reset")

@@ -7,7 +7,8 @@ import os
 from pyman.cli.attached import ALL_STREAMS, Wish, talk
 from pyman.cli.cidfile import CidFile
 from pyman.cli.context import flush
-from pyman.cli.create import RUN_OPTIONS, spec_from
+from pyman.cli.create import RUN_OPTIONS, pull_wish, spec_from
+from pyman.cli.pulling import Pulling
 from pyman.cli.session import STDERR, STDOUT
 from pyman.cli.signals import Interrupted, die
 from pyman.errors import InvalidArgument, PymanError, StorageFailed
@@ -25,7 +26,7 @@ __all__ = ["RUN_OPTIONS", "run"]
 
 def run(ctx: Context, args: Parsed) -> int:
     spec, caller = spec_from(args, ctx)
-    request: dict[str, Any] = {"spec": spec, "caller": caller, "replace": args.replace}
+    request: dict[str, Any] = {"spec": spec, "caller": caller, "replace": args.replace, **pull_wish(args)}
     passthrough = spec.get("log_configuration", {}).get("driver") == "passthrough"
     if passthrough:
         _check_passthrough(args)
@@ -38,10 +39,14 @@ def run(ctx: Context, args: Parsed) -> int:
         request.update(attach=True, attach_stdin=wish.stdin, **wish.size())
     container = ""
     try:
-        with CidFile(args.cidfile) as cid_file:
+        with CidFile(args.cidfile) as cid_file, Pulling(quiet=args.quiet) as pulling:
 
             def created(reply: Reply) -> None:
                 nonlocal container
+                if reply.parameters.get("phase") == "pulling":
+                    pulling.show(reply.parameters)
+                    return
+                pulling.close()
                 _note_created(ctx, cid_file, reply)
                 if not container and not wish.streams:
                     ctx.out(reply.parameters["id"])  # all that there will be to see of it
@@ -103,10 +108,11 @@ def _note_created(ctx: Context, cid_file: CidFile, reply: Reply) -> None:
 
 
 def _detached(ctx: Context, args: Parsed, request: dict[str, Any], *, passthrough: bool) -> int:
-    with CidFile(args.cidfile) as cid_file:
+    with CidFile(args.cidfile) as cid_file, Pulling(quiet=args.quiet) as pulling:
         container = ""
         for reply in ctx.connect().stream("Container.Run", request, (0, 1, 2) if passthrough else ()):
             reply.close()
+            pulling.show(reply.parameters)
             _note_created(ctx, cid_file, reply)
             container = reply.parameters["id"]
     if not passthrough:  # the container's output is there

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
 
 from pyman.errors import ArchiveRefused
 from supervisor.archive.failures import Broken, failed, quoted
@@ -232,8 +231,10 @@ class Extraction:
     def _whiteout(self, member: Member, name: bytes, base: bytes) -> None:
         directory = name[: -len(base)].rstrip(b"/") or b"."
         if base == OPAQUE:
-            with suppress(NotADirectoryError):  # it was removed as well
+            try:
                 self._made(lambda: self._opaque(directory), name)
+            except NotADirectoryError:
+                pass  # it was removed as well
             return
         if base.startswith(_META):
             return
@@ -243,9 +244,11 @@ class Extraction:
                 f"cannot unpack {quoted(member.name)}: it would remove a whole directory's parent"
             )
         path = directory + b"/" + hidden
-        with suppress(NotADirectoryError):  # what it lies in was removed as well
+        try:
             self._made(lambda: os.mknod(path, stat.S_IFCHR, 0), path, replace=False)
-            self._chown(path, member)
+        except NotADirectoryError:
+            return  # what it lies in was removed as well
+        self._chown(path, member)
 
     def _opaque(self, directory: bytes) -> None:
         fd = os.open(directory, _DIRECTORY)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +26,11 @@ def is_whiteout(status: os.stat_result) -> bool:
 def is_opaque(path: bytes) -> bool:
     """By the mark of whichever overlay has made it."""
     for name in _OPAQUE:
-        with suppress(OSError):
+        try:
             if os.getxattr(path, name, follow_symlinks=False) == b"y":
                 return True
+        except OSError:
+            continue
     return False
 
 

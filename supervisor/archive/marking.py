@@ -7,10 +7,10 @@ Standard library only.
 
 from __future__ import annotations
 
+import _socket
 import array
 import errno
 import os
-import socket
 
 from supervisor.archive import confinement
 from supervisor.archive.program import end_with
@@ -35,7 +35,7 @@ class Marker:
     """The other process. It ends with this one, or when `close` is called."""
 
     def __init__(self) -> None:
-        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         parent = os.getpid()
         self._pid = os.fork()  # before there is any thread
         if not self._pid:
@@ -44,7 +44,8 @@ class Marker:
 
     def __call__(self, directory: int) -> None:
         """OSError."""
-        socket.send_fds(self._ours, [b"\0"], [directory])
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [directory]))
+        self._ours.sendmsg([b"\0"], [rights])
         answer = self._ours.recv(_SIZE)
         number = int.from_bytes(answer, "little") if len(answer) == _SIZE else errno.EIO
         if number:
@@ -55,7 +56,7 @@ class Marker:
         os.waitpid(self._pid, 0)
 
 
-def _become_server(requests: socket.socket, parent: int) -> None:
+def _become_server(requests: _socket.socket, parent: int) -> None:
     """Does not return."""
     try:
         end_with(parent)
@@ -68,11 +69,11 @@ def _become_server(requests: socket.socket, parent: int) -> None:
         os._exit(1)
 
 
-def _serve(requests: socket.socket) -> None:
+def _serve(requests: _socket.socket) -> None:
     """Until the other end is closed. Does not return."""
     mark = own(user=False)
     while True:
-        message, ancillary, _, _ = requests.recvmsg(1, socket.CMSG_LEN(array.array("i").itemsize))
+        message, ancillary, _, _ = requests.recvmsg(1, _socket.CMSG_LEN(array.array("i").itemsize))
         if not message:
             os._exit(0)
         number = 0

@@ -11,10 +11,11 @@ import stat
 import sys
 
 from pyman.errors import DigestMismatch
-from supervisor.archive import confinement, program, tarsplit
+from supervisor.archive import confinement, program, restoring
 from supervisor.archive.failures import failed, quoted
 from supervisor.archive.members import cleaned
 from supervisor.archive.source import Source
+from supervisor.archive.tarsplit import checksum
 from supervisor.archive.writing import Output
 
 TYPE_CHECKING = False
@@ -31,7 +32,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     split = os.open(job["tar_split"], os.O_RDONLY | os.O_CLOEXEC)
     output = Output(job["out"], job["compression"], job["level"], program.report if job["report"] else None)
     confinement.into(job["diff"], confinement.READING, readonly=True)
-    for part in tarsplit.read(Source(split, 0, -1, -1).chunks()):
+    for part in restoring.read(Source(split, 0, -1, -1).chunks()):
         if isinstance(part, bytes):
             output.write(part)
         else:
@@ -39,7 +40,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     return output.finish()
 
 
-def _write_file(output: Output, part: tarsplit.Data) -> None:
+def _write_file(output: Output, part: restoring.Data) -> None:
     name = cleaned(part.name).lstrip(b"/")
     try:
         fd = os.open(name, _OPEN)
@@ -51,7 +52,7 @@ def _write_file(output: Output, part: tarsplit.Data) -> None:
             raise _changed(part)
         crc = 0
         while piece := os.read(fd, _CHUNK):
-            crc = tarsplit.checksum(piece, crc)
+            crc = checksum(piece, crc)
             output.write(piece)
     except OSError as error:
         raise failed(error, "pack", part.name) from error
@@ -61,7 +62,7 @@ def _write_file(output: Output, part: tarsplit.Data) -> None:
         raise _changed(part)
 
 
-def _changed(part: tarsplit.Data) -> DigestMismatch:
+def _changed(part: restoring.Data) -> DigestMismatch:
     return DigestMismatch(
         f"cannot pack {quoted(part.name)}: it is not the file that was unpacked",
         hint="the layer has been changed: remove the image, and pull it again",

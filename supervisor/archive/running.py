@@ -6,6 +6,7 @@ a program may be that reads what strangers have made.
 
 from __future__ import annotations
 
+import marshal
 import os
 import sys
 from contextlib import ExitStack
@@ -51,7 +52,7 @@ async def run(
     DigestMismatch, DiskFull, StorageFailed.
     """
     with ExitStack() as ours:
-        text = msgspec.json.encode({**job, "parent": os.getpid()})
+        text = marshal.dumps({**job, "parent": os.getpid()})
         question = os.memfd_create(f"pyman-{name}", os.MFD_CLOEXEC)
         ours.callback(os.close, question)
         os.write(question, text)

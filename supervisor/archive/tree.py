@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from contextlib import suppress
 
 from pyman.errors import StorageFailed
 from supervisor.archive import building, confinement, program
@@ -212,8 +211,10 @@ def _attributes(place: bytes) -> list[tuple[bytes, bytes]]:
         if key == "security.capability" or (
             key.startswith("user.") and not key.startswith(_OURS) and "=" not in key
         ):
-            with suppress(OSError):  # gone meanwhile, or not for us to read
+            try:
                 kept.append((os.fsencode(key), os.getxattr(place, key, follow_symlinks=False)))
+            except OSError:
+                continue  # gone meanwhile, or not for us to read
     return kept
 
 

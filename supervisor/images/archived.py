@@ -6,54 +6,35 @@ disk is reached through them. Of two members with one name the last counts, as w
 
 from __future__ import annotations
 
+import os
 import posixpath
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from pyman.errors import ArchiveRefused
+from pyman.errors import ArchiveRefused, StorageFailed
 from supervisor.archive.feed import Feed
 from supervisor.images.folder import absent, read_range
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
-__all__ = ["Archived", "Indexed"]
+    from supervisor.archive.jobs import Part
+
+__all__ = ["Archived"]
 
 _HOPS = 8
 """Links from one member to the next."""
 
 
-class Indexed(Protocol):
-    """A member: `offset` and `size` of its data in the archive; `link`: where a link leads, as it stands there."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def link(self) -> str: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-
-
 class Archived:
-    """`fd`: the archive, regular and not compressed; `release` is called with the end, once."""
+    """`fd`: the archive, regular and not compressed; it stays the caller's."""
 
-    def __init__(
-        self,
-        name: str,
-        fd: int,
-        members: Iterable[Indexed],
-        release: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
+    def __init__(self, name: str, fd: int, members: Iterable[Part]) -> None:
         self.name = name
         self._fd = fd
         self._members = {_clean(each.name): each for each in members}
-        self._release = release
 
-    def find(self, member: str) -> Indexed | None:
+    def find(self, member: str) -> Part | None:
         """The regular file that the name means in the end."""
         name = _clean(member)
         for _ in range(_HOPS):
@@ -61,9 +42,9 @@ class Archived:
             if found is None or found.kind == "file":
                 return found
             if found.kind == "symlink":
-                name = _clean(posixpath.join(posixpath.dirname(name), found.link))
-            elif found.kind == "hardlink":
-                name = _clean(found.link)
+                name = _clean(posixpath.join(posixpath.dirname(name), found.target))
+            elif found.kind == "link":
+                name = _clean(found.target)
             else:
                 return None
         return None
@@ -90,12 +71,18 @@ class Archived:
         found = self.find(member)
         if found is None:
             raise absent(self.name, member)
-        yield Feed(self._fd, found.offset, found.size)
+        if self._fd < 0:
+            raise StorageFailed(f"cannot read '{self.name}': it is closed", subject=self.name)
+        # Of its own: a layer that others wait for, too, is read on when the archive is let go.
+        fd = os.dup(self._fd)
+        try:
+            yield Feed(fd, found.offset, found.size)
+        finally:
+            os.close(fd)
 
     async def aclose(self) -> None:
-        release, self._release = self._release, None
-        if release is not None:
-            await release()
+        """Nothing more of it can be opened."""
+        self._fd = -1
 
 
 def _clean(name: str) -> str:

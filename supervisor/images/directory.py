@@ -80,4 +80,4 @@ class DirectorySource:
             report(feed.length)
 
     async def aclose(self) -> None:
-        await self._files.aclose()
+        """The files are whoever's who has opened them."""

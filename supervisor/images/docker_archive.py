@@ -106,7 +106,7 @@ def choose(found: list[Item], files: str, name: str = "", index: int = -1) -> tu
 
 
 class DockerArchiveSource:
-    """One image of an archive as a `Source`. The files are its to close, unless they are shared."""
+    """One image of an archive as a `Source`."""
 
     def __init__(
         self,
@@ -115,8 +115,6 @@ class DockerArchiveSource:
         config: bytes,
         manifest: RawManifest,
         layers: dict[str, str],
-        *,
-        shared: bool = False,
     ) -> None:
         self.name = name
         self._files = files
@@ -124,18 +122,15 @@ class DockerArchiveSource:
         self._manifest = manifest
         self._layers = layers
         """Digest to the name of the member."""
-        self._shared = shared
 
     @classmethod
-    async def of(cls, files: Files, item: Item, name: str, *, shared: bool = False) -> DockerArchiveSource:
+    async def of(cls, files: Files, item: Item, name: str) -> DockerArchiveSource:
         """Looks at every layer's beginning. ArchiveRefused, NotSupported."""
         config = await files.read(item.config, CONFIG_LIMIT)
-        return await cls.made(files, name, config, item.layers or [], shared=shared)
+        return await cls.made(files, name, config, item.layers or [])
 
     @classmethod
-    async def made(
-        cls, files: Files, name: str, config: bytes, members: list[str], *, shared: bool
-    ) -> DockerArchiveSource:
+    async def made(cls, files: Files, name: str, config: bytes, members: list[str]) -> DockerArchiveSource:
         """Of a configuration and the members that are its layers, from the base upwards."""
         diff_ids = decode_config(config, name).diff_ids
         if len(members) != len(diff_ids):
@@ -164,7 +159,7 @@ class DockerArchiveSource:
             "layers": described,
         }
         manifest = RawManifest(msgspec.json.encode(document), DOCKER_MANIFEST)
-        return cls(files, name, config, manifest, layers, shared=shared)
+        return cls(files, name, config, manifest, layers)
 
     async def manifest(self, digest: str = "") -> RawManifest:
         if digest:
@@ -184,8 +179,7 @@ class DockerArchiveSource:
             report(feed.length)
 
     async def aclose(self) -> None:
-        if not self._shared:
-            await self._files.aclose()
+        """The files are whoever's who has opened them."""
 
 
 async def _describe(files: Files, member: str, diff_id: str) -> dict[str, Any]:

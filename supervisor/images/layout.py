@@ -134,13 +134,12 @@ def _names(found: list[Entry]) -> str:
 
 
 class LayoutSource:
-    """One image of a layout as a `Source`. The files are its to close, unless they are shared."""
+    """One image of a layout as a `Source`."""
 
-    def __init__(self, files: Files, entry: Entry, name: str, *, shared: bool = False) -> None:
+    def __init__(self, files: Files, entry: Entry, name: str) -> None:
         self.name = name
         self._files = files
         self._entry = entry
-        self._shared = shared
 
     async def manifest(self, digest: str = "") -> RawManifest:
         wanted = digest or self._entry.blob.digest
@@ -162,8 +161,7 @@ class LayoutSource:
             report(feed.length)
 
     async def aclose(self) -> None:
-        if not self._shared:
-            await self._files.aclose()
+        """The files are whoever's who has opened them."""
 
 
 def check_size(name: str, blob: Blob, feed: Feed) -> None:

@@ -72,7 +72,7 @@ async def images(files: Files) -> dict[str, list[str]]:
     return found
 
 
-async def source(files: Files, id: str, name: str, *, shared: bool = False) -> DockerArchiveSource:
+async def source(files: Files, id: str, name: str) -> DockerArchiveSource:
     """The image that ends with the layer `id`. ArchiveRefused."""
     steps: list[tuple[str, _Step]] = []
     top: dict[str, Any] = {}
@@ -87,11 +87,11 @@ async def source(files: Files, id: str, name: str, *, shared: bool = False) -> D
         steps.append((id, step))
         id = _checked(step.parent, files) if step.parent else ""
     steps.reverse()
-    return await _assembled(files, name, top, steps, shared=shared)
+    return await _assembled(files, name, top, steps)
 
 
 async def _assembled(
-    files: Files, name: str, top: dict[str, Any], steps: list[tuple[str, _Step]], *, shared: bool
+    files: Files, name: str, top: dict[str, Any], steps: list[tuple[str, _Step]]
 ) -> DockerArchiveSource:
     members, diff_ids, history = [], [], []
     for id, step in steps:
@@ -112,7 +112,7 @@ async def _assembled(
     config["created"] = top.get("created") or "1970-01-01T00:00:00Z"
     config["history"] = history
     config["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
-    return await DockerArchiveSource.made(files, name, msgspec.json.encode(config), members, shared=shared)
+    return await DockerArchiveSource.made(files, name, msgspec.json.encode(config), members)
 
 
 async def _document(files: Files, id: str) -> dict[str, Any]:

@@ -7,62 +7,123 @@ last one who wants them.
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
 from pyman.api.image import HistoryReply, InspectImagesReply, ListImagesReply
-from pyman.errors import InvalidArgument, NoSuchImage, PymanError, StorageFailed
+from pyman.api.pull import RegistryAccess
+from pyman.errors import ImageInUse, InvalidArgument, NoSuchImage, PymanError, StorageFailed
 from pyman.names import EventStatus
-from supervisor.images import inspecting, listing
+from supervisor.images import inspecting, listing, mounting, removing
 from supervisor.images.answers import info_of
 from supervisor.images.events import Ledger, Proof, event
-from supervisor.images.names import local_candidates, normalized
+from supervisor.images.layers import Layers
+from supervisor.images.names import normalized
+from supervisor.images.partials import Partials
+from supervisor.images.pulling import Pulling, Wish
+from supervisor.images.storing import Storing
 from supervisor.images.view import HERE, Reader
+from supervisor.logging import log
+from supervisor.registry.client import Registries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from pyman.api.event import Actor
-    from pyman.api.image import ImageSummary, Platform, TreeReply
+    from pyman.api.image import (
+        ImageSummary,
+        MountImagesReply,
+        PruneImagesRequest,
+        RemoveImagesReply,
+        RemoveImagesRequest,
+        TreeReply,
+    )
+    from pyman.api.pull import Platform, Progress
     from supervisor.images.names import Found
     from supervisor.images.view import View
     from supervisor.registry.reference import Reference
+    from supervisor.settings.layout import Layout
+    from supervisor.settings.model import Settings
     from supervisor.state.database import Database
-    from supervisor.storage.records import Image
+    from supervisor.storage.records import Container, Image
     from supervisor.storage.store import Store
 
 __all__ = ["Images"]
 
-THREADS = 8
-"""That images take at the same time, apart from every other room's."""
+RECOVERY = 5.0
+"""Seconds that the start waits for the locks of other engines."""
+LOOKING = 4
+CHANGING = 8
+"""Threads, apart from those of every other room; those that only look never wait for the others."""
+ANY_ACCESS = RegistryAccess()
 T = TypeVar("T")
 
 
 class Images:
     """One for an engine; the runtime makes it and sets the callbacks."""
 
-    def __init__(self, store: Store, database: Database) -> None:
+    registries: Registries
+    pulling: Pulling
+
+    def __init__(self, store: Store, database: Database, settings: Settings, layout: Layout) -> None:
         self.store = store
-        self.limiter = trio.CapacityLimiter(THREADS)
+        self._settings = settings
+        self._looking = trio.CapacityLimiter(LOOKING)
+        self.limiter = trio.CapacityLimiter(CHANGING)
+        """For what may wait for the locks of other engines."""
         self.ledger = Ledger(database, store, self.limiter)
         self.reader = Reader(store, self._candidates)
+        self.partials = Partials(layout.partials)
         self.is_external: Callable[[str], bool] = lambda _container: True
         """Whether a container of the store, by its id, is of another engine's making."""
+        self.remove_container: Callable[[str, Actor | None], Awaitable[None]] = _no_containers
+        """Remove one of this engine's containers, whatever it does."""
+        self.ledger.mounts = self.mount_count
+
+    async def recover(self, intents: Mapping[str, bytes], containers: Collection[str]) -> None:
+        """Before anything else is done with images: what a supervisor that was killed has left goes, and what it had
+        begun is told if it was done. `containers`: the ids of those that this engine has. Where another engine holds
+        the store's locks, the first goes on beside the rest."""
+        try:
+            with trio.move_on_after(RECOVERY) as patience:
+                act = partial(self.store.recover, containers)
+                await trio.to_thread.run_sync(act, limiter=self.limiter, abandon_on_cancel=True)
+            if patience.cancelled_caught:
+                log.warning("another engine holds the image store: leftovers are removed when it lets go")
+        except PymanError as error:  # what runs does not need the image store
+            log.warning("cannot look for leftovers in the image store", error=str(error))
+        self.layers.sweep()
+        await self.ledger.recover(intents)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The life of what goes on for callers: transfers, and the program that talks to registries."""
+        async with trio.open_nursery() as programs, trio.open_nursery() as works:
+            self.registries = Registries(self._settings, programs)
+            self.layers = Layers(
+                self.store,
+                self.limiter,
+                works,
+                rootless=self._settings.rootless,
+                at_once=self._settings.engine.image_parallel_copies,
+            )
+            self.storing = Storing(self.store, self.ledger, self.layers)
+            self.pulling = Pulling(self, self.registries, self.partials, self.layers, self.storing, works)
+            await trio.to_thread.run_sync(self.partials.clean, limiter=self.limiter)
+            task_status.started()
+            await trio.sleep_forever()
 
     def _candidates(self, short: Reference) -> Sequence[Reference]:
-        return local_candidates(short, alias=None, search=())
-
-    async def recover(self, intents: Mapping[str, bytes]) -> None:
-        """Before anything else is done with images."""
-        await self.ledger.recover(intents)
+        """In the thread of a view."""
+        return trio.from_thread.run(self.registries.local_candidates, str(short))
 
     # -- reading ------------------------------------------------------------------------------------
 
     async def read(self, look: Callable[[View], T]) -> T:
         """What `look` makes of a view, in a thread."""
-        return await trio.to_thread.run_sync(lambda: look(self.reader.view()), limiter=self.limiter)
+        return await trio.to_thread.run_sync(lambda: look(self.reader.view()), limiter=self._looking)
 
     async def list(
         self, filters: Mapping[str, Sequence[str]], names: Sequence[str], *, every: bool
@@ -101,9 +162,11 @@ class Images:
         def look(view: View) -> InspectImagesReply:
             images: list[dict[str, Any]] = []
             errors = []
+            mounted = {each.image.id: each.path for each in self.store.mounted_images()}
             for name in names:
                 try:
-                    images.append(inspecting.document(view, view.find(name).image, ""))
+                    image = view.find(name).image
+                    images.append(inspecting.document(view, image, mounted.get(image.id, "")))
                 except PymanError as error:
                     errors.append(info_of(error, name))
             return InspectImagesReply(images=images, errors=errors)
@@ -120,6 +183,38 @@ class Images:
             lambda view: inspecting.tree(view, view.find(name).image, whatrequires=whatrequires)
         )
 
+    # -- bringing -----------------------------------------------------------------------------------
+
+    async def ensure(
+        self,
+        name: str,
+        *,
+        policy: str = "",
+        platform: Platform = HERE,
+        access: RegistryAccess = ANY_ACCESS,
+        actor: Actor | None = None,
+        report: Callable[[Progress | str], Awaitable[None]] | None = None,
+    ) -> Found:
+        """The image of a container to be: what is here, or what is pulled. `policy`: empty means the configured one.
+        `report` is told how a pull goes on. Errors of a pull."""
+        policy = policy or self._settings.engine.pull_policy
+        if policy in ("missing", "never") and platform == HERE:
+            try:
+                return await self.find(name)
+            except NoSuchImage:
+                if policy == "never":
+                    raise
+        async with self.pulling.lease(Wish(name, policy, platform=platform, access=access), actor) as (
+            board,
+            work,
+        ):
+            if report is not None:
+                async with aclosing(board.read()) as told:
+                    async for item in told:
+                        await report(item)
+            pulled = await work.result()
+        return pulled.found[0]
+
     # -- names --------------------------------------------------------------------------------------
 
     async def tag(self, name: str, targets: Sequence[str], actor: Actor | None) -> None:
@@ -134,7 +229,7 @@ class Images:
         image = _own((await self.find(name, lists="keep")).image)
         full_names = tuple(dict.fromkeys(str(full) for _, full in wanted))
         events = [event(EventStatus.TAG, image.id, target, actor) for target, _ in wanted]
-        act = partial(self._rename, image.id, full_names, ())
+        act = partial(self.store.add_names, image.id, full_names)
         await self.ledger.carry_out(Proof(image=image.id, names=full_names), events, act)
 
     async def untag(self, name: str, targets: Sequence[str], actor: Actor | None) -> None:
@@ -148,12 +243,47 @@ class Images:
                 )
         if lost:
             events = [event(EventStatus.UNTAG, image.id, each, actor) for each in lost]
-            act = partial(self._rename, image.id, (), lost)
+            act = partial(self.store.remove_names, image.id, lost)
             await self.ledger.carry_out(Proof(image=image.id, lost=lost), events, act)
 
-    def _rename(self, id: str, new: Sequence[str], lost: Sequence[str]) -> None:
-        names = [name for name in self.store.image(id).names if name not in lost]
-        self.store.set_names(id, [*names, *(name for name in new if name not in names)])
+    # -- removing and mounting ----------------------------------------------------------------------
+
+    async def remove(self, request: RemoveImagesRequest, actor: Actor | None) -> RemoveImagesReply:
+        return await removing.remove(self, request, actor)
+
+    async def prune(self, request: PruneImagesRequest, actor: Actor | None) -> RemoveImagesReply:
+        await self.in_thread(partial(self.partials.clean, 0))
+        return await removing.prune(self, request, actor)
+
+    async def mount(self, names: Sequence[str], actor: Actor | None, *, every: bool) -> MountImagesReply:
+        return await mounting.mount(self, names, actor, every=every)
+
+    async def unmount(
+        self, names: Sequence[str], actor: Actor | None, *, every: bool, force: bool
+    ) -> MountImagesReply:
+        return await mounting.unmount(self, names, actor, every=every, force=force)
+
+    async def in_thread(self, act: Callable[..., T], *arguments: Any) -> T:
+        """What may wait for the locks of other engines."""
+        return await trio.to_thread.run_sync(act, *arguments, limiter=self.limiter)
+
+    def mount_count(self, id: str) -> int:
+        """How often an image is mounted. Blocking."""
+        return next((each.count for each in self.store.mounted_images() if each.image.id == id), 0)
+
+    async def is_mounted(self, container: Container) -> bool:
+        """Whether a container of another engine has its root filesystem mounted, as far as it says so."""
+        counts = await self.in_thread(self.store.counts.read)
+        return container.layer in counts and counts[container.layer].count > 0
+
+    async def remove_external(self, id: str) -> None:
+        """Drop the record and the layer of another engine's container."""
+        await self.in_thread(self.store.remove_container, id)
+        self.layers.sweep()
+
+
+async def _no_containers(id: str, _actor: Actor | None) -> None:
+    raise ImageInUse(f"cannot remove the container {id[:12]}", subject=id)
 
 
 def _own(image: Image) -> Image:

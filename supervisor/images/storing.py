@@ -8,15 +8,32 @@ image that lacks something.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from pyman.api.image import Progress
+from pyman.errors import ArchiveRefused, DigestMismatch, NotSupported
+from supervisor.images.config import ImageConfig, decode_config, parse_time
+from supervisor.images.events import Proof, event
+from supervisor.images.layers import Wanted
+from supervisor.images.manifests import decode_manifest
+from supervisor.storage import bigdata
+from supervisor.storage.layers import DEPTH, layer_id
+from supervisor.storage.records import Image
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyman.api.event import Actor
+    from pyman.names import EventStatus
+    from supervisor.images.events import Ledger
+    from supervisor.images.layers import Layers
+    from supervisor.images.manifests import Manifest
     from supervisor.images.progress import Board
     from supervisor.images.transport import RawManifest, Source
+    from supervisor.storage.store import Store
 
 __all__ = ["Stored", "Storing"]
 
@@ -24,15 +41,21 @@ __all__ = ["Stored", "Storing"]
 class Stored(msgspec.Struct, frozen=True):
     """An image that is in the store now."""
 
-    id: str
-    digest: str
-    """Of its manifest."""
-    names: tuple[str, ...]
-    """That it was given."""
+    image: Image
+    config: ImageConfig
+
+    @property
+    def id(self) -> str:
+        return self.image.id
 
 
 class Storing:
     """One for an engine."""
+
+    def __init__(self, store: Store, ledger: Ledger, layers: Layers) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._layers = layers
 
     async def store_image(
         self,
@@ -41,15 +64,74 @@ class Storing:
         *,
         names: Sequence[str],
         board: Board,
-        status: str,
+        status: EventStatus,
+        event_name: str,
+        actor: Actor | None,
         top: RawManifest | None = None,
-        event_name: str = "",
     ) -> Stored:
         """Copy one image. `names`: full names that it gets, and that others lose; may be none. `top`: the list that
-        names the manifest, which is kept with it. `status`: the event that tells it (`pull`, `loadfromarchive`,
-        `import`), under `event_name`, else its first name.
+        names the manifest, which is kept with it. `status`, `event_name`: the event that tells it.
 
-        Errors of the source; ArchiveRefused, DigestMismatch, DiskFull, StorageFailed. Whoever calls it may be
-        cancelled: then it has not happened.
+        Errors of the source; ArchiveRefused, DigestMismatch, NotSupported, DiskFull, StorageFailed. Whoever calls it may
+        be cancelled: then it has not happened.
         """
-        raise NotImplementedError(source, manifest, names, board, status, top, event_name)
+        parsed = decode_manifest(manifest)
+        board.say("Getting image source signatures")
+        raw_config = await source.blob(parsed.config)
+        if bigdata.digest_of(raw_config) != parsed.config.digest:
+            raise DigestMismatch(
+                f"cannot take the image '{source.name}': its configuration is not {parsed.config.digest}",
+                subject=source.name,
+            )
+        config = decode_config(raw_config, source.name)
+        wanted = _wanted(parsed, config, source.name)
+        async with self._layers.lease(wanted, source, board) as works:
+            for work in works:
+                await work.result()
+            done = Progress(parsed.config.digest, "done", len(raw_config), len(raw_config))
+            board.note(done)
+            board.say(f"Copying config {parsed.config.digest.partition(':')[2]}")
+            board.say("Writing manifest to image destination")
+            id = parsed.config.digest.partition(":")[2]
+            put = partial(
+                self._store.put_image,
+                id,
+                tuple(names),
+                wanted[-1].id if wanted else "",
+                bigdata.of_image(manifest.data, raw_config, listed=None if top is None else top.data),
+                digest=manifest.digest,
+                created=_created(config),
+                metadata=bigdata.metadata_of(manifest.data),
+            )
+            proof = Proof(image=id, names=tuple(names), digest=manifest.digest)
+            image = await self._ledger.carry_out(proof, [event(status, id, event_name, actor)], put)
+        return Stored(image, config)
+
+
+def _created(config: ImageConfig) -> str:
+    return config.created if config.created and parse_time(config.created) is not None else ""
+
+
+def _wanted(manifest: Manifest, config: ImageConfig, name: str) -> list[Wanted]:
+    """The layers by what the configuration, which is verified, says of them."""
+    if len(manifest.layers) != len(config.diff_ids):
+        if not config.diff_ids and manifest.is_oci:
+            kind = manifest.artifact_type or manifest.config.media_type
+            raise NotSupported(f"cannot take '{name}': it is no image but '{kind[:80]}'", subject=name)
+        raise ArchiveRefused(
+            f"cannot take the image '{name}': its manifest has {len(manifest.layers)} layers, its configuration "
+            f"{len(config.diff_ids)}",
+            subject=name,
+        )
+    if len(manifest.layers) > DEPTH:
+        raise NotSupported(
+            f"cannot take the image '{name}': it has {len(manifest.layers)} layers, and {DEPTH} can be mounted",
+            subject=name,
+        )
+    found: list[Wanted] = []
+    parent = ""
+    for blob, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
+        id = layer_id(parent, diff_id)
+        found.append(Wanted(id=id, parent=parent, diff_id=diff_id, blob=blob))
+        parent = id
+    return found

@@ -35,6 +35,7 @@ __all__ = [
     "open_pidfd",
     "ref_of",
     "ref_of_file",
+    "words_of",
     "zombie_status",
 ]
 
@@ -79,6 +80,15 @@ def ref_of_file(path: str) -> ProcessRef | None:
             return ref_of(int(file.read(32)))
     except (FileNotFoundError, ValueError):
         return None
+
+
+def words_of(pid: int) -> list[str]:
+    """The command line. Empty: a thread of the kernel, a zombie, or no such process."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
+            return os.fsdecode(file.read()).split("\0")[:-1]
+    except OSError:
+        return []
 
 
 def zombie_status(pid: int) -> int | None:

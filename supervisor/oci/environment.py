@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from supervisor.oci.request import BuildRequest, ExecBuildRequest
 
-__all__ = ["environment", "exec_environment"]
+__all__ = ["environment", "exec_environment", "lasting_environment"]
 
 
 def environment(request: BuildRequest, home: str) -> dict[str, str]:
@@ -41,6 +41,19 @@ def _asked_for(request: BuildRequest) -> dict[str, str]:
     if spec.terminal and not spec.unsetenv_all and "TERM" not in spec.unsetenv:
         variables.setdefault("TERM", "xterm")
     return variables
+
+
+def lasting_environment(request: BuildRequest) -> dict[str, str]:
+    """What an image that is made of the container is to have: what it was given, and nothing of the engine's or the
+    host's but the path."""
+    spec = request.spec
+    variables: dict[str, str] = {}
+    if not spec.unsetenv_all:
+        path = {name: value for name, value in request.settings.containers.env.items() if name == "PATH"}
+        variables = {**path, **request.image.env}
+        for name in spec.unsetenv:
+            variables.pop(name, None)
+    return {**variables, **spec.env}
 
 
 def exec_environment(request: ExecBuildRequest, home: str) -> dict[str, str]:

@@ -138,6 +138,10 @@ class Registries:
         """Whether policy.json permits to take an image from there. Raises SignatureRefused, InvalidConfig."""
         await self._configuration.permit(reference, transport)
 
+    async def permit_place(self, transport: str, path: str, full: str = "") -> None:
+        """As `permit`, for what is in no registry: `full` is the path with what is chosen there."""
+        await self._configuration.permit_place(transport, path, full or path)
+
     async def endpoints(
         self, reference: Reference, access: RegistryAccess = _ANY, *, push: bool = False
     ) -> tuple[Endpoint, ...]:

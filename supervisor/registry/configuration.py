@@ -185,6 +185,11 @@ class Configuration:
         if refused:
             raise SignatureRefused(f"cannot take the image '{reference}': {refused}", subject=str(reference))
 
+    async def permit_place(self, transport: str, path: str, full: str) -> None:
+        refused = policy.refusal(await self.policy(), transport, path, full)
+        if refused:
+            raise SignatureRefused(f"cannot take the image '{transport}:{full}': {refused}", subject=path)
+
     async def endpoints(
         self, reference: Reference, access: RegistryAccess, *, push: bool
     ) -> tuple[Endpoint, ...]:

@@ -121,6 +121,9 @@ async def _download(
 
 async def _login(session: Session, request: Login) -> LoginStored:
     known = await session.credentials()
+    if not known:
+        message = f"cannot log in to '{request.key}': there is neither a name and password nor a login that was kept"
+        raise Trouble(RegistryDenied(message, subject=request.key))
     try:
         async with session.request("GET", "/v2/", scopes=[]):
             pass

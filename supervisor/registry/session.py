@@ -25,6 +25,7 @@ from supervisor.registry.certificates import directory_for, found_in, tls_contex
 from supervisor.registry.challenge import Challenge
 from supervisor.registry.credentials import Credentials, lookup
 from supervisor.registry.proxies import proxy_for
+from supervisor.registry.transport import Transport
 from supervisor.registry.trouble import Trouble, from_httpx, from_status
 
 if TYPE_CHECKING:
@@ -90,13 +91,9 @@ class Pool:
         client = self._clients.get(key)
         if client is None:
             client = httpx.AsyncClient(
-                verify=tls_context(certificates, verify=verify),
-                proxy=proxy or None,
+                transport=Transport(tls_context(certificates, verify=verify), proxy),
                 trust_env=False,
                 follow_redirects=False,
-                limits=httpx.Limits(
-                    max_connections=None, max_keepalive_connections=20, keepalive_expiry=20.0
-                ),
                 headers={
                     "User-Agent": f"pyman/{pyman.__version__}",
                     "Accept-Encoding": "identity",
@@ -224,7 +221,7 @@ class Session:
 
     def _found_certificates(self) -> Certificates:
         if self._certificates is None:
-            directory = self._context.cert_dir or directory_for(self.host, self._context.cert_roots)
+            directory = self._context.cert_dir or directory_for(self.registry, self._context.cert_roots)
             try:
                 self._certificates = found_in(directory)
             except PymanError as error:

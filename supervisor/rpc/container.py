@@ -6,7 +6,7 @@ import math
 import os
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -24,7 +24,6 @@ from pyman.api.container import (
     ResultsReply,
     RunReply,
 )
-from pyman.api.event import Actor
 from pyman.api.method import Nothing
 from pyman.errors import (
     AmbiguousId,
@@ -37,8 +36,9 @@ from pyman.errors import (
 )
 from pyman.names import EventStatus, State, WaitCondition
 from supervisor.conmon import control as monitor_control
+from supervisor.rpc.rootfs import RootfsHandlers, actor_of
+from supervisor.runtime import pulling, why
 from supervisor.runtime import requests as rq
-from supervisor.runtime import why
 from supervisor.runtime.creation import signal_number
 from supervisor.runtime.engine import info_of
 from supervisor.runtime.execs import connect
@@ -53,12 +53,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from pyman.api import container as api
+    from pyman.api.pull import Progress, PullWish
     from pyman.api.spec import ContainerSpec
     from supervisor.rpc.dispatch import Call
     from supervisor.runtime.container import Container
-    from supervisor.runtime.engine import Engine
     from supervisor.runtime.execs import Exec
-    from supervisor.runtime.registry import Entry, View
+    from supervisor.runtime.imaged import Chosen
+    from supervisor.runtime.registry import Entry
 
 __all__ = ["ContainerHandlers"]
 
@@ -68,23 +69,12 @@ LISTED = (State.RUNNING, State.STOPPING)
 ENDED = frozenset({"stopped", "exited"})
 
 
-def actor_of(call: Call) -> Actor:
-    return Actor(uid=call.caller.uid, pid=call.caller.pid)
-
-
-class ContainerHandlers:
+class ContainerHandlers(RootfsHandlers):
     """Handlers wait; the changes they wait for are made by workers and finished without them."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def _keys(self, wish: str | None) -> str:
         """The detach keys that hold: those of the container or session, else the configured ones."""
         return self._engine.settings.engine.detach_keys if wish is None else wish
-
-    def _view(self, call: Call) -> View:
-        """What this client sees."""
-        return self._engine.view(call.session.get("namespace", ""))
 
     def _placed(self, spec: ContainerSpec, call: Call) -> ContainerSpec:
         """A client that sees one namespace makes its containers there, and nowhere else."""
@@ -99,10 +89,29 @@ class ContainerHandlers:
 
     async def create(self, request: api.CreateRequest, call: Call) -> CreateReply:
         spec = self._placed(request.spec, call)
-        entry = await self._engine.background(
-            partial(self._engine.create, spec, request.caller, actor_of(call), replace=request.replace)
-        ).get()
+
+        async def tell(what: Progress | str) -> None:
+            if call.more:
+                await call.send(CreateReply(id="", name="", **_told(what)))
+
+        image = await self._chosen(spec, request.pull, call, tell)
+        make = partial(
+            self._engine.create, spec, request.caller, actor_of(call), replace=request.replace, image=image
+        )
+        entry = await self._engine.background(make).get()
         return CreateReply(id=entry.container.id, name=entry.container.name)
+
+    async def _chosen(
+        self,
+        spec: ContainerSpec,
+        wish: PullWish,
+        call: Call,
+        tell: Callable[[Progress | str], Awaitable[None]],
+    ) -> Chosen | None:
+        """The image, pulled first if need be. Until it is there a caller who leaves gives it up."""
+        if not spec.image or spec.rootfs:
+            return None
+        return await pulling.chosen(self._engine.services, spec.image, wish, actor_of(call), tell)
 
     async def run(self, request: api.RunRequest, call: Call) -> RunReply:
         """Create and start belong together: once begun, both are done, whether the client waits or not."""
@@ -110,7 +119,12 @@ class ContainerHandlers:
         try:
             _check_stdio(request, stdio)
             placed = replaced(request, spec=self._placed(request.spec, call))
-            launch = Launch(self._engine, placed, actor_of(call), stdio)
+
+            async def tell(what: Progress | str) -> None:
+                await call.send(RunReply(phase="pulling", id="", **_told(what)))
+
+            image = await self._chosen(placed.spec, request.pull, call, tell)
+            launch = Launch(self._engine, placed, actor_of(call), stdio, image)
             answer = self._engine.background(launch.run)
         except BaseException:
             _close(stdio)
@@ -556,6 +570,10 @@ def _timeout(seconds: float | None) -> float | None:
     if seconds < 0:
         return 10.0 * 365 * 86400
     return seconds
+
+
+def _told(what: Progress | str) -> dict[str, Any]:
+    return {"text": what} if isinstance(what, str) else {"progress": what}
 
 
 def _close(descriptors: list[int]) -> None:

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyman.api.container import ExistsReply
-from pyman.api.event import Actor
+from pyman.api.image import TransferReply
 from pyman.api.method import Nothing
+from supervisor.images import transports
+from supervisor.images.pulling import Wish
+from supervisor.rpc.image_transfer import TransferHandlers, actor_of, tell
 
 if TYPE_CHECKING:
     from pyman.api import image as api
-    from supervisor.images.library import Images
     from supervisor.rpc.dispatch import Call
-    from supervisor.runtime.engine import Engine
 
 __all__ = ["ImageHandlers"]
 
 
-def actor_of(call: Call) -> Actor:
-    return Actor(uid=call.caller.uid, pid=call.caller.pid)
-
-
-class ImageHandlers:
+class ImageHandlers(TransferHandlers):
     """Reads and transfers end with their caller; changes are finished without."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    @property
-    def _images(self) -> Images:
-        self._engine.check_valid()
-        return self._engine.services.images
 
     # ------------------------------------------------------------------ reading
 
@@ -49,12 +39,41 @@ class ImageHandlers:
     async def tree(self, request: api.TreeRequest, call: Call) -> api.TreeReply:
         return await self._images.tree(request.name, whatrequires=request.whatrequires)
 
+    # ------------------------------------------------------------------ transfers
+
+    async def pull(self, request: api.PullRequest, call: Call) -> TransferReply:
+        if transports.has_transport(request.reference) and not request.reference.startswith("docker://"):
+            return await self.pull_place(request, call)
+        wish = Wish(request.reference, request.policy, request.all_tags, request.platform, request.access)
+        async with self._images.pulling.lease(wish, actor_of(call)) as (board, work):
+            await tell(board, call, quiet=request.quiet)
+            pulled = await work.result()
+        return TransferReply(ids=pulled.ids, names=pulled.names)
+
     # ------------------------------------------------------------------ names
 
     async def tag(self, request: api.TagRequest, call: Call) -> Nothing:
-        await self._images.tag(request.name, request.targets, actor_of(call))
+        await self._finished(partial(self._images.tag, request.name, request.targets, actor_of(call)))
         return Nothing()
 
     async def untag(self, request: api.TagRequest, call: Call) -> Nothing:
-        await self._images.untag(request.name, request.targets, actor_of(call))
+        await self._finished(partial(self._images.untag, request.name, request.targets, actor_of(call)))
         return Nothing()
+
+    # ------------------------------------------------------------------ removing and mounting
+
+    async def remove(self, request: api.RemoveImagesRequest, call: Call) -> api.RemoveImagesReply:
+        return await self._finished(partial(self._images.remove, request, actor_of(call)))
+
+    async def prune(self, request: api.PruneImagesRequest, call: Call) -> api.RemoveImagesReply:
+        return await self._finished(partial(self._images.prune, request, actor_of(call)))
+
+    async def mount(self, request: api.NamesRequest, call: Call) -> api.MountImagesReply:
+        work = partial(self._images.mount, request.names, actor_of(call), every=request.all)
+        return await self._finished(work)
+
+    async def unmount(self, request: api.UnmountRequest, call: Call) -> api.MountImagesReply:
+        work = partial(
+            self._images.unmount, request.names, actor_of(call), every=request.all, force=request.force
+        )
+        return await self._finished(work)

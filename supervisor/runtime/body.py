@@ -22,13 +22,13 @@ from supervisor.kernel import cgroups, files, process
 from supervisor.kernel.userns import with_maps
 from supervisor.logging import log
 from supervisor.oci import ahead, build, errors
-from supervisor.runtime import userns
+from supervisor.runtime import userns, volumes
 from supervisor.runtime.answers import with_beside
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.remains import remove_run
-from supervisor.runtime.specs import build_request, placement_of
+from supervisor.runtime.specs import build_request, placement_of, root_of
 from supervisor.runtime.userns import Owned
-from supervisor.storage import rootfs
+from supervisor.storage import reach, rootfs
 from supervisor.storage.rootfs import Shift
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.container import Container
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
+    from supervisor.storage.rootfs import Layers
 
 __all__ = ["Body"]
 
@@ -69,6 +70,8 @@ class Body:
         self.id = container.id
         self._preparation = Preparation()
         self._start: ahead.StartAhead | None = None
+        self._unregistered = not container.definition.image.id
+        """The image store has nothing of it, or nothing any more."""
 
     @property
     def runtime(self) -> OciRuntime:
@@ -117,6 +120,18 @@ class Body:
     async def prepare(self) -> None:
         """Directories, root filesystem, config.json, FIFOs. Undone by `clean`; what is made after the deadline,
         by the thread that makes it."""
+        await self._in_time(self._prepare)
+
+    async def mount(self) -> str:
+        """The root filesystem alone, and where it is. Undone by `clean`."""
+        await self._in_time(self._mount)
+        return self.root()
+
+    def root(self) -> str:
+        """Where the root filesystem is that is mounted."""
+        return root_of(self._services, self._container.definition)
+
+    async def _in_time(self, step: Callable[[UserNamespace | None, Shift | None], object]) -> None:
         if self._preparation.under_way:
             name = self._container.name
             raise DeadlineExceeded(
@@ -130,9 +145,9 @@ class Body:
             shift = None if space is None else Shift(space.maps)
             if shift is not None and self._maps_files(shift):
                 shift = shift._replace(namespace=await self._seen_from(stack, shift.maps))
-            work = partial(self._prepare_in_time, self._preparation, space, shift)
+            work = partial(self._done_in_time, self._preparation, partial(step, space, shift))
             try:
-                await look_into(definition.spec.rootfs, work, self.deadline)
+                await look_into(definition.spec.rootfs or definition.layer, work, self.deadline)
             except DeadlineExceeded:
                 self._preparation.given_up = True
                 raise
@@ -142,21 +157,19 @@ class Body:
         try:
             return await stack.enter_async_context(with_maps(maps))
         except OSError as error:
-            root = self._container.definition.spec.rootfs
+            root = self._container.definition.spec.rootfs or self._container.definition.image_name
             raise files.storage_error(error, "map the ids of the root filesystem", root) from error
 
     def _maps_files(self, shift: Shift) -> bool:
         """A mount is made that shows files with the container's ids. It takes root's rights on the host."""
         spec = self._container.definition.spec
-        wanted = spec.rootfs_overlay or spec.rootfs_idmap
+        wanted = spec.rootfs_overlay or spec.rootfs_idmap or bool(spec.image)
         return wanted and not self._services.settings.rootless and rootfs.is_mapped(shift.maps)
 
-    def _prepare_in_time(
-        self, preparation: Preparation, space: UserNamespace | None, shift: Shift | None
-    ) -> None:
+    def _done_in_time(self, preparation: Preparation, step: Callable[[], object]) -> None:
         preparation.under_way = True
         try:
-            self._prepare(space, shift)
+            step()
         finally:
             try:
                 if preparation.given_up:
@@ -176,14 +189,9 @@ class Body:
             os.makedirs(os.path.dirname(container.definition.log_path) or "/", mode=0o700, exist_ok=True)
             check_files(container.definition)
             exit.clear_exit(layout.exits, layout.container_persist(self.id), self.id)
-            root = rootfs.mount_rootfs(
-                layout, self.id, container.definition.spec, self._services.overlays, shift
-            )
-            server = self._services.overlays.server_of(layout.container_rootfs(self.id))
-            if server is not None and (cgroup := self.placement.monitor):
-                # Like conmon: whatever ends the supervisor's service must not take it along.
-                cgroups.place(server.pid, cgroup)
+            root = self._mount(space, shift)
             request = build_request(self._services, container.definition, root, space)
+            volumes.fill(request, self.deadline)
             build.write_files(request)
             spec = build.build(request)
             descriptor = os.open(
@@ -195,6 +203,22 @@ class Body:
             ahead.make_gate(bundle)
         except OSError as error:
             raise files.storage_error(error, "prepare", error.filename or bundle) from error
+
+    def _mount(self, _space: UserNamespace | None, shift: Shift | None) -> str:
+        """The root filesystem, where the OCI runtime finds it."""
+        services, spec = self._services, self._container.definition.spec
+        if spec.image:
+            services.layers.mounting(self.id, self._layout.container_rootfs(self.id))
+        root = rootfs.mount_rootfs(self._layout, self.id, spec, services.overlays, shift, self._layers())
+        server = services.overlays.server_of(self._layout.container_rootfs(self.id))
+        if server is not None and (cgroup := self.placement.monitor):
+            # Like conmon: whatever ends the supervisor's service must not take it along.
+            cgroups.place(server.pid, cgroup)
+        return root
+
+    def _layers(self) -> Layers | None:
+        definition = self._container.definition
+        return self._services.layers.of(definition) if definition.image.id else None
 
     async def spawn(self, request: MonitorRequest) -> ProcessRef:
         """conmon, waiting for its start byte."""
@@ -352,7 +376,14 @@ class Body:
         """`again`: there will be another conmon, for the same cgroup."""
         definition = self._container.definition
         shown = definition.userns != Owned()
-        rootfs.unmount_rootfs(self._layout, self.id, definition.spec, self._services.overlays, shown=shown)
+        if not self._container.held:
+            rootfs.unmount_rootfs(
+                self._layout, self.id, definition.spec, self._services.overlays, shown=shown
+            )
+            if definition.image.id:
+                self._services.layers.unmounted(self.id)
+        elif shown:
+            reach.hide(self._layout, self.id)
         if not again:
             self._remove_cgroup()
         exit.clear_exit(self._layout.exits, None, self.id)
@@ -371,13 +402,28 @@ class Body:
         layout = self._layout
         run = layout.container_run(self.id)
         try:
-            remove_run(layout, self.id)
+            remove_run(layout, self.id, held=self._container.held)
             with suppress(FileNotFoundError):
                 os.unlink(f"{layout.socket_dir}/{self.id}")
         except OSError as error:
             raise files.storage_error(error, "remove", run) from error
-        ended = [layout.container_static(self.id)] if erase else rootfs.ended_with_run(layout, self.id)
-        return [moved for path in ended if (moved := self._bury(path))]
+        if erase:
+            return self._erase()
+        if self._container.held:
+            return []
+        return [moved for path in rootfs.ended_with_run(layout, self.id) if (moved := self._bury(path))]
+
+    def _erase(self) -> list[str]:
+        """What outlives a run."""
+        gone: list[str] = []
+        if not self._unregistered:
+            self._services.layers.remove(self.id)
+            self._unregistered = True
+            gone.append(self._layout.store_own)
+        path = self._layout.container_static(self.id)
+        if os.path.lexists(path) and (moved := self._bury(path)):
+            gone.append(moved)
+        return gone
 
     def _bury(self, path: str) -> str:
         """Rename a directory into the trash; its new path, or an empty string if it was not there."""
@@ -391,10 +437,10 @@ class Body:
         return target
 
     async def erase(self) -> None:
-        """The container's static directory: logs, exit file, writable layer. Gone already: nothing is done."""
-        path = self._layout.container_static(self.id)
-        if os.path.lexists(path):
-            await self._in_thread(lambda: [moved] if (moved := self._bury(path)) else [])
+        """The container's static directory: logs, exit file, volumes; and what it has written. Gone already: nothing is
+        done."""
+        if not self._unregistered or os.path.lexists(self._layout.container_static(self.id)):
+            await self._in_thread(self._erase)
 
     async def end_monitor(self, monitor: ProcessRef | None = None) -> None:
         """Kill a conmon that is of no use any more, also one that nobody noted, and wait until it is gone."""

@@ -13,7 +13,7 @@ import trio
 from pyman.names import EventType, State
 from supervisor.conmon.attach import Attachments
 from supervisor.runtime.answers import Answer
-from supervisor.runtime.records import ExecObserved
+from supervisor.runtime.records import ExecObserved, Wanted
 from supervisor.state.database import EventDraft
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Container:
         self.execs: dict[str, ExecSession] = {}
         self.ended_execs: dict[str, ExecSession] = {}
         self.removed = False
+        self.holds = 0
+        """How often work that is under way needs its root filesystem mounted."""
         self.end_of_run: Answer[int] = Answer()
         """Exit code of the present run, or of the next if there is none."""
         self.line: tuple[object, ListContainer] | None = None
@@ -76,6 +78,14 @@ class Container:
     @property
     def state(self) -> State:
         return self.observed.state
+
+    @property
+    def held(self) -> bool:
+        """Its root filesystem stays mounted when its run ends."""
+        observed = self.observed
+        if observed.leaving or observed.state is State.REMOVING or observed.wanted is Wanted.REMOVED:
+            return False
+        return self.holds > 0 or observed.mounts > 0
 
     def observe(self, observed: Observed) -> None:
         """Take over what the database has just committed, and wake those who waited for it."""
@@ -150,7 +160,7 @@ class Container:
             status=status.value,
             id=self.id,
             name=self.name,
-            image=spec.image,
+            image=self.definition.image_name,
             attributes={**spec.labels, **attributes},
             actor=actor,
         )

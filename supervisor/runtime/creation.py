@@ -16,6 +16,7 @@ import msgspec
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.conmon import logs
 from supervisor.oci import placement, resources
+from supervisor.oci.imaged import ImageUse
 from supervisor.runtime.policy import check_policy
 from supervisor.runtime.records import Definition
 from supervisor.runtime.userns import check_groups, settle
@@ -29,6 +30,7 @@ __all__ = ["check_texts", "define", "new_id", "signal_number"]
 
 LOG_DRIVERS = ("k8s-file", "json-file", "none", "passthrough")
 LOG_SIZE_LEAST = 4096
+NO_IMAGE = ImageUse()
 LABELS_LIMIT = 256 * 1024
 
 
@@ -73,10 +75,12 @@ def define(
     spec: ContainerSpec,
     caller: Caller,
     userns_owner: Definition | None = None,
+    image: ImageUse = NO_IMAGE,
 ) -> Definition:
     """The definition of a container. Raises for whatever could not work, naming it.
 
-    `userns_owner`: the container whose user namespace it is to join.
+    `userns_owner`: the container whose user namespace it is to join. `image`: what it is made from, whose part the spec
+    has already.
     """
     settings = services.settings
     check_texts(spec)
@@ -100,7 +104,7 @@ def define(
             raise InvalidArgument(f"cannot write the pid to '{value}': the path is not absolute")
         if value and not os.path.isdir(os.path.dirname(value)):
             raise InvalidArgument(f"cannot write the pid to '{value}': its directory does not exist")
-    spec, owned = settle(services, id, spec, runtime, userns_owner)
+    spec, owned = settle(services, id, spec, runtime, userns_owner, image)
     return Definition(
         id=id,
         name=name,
@@ -117,6 +121,7 @@ def define(
         log_size=size,
         log_files=files,
         userns=owned,
+        image=image,
     )
 
 
@@ -141,17 +146,17 @@ def _check_root(spec: ContainerSpec) -> None:
     if spec.image and spec.rootfs:
         raise InvalidArgument("cannot use an image and --rootfs together")
     if spec.image:
-        raise NotSupported(
-            f"cannot run image '{spec.image}': this version has no image store",
-            subject=spec.image,
-            hint="give a directory with --rootfs DIR or --rootfs DIR:O",
-        )
+        if spec.rootfs_overlay or spec.rootfs_idmap:
+            raise InvalidArgument("cannot use an image as O or as idmap: these are for directories")
+        return
     if spec.rootfs_overlay and spec.rootfs_idmap:
         raise InvalidArgument(
             "cannot use a root filesystem both as O and as idmap: a view is mapped in any case"
         )
     if not spec.rootfs:
-        raise InvalidArgument("cannot create a container without a root filesystem", hint="give --rootfs DIR")
+        raise InvalidArgument(
+            "cannot create a container without a root filesystem", hint="give an image, or --rootfs DIR"
+        )
     problem = rootfs.lower_is_usable(spec.rootfs)
     if problem:
         raise InvalidArgument(

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pyman.api.spec import Caller, ContainerSpec
     from supervisor.runtime.answers import Answer
     from supervisor.runtime.execs import Exec
+    from supervisor.runtime.imaged import Chosen
     from supervisor.runtime.records import Definition, ExecDefinition, ExecObserved
     from supervisor.runtime.registry import View
     from supervisor.settings.layout import Layout
@@ -100,6 +101,7 @@ class Engine:
                 await self._assemble(database)
                 # Orphans first: what ends while the containers are adopted must not be lost.
                 await tools.start(partial(children.reap_orphans, self.reaped.note))
+                await tools.start(self.services.images.run)
                 tools.start_soon(self.services.logs.run)
                 tools.start_soon(self._empty_trash)
                 sink = sink_of(settings.engine, f"{self.layout.tmp}/events.log")
@@ -169,6 +171,8 @@ class Engine:
         self.services.discard = self._discard
         self.services.find = self._container
         self.services.dependents = self._names_of_dependents
+        self.services.images.is_external = lambda id: self.registry.get(id) is None
+        self.services.images.remove_container = self._remove_by_force
 
     async def _recover(self, loaded: Loaded) -> None:
         """From the records to workers. Nothing that is alive is forgotten, whatever else is missing."""
@@ -177,6 +181,8 @@ class Engine:
         self.reaped.read(self.layout.reaped)
         boot = process.boot_id()
         rebooted = bool(loaded.meta.get("boot_id")) and loaded.meta["boot_id"] != boot
+        if rebooted and refresh.in_foreign_container():
+            rebooted = False
         observed = refresh.records(loaded)
         if rebooted or not loaded.meta.get("boot_id"):
             observed = await refresh.after_boot(services, observed, boot, rebooted=rebooted)
@@ -185,7 +191,7 @@ class Engine:
         executing = {record.id for record in sessions}
         clear = partial(leftovers.clear, self.layout, known, executing)
         services.overlays.adopt(await trio.to_thread.run_sync(clear))
-        await services.images.recover(loaded.intents)
+        await services.images.recover(loaded.intents, set(known))
         files.write_atomic(self.layout.alive, b"", 0o600)
         for definition, state in observed:
             self._add(definition, state)
@@ -275,8 +281,11 @@ class Engine:
 
     def _trash(self) -> list[str]:
         try:
-            return os.listdir(self.layout.trash)
-        except OSError as error:
+            return [
+                *(f"{self.layout.trash}/{name}" for name in os.listdir(self.layout.trash)),
+                *self.services.store.ground.trash(),
+            ]
+        except (OSError, PymanError) as error:
             log.warning("cannot look into the trash", error=str(error))
             return []
 
@@ -285,14 +294,14 @@ class Engine:
         left: set[str] = set()
         while True:
             self._trash_filled = trio.Event()
-            for name in await trio.to_thread.run_sync(self._trash):
-                if name in left:
+            for path in await trio.to_thread.run_sync(self._trash):
+                if path in left:
                     continue
                 try:
-                    await files.remove_tree(f"{self.layout.trash}/{name}")
+                    await files.remove_tree(path)
                 except PymanError as error:
-                    left.add(name)
-                    log.warning("cannot delete", path=f"{self.layout.trash}/{name}", error=str(error))
+                    left.add(path)
+                    log.warning("cannot delete", path=path, error=str(error))
             await self._trash_filled.wait()
 
     # ------------------------------------------------------------------ containers
@@ -308,9 +317,16 @@ class Engine:
         return self.registry.within(namespace or self.settings.engine.namespace)
 
     async def create(
-        self, spec: ContainerSpec, caller: Caller, actor: Actor | None, *, replace: bool
+        self,
+        spec: ContainerSpec,
+        caller: Caller,
+        actor: Actor | None,
+        *,
+        replace: bool,
+        image: Chosen | None = None,
     ) -> Entry:
-        """Define a container: its name is taken and its record committed, nothing else exists yet."""
+        """Define a container: its name is taken and its record committed, nothing else exists yet; with an image, its
+        layer in the store as well."""
         self.check_valid()
         if replace and spec.name:
             await self._replace(spec.name, actor)
@@ -321,11 +337,16 @@ class Engine:
         self.registry.reserve(name, id)
         self.services.ids.open(id)
         lock: int | None = None
+        layered = False
         try:
             lock = self.locks.allocate()
             owner = self._userns_owner(spec)
-            work = partial(self._defined, id, name, lock, spec, caller, owner)
-            definition = await look_into(spec.rootfs, work, self.settings.pyman.call_deadline)
+            work = partial(self._defined, id, name, lock, spec, caller, owner, image)
+            if image is None:
+                definition = await look_into(spec.rootfs, work, self.settings.pyman.call_deadline)
+            else:
+                definition = await trio.to_thread.run_sync(work, limiter=self.services.disk)
+                layered = True
             self._join(definition)
             container = Container(definition, Observed())
             entry = Entry(container, Worker(self.services, container, self._forget, self._let_go))
@@ -338,11 +359,22 @@ class Engine:
             self.registry.release(name, id)
             self.services.ids.release(id)
             self.locks.release(lock)
+            if layered:
+                await self._unlayer(id)
             raise
         finally:
             self._joining.pop(id, None)
         self._nursery.start_soon(entry.worker.run, trio.Event())
         return entry
+
+    async def _unlayer(self, id: str) -> None:
+        """Of a container that was not made after all."""
+        with trio.CancelScope(shield=True):
+            remove = partial(self.services.layers.remove, id)
+            try:
+                await trio.to_thread.run_sync(remove, limiter=self.services.disk)
+            except PymanError as error:
+                log.warning("cannot remove a layer", container=id, error=str(error))
 
     def _userns_owner(self, spec: ContainerSpec) -> Definition | None:
         """The container whose user namespace is to be joined. NoSuchContainer, AmbiguousId."""
@@ -352,12 +384,24 @@ class Engine:
         return self.view(spec.namespace).find(wish.value).container.definition
 
     def _defined(
-        self, id: str, name: str, lock: int, spec: ContainerSpec, caller: Caller, owner: Definition | None
+        self,
+        id: str,
+        name: str,
+        lock: int,
+        spec: ContainerSpec,
+        caller: Caller,
+        owner: Definition | None,
+        image: Chosen | None,
     ) -> Definition:
         """The definition. What cannot be built is refused now, before anything is made."""
-        definition = define(self.services, id, name, lock, spec, caller, owner)
-        build.build(build_request(self.services, definition, spec.rootfs))
-        return definition
+        if image is None:
+            definition = define(self.services, id, name, lock, spec, caller, owner)
+            build.build(build_request(self.services, definition, spec.rootfs))
+            return definition
+        spec, use = image.taken(spec, self.settings.engine.image_volume_mode)
+        definition = define(self.services, id, name, lock, spec, caller, owner, use)
+        build.build(build_request(self.services, definition, ""))
+        return replaced(definition, layer=self.services.layers.make(definition))
 
     def _join(self, definition: Definition) -> None:
         """From here on the container whose user namespace it joins cannot be removed. NoSuchContainer: it just was."""
@@ -388,6 +432,12 @@ class Engine:
             return
         if existing.container.name == name:
             await existing.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
+
+    async def _remove_by_force(self, id: str, actor: Actor | None) -> None:
+        """With the image that it uses."""
+        entry = self.registry.get(id)
+        if entry is not None:
+            await entry.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
 
     async def rename(self, entry: Entry, name: str, actor: Actor | None) -> None:
         """Both names belong to the container until it has taken over the new one."""

@@ -24,6 +24,10 @@ IMPLIES_ALL = frozenset({"status", "exited"})
 """Filters that make sense only together with containers that do not run."""
 
 
+_SHORT_ID = 12
+"""Digits from which on the beginning of an id is not taken for a name."""
+
+
 def _pattern(value: str) -> re.Pattern[str]:
     try:
         return re.compile(value)
@@ -76,14 +80,22 @@ def _exited(value: str, _find: Find) -> Test:
 
 
 def _ancestor(value: str, _find: Find) -> Test:
-    return lambda c: (
-        bool(c.definition.spec.image)
-        and value
-        in (
-            c.definition.spec.image,
-            c.definition.spec.image.rpartition(":")[0],
+    """The image's id, or a pattern for its name; without a tag in it, the tag `latest` is meant."""
+    pattern = _pattern(value)
+
+    def fits(container: Container) -> bool:
+        image = container.definition.image
+        if not image.id:
+            return False
+        name, _, tag = image.name.rpartition(":")
+        return (
+            value == image.id
+            or (len(value) >= _SHORT_ID and image.id.startswith(value))
+            or (bool(image.name) and pattern.search(image.name) is not None)
+            or (tag == "latest" and pattern.search(name) is not None)
         )
-    )
+
+    return fits
 
 
 def _created_of(value: str, find: Find) -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyman.api.container import RunRequest
     from pyman.api.event import Actor
     from supervisor.runtime.engine import Engine
+    from supervisor.runtime.imaged import Chosen
     from supervisor.runtime.registry import Entry
 
 __all__ = ["Launch", "StartAttached"]
@@ -72,8 +73,16 @@ class StartAttached:
 class Launch(StartAttached):
     """`run`: create and start as one. `stdio`: descriptors for the log driver passthrough; closed at the end."""
 
-    def __init__(self, engine: Engine, request: RunRequest, actor: Actor, stdio: list[int]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        request: RunRequest,
+        actor: Actor,
+        stdio: list[int],
+        image: Chosen | None = None,
+    ) -> None:
         self._engine = engine
+        self._image = image
         self._request = request
         self._actor = actor
         self._stdio = stdio
@@ -93,7 +102,12 @@ class Launch(StartAttached):
     async def _create(self) -> Entry:
         request = self._request
         create = partial(
-            self._engine.create, request.spec, request.caller, self._actor, replace=request.replace
+            self._engine.create,
+            request.spec,
+            request.caller,
+            self._actor,
+            replace=request.replace,
+            image=self._image,
         )
         done = await outcome.acapture(create)
         if isinstance(done, outcome.Value):

@@ -103,11 +103,7 @@ def monitors(layout: Layout) -> Iterator[FoundMonitor]:
 
 def _monitor(pid: int, layout: Layout) -> FoundMonitor | None:
     """The process, if it is a conmon of this supervisor."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            arguments = file.read(65536).decode("utf-8", "surrogateescape").split("\0")
-    except OSError:
-        return None
+    arguments = process.words_of(pid)
     # The OCI runtime is given the bundle as well, conmon alone the version of its protocol.
     if "--api-version" not in arguments:
         return None

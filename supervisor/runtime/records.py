@@ -15,6 +15,7 @@ from pyman.api.event import Actor
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.names import State
 from supervisor.kernel.process import ProcessRef
+from supervisor.oci.imaged import ImageUse
 from supervisor.runtime.restart import Asked, History
 from supervisor.runtime.userns import Owned
 
@@ -60,6 +61,14 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     log_size: int
     log_files: int
     userns: Owned = Owned()
+    image: ImageUse = ImageUse()
+    layer: str = ""
+    """Its own in the store, above those of the image."""
+
+    @property
+    def image_name(self) -> str:
+        """As it is shown; empty: it has no image."""
+        return self.image.name or self.image.id[:12]
 
 
 class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -97,6 +106,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     leaving: bool = False
     """It has ended for good: its removal is recorded and told, its name is free, nobody sees it any more.
     What is left of it is being taken away."""
+    mounts: int = 0
+    """How often people have mounted its root filesystem."""
     history: History = History()
     restart_at: int = 0
     """When the policy starts it again; 0: it does not."""

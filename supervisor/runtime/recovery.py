@@ -44,6 +44,8 @@ class Recovery:
             worker.ending.arm_restart()
         elif observed.monitor is not None or observed.wanted in (Wanted.RUNNING, Wanted.INITIALIZED):
             await self._half_started()
+        else:
+            await worker.mounting.settle()
 
     async def _with_process(self) -> None:
         worker = self._worker

@@ -35,12 +35,22 @@ if TYPE_CHECKING:
     from supervisor.runtime.services import Services
     from supervisor.state.database import Change, Loaded, Record
 
-__all__ = ["after_boot", "exec_record", "records"]
+__all__ = ["after_boot", "exec_record", "in_foreign_container", "records"]
 
 
 Pair = tuple[Definition, Observed]
 _D = TypeVar("_D", bound=msgspec.Struct)
 _O = TypeVar("_O", bound=msgspec.Struct)
+
+
+def in_foreign_container(path: str = "/run/.containerenv") -> bool:
+    """This supervisor runs in a container into which another engine has mounted its store. What was running may still
+    be, on a host that cannot be seen from here: nothing is taken for the end of it."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return "graphRootMounted=1" in file.read(1 << 16).splitlines()
+    except OSError:
+        return False
 
 
 def records(loaded: Loaded) -> list[Pair]:
@@ -98,6 +108,7 @@ def _refreshed(
         "monitor_state": "",
         "stop_deadline": 0,
         "freezing": False,
+        "mounts": 0,
         "restart_at": 0,
     }
     ran = observed.state in STATES_WITH_PROCESS and observed.state is not State.INITIALIZED

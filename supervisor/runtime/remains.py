@@ -11,6 +11,8 @@ from supervisor.kernel import cgroups
 from supervisor.oci import ahead
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from supervisor.settings.layout import Layout
 
 __all__ = ["cgroups_of_run", "conmon_cgroup", "remove_run"]
@@ -38,20 +40,21 @@ def cgroups_of_run(layout: Layout, id: str) -> list[str]:
     return found
 
 
-def remove_run(layout: Layout, id: str) -> None:
+def remove_run(layout: Layout, id: str, *, held: bool = False) -> None:
     """What a run of a container had in the run directory, with the cgroups of exec sessions that could not be
-    forgotten: their directories are all that still names them."""
+    forgotten: their directories are all that still names them. `held`: the root filesystem stays mounted there."""
     with suppress(FileNotFoundError):
         for exec_id in os.listdir(os.path.dirname(layout.exec_run(id, "-"))):
             cgroups.remove(conmon_cgroup(exec_id))
     ahead.let_go(layout.container_bundle(id))
-    remove_small_tree(layout.container_run(id))
+    remove_small_tree(layout.container_run(id), MOUNT_POINTS if held else frozenset())
 
 
-def remove_small_tree(path: str) -> None:
+def remove_small_tree(path: str, kept: AbstractSet[str] = frozenset()) -> None:
     """Remove a directory of the run directory: a handful of files, and at most one level of directories.
 
-    Never crosses a mount and never follows a link; a mount that is left makes it fail.
+    Never crosses a mount and never follows a link; a mount that is left makes it fail. `kept`: names of what stays in
+    it.
     """
     try:
         entries = list(os.scandir(path))
@@ -62,11 +65,14 @@ def remove_small_tree(path: str) -> None:
         return
     for entry in entries:
         with suppress(FileNotFoundError):  # an exec session that ends removes its own
+            if entry.name in kept:
+                continue
             if entry.name in MOUNT_POINTS:
                 os.rmdir(entry.path)  # a mount point: never entered, whatever is still mounted there
             elif entry.is_dir(follow_symlinks=False):
                 remove_small_tree(entry.path)
             else:
                 os.unlink(entry.path)
-    with suppress(FileNotFoundError):
-        os.rmdir(path)
+    if not kept:
+        with suppress(FileNotFoundError):
+            os.rmdir(path)

@@ -19,6 +19,7 @@ from supervisor.runtime.restart import Asked
 __all__ = [
     "Init",
     "Kill",
+    "Mount",
     "Notice",
     "NoticeKind",
     "Pause",
@@ -29,6 +30,7 @@ __all__ = [
     "Start",
     "Started",
     "Stop",
+    "Unmount",
     "Unpause",
     "Update",
 ]
@@ -112,6 +114,19 @@ class Rename(Request[str], kw_only=True):
 class Update(Request[None], kw_only=True):
     restart_policy: str | None = None
     restart_tries: int | None = None
+
+
+class Mount(Request[str], kw_only=True):
+    """Answered with where the root filesystem is. `lasting`: for people, and recorded; else the asker undoes it."""
+
+    lasting: bool
+
+
+class Unmount(Request[bool], kw_only=True):
+    """Undo one Mount. False: it is not mounted. `force`: all the lasting ones."""
+
+    lasting: bool
+    force: bool = False
 
 
 class NoticeKind(Enum):

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from supervisor.images.arriving import Arriving
+from supervisor.images.leaving import Leaving
 from supervisor.images.library import Images
 from supervisor.kernel.process import ProcessRef
+from supervisor.runtime.layers import OwnLayers
 from supervisor.runtime.restart import Budget
 from supervisor.runtime.userns import IdLedger
 from supervisor.state.database import Retention
@@ -93,7 +96,10 @@ class Services:
         self.overlays = Overlays(settings, layout)
         self.store = Store(layout, settings, self.overlays)
         """The image store, which other engines share."""
-        self.images = Images(self.store, database)
+        self.layers = OwnLayers(self.store)
+        self.images = Images(self.store, database, settings, layout)
+        self.arriving = Arriving(self.images, settings, layout)
+        self.leaving = Leaving(self.images, self.arriving, layout)
         self.take(settings)
         self.ids = IdLedger()
         self.find: Callable[[str], Container | None] = lambda _id: None

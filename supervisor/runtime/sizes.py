@@ -28,9 +28,19 @@ async def sizes_of(
     """
     known = {} if known is None else known
     spec = container.definition.spec
+    definition = container.definition
     upper = services.layout.container_upper(container.id)
 
+    def of_image() -> dict[str, int]:
+        written = files.disk_usage(services.layers.of(definition).upper)
+        key = definition.image.id
+        if key not in known:
+            known[key] = services.layers.size_of(definition.image)
+        return {"rwSize": written, "rootFsSize": known[key] + written}
+
     def walk() -> dict[str, int]:
+        if definition.image.id:
+            return of_image()
         written = files.disk_usage(upper) if spec.rootfs_overlay and os.path.isdir(upper) else 0
         if spec.rootfs not in known:
             known[spec.rootfs] = files.disk_usage(spec.rootfs) if os.path.isdir(spec.rootfs) else 0

@@ -32,6 +32,8 @@ def build_request(
         rootfs=root,
         hostname=definition.hostname,
         settings=services.settings,
+        image=definition.image,
+        volumes_directory=services.layout.container_volumes(definition.id),
         userns=userns,
         account=account_of(services, definition),
         run_directory=services.layout.container_run(definition.id),

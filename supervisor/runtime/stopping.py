@@ -126,6 +126,8 @@ class Stopping:
             await self._begin(request, Asked.STOP, Wanted.REMOVED, request.timeout)
         else:
             try:
+                if worker.container.held:
+                    await self._let_go(request)
                 if state is State.STOPPED or worker.body.remains():
                     await worker.body.clean(made=True)
             except PymanError as error:
@@ -134,6 +136,18 @@ class Stopping:
                 log.warning("removed uncleaned", container=worker.container.id, error=str(error))
             await self.remove_now(request.actor)
             request.answer.give(True)
+
+    async def _let_go(self, request: rq.Remove) -> None:
+        """What people have mounted goes with the container; what is being read does not, unless by force."""
+        worker = self._worker
+        if worker.container.holds and not request.force:
+            name = worker.container.name
+            raise WrongState(
+                f"cannot remove container '{name}': its root filesystem is being read",
+                subject=name,
+                hint="wait for the export or commit, or use --force",
+            )
+        await worker.note(wanted=Wanted.REMOVED, asked_by=request.actor, mounts=0)
 
     # ------------------------------------------------------------------ stopping
 

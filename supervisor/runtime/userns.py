@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pyman.api.spec import Caller, ContainerSpec, Namespace
+    from supervisor.oci.imaged import ImageUse
     from supervisor.oci.runtimes import OciRuntime
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
@@ -120,7 +121,12 @@ def mode_of(definition: Definition) -> str:
 
 
 def settle(
-    services: Services, id: str, spec: ContainerSpec, runtime: OciRuntime, owner: Definition | None
+    services: Services,
+    id: str,
+    spec: ContainerSpec,
+    runtime: OciRuntime,
+    owner: Definition | None,
+    image: ImageUse,
 ) -> tuple[ContainerSpec, Owned]:
     """The namespace of a container to be, and its spec: with `keep-id` its command runs as the caller.
 
@@ -143,7 +149,7 @@ def settle(
             return spec, _joins(mode, options, owner)
     # Settings that change later change nothing of a container that is there.
     spec = msgspec.structs.replace(spec, userns=wish)
-    spec, maps = _own(services, id, spec, mode, options)
+    spec, maps = _own(services, id, spec, mode, options, image)
     if runtime.kind == "runc" and not all(idmaps.has_inside(0, lines) for lines in maps):
         raise NotSupported(
             "cannot make a user namespace without the ids 0: the OCI runtime runc needs them",
@@ -171,7 +177,7 @@ def _joins(mode: str, value: str, owner: Definition | None) -> Owned:
 
 
 def _own(
-    services: Services, id: str, spec: ContainerSpec, mode: str, options: str
+    services: Services, id: str, spec: ContainerSpec, mode: str, options: str, image: ImageUse
 ) -> tuple[ContainerSpec, IdMaps]:
     """The maps of a new namespace."""
     settings = services.settings
@@ -189,7 +195,7 @@ def _own(
                 )
             maps = chosen.no_map(available)
         case "auto":
-            maps = _automatic(services, id, spec, available, options)
+            maps = _automatic(services, id, spec, available, options, image)
         case _:
             raise InvalidArgument(
                 f"cannot use --userns {mode}",
@@ -258,13 +264,16 @@ def _keep_id(
     return msgspec.structs.replace(spec, user=spec.user or f"{uid}:{gid}"), maps
 
 
-def _automatic(services: Services, id: str, spec: ContainerSpec, available: IdMaps, text: str) -> IdMaps:
+def _automatic(
+    services: Services, id: str, spec: ContainerSpec, available: IdMaps, text: str, image: ImageUse
+) -> IdMaps:
     settings = services.settings
     storage = settings.storage
     options = _Options("auto", text, ("size", "uidmapping", "gidmapping"))
     size, fixed = options.number("size", 0), options.fixed(available)
     if not size:
-        size = max(storage.auto_userns_min_size, largest_id(spec.rootfs) + 1)
+        largest = services.layers.largest_id(image) if image.id else largest_id(spec.rootfs)
+        size = max(storage.auto_userns_min_size, largest + 1)
         if size > storage.auto_userns_max_size:
             raise InvalidArgument(
                 f"cannot use --userns auto: the root filesystem needs {size} ids, more than the"

@@ -12,9 +12,11 @@ from pyman.api.inspect import (
     ExecProcess,
     InspectConfig,
     InspectContainer,
+    InspectHealthcheck,
     InspectHostConfig,
     InspectIdMappings,
     InspectLogConfig,
+    InspectMount,
     InspectNetwork,
     InspectRestart,
     InspectRestartPolicy,
@@ -26,6 +28,7 @@ from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups
 from supervisor.oci import namespaces, placement, resources
 from supervisor.oci.build import environment_of, groups_of
+from supervisor.oci.mounts import volume_directory
 from supervisor.oci.security import capabilities
 from supervisor.oci.spec import Cpu, Memory
 from supervisor.oci.users import Identity, look_up
@@ -36,6 +39,7 @@ from supervisor.runtime.times import rfc3339
 from supervisor.runtime.userns import mode_of
 
 if TYPE_CHECKING:
+    from supervisor.oci.imaged import Healthcheck
     from supervisor.oci.request import BuildRequest
     from supervisor.runtime.container import Container, ExecSession
     from supervisor.runtime.records import Definition
@@ -70,8 +74,8 @@ def _line(
     return ListContainer(
         id=definition.id,
         names=[definition.name],
-        image=spec.image,
-        image_id="",
+        image=definition.image_name,
+        image_id=definition.image.id,
         command=[*(spec.entrypoint or []), *spec.command],
         created=definition.created // 1_000_000_000,
         created_at=rfc3339(definition.created),
@@ -85,7 +89,7 @@ def _line(
         restarts=observed.history.count,
         auto_remove=spec.remove,
         labels=spec.labels,
-        mounts=[],
+        mounts=definition.image.volumes,
         namespaces=_namespaces(container) if namespaces else {},
         networks=[],
         ports=[],
@@ -143,8 +147,9 @@ def _inspect(
         args=command[1:],
         state=_state(services, container),
         restart=_restart(container),
-        image=spec.image,
-        image_name=spec.image,
+        image=definition.image.id,
+        image_name=definition.image.name,
+        image_digest=definition.image.digest,
         rootfs=spec.rootfs,
         pod="",
         static_dir=layout.container_static(definition.id),
@@ -154,15 +159,15 @@ def _inspect(
         pid_file=spec.pid_file or layout.container_pidfile(definition.id),
         name=definition.name,
         restart_count=container.observed.history.count,
-        driver="overlay" if spec.rootfs_overlay else "",
+        driver="overlay" if spec.rootfs_overlay or definition.image.id else "",
         mount_label="",
         process_label="",
         effective_caps=caps.effective,
         bounding_caps=caps.bounding,
         exec_ids=[id for id, session in container.execs.items() if session.running],
-        mounts=[],
+        mounts=_mounts(request),
         dependencies=[definition.userns.container] if definition.userns.container else [],
-        network_settings=InspectNetwork(),
+        network_settings=InspectNetwork(ports=dict.fromkeys(definition.image.ports)),
         namespace=spec.namespace,
         lock_number=definition.lock,
         is_infra=False,
@@ -233,7 +238,7 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
         open_stdin=spec.stdin,
         env=_environment(request, identity.home),
         cmd=spec.command,
-        image=spec.image,
+        image=definition.image_name,
         working_dir=spec.work_dir or "/",
         entrypoint=spec.entrypoint or [],
         labels=spec.labels,
@@ -244,7 +249,41 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
         umask=spec.umask or request.settings.containers.umask,
         create_command=spec.create_command,
         init=request.init,
+        exposed_ports={port: {} for port in definition.image.ports} or None,
+        healthcheck=_healthcheck(definition.image.healthcheck),
+        volumes={path: {} for path in definition.image.volumes} or None,
     )
+
+
+def _healthcheck(found: Healthcheck | None) -> InspectHealthcheck | None:
+    if found is None:
+        return None
+    return InspectHealthcheck(
+        test=found.test,
+        interval=found.interval,
+        timeout=found.timeout,
+        start_period=found.start_period,
+        retries=found.retries,
+    )
+
+
+def _mounts(request: BuildRequest) -> list[InspectMount]:
+    """The volumes that are there; what is a tmpfs is told by none of them, as in Podman."""
+    image = request.image
+    if image.volume_mode != "anonymous":
+        return []
+    return [
+        InspectMount(
+            type="volume",
+            source=volume_directory(request.volumes_directory, number),
+            destination=path,
+            driver="local",
+            options=["nodev", "exec", "rbind"],
+            rw=True,
+            propagation="rprivate",
+        )
+        for number, path in enumerate(image.volumes)
+    ]
 
 
 def _host_config(services: Services, request: BuildRequest, container: Container) -> InspectHostConfig:

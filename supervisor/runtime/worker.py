@@ -5,7 +5,7 @@ short or has a deadline. It follows one rule everywhere: commit what is intended
 seen. A supervisor that is killed in between finds enough to go on (`recovery`), and so does this one where
 something failed in between (a full disk): it takes it up again after a while.
 
-What it does stands beside it by topic: `starting`, `stopping`, `ending`, `changing`. Here are the loop, the
+What it does stands beside it by topic: `starting`, `stopping`, `ending`, `changing`, `mounting`. Here are the loop, the
 record, the watchers and the timers.
 """
 
@@ -25,6 +25,7 @@ from supervisor.runtime import requests as rq
 from supervisor.runtime.body import Body
 from supervisor.runtime.changing import Changing
 from supervisor.runtime.ending import Ending
+from supervisor.runtime.mounting import Mounting
 from supervisor.runtime.records import Wanted, encode, replaced
 from supervisor.runtime.recovery import Recovery
 from supervisor.runtime.requests import Notice, NoticeKind
@@ -74,6 +75,7 @@ class Worker:
         self.stopping = Stopping(self)
         self.ending = Ending(self)
         self.changing = Changing(self)
+        self.mounting = Mounting(self)
         self.monitor_fd: Pidfd | None = None
         self.init_fd: Pidfd | None = None
         self._send, self._inbox = trio.open_memory_channel[Any](INBOX)
@@ -94,6 +96,8 @@ class Worker:
             rq.Remove: self.stopping.remove,
             rq.Rename: self.changing.rename,
             rq.Update: self.changing.update,
+            rq.Mount: self.mounting.mount,
+            rq.Unmount: self.mounting.unmount,
         }
         self._on_notice: dict[NoticeKind, Callable[[], Awaitable[None]]] = {
             NoticeKind.MONITOR_GONE: self.ending.monitor_gone,

@@ -99,6 +99,11 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.graph_root}/pyman/store/{selection_hash(self.static)}"
 
     @property
+    def partials(self) -> str:
+        """What has come so far of blobs on their way here."""
+        return f"{self.static}/partials"
+
+    @property
     def containers(self) -> str:
         return f"{self.static}/containers"
 
@@ -156,6 +161,10 @@ class Layout(msgspec.Struct, frozen=True):
 
     def container_work(self, container_id: str) -> str:
         return f"{self.static}/containers/{container_id}/work"
+
+    def container_volumes(self, container_id: str) -> str:
+        """What its image wants volumes for: a directory each, by their numbers."""
+        return f"{self.static}/containers/{container_id}/volumes"
 
     def container_run(self, container_id: str) -> str:
         return f"{self.tmp}/containers/{container_id}"

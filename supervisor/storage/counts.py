@@ -14,7 +14,7 @@ import msgspec
 
 from pyman.errors import StorageFailed
 from supervisor.kernel import files
-from supervisor.storage.table import clear_temporary, locked, replace_file, write_token
+from supervisor.storage.table import clear_temporary, locked, replace_file, temporary_files, write_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -78,7 +78,7 @@ class Counts:
 
     def clear(self) -> None:
         """What a killed writer has left beside the file. StorageFailed."""
-        if os.path.isdir(self._directory):
+        if temporary_files(self._directory):
             with locked(self._lock_file):
                 clear_temporary(self._directory)
 

@@ -138,20 +138,18 @@ def server_of(target: str) -> ProcessRef | None:
 def _servers(pids: Iterable[int], below: str) -> dict[str, ProcessRef]:
     found: dict[str, ProcessRef] = {}
     for pid in pids:
+        if not _target(pid, below):
+            continue
+        # Looked at again, now that it is certain which process is meant: the pid may have changed hands.
         ref = process.ref_of(pid)
-        target = _target(pid, below) if ref is not None else ""
-        if ref is not None and target:
+        if ref is not None and (target := _target(pid, below)):
             found[target] = ref
     return found
 
 
 def _target(pid: int, below: str) -> str:
     """The mount point, if it is such a process."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = os.fsdecode(file.read(1 << 20)).split("\0")[:-1]
-    except OSError:
-        return ""
+    words = process.words_of(pid)
     # In front there may be an interpreter as well.
     if len(words) < 4 or words[-3] != "-o" or not words[-2].startswith("lowerdir="):
         return ""

@@ -186,12 +186,20 @@ class Overlays:
         Raises OSError (the kernel refuses this view), StorageFailed, DiskFull and OverlayUnavailable.
         """
         way = self.way()
-        if way.native:
-            if uids or gids:
+        program = way.program
+        if way.native and (uids or gids):
+            program = self.mapper()
+            if not program:
                 raise InternalError(f"cannot mount '{target}': the kernel's overlay takes no maps of ids")
-            self._mount_native(target, lower, upper, work)
+        if program:
+            self._mount_fuse(program, target, lower, upper, work, uids, gids)
         else:
-            self._mount_fuse(way.program, target, lower, upper, work, uids, gids)
+            self._mount_native(target, lower, upper, work)
+
+    def mapper(self) -> str:
+        """The program that shows files with other ids where mounts cannot; an empty string: there is none."""
+        program = self._options.mount_program or fuse.find()
+        return program if program and not fuse.unusable(program) else ""
 
     def mount_readonly(self, target: str, lower: Sequence[str]) -> None:
         """A view of two directories or more (topmost first) that nobody writes to. As `mount`."""

@@ -13,7 +13,7 @@ from supervisor.kernel import mounts
 from supervisor.storage import bigdata, layers
 from supervisor.storage.containers import OWNER, ContainerStore
 from supervisor.storage.records import is_id
-from supervisor.storage.table import clear_temporary
+from supervisor.storage.table import clear_temporary, temporary_files
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -30,16 +30,20 @@ class RecoveringStore(ContainerStore):
         removed by `sweep`. StorageFailed, DiskFull."""
         if not os.path.isdir(self.layout.store_own):
             return
+        # Locks are taken only where there is something to do: another engine may hold them for long.
         self.ground.prepare()
         for path in self.ground.staged():
             self.ground.discard(path)
-        with self._writing_all():
-            for table in (self._layers, self._images, self._containers):
-                clear_temporary(table.directory)
+        tables = (self._layers, self._images, self._containers)
+        if any(temporary_files(table.directory) for table in tables):
+            with self._writing_all():
+                for table in tables:
+                    clear_temporary(table.directory)
         self._finish(self.ground.intents())
         self._forget_counts()
-        with self._writing_layers():
-            self._unmount_forgotten()
+        if os.path.isdir(self.layout.image_mounts) and os.listdir(self.layout.image_mounts):
+            with self._writing_layers():
+                self._unmount_forgotten()
         self.remove_strangers(containers)
 
     def _finish(self, intents: list[tuple[str, str]]) -> None:

@@ -1,7 +1,8 @@
-"""A container's root filesystem: a directory as it is, or a copy-on-write view of one.
+"""A container's root filesystem: a directory as it is, a copy-on-write view of one, or the layers of an image.
 
-The view is an overlay whose upper directory lies in the container's static directory and whose mount
-point lies in the run directory. Writes end with the run, as Podman's manual says of `--rootfs DIR:O`.
+A view is an overlay whose upper directory lies in the container's static directory and whose mount
+point lies in the run directory. Writes end with the run, as Podman's manual says of `--rootfs DIR:O`. What is written
+above an image lies in a layer of the container's own in the store, and stays until the container is removed.
 In a user namespace of its own a container sees files with the ids that they have there: a view is made of the
 directory with its ids mapped, where the kernel can do that, and so is `--rootfs DIR:idmap`.
 Everything here blocks: it is called in a thread.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyman.errors import NotSupported
@@ -20,7 +21,7 @@ from supervisor.logging import log
 from supervisor.storage import reach
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pyman.api.spec import ContainerSpec
     from supervisor.kernel.idmaps import IdMaps
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from supervisor.storage.overlay import Overlays
 
 __all__ = [
+    "Layers",
     "Shift",
     "ended_with_run",
     "is_hidden",
@@ -41,6 +43,14 @@ __all__ = [
 
 _CANNOT_MAP = frozenset({errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 """What the kernel says that, or whose file system, or in whose user namespace, mounts cannot map ids."""
+
+
+class Layers(NamedTuple):
+    """The directories of an image's layers, the topmost first, and of the container's own layer above them."""
+
+    lower: Sequence[str]
+    upper: str
+    work: str
 
 
 class Shift(NamedTuple):
@@ -87,42 +97,67 @@ def lower_is_usable(path: str) -> str:
 
 
 def mount_rootfs(
-    layout: Layout, id: str, spec: ContainerSpec, overlays: Overlays, shift: Shift | None = None
+    layout: Layout,
+    id: str,
+    spec: ContainerSpec,
+    overlays: Overlays,
+    shift: Shift | None = None,
+    layers: Layers | None = None,
 ) -> str:
-    """Make the root filesystem ready and say where the OCI runtime finds it. Mounted already: nothing is done."""
+    """Make the root filesystem ready and say where the OCI runtime finds it. Mounted already: nothing is done.
+    `layers`: of a container with an image."""
     root = spec.rootfs
     try:
-        if spec.rootfs_overlay:
-            root = _overlay(layout, id, spec, overlays, shift)
+        if layers is not None:
+            root = _overlay(layout, id, layers, overlays, shift, lasting=True)
+        elif spec.rootfs_overlay:
+            own = Layers([spec.rootfs], layout.container_upper(id), layout.container_work(id))
+            root = _overlay(layout, id, own, overlays, shift)
         elif spec.rootfs_idmap and shift is not None and shift.namespace >= 0:
             root = _idmapped(layout, id, spec, shift)
     except OSError as error:
-        raise files.storage_error(error, "mount the root filesystem", spec.rootfs) from error
+        raise files.storage_error(error, "mount the root filesystem", spec.rootfs or spec.image) from error
     if shift is not None and is_hidden(shift.maps):
         return reach.show(layout, id, root, shift.root)
     return root
 
 
-def _overlay(layout: Layout, id: str, spec: ContainerSpec, overlays: Overlays, shift: Shift | None) -> str:
+def _overlay(
+    layout: Layout, id: str, layers: Layers, overlays: Overlays, shift: Shift | None, *, lasting: bool = False
+) -> str:
+    """`lasting`: the upper directory is older than this run, and so is what the container has made of it."""
     target = layout.container_rootfs(id)
-    upper, work = layout.container_upper(id), layout.container_work(id)
     if overlays.ready(target):
         return target
-    for path in (target, upper, work):
-        os.makedirs(path, mode=0o700, exist_ok=True)
-    # The upper directory is what the container sees of its own root directory.
-    mode = os.stat(spec.rootfs).st_mode & 0o7777
-    if shift is not None and not overlays.way().native:
+    os.makedirs(target, mode=0o700, exist_ok=True)
+    if not lasting:
+        for path in (layers.upper, layers.work):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        # The upper directory is what the container sees of its own root directory.
+        os.chmod(layers.upper, os.stat(layers.lower[0]).st_mode & 0o7777)
+    if shift is not None and _by_program(overlays, shift, lasting=lasting):
         # The program maps ids itself: on the disk they are what the container sees.
-        os.chmod(upper, mode)
-        overlays.mount(target, [spec.rootfs], upper, work, uids=shift.maps.uids, gids=shift.maps.gids)
+        uids, gids = shift.maps
+        overlays.mount(target, layers.lower, layers.upper, layers.work, uids=uids, gids=gids)
         return target
-    with _lower(layout, id, spec.rootfs, shift) as lower:
-        if shift is not None:
-            os.chown(upper, *_owner(lower, shift))
-        os.chmod(upper, mode)
-        overlays.mount(target, [lower], upper, work)
+    with _lower(layout, id, layers.lower, shift) as lower:
+        if shift is not None and not (lasting and _has_owner(layers.upper, shift)):
+            os.chown(layers.upper, *_owner(lower[0], shift))
+        overlays.mount(target, lower, layers.upper, layers.work)
     return target
+
+
+def _by_program(overlays: Overlays, shift: Shift, *, lasting: bool) -> bool:
+    """Where mounts cannot map ids, an image is still to have its own: a directory may keep those of the host."""
+    if not overlays.way().native:
+        return True
+    return lasting and shift.namespace < 0 and is_mapped(shift.maps) and bool(overlays.mapper())
+
+
+def _has_owner(path: str, shift: Shift) -> bool:
+    """Its owner and group are among the container's."""
+    status = os.stat(path)
+    return all(map(idmaps.has_outside, (status.st_uid, status.st_gid), shift.maps))
 
 
 def _owner(lower: str, shift: Shift) -> tuple[int, int]:
@@ -136,26 +171,34 @@ def _owner(lower: str, shift: Shift) -> tuple[int, int]:
 
 
 @contextmanager
-def _lower(layout: Layout, id: str, path: str, shift: Shift | None) -> Iterator[str]:
-    """The directory with its ids mapped, or as it is where that cannot be had. An overlay keeps what it was given."""
+def _lower(layout: Layout, id: str, paths: Sequence[str], shift: Shift | None) -> Iterator[Sequence[str]]:
+    """The directories with their ids mapped, or as they are where that cannot be had. An overlay keeps what it was
+    given."""
     if shift is None or shift.namespace < 0:
-        yield path
+        yield paths
         return
-    mapped = layout.container_lower(id)
-    os.makedirs(mapped, mode=0o700, exist_ok=True)
+    around = layout.container_lower(id)
+    mapped: list[str] = []
     try:
         try:
-            mounts.bind_idmapped(path, mapped, shift.namespace)
+            for number, path in enumerate(paths):
+                place = f"{around}/{number}"
+                os.makedirs(place, mode=0o700, exist_ok=True)
+                mapped.append(place)
+                mounts.bind_idmapped(path, place, shift.namespace)
         except OSError as error:
             if error.errno not in _CANNOT_MAP:
                 raise
-            log.warning("files keep the host's ids: mounts cannot map them", container=id, path=path)
-            yield path
+            log.warning("files keep the host's ids: mounts cannot map them", container=id, path=paths[0])
+            yield paths
         else:
             yield mapped
     finally:
-        mounts.unmount(mapped, lazy=True)
-        os.rmdir(mapped)
+        for place in mapped:
+            mounts.unmount(place, lazy=True)
+            os.rmdir(place)
+        with suppress(FileNotFoundError):
+            os.rmdir(around)
 
 
 def _idmapped(layout: Layout, id: str, spec: ContainerSpec, shift: Shift) -> str:
@@ -189,7 +232,7 @@ def unmount_rootfs(
     if shown:
         reach.hide(layout, id)
     try:
-        if spec.rootfs_overlay:
+        if spec.rootfs_overlay or spec.image:
             overlays.unmount(layout.container_rootfs(id))
     except OSError as error:
         raise files.storage_error(error, "unmount", layout.container_rootfs(id)) from error
@@ -199,9 +242,15 @@ def unmount_rootfs(
 
 def unmount_all(layout: Layout, id: str) -> None:
     """Undo whatever is mounted in a container's run directory. StorageFailed."""
-    for target in (layout.container_rootfs(id), layout.container_lower(id)):
+    around = layout.container_lower(id)
+    mapped = [around]
+    with suppress(FileNotFoundError, NotADirectoryError):
+        mapped = [*(f"{around}/{name}" for name in os.listdir(around)), around]
+    for target in (layout.container_rootfs(id), *mapped):
         try:
             mounts.unmount(target, lazy=True)
+            if target != around and target in mapped:
+                os.rmdir(target)
         except OSError as error:
             raise files.storage_error(error, "unmount", target) from error
 

@@ -209,12 +209,19 @@ def read_token(path: str) -> bytes:
         os.close(fd)
 
 
+def temporary_files(directory: str) -> list[str]:
+    """What writers have there at this instant, or killed ones have left, as absolute paths."""
+    try:
+        return [f"{directory}/{name}" for name in os.listdir(directory) if name.startswith(_TEMPORARY)]
+    except OSError:
+        return []
+
+
 def clear_temporary(directory: str) -> None:
-    """Remove what a killed writer has left there; with the lock held there is no other."""
-    with suppress(OSError):
-        for name in os.listdir(directory):
-            if name.startswith(_TEMPORARY):
-                os.unlink(f"{directory}/{name}")
+    """Remove what killed writers have left; while the lock is held there is no other."""
+    for path in temporary_files(directory):
+        with suppress(OSError):
+            os.unlink(path)
 
 
 def _stamp(path: str) -> _Stamp:

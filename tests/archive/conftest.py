@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.archive.podman import Podman
+from tests.archive.unpacker import Unpacker
+from tests.support.user import User, UserPlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,3 +28,21 @@ def podman() -> Iterator[Podman]:
     finally:
         made.close()
         shutil.rmtree(place)
+
+
+@pytest.fixture(scope="module", params=["root", "user"])
+def unpacker(request: pytest.FixtureRequest) -> Iterator[Unpacker]:
+    """Layers are unpacked by root, and by an ordinary user in a user namespace."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    if request.param == "root":
+        made = Unpacker(None, [], None)
+    else:
+        programs: Path = request.getfixturevalue("programs")
+        place = UserPlace(User.of())
+        prefix = [*place.prefix("/"), "unshare", "--user", "--map-root-user", "--map-auto", "--mount", "--"]
+        made = Unpacker(place.user, prefix, programs / "python")
+    try:
+        yield made
+    finally:
+        made.close()

@@ -11,6 +11,7 @@ import pytest
 
 from supervisor.archive import jobs
 from tests.archive.layers import Layer, digest_of, tree_of, unpacked, written
+from tests.archive.test_hostile import SPARSE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,3 +128,12 @@ async def test_a_layer_that_pyman_has_unpacked_is_saved_by_podman_byte_for_byte(
     (tmp_path / "diff").rename(diff)
     (tmp_path / "tar-split.gz").rename(split)
     assert podman.saved() == [layer]
+
+
+@pytest.mark.parametrize("version", SPARSE)
+async def test_a_layer_with_a_sparse_file_is_packed_as_it_was(version: str, tmp_path: Path) -> None:
+    layer = SPARSE[version]
+    await unpacked(layer, tmp_path)
+    with written(tmp_path / "packed") as out:
+        packed = await jobs.pack(str(tmp_path / "diff"), str(tmp_path / "tar-split.gz"), out)
+    assert (packed.diff_id, (tmp_path / "packed").read_bytes()) == (digest_of(layer), layer)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from supervisor.kernel import mounts
 from tests.storage.images import busybox, tar_of
 from tests.storage.others import Others
 
 if TYPE_CHECKING:
     from tests.support.engine import Engine
 
-__all__ = ["import_image", "others_of"]
+__all__ = ["import_image", "leave_no_mount", "nothing_in", "others_of"]
 
 
 def others_of(engine: Engine) -> Others:
@@ -25,3 +26,15 @@ def import_image(engine: Engine, name: str) -> str:
     others = others_of(engine)
     others.podman("import", "-q", "-", name, stdin=tar_of(busybox()))
     return others.podman("images", "-q", "--no-trunc", name).removeprefix("sha256:")
+
+
+def leave_no_mount(engine: Engine) -> None:
+    """Skopeo does not undo what it mounts."""
+    mounts.unmount(f"{engine.root}/overlay", lazy=True)
+
+
+def nothing_in(engine: Engine) -> bool:
+    """No layer, and nothing staged."""
+    left = [path.name for path in (engine.root / "overlay").iterdir() if len(path.name) == 64]
+    staged = list((engine.root / "pyman/store").glob("*/staging/*"))
+    return not left and not staged and not list((engine.root / "overlay/l").iterdir())

@@ -21,6 +21,7 @@ from supervisor.images.progress import Board
 from supervisor.images.pushing import check_wish, destination_for
 from supervisor.images.sending import Sender, Wish, closing, outgoing
 from supervisor.images.tarring import TarWriter
+from tests.images.made import built
 from tests.storage.others import missing
 
 if TYPE_CHECKING:
@@ -35,18 +36,7 @@ pytestmark = pytest.mark.skipif(bool(missing("podman", "skopeo")), reason=missin
 
 @pytest.fixture
 def image(others: Others, tmp_path: Path) -> str:
-    """Two layers, made by Buildah."""
-    (tmp_path / "one").write_bytes(os.urandom(300_000))
-    made = others.buildah("from", "scratch")
-    others.buildah("copy", made, str(tmp_path / "one"), "/bin/one")
-    others.buildah("config", "--label", "a=b", "--cmd", "sh", made)
-    others.buildah("commit", "-q", made, "localhost/made:1")
-    others.buildah("rm", made)
-    made = others.buildah("from", "localhost/made:1")
-    others.buildah("copy", made, "/bin/busybox", "/bin/sh")
-    others.buildah("commit", "-q", made, "localhost/made:2")
-    others.buildah("rm", made)
-    return "localhost/made:2"
+    return built(others, tmp_path)
 
 
 def _outgoing(store: Store, name: str) -> Outgoing:

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def _command(selection: Selection) -> list[str]:
-    standin = os.path.join(os.path.dirname(os.path.abspath(__file__)), "standin.py")
-    options = [f"--{name}={value}" for name, value in selection.given().items()]
-    return [sys.executable, "-P", standin, *selection.options, *options]
+def _program() -> list[str]:
+    return [sys.executable, "-P", os.path.join(os.path.dirname(os.path.abspath(__file__)), "standin.py")]
 
 
 def _environment(environ: Mapping[str, str], uid: int = 0) -> dict[str, str]:
@@ -34,7 +32,7 @@ def _environment(environ: Mapping[str, str], uid: int = 0) -> dict[str, str]:
 if __name__ == "__main__":
     _clean = launch.clean_environment
     vars(launch).update(
-        command=_command,
+        program=_program,
         clean_environment=_environment,
         _SYSTEMD=os.environ.get("LAUNCH_SYSTEMD", "/nowhere"),
     )

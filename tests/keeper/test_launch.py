@@ -78,6 +78,25 @@ def test_the_first_command_starts_a_supervisor_and_is_answered(launched: Launche
     assert launched.ask()["keeper_pid"] == told["keeper_pid"]
 
 
+def _words(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+
+
+def test_the_first_daemon_is_what_its_keeper_starts_afterwards(launched: Launched, short_path: Path) -> None:
+    """Its process is older than the keeper's program, which tells it what it could not know."""
+    conf = short_path / "c.conf"
+    conf.write_text("[pyman]\nrestart_reset = 7\n")
+    first = launched.ask(environment={"CONTAINERS_CONF": str(conf)})
+    words, parent = _words(first["pid"]), processes.parent(first["pid"])
+    os.kill(first["pid"], signal.SIGKILL)
+    second = launched.ask()
+    assert second["pid"] != first["pid"]
+    assert second["environ"] == first["environ"]
+    assert first["restart_reset"] == second["restart_reset"] == 7
+    assert parent == first["keeper_pid"] == second["keeper_pid"]
+    assert _words(second["pid"]) == words
+
+
 def test_many_commands_at_once_start_one_and_are_all_answered(launched: Launched) -> None:
     clients = [launched.client() for _ in range(12)]
     told = []

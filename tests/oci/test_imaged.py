@@ -1,8 +1,7 @@
-"""How what an image says goes together with what was asked for."""
+"""What of an image goes into a container's configuration and its files."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,130 +11,21 @@ from pyman.api.spec import ContainerSpec
 from pyman.errors import CommandNotExecutable, InvalidArgument
 from supervisor.oci.build import write_files
 from supervisor.oci.environment import environment
-from supervisor.oci.imaged import ImageUse, RunConfig, read_config, use, with_image
+from supervisor.oci.imaged import ImageUse
 from tests.oci.support import built, request
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def config(**said: Any) -> RunConfig:
-    return read_config(json.dumps({"architecture": "amd64", "config": said}).encode(), "box")
-
-
-def merged(said: dict[str, Any], **asked: Any) -> ContainerSpec:
-    return with_image(ContainerSpec(**asked), config(**said))
-
-
-def used(said: dict[str, Any], mode: str = "anonymous", **asked: Any) -> ImageUse:
-    return use(ContainerSpec(**asked), config(**said), id="1" * 64, name="box", digest="", volume_mode=mode)
-
-
-ENTRY = {"Entrypoint": ["/entry"], "Cmd": ["word"]}
-
-
-@pytest.mark.parametrize(
-    ("asked", "entrypoint", "command"),
-    [
-        ({}, ["/entry"], ["word"]),
-        ({"command": ["other", "words"]}, ["/entry"], ["other", "words"]),
-        ({"entrypoint": ["/mine"]}, ["/mine"], []),
-        ({"entrypoint": ["/mine"], "command": ["a"]}, ["/mine"], ["a"]),
-        ({"entrypoint": [""]}, [], []),
-        ({"entrypoint": [""], "command": ["a"]}, [], ["a"]),
-        ({"entrypoint": []}, [], ["word"]),
-    ],
-)
-def test_an_entrypoint_that_is_asked_for_takes_the_command_of_the_image_away(
-    asked: dict[str, Any], entrypoint: list[str], command: list[str]
-) -> None:
-    spec = merged(ENTRY, **asked)
-    assert (spec.entrypoint, spec.command) == (entrypoint, command)
-
-
-def test_what_is_asked_for_wins() -> None:
-    said = {"User": "web", "WorkingDir": "/srv", "StopSignal": "SIGINT", "Labels": {"a": "1", "b": "1"}}
-    asked = {"user": "0", "work_dir": "/tmp", "stop_signal": "TERM", "labels": {"b": "2", "c": "2"}}
-    spec = merged(said, **asked)
-    assert (spec.user, spec.work_dir, spec.stop_signal) == ("0", "/tmp", "TERM")
-    assert spec.labels == {"a": "1", "b": "2", "c": "2"}
-    spec = merged(said)
-    assert (spec.user, spec.work_dir, spec.stop_signal) == ("web", "/srv", "SIGINT")
-
-
-@pytest.mark.parametrize(
-    "said", [{}, dict.fromkeys(["User", "Env", "Cmd", "Entrypoint", "Labels", "Volumes"])]
-)
-def test_an_image_may_say_nothing(said: dict[str, Any]) -> None:
-    assert merged(said) == ContainerSpec(entrypoint=[])
-    assert used(said) == ImageUse(id="1" * 64, name="box")
-
-
-def test_a_configuration_without_its_part_for_containers_says_nothing() -> None:
-    assert read_config(b"{}", "box") == read_config(b'{"config": null}', "box") == RunConfig()
-
-
-def test_a_command_may_be_one_word() -> None:
-    assert merged({"Cmd": "sh", "Entrypoint": "/bin/tini"}).command == ["sh"]
-
-
-@pytest.mark.parametrize(
-    ("written", "meant"), [("srv/web", "/srv/web"), ("/srv//web/", "/srv/web"), ("//x", "/x")]
-)
-def test_a_working_directory_is_always_absolute(written: str, meant: str) -> None:
-    assert merged({"WorkingDir": written}).work_dir == meant
-
-
 def test_variables_are_stronger_than_the_configured_and_weaker_than_those_asked_for() -> None:
-    image = used({"Env": ["PATH=/image", "A=image", "B=image", "E=a=b", "EMPTY="]})
+    image = ImageUse(env={"PATH": "/image", "A": "image", "B": "image", "E": "a=b"})
     asked = msgspec.structs.replace(request(env={"B": "mine"}, unsetenv=["E"]), image=image)
     found = environment(asked, "/")
-    assert (found["PATH"], found["A"], found["B"], found["EMPTY"]) == ("/image", "image", "mine", "")
+    assert (found["PATH"], found["A"], found["B"]) == ("/image", "image", "mine")
     assert "E" not in found
     asked = msgspec.structs.replace(request(env={"B": "mine"}, unsetenv_all=True), image=image)
     assert environment(asked, "/") == {"B": "mine", "HOSTNAME": "boxhost", "HOME": "/"}
-
-
-def test_no_variable_of_the_host_gets_in_through_an_image() -> None:
-    assert used({"Env": ["SECRET", "=x", "", "GOOD=1"]}).env == {"GOOD": "1"}
-
-
-def test_the_rest_is_kept_beside_the_spec() -> None:
-    said = {
-        "ExposedPorts": {"80/tcp": {}, "53/udp": {}},
-        "Volumes": {"/data/": {}, "cache": {}},
-        "Healthcheck": {"Test": ["CMD", "true"], "Retries": 5},
-        "WorkingDir": "/srv",
-    }
-    found = used(said)
-    assert found.ports == ["53/udp", "80/tcp"]
-    assert (found.volumes, found.volume_mode) == (["/cache", "/data"], "anonymous")
-    assert found.healthcheck is not None
-    assert (found.healthcheck.retries, found.healthcheck.interval) == (5, 30_000_000_000)
-    assert found.own_work_dir
-    assert not used(said, work_dir="/x").own_work_dir
-    assert used({"Healthcheck": {"Test": ["NONE"]}}).healthcheck is None
-
-
-def test_volumes_are_what_is_asked_for_or_else_configured() -> None:
-    said: dict[str, Any] = {"Volumes": {"/data": {}}}
-    assert used(said, "tmpfs").volume_mode == "tmpfs"
-    assert used(said, "tmpfs", image_volume_mode="ignore").volumes == []
-    with pytest.raises(InvalidArgument, match="known are anonymous, tmpfs, ignore"):
-        used(said, image_volume_mode="bind")
-    with pytest.raises(InvalidArgument, match="in the place of its root directory"):
-        used({"Volumes": {"/..": {}}})
-
-
-def test_what_is_no_configuration_is_refused() -> None:
-    for data in (b"", b"[]", b'{"config": {"Env": 3}}', b'{"config": {"Labels": ["a"]}}'):
-        with pytest.raises(InvalidArgument, match="cannot use the configuration of image 'box'"):
-            read_config(data, "box")
-    for said in ({"Labels": {"a": "x" * 300_000}}, {"Env": ["A=" + "x" * 300_000]}):
-        with pytest.raises(InvalidArgument, match="take more than 256 KiB"):
-            config(**said)
-    with pytest.raises(InvalidArgument, match="more than 256 volumes"):
-        config(Volumes={f"/v{number}": {} for number in range(300)})
 
 
 def mounted(image: ImageUse, directory: str = "/srv/volumes") -> dict[str, dict[str, Any]]:
@@ -144,12 +34,11 @@ def mounted(image: ImageUse, directory: str = "/srv/volumes") -> dict[str, dict[
 
 
 def test_a_volume_is_a_directory_or_a_tmpfs_and_never_over_what_the_engine_mounts() -> None:
-    said: dict[str, Any] = {"Volumes": {"/data": {}, "/proc": {}, "/a/b": {}}}
-    found = mounted(used(said))
-    assert found["/a/b"]["source"], found["/data"]["source"] == ("/srv/volumes/0", "/srv/volumes/1")
+    wanted = ["/a/b", "/data", "/proc"]
+    found = mounted(ImageUse(volumes=wanted, volume_mode="anonymous"))
+    assert (found["/a/b"]["source"], found["/data"]["source"]) == ("/srv/volumes/0", "/srv/volumes/1")
     assert found["/proc"]["type"] == "proc"
-    assert mounted(used(said, "tmpfs"))["/data"]["type"] == "tmpfs"
-    assert "/data" not in mounted(used(said, "ignore"))
+    assert mounted(ImageUse(volumes=wanted, volume_mode="tmpfs"))["/data"]["type"] == "tmpfs"
 
 
 def test_before_there_is_a_root_filesystem_nobody_is_looked_up() -> None:

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.registry.support import Home
+from tests.registry.support import STALL, Home
+from tests.support.hostile import hostile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from supervisor.registry.client import Registries
+    from tests.support.hostile import Hostile
 
 
 @pytest.fixture
@@ -44,3 +48,17 @@ def program() -> Iterator[socket.socket]:
         finally:
             ours.close()
             assert process.wait(10) == 0
+
+
+@pytest.fixture
+async def bad() -> AsyncIterator[Hostile]:
+    """A registry that does what it is told to."""
+    async with hostile() as one:
+        yield one
+
+
+@pytest.fixture
+async def registries(home: Home, program: socket.socket) -> AsyncIterator[Registries]:
+    """With little patience."""
+    async with home.registries(program, stall=STALL) as found:
+        yield found

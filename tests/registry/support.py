@@ -3,23 +3,53 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from pyman.api.image import RegistryAccess
 from supervisor.registry.client import Registries
 from supervisor.registry.configuration import Configuration
+from supervisor.registry.reference import parse
 from supervisor.settings.model import EngineSettings, Settings
 from supervisor.settings.xdg import Xdg
+from tests.support.hostile import OCI_MANIFEST
+from tests.support.registry import digest_of
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["ACCEPT", "Home", "file_of"]
+    from supervisor.registry.reference import Reference
+    from tests.support.hostile import Hostile
+
+__all__ = ["ACCEPT", "ACCESS", "DATA", "DIGEST", "MANIFEST", "SECRET", "STALL", "Home", "file_of", "name_at"]
+
+STALL = 0.4
+"""Seconds without a byte until a hostile registry is given up."""
+DATA = os.urandom(300_000)
+DIGEST = digest_of(DATA)
+MANIFEST = json.dumps(
+    {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": DIGEST, "size": 1},
+        "layers": [],
+    }
+).encode()
+ACCESS = RegistryAccess(tls_verify=False, retry=2, retry_delay=0.01)
+SECRET = RegistryAccess(
+    tls_verify=False, retry=2, retry_delay=0.01, username="someone", password="s3cret-w0rd"
+)
+
+
+def name_at(bad: Hostile) -> Reference:
+    return parse(f"{bad.host}/a:1")
+
 
 ACCEPT = '{"default": [{"type": "insecureAcceptAnything"}]}'
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.registry import Entry
     from supervisor.settings.layout import Layout
     from supervisor.storage.overlay import Overlays
-    from supervisor.storage.rootfs import Shift
+    from supervisor.storage.rootfs import Layers, Shift
     from tests.runtime.conftest import House
 
 pytestmark = pytest.mark.holds_loop(0)
@@ -243,11 +243,16 @@ async def test_a_root_filesystem_that_cannot_be_mounted_in_time_costs_its_contai
     mount = rootfs.mount_rootfs
 
     def hang(
-        layout: Layout, id: str, spec: ContainerSpec, overlays: Overlays, shift: Shift | None = None
+        layout: Layout,
+        id: str,
+        spec: ContainerSpec,
+        overlays: Overlays,
+        shift: Shift | None = None,
+        layers: Layers | None = None,
     ) -> str:
         if spec.name.startswith("far"):
             answer.wait()
-        return mount(layout, id, spec, overlays, shift)
+        return mount(layout, id, spec, overlays, shift, layers)
 
     monkeypatch.setattr(rootfs, "mount_rootfs", hang)
     async with house.open() as engine:

@@ -146,7 +146,8 @@ class RealRegistry:
         with self.log.open("ab") as log:
             begin = self.log.stat().st_size
             self._process = subprocess.Popen(
-                ["docker-registry", "serve", str(self._configuration())],
+                # It dies with the tests, however these end.
+                ["setpriv", "--pdeathsig", "KILL", "docker-registry", "serve", str(self._configuration())],
                 env={"PATH": "/usr/bin:/bin", **self._environ},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,0 +1,232 @@
+"""A layer on its way into the store: brought, unpacked beside it, and committed upon the one below.
+
+A layer is known by what it is and by what it lies upon, so images that have it in common have it once, also while
+both are being brought: the work is shared, and each of them is told how it goes on.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+import trio
+
+from pyman.api.image import Progress
+from pyman.errors import ArchiveRefused, DigestMismatch, OverlayUnavailable, PymanError
+from supervisor.archive import jobs
+from supervisor.images.docker import RegistrySource
+from supervisor.images.sharing import Sharing
+from supervisor.images.transport import Blob
+from supervisor.logging import log
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from supervisor.archive.jobs import Unpacked
+    from supervisor.images.progress import Board
+    from supervisor.images.sharing import Work
+    from supervisor.images.transport import Source
+    from supervisor.storage.layers import Staged
+    from supervisor.storage.records import Layer
+    from supervisor.storage.store import Store
+
+__all__ = ["Coming", "Layers", "Wanted"]
+
+T = TypeVar("T")
+AT_ONCE = 6
+"""Layers that are unpacked at the same time, unless containers.conf says otherwise."""
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """A layer that an image needs."""
+
+    id: str
+    """In the store."""
+    parent: str
+    diff_id: str
+    blob: Blob
+
+
+class Coming:
+    """What is known of one layer that is coming, and who is told."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.brought = False
+        """It was not there before."""
+        self._boards: list[Board] = []
+        self._state = Progress(wanted.blob.digest, "waiting", 0, wanted.blob.size)
+
+    def follow(self, board: Board) -> None:
+        self._boards.append(board)
+        board.note(self._state)
+
+    def leave(self, board: Board) -> None:
+        if board in self._boards:
+            self._boards.remove(board)
+
+    def tell(self, action: str, count: int, detail: str = "") -> None:
+        self._state = Progress(self.wanted.blob.digest, action, count, self.wanted.blob.size, detail)
+        for board in self._boards:
+            board.note(self._state)
+
+    def downloaded(self, count: int) -> None:
+        if self._state.action != "unpacking":
+            self.tell("downloading", count)
+
+    def unpacked(self, count: int) -> None:
+        """Unpacking follows the download, and is worth telling once that has come to its end."""
+        size = self.wanted.blob.size
+        if self._state.action == "unpacking" or (self._state.bytes >= size >= 0):
+            self.tell("unpacking", count)
+
+    def retrying(self, reason: str) -> None:
+        self.tell("retrying", self._state.bytes, reason)
+
+
+class Layers:
+    """One for an engine. `nursery`: where layers are brought, longer than whoever asks for them."""
+
+    def __init__(
+        self,
+        store: Store,
+        limiter: trio.CapacityLimiter,
+        nursery: trio.Nursery,
+        *,
+        rootless: bool,
+        at_once: int = 0,
+    ) -> None:
+        self._store = store
+        self._limiter = limiter
+        self._nursery = nursery
+        self._rootless = rootless
+        self._turns = trio.CapacityLimiter(at_once or AT_ONCE)
+        self._sweeping = False
+        self._works: Sharing[Layer] = Sharing(nursery)
+
+    @asynccontextmanager
+    async def lease(
+        self, wanted: Sequence[Wanted], source: Source, board: Board
+    ) -> AsyncGenerator[list[Work[Layer]], None]:
+        """The work on an image's layers, from the base upwards. While it is held the layers stay, once they are there;
+        afterwards those that nothing uses are removed, if they were brought for it."""
+        # A registry is there for all; an archive is closed when its own caller has gone.
+        owner = 0 if isinstance(source, RegistrySource) else id(source)
+        works: list[Work[Layer]] = []
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._forsake, works)
+            below: Work[Layer] | None = None
+            for each in wanted:
+                fresh = Coming(each)
+                make = partial(self._bring, fresh, source, below)
+                below = await stack.enter_async_context(self._works.lease((each.id, owner), make, fresh))
+                coming: Coming = below.about
+                coming.follow(board)
+                stack.callback(coming.leave, board)
+                works.append(below)
+            yield works
+
+    def retrying(self, digest: str, reason: str) -> None:
+        """A registry is asked again for a blob."""
+        for work in self._works.works:
+            if work.about.wanted.blob.digest == digest:
+                work.about.retrying(reason)
+
+    async def _forsake(self, works: Sequence[Work[Layer]]) -> None:
+        """After the leases have been given back."""
+        brought = [work.about.wanted.id for work in works if not work.users and work.about.brought]
+        if not brought:
+            return
+        with trio.CancelScope(shield=True):
+            try:
+                if await self._in_thread(self._store.delete_layers, brought):
+                    self.sweep()
+            except PymanError as error:
+                log.warning("cannot remove the layers of an image that did not come", error=str(error))
+
+    async def _in_thread(self, act: Callable[..., T], *arguments: Any) -> T:
+        return await trio.to_thread.run_sync(act, *arguments, limiter=self._limiter)
+
+    async def _bring(self, coming: Coming, source: Source, below: Work[Layer] | None) -> Layer:
+        """The work on one layer. `below`: that on the one it lies upon."""
+        wanted = coming.wanted
+        there = await self._in_thread(self._store.find_layer, wanted.id)
+        if there is not None:
+            coming.tell("exists", wanted.blob.size)
+            return there
+        async with self._turns:
+            staged, unpacked = await self._unpack(coming, source)
+        try:
+            if below is not None:
+                await below.result()
+            commit = partial(self._store.commit_layer, staged, wanted.id, wanted.parent, unpacked)
+            layer = await self._in_thread(commit)
+            coming.brought = True
+        except BaseException:
+            await self._give_up(staged)
+            raise
+        coming.tell("done", wanted.blob.size)
+        return layer
+
+    async def _unpack(self, coming: Coming, source: Source) -> tuple[Staged, Unpacked]:
+        """Twice where an earlier attempt has left a part of it that is damaged."""
+        wanted = coming.wanted
+        begun = isinstance(source, RegistrySource) and source.begun(wanted.blob)
+        while True:
+            staged = await self._in_thread(self._store.staging)
+            try:
+                return staged, await self._unpack_into(staged, coming, source)
+            except BaseException as error:
+                await self._give_up(staged)
+                if not (begun and isinstance(error, (ArchiveRefused, DigestMismatch))):
+                    raise
+                begun = False
+                log.info("what was left of a layer is damaged: bringing it anew", digest=wanted.blob.digest)
+
+    async def _unpack_into(self, staged: Staged, coming: Coming, source: Source) -> Unpacked:
+        wanted = coming.wanted
+        whiteouts = await self._in_thread(self._whiteouts)
+        coming.tell("downloading", 0)
+        async with source.layer(wanted.blob, coming.downloaded) as feed:
+            return await jobs.unpack(
+                feed,
+                staged.diff,
+                staged.tar_split,
+                digest=wanted.blob.digest,
+                size=wanted.blob.size,
+                diff_id=wanted.diff_id,
+                whiteouts=whiteouts,
+                user_xattrs=self._rootless,
+                report=coming.unpacked,
+            )
+
+    def _whiteouts(self) -> Literal["overlay", "none"]:
+        """As whatever mounts the layer reads them."""
+        try:
+            return "overlay" if self._store.overlays.way().native else "none"
+        except OverlayUnavailable:
+            return "overlay"
+
+    async def _give_up(self, staged: Staged) -> None:
+        with trio.CancelScope(shield=True):
+            try:
+                await self._in_thread(self._store.discard, staged)
+            except PymanError as error:
+                log.warning("cannot remove what is left of a layer", path=staged.path, error=str(error))
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Have the files removed of what was taken out of the store; nobody waits for it."""
+        if not self._sweeping:
+            self._sweeping = True
+            self._nursery.start_soon(self._sweep)
+
+    async def _sweep(self) -> None:
+        try:
+            await self._store.sweep()
+        except PymanError as error:
+            log.warning("cannot remove what was taken out of the image store", error=str(error))
+        finally:
+            self._sweeping = False

@@ -1,0 +1,261 @@
+"""Images that go: save, push, and manifest lists with their members.
+
+Each call belongs to its caller: whoever goes away cancels it. What is told of it while it goes on is on the caller's
+board; the event comes when all of it is there.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from pyman.errors import InvalidArgument, NoSuchImage, NotSupported, PymanError
+from pyman.names import EventStatus
+from supervisor.archive import jobs
+from supervisor.images import pushing, saving, transports
+from supervisor.images.arriving import path_of
+from supervisor.images.blobinfo import BlobInfo
+from supervisor.images.docker import RegistrySource
+from supervisor.images.events import Proof, event
+from supervisor.images.lists import Lists
+from supervisor.images.relaying import relay
+from supervisor.images.sending import Sender, Wish, outgoing
+from supervisor.registry import reference
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from pyman.api.event import Actor
+    from pyman.api.image import ManifestPushRequest, PushRequest, SaveRequest
+    from pyman.api.pull import RegistryAccess
+    from supervisor.images.arriving import Arriving
+    from supervisor.images.library import Images
+    from supervisor.images.lists import Instances
+    from supervisor.images.manifests import Member
+    from supervisor.images.names import Found
+    from supervisor.images.progress import Board
+    from supervisor.images.sending import Outgoing, Receiver
+    from supervisor.images.transport import RawManifest, Source
+    from supervisor.images.transports import Place
+    from supervisor.registry.reference import Reference
+    from supervisor.settings.layout import Layout
+    from supervisor.storage.records import Image
+
+__all__ = ["Leaving"]
+
+T = TypeVar("T")
+
+
+class Leaving:
+    """One for an engine."""
+
+    def __init__(self, images: Images, arriving: Arriving, layout: Layout) -> None:
+        self._images = images
+        self._arriving = arriving
+        self._memory = BlobInfo(f"{layout.static}/blob-info.json")
+        self.lists = Lists(images.store, images.find, self._remote, images.limiter)
+
+    async def _in_thread(self, act: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(act, limiter=self._images.limiter)
+
+    async def _outgoing(self, image: Image) -> Outgoing:
+        return await self._in_thread(partial(outgoing, self._images.store, image))
+
+    def _sender(self, board: Board, destination: Receiver, wish: Wish) -> Sender:
+        return Sender(
+            destination,
+            wish,
+            pack=jobs.pack,
+            memory=self._memory,
+            spool_in=self._arriving.spool_in,
+            board=board,
+        )
+
+    async def save(self, request: SaveRequest, fd: int, board: Board, actor: Actor | None) -> None:
+        """`fd`: what an archive is written to; -1 for a directory. NoSuchImage, InvalidArgument, NotSupported,
+        StorageFailed, DiskFull."""
+        multi = request.multi_image_archive
+        saving.check(request, multi=multi)
+        if request.format in saving.ARCHIVES and fd < 0:
+            raise InvalidArgument("cannot save an archive: there is nothing to write it to")
+        names = request.names if multi else request.names[:1]
+        found = [await self._images.find(name) for name in names]
+        chosen = saving.selected(found, () if multi else request.names[1:])
+        images = [(each, await self._outgoing(each.found.image)) for each in chosen]
+        await saving.save(request, images, fd, partial(self._sender, board))
+        path = request.path or path_of(fd)
+        told = [event(EventStatus.SAVE, each.found.image.id, path, actor) for each in chosen]
+        await self._images.ledger.tell(*told)
+
+    async def push(self, request: PushRequest, fd: int, board: Board, actor: Actor | None) -> tuple[str, str]:
+        """The id of the image, and the digest of the manifest that is there now. `fd`: an archive that the client has
+        opened for it; -1: there is none. NoSuchImage, InvalidArgument; errors of the place."""
+        wish = Wish(request.format, request.compression, request.compression_level, request.force_compression)
+        pushing.check_wish(wish)
+        found = await self._images.find(request.name, lists="prefer")
+        text = request.destination or _own_name(found)
+        if await self._images.read(lambda view: view.index(found.image)) is not None:
+            return await self._push_list(
+                request.name, text, wish, request.access, fd, board, actor, every=request.all
+            )
+        image = await self._outgoing(found.image)
+        where = transports.parse(text)
+        async with self._destination(where, found, image, fd, request.access, board) as destination:
+            raw = await self._sender(board, destination, wish).send(image)
+            board.say("Writing manifest to image destination")
+            await destination.finish()
+        await self._images.ledger.tell(event(EventStatus.PUSH, found.image.id, text, actor))
+        return found.image.id, raw.digest
+
+    async def push_list(
+        self, request: ManifestPushRequest, board: Board, actor: Actor | None
+    ) -> tuple[str, str]:
+        """The id of the list, and its digest there. As `push`; members that are neither here nor there are brought
+        from where they were taken."""
+        wish = Wish(request.format)
+        pushing.check_wish(wish)
+        text = request.destination or request.name
+        pushed = await self._push_list(
+            request.name, text, wish, request.access, -1, board, actor, every=request.all
+        )
+        if request.remove_after:
+            await self._remove(pushed[0], actor)
+        return pushed
+
+    async def _remove(self, id: str, actor: Actor | None) -> None:
+        told = [event(EventStatus.REMOVE, id, id, actor)]
+        store = self._images.store
+        await self._images.ledger.carry_out(Proof(image=id, gone=True), told, partial(store.delete_image, id))
+        await store.sweep()
+
+    async def _push_list(
+        self,
+        name: str,
+        text: str,
+        wish: Wish,
+        access: RegistryAccess,
+        fd: int,
+        board: Board,
+        actor: Actor | None,
+        *,
+        every: bool,
+    ) -> tuple[str, str]:
+        image, raw, instances = await self.lists.read(name)
+        found = await self._images.find(name, lists="keep")
+        where = transports.parse(text)
+        if where.transport == transports.DOCKER_ARCHIVE:
+            raise NotSupported(f"cannot push a manifest list to '{text}'", hint="use oci-archive")
+        async with self._destination(where, found, None, fd, access, board) as destination:
+
+            async def send_member(member: Member, sender: Sender) -> RawManifest | None:
+                if not every:
+                    return None
+                return await self._send_member(member, instances, sender, destination, access, board)
+
+            sender = self._sender(board, destination, wish)
+            sent = await pushing.push_list(raw, send_member, sender, destination, wish)
+            board.say("Writing manifest list to image destination")
+            await destination.finish()
+        await self._images.ledger.tell(event(EventStatus.PUSH, image.id, text, actor))
+        return image.id, sent.digest
+
+    async def _send_member(
+        self,
+        member: Member,
+        instances: Instances,
+        sender: Sender,
+        destination: Receiver,
+        access: RegistryAccess,
+        board: Board,
+    ) -> RawManifest:
+        digest = member.blob.digest
+        here = await self._in_thread(partial(self._images.store.images_with, digest=digest))
+        own = [image for image in here if image.top_layer]
+        if own:
+            board.say(f"Copying image {digest}")
+            return await sender.send(await self._outgoing(own[0]), member=True)
+        where = instances.get(digest, "")
+        if not where or where.startswith(f"{transports.STORAGE}:"):
+            raise NoSuchImage(
+                f"cannot find the member {digest} of the manifest list here",
+                subject=digest,
+                hint="pull it, or take it out of the list",
+            )
+        board.say(f"Copying image {digest} from {where}")
+        async with self._remote(where, access) as source:
+            manifest = await source.manifest(digest)
+            return await relay(source, manifest, destination, self._arriving.spool_in, board)
+
+    @asynccontextmanager
+    async def _remote(self, name: str, access: RegistryAccess) -> AsyncIterator[Source]:
+        """An image that is not of the store: by the name of a place, or a name in a registry, perhaps a short one."""
+        if transports.has_transport(name) and not name.startswith("docker://"):
+            async with self._arriving.source(name) as source:
+                yield source
+            return
+        if name.startswith("docker://"):
+            wanted = reference.parse(name.removeprefix("docker://")).tagged()
+        else:
+            wanted = (await self._images.registries.candidates(name)).references[0]
+        await self._images.registries.permit(wanted)
+        yield RegistrySource(self._images.registries, self._images.partials, wanted, access)
+
+    @asynccontextmanager
+    async def _destination(
+        self,
+        where: Place,
+        found: Found,
+        image: Outgoing | None,
+        fd: int,
+        access: RegistryAccess,
+        board: Board,
+    ) -> AsyncIterator[Receiver]:
+        sources: Mapping[str, list[Reference]] = {}
+        if where.transport == transports.REGISTRY and image is not None:
+            domain = reference.parse(where.name).domain
+            sources = await self._in_thread(partial(self._sources, image, domain))
+        tags = [] if found.by_id else [found.name]
+        async with pushing.destination_for(
+            where,
+            tags=tags,
+            fd=fd,
+            registries=self._images.registries,
+            memory=self._memory,
+            access=access,
+            sources=sources,
+            retrying=lambda reason: board.say(f"Retrying: {reason}"),
+        ) as destination:
+            yield destination
+
+    def _sources(self, image: Outgoing, domain: str) -> dict[str, list[Reference]]:
+        """By the digest of a blob, repositories of the registry that an image here with the same layer came from."""
+        wanted = {layer.id: layer.compressed_digest for layer in image.layers if layer.compressed_digest}
+        found: dict[str, list[Reference]] = {}
+        for other in self._images.store.images():
+            names = [_parsed(name) for name in (*other.names, *other.names_history)]
+            repositories = {name.bare() for name in names if name is not None and name.domain == domain}
+            if not repositories:
+                continue
+            with suppress(PymanError):  # an image that another engine is removing
+                for layer in self._images.store.chain(other.top_layer):
+                    if digest := wanted.get(layer.id):
+                        found.setdefault(digest, []).extend(repositories)
+        return found
+
+
+def _parsed(name: str) -> Reference | None:
+    try:
+        return reference.parse(name)
+    except InvalidArgument:
+        return None
+
+
+def _own_name(found: Found) -> str:
+    if found.by_id:
+        raise InvalidArgument(
+            f"cannot push the image '{found.name}': it is named by its id", hint="give a destination"
+        )
+    return found.name

@@ -1,0 +1,265 @@
+"""Manifest lists of the store: made, changed, shown; as Podman and Buildah keep them.
+
+A list is an image without layers. Beside its manifest it has `instances.json`, which says by digest where each member
+came from; an entry without a digest is the list's own id. Members need not be in the store.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+import trio
+
+from pyman.errors import InvalidArgument, NoSuchImage
+from supervisor.images import listings, platforms, transports
+from supervisor.images.config import decode_config
+from supervisor.images.manifests import (
+    DOCKER_CONFIG,
+    OCI_CONFIG,
+    Index,
+    MemberPlatform,
+    decode,
+    decode_index,
+)
+from supervisor.images.names import normalized
+from supervisor.images.transport import Blob, RawManifest
+from supervisor.images.view import HERE
+from supervisor.storage import bigdata
+from supervisor.storage.records import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from pyman.api.image import (
+        ManifestAddRequest,
+        ManifestAnnotateRequest,
+        ManifestCreateRequest,
+        Platform,
+        RegistryAccess,
+    )
+    from supervisor.images.manifests import Manifest, Member
+    from supervisor.images.names import Found
+    from supervisor.images.transport import Source
+    from supervisor.storage.records import Image
+    from supervisor.storage.store import Store
+
+__all__ = ["INSTANCES", "Instances", "Lists", "Remote"]
+
+INSTANCES = "instances.json"
+Instances = dict[str, str]
+
+
+class Remote(Protocol):
+    """How an image that is not of the store is reached."""
+
+    def __call__(self, name: str, access: RegistryAccess) -> AbstractAsyncContextManager[Source]: ...
+
+
+class _Finder(Protocol):
+    async def __call__(self, name: str, *, lists: str) -> Found: ...
+
+
+class Lists:
+    """One for an engine. `find`: images of the store by name; `remote`: those elsewhere."""
+
+    def __init__(self, store: Store, find: _Finder, remote: Remote, limiter: trio.CapacityLimiter) -> None:
+        self._store = store
+        self._find = find
+        self._remote = remote
+        self._limiter = limiter
+        self._changing = trio.Lock()
+        """A list is read, changed and written by one at a time."""
+
+    async def _in_thread(self, act: Callable[..., Any], *arguments: Any) -> Any:
+        return await trio.to_thread.run_sync(act, *arguments, limiter=self._limiter)
+
+    async def create(self, request: ManifestCreateRequest) -> str:
+        """The id of the list. InvalidArgument: the name is in use, or `amend` and it is no list."""
+        name = str(normalized(request.name))
+        members: dict[str, tuple[Member, str]] = {}
+        for text in request.images:
+            members |= await self._members(text, request.access, every=request.all)
+        async with self._changing:
+            present: Image | None = await self._in_thread(self._store.named, name)
+            if present is not None and not request.amend:
+                raise InvalidArgument(
+                    f"cannot make the manifest list '{name}': an image has that name", subject=name
+                )
+            index, instances = listings.EMPTY, Instances()
+            if present is not None:
+                index, instances = await self._read(present, name)
+            if request.annotations:
+                index = listings.index_annotated(index, request.annotations)
+            index = listings.added(index, [member for member, _ in members.values()])
+            instances |= {digest: where for digest, (_, where) in members.items()}
+            if present is not None:
+                await self._write(present.id, index, instances)
+                return present.id
+            id = new_id()
+            data = _data(index, {**instances, "": id} if members else instances)
+            digest = bigdata.digest_of(data[bigdata.MANIFEST])
+            await self._in_thread(partial(self._store.put_image, id, [name], "", data, digest=digest))
+        return id
+
+    async def add(self, request: ManifestAddRequest) -> str:
+        """The id of the list. NoSuchImage, InvalidArgument; errors of the places of its members."""
+        image = (await self._find(request.name, lists="only")).image
+        members: dict[str, tuple[Member, str]] = {}
+        for text in request.images:
+            members |= await self._members(text, request.access, every=request.all)
+        wish = _wish(request.platform, request.os_version, request.features)
+        async with self._changing:
+            index, instances = await self._read(image, request.name)
+            index = listings.added(index, [member for member, _ in members.values()])
+            for digest in members:
+                index = listings.annotated(
+                    index, digest, request.name, platform=wish, annotations=request.annotations
+                )
+            instances |= {digest: where for digest, (_, where) in members.items()}
+            await self._write(image.id, index, instances)
+        return image.id
+
+    async def annotate(self, request: ManifestAnnotateRequest) -> str:
+        """The id of the list. NoSuchImage; InvalidArgument: it has no such member."""
+        image = (await self._find(request.name, lists="only")).image
+        digest = await self._digest(request.digest)
+        async with self._changing:
+            index, instances = await self._read(image, request.name)
+            if request.remove:
+                index = listings.removed(index, digest, request.name)
+                instances.pop(digest, None)
+            else:
+                wish = _wish(request.platform, request.os_version, request.features)
+                index = listings.annotated(
+                    index, digest, request.name, platform=wish, annotations=request.annotations
+                )
+            await self._write(image.id, index, instances)
+        return image.id
+
+    async def _digest(self, text: str) -> str:
+        """What a member is called: its digest, or an image of the store."""
+        if text.startswith("sha256:"):
+            return text
+        image = (await self._find(text, lists="member")).image
+        return bigdata.digest_of(await self._in_thread(self._store.big_data, image, bigdata.MANIFEST))
+
+    async def inspect(self, name: str, access: RegistryAccess) -> dict[str, Any]:
+        """The document of a list here, else the manifest of an image elsewhere."""
+        try:
+            found = await self._find(name, lists="only")
+        except (NoSuchImage, InvalidArgument):
+            async with self._remote(name, access) as source:
+                raw = await source.manifest()
+            decoded = decode(raw)
+            if isinstance(decoded, Index):
+                return listings.described(decoded)
+            document: dict[str, Any] = msgspec.json.decode(raw.data)
+            return document
+        index, _ = await self._read(found.image, name)
+        return listings.described(index)
+
+    async def read(self, name: str) -> tuple[Image, RawManifest, Instances]:
+        """A list of the store, byte for byte. NoSuchImage, InvalidArgument, StorageFailed."""
+        image = (await self._find(name, lists="only")).image
+        data = await self._in_thread(self._store.big_data, image, bigdata.MANIFEST)
+        raw = RawManifest(data, "")
+        index = decode_index(raw)
+        return image, RawManifest(data, index.media_type), await self._instances(image)
+
+    async def _read(self, image: Image, name: str) -> tuple[Index, Instances]:
+        data = await self._in_thread(self._store.big_data, image, bigdata.MANIFEST)
+        decoded = decode(RawManifest(data, ""))
+        if not isinstance(decoded, Index):
+            raise InvalidArgument(f"cannot change '{name}': it is no manifest list", subject=name)
+        return decoded, await self._instances(image)
+
+    async def _instances(self, image: Image) -> Instances:
+        if INSTANCES not in image.big_data_names:
+            return {}  # a list that was pulled
+        data = await self._in_thread(self._store.big_data, image, INSTANCES)
+        try:
+            return msgspec.json.decode(data, type=Instances)
+        except msgspec.DecodeError:
+            return {}
+
+    async def _write(self, id: str, index: Index, instances: Instances) -> None:
+        data = _data(index, {**instances, "": id})
+        digest = bigdata.digest_of(data[bigdata.MANIFEST])
+        await self._in_thread(partial(self._store.set_big_data, id, data, digest=digest))
+
+    # -- members ------------------------------------------------------------------------------------
+
+    async def _members(
+        self, text: str, access: RegistryAccess, *, every: bool
+    ) -> dict[str, tuple[Member, str]]:
+        """By digest, what a text adds to a list, and where it is: an image of the store, else one elsewhere."""
+        if transports.has_transport(text):
+            where = transports.parse(text)
+            if where.transport == transports.STORAGE and not where.graph_root:
+                return await self._members_here(where.name, every=every)
+            return await self._members_there(text, str(where), access, every=every)
+        try:
+            return await self._members_here(text, every=every)
+        except NoSuchImage:
+            where = transports.parse(f"docker://{text}")
+            return await self._members_there(text, str(where), access, every=every)
+
+    async def _members_here(self, name: str, *, every: bool) -> dict[str, tuple[Member, str]]:
+        found = await self._find(name, lists="keep" if every else "member")
+        data = await self._in_thread(self._store.big_data, found.image, bigdata.MANIFEST)
+        raw = RawManifest(data, "")
+        decoded = decode(raw)
+        where = self._where(found)
+        if isinstance(decoded, Index):
+            return {member.blob.digest: (member, where) for member in decoded.members}
+
+        async def read(blob: Blob) -> bytes:
+            config: bytes = await self._in_thread(self._store.big_data, found.image, blob.digest)
+            return config
+
+        return {raw.digest: (await _member(decoded, raw, read), where)}
+
+    def _where(self, found: Found) -> str:
+        """As other engines name an image of this store."""
+        layout = self._store.layout
+        name = f"@{found.image.id}" if found.by_id else found.name
+        return f"{transports.STORAGE}:[overlay@{layout.graph_root}+{layout.run_root}]{name}"
+
+    async def _members_there(
+        self, text: str, where: str, access: RegistryAccess, *, every: bool
+    ) -> dict[str, tuple[Member, str]]:
+        async with self._remote(text, access) as source:
+            raw = await source.manifest()
+            decoded = decode(raw)
+            if not isinstance(decoded, Index):
+                return {raw.digest: (await _member(decoded, raw, source.blob), where)}
+            chosen = decoded.members if every else (platforms.choose(decoded, HERE, text),)
+            return {member.blob.digest: (member, where) for member in chosen}
+
+
+async def _member(manifest: Manifest, raw: RawManifest, read: Callable[[Blob], Any]) -> Member:
+    blob = Blob(raw.digest, len(raw.data), manifest.media_type)
+    is_image = manifest.config.media_type in (OCI_CONFIG, DOCKER_CONFIG) and not manifest.artifact_type
+    config = decode_config(await read(manifest.config)) if is_image else None
+    return listings.member_of(blob, config, manifest.artifact_type)
+
+
+def _data(index: Index, instances: Instances) -> dict[str, bytes]:
+    return {
+        bigdata.MANIFEST: listings.written(index).data,
+        INSTANCES: msgspec.json.encode(instances),
+    }
+
+
+def _wish(platform: Platform, os_version: str, features: list[str]) -> MemberPlatform:
+    wish = platforms.normalized(platform)
+    return MemberPlatform(
+        architecture=wish.arch,
+        os=wish.os,
+        os_version=os_version,
+        variant=wish.variant,
+        features=features or None,
+    )

@@ -1,0 +1,178 @@
+"""Images pulled from a real registry, by a real supervisor, into a store that the other engines read."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.images.filling import leave_no_mount, nothing_in, others_of
+from tests.storage.images import busybox
+from tests.storage.others import missing
+from tests.support.registry import RealRegistry, image_config, tar_layer
+from tests.support.varlink import VarlinkError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.engine import Engine
+
+pytestmark = [
+    pytest.mark.skipif(
+        bool(missing("podman", "skopeo", "docker-registry")),
+        reason=missing("podman", "skopeo", "docker-registry"),
+    ),
+    pytest.mark.oci_runtime("runc"),
+]
+
+IMAGE = "io.pyman.Image"
+PLAIN = {"tls_verify": False}
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[RealRegistry]:
+    with RealRegistry() as running:
+        yield running
+
+
+def pull(engine: Engine, reference: str, **parameters: Any) -> list[dict[str, Any]]:
+    """Every reply; the last is the result."""
+    request = {"reference": reference, "access": PLAIN, **parameters}
+    return engine.call_stream(f"{IMAGE}.Pull", request)
+
+
+def listed(engine: Engine, **parameters: Any) -> list[dict[str, Any]]:
+    images: list[dict[str, Any]] = engine.call(f"{IMAGE}.List", parameters)["images"]
+    return images
+
+
+def statuses(engine: Engine) -> list[str]:
+    return [event["Status"] for event in engine.events(type=["image"])]
+
+
+def partials(engine: Engine) -> list[str]:
+    directory = engine.root / "pyman/partials"
+    return os.listdir(directory) if directory.exists() else []
+
+
+def test_an_image_is_pulled_listed_run_and_pushed_by_the_others(
+    engine: Engine, registry: RealRegistry
+) -> None:
+    layers = [
+        tar_layer(busybox_files()),
+        tar_layer({"word": b"said"}),
+        tar_layer({".wh.unwanted": b"", "sub/.wh..wh..opq": b""}),
+    ]
+    pushed = registry.push("org/app", "1", layers, image_config(layers, Cmd=["sh"]))
+    replies = pull(engine, pushed.reference)
+    last = replies[-1]
+    (image,) = listed(engine)
+    assert last["ids"] == [image["id"]]
+    assert last["names"] == image["names"] == [pushed.reference]
+    assert image["digest"] == pushed.digest
+    texts = [reply["text"] for reply in replies if reply["text"]]
+    assert texts[0] == f"Trying to pull {pushed.reference}..."
+    done = {r["progress"]["digest"]: r["progress"] for r in replies if r.get("progress")}
+    assert {state["action"] for state in done.values()} == {"done"}
+    assert all(state["bytes"] == state["total"] for state in done.values())
+    others = others_of(engine)
+    assert [found["Id"] for found in others.images()] == [image["id"]]
+    assert others.run_in(pushed.reference, "read word </word; echo $word") == "said"
+    again = pushed.reference.replace(":1", ":2")
+    others.skopeo("copy", "--dest-tls-verify=false", others.storage(image["id"]), f"docker://{again}")
+    leave_no_mount(engine)
+    # They compress anew, so that the manifest is another; the image is the same.
+    assert pull(engine, again)[-1]["ids"] == [image["id"]]
+    assert [(event["Status"], event["Name"]) for event in engine.events(type=["image"])] == [
+        ("pull", pushed.reference),
+        ("pull", again),
+    ]
+    assert partials(engine) == []
+
+
+def busybox_files() -> dict[str, bytes | str]:
+    files: dict[str, bytes | str] = {"unwanted": b"x", "sub/file": b"y"}
+    files.update((name, content) for name, content in busybox().items() if not name.endswith("/"))
+    return files
+
+
+def test_an_ordinary_list_gives_the_member_for_the_platform(engine: Engine, registry: RealRegistry) -> None:
+    amd, arm = (
+        registry.push("multi", architecture, [layer], platform_config(layer, architecture))
+        for architecture in ("amd64", "arm64")
+        for layer in [tar_layer({"arch": architecture.encode()})]
+    )
+    index = registry.push_index("multi", "list", [(amd, "amd64"), (arm, "arm64")])
+    first = pull(engine, index.reference, platform={"os": "linux", "arch": "arm64"})[-1]
+    (image,) = listed(engine)
+    assert (image["arch"], image["names"]) == ("arm64", [index.reference])
+    assert f"{registry.host}/multi@{index.digest}" in image["repo_digests"]
+    second = pull(engine, index.reference, platform={"os": "linux", "arch": "x86_64"})[-1]
+    assert second["ids"] != first["ids"]
+    assert {found["arch"]: found["names"] for found in listed(engine)} == {
+        "amd64": [index.reference],
+        "arm64": [],
+    }
+    with pytest.raises(VarlinkError) as caught:
+        pull(engine, index.reference, platform={"os": "linux", "arch": "s390x"})
+    assert caught.value.name == "io.pyman.NotSupported"
+    assert "linux/amd64, linux/arm64" in caught.value.parameters["hint"]
+    by_digest = f"{registry.host}/multi@{index.digest}"
+    assert pull(engine, by_digest, platform={"arch": "amd64"})[-1]["ids"] == second["ids"]
+    assert engine.call(f"{IMAGE}.Exists", {"name": by_digest}) == {"exists": True}
+
+
+def platform_config(layer: bytes, architecture: str) -> bytes:
+    return image_config([layer]).replace(b'"amd64"', f'"{architecture}"'.encode())
+
+
+def test_policies_ask_the_registry_when_they_say_so(engine: Engine, registry: RealRegistry) -> None:
+    first = registry.push("policy", "1", [tar_layer({"version": b"1"})])
+    reference = first.reference
+    with pytest.raises(VarlinkError) as caught:
+        pull(engine, reference, policy="never")
+    assert caught.value.name == "io.pyman.NoSuchImage"
+    id = pull(engine, reference, policy="missing")[-1]["ids"]
+    registry.push("policy", "1", [tar_layer({"version": b"2"})])
+    assert pull(engine, reference, policy="missing")[-1]["ids"] == id
+    assert pull(engine, reference, policy="never")[-1]["ids"] == id
+    newer = pull(engine, reference, policy="newer")[-1]["ids"]
+    assert newer != id
+    again = pull(engine, reference, policy="newer")
+    assert again[-1]["ids"] == newer
+    assert not [reply for reply in again if reply["text"].startswith("Trying")]
+    assert pull(engine, reference, policy="always")[-1]["ids"] == newer
+    assert statuses(engine) == ["pull", "pull", "pull"]
+    with pytest.raises(VarlinkError, match="policy 'sometimes'"):
+        pull(engine, reference, policy="sometimes")
+
+
+def test_all_tags_come_with_one_call(engine: Engine, registry: RealRegistry) -> None:
+    for tag in ("a", "b"):
+        registry.push("tags", tag, [tar_layer({"tag": tag.encode()})])
+    last = pull(engine, f"{registry.host}/tags", all_tags=True)[-1]
+    assert sorted(last["names"]) == [f"{registry.host}/tags:{tag}" for tag in ("a", "b")]
+    assert sorted(found["id"] for found in listed(engine)) == sorted(last["ids"])
+
+
+def test_a_pull_that_fails_is_told_and_leaves_nothing(engine: Engine, registry: RealRegistry) -> None:
+    with pytest.raises(VarlinkError) as caught:
+        pull(engine, f"{registry.host}/nothing:1")
+    assert caught.value.name == "io.pyman.UnknownInRegistry"
+    layer, odd = tar_layer({"a": b"b"}), tar_layer({"x": b"y"})
+    wrong = image_config([odd])
+    pushed = registry.push("wrong", "1", [layer], wrong)
+    with pytest.raises(VarlinkError) as caught:
+        pull(engine, pushed.reference)
+    assert caught.value.name == "io.pyman.DigestMismatch"
+    pushed = registry.push("wrong", "2", [layer, odd], image_config([layer]))
+    with pytest.raises(VarlinkError, match="2 layers, its configuration 1"):
+        pull(engine, pushed.reference)
+    assert listed(engine) == []
+    assert statuses(engine) == ["pull-error"] * 3
+    (event,) = engine.events(type=["image"])[1:2]
+    assert event["Name"].endswith("/wrong:1")
+    assert "error" in event["Attributes"]
+    assert partials(engine) == []
+    assert nothing_in(engine)

@@ -1,0 +1,262 @@
+"""Containers made from images that Podman and Buildah have put into the same store."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.engine import Engine  # noqa: TC001
+from tests.support.images import IMAGE, add_layer, import_image, podman
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(
+    not any(os.access(f"{directory}/podman", os.X_OK) for directory in ("/usr/bin", "/usr/local/bin")),
+    reason="needs Podman to make images",
+)
+
+CHANGES = (
+    'CMD ["sh", "-c", "id -u; pwd; echo $COLOUR"]',
+    "ENV COLOUR=blue",
+    "ENV PATH=/bin:/image",
+    "USER worker",
+    "WORKDIR /srv/made/by/engine",
+    "EXPOSE 8080",
+    "LABEL of=image",
+    "LABEL both=image",
+    "STOPSIGNAL SIGUSR1",
+)
+
+
+@pytest.fixture
+def box(shared_engine: Engine, rootfs: Path) -> Iterator[Engine]:
+    """A shared engine with the image IMAGE in its store."""
+    if podman(shared_engine, "image", "exists", IMAGE, check=False).returncode:
+        import_image(shared_engine, rootfs, changes=CHANGES)
+    yield shared_engine
+    shared_engine.cli("rm", "--all", "--force", "--time", "0")
+
+
+def shell(engine: Engine, script: str, *options: str, image: str = IMAGE) -> str:
+    return engine.out("run", "--rm", *options, image, "sh", "-c", script)
+
+
+def test_an_image_runs_with_what_it_says_of_itself(box: Engine) -> None:
+    assert box.out("run", "--rm", IMAGE).splitlines() == ["1000", "/srv/made/by/engine", "blue"]
+
+
+def test_a_short_name_and_an_id_mean_it_too(box: Engine) -> None:
+    id = json.loads(podman(box, "image", "inspect", IMAGE).stdout)[0]["Id"]
+    for name in ("registry.example/box", "box", id, id[:10]):
+        assert box.out("run", "--rm", name, "echo", "hi") == "hi"
+
+
+def test_what_is_asked_for_wins(box: Engine) -> None:
+    script = "id -u; id -g; pwd; echo $COLOUR; echo $PATH"
+    told = shell(box, script, "--user", "0:1", "--workdir", "/tmp", "--env", "COLOUR=red").splitlines()
+    assert told == ["0", "1", "/tmp", "red", "/bin:/image"]
+    told = shell(box, "echo $COLOUR-", "--unsetenv", "COLOUR").splitlines()
+    assert told == ["-"]
+
+
+def test_an_entrypoint_takes_the_command_away(box: Engine) -> None:
+    assert box.out("run", "--rm", "--entrypoint", "id", IMAGE, "-u") == "1000"
+    assert box.out("run", "--rm", "--entrypoint", '["echo", "a b"]', IMAGE) == "a b"
+    done = box.cli("run", "--rm", "--entrypoint", "", IMAGE, check=False)
+    assert done.returncode == 125
+    assert "no command is given, and its image has none" in done.stderr
+
+
+def test_the_working_directory_that_is_missing_is_the_users(box: Engine) -> None:
+    told = shell(box, "stat -c %u:%g:%a . ..; touch mine").splitlines()
+    assert told == ["1000:1000:755", "0:0:755"]
+
+
+def test_everything_is_shown(box: Engine) -> None:
+    known = json.loads(podman(box, "image", "inspect", IMAGE).stdout)[0]
+    box.cli("create", "--name", "shown", "--label", "both=mine", IMAGE)
+    seen = box.inspect("shown")
+    assert (seen["Image"], seen["ImageName"], seen["ImageDigest"]) == (known["Id"], IMAGE, known["Digest"])
+    config = seen["Config"]
+    assert config["Labels"] == {"of": "image", "both": "mine"}
+    assert (config["User"], config["WorkingDir"], config["StopSignal"]) == (
+        "worker",
+        "/srv/made/by/engine",
+        10,
+    )
+    assert "COLOUR=blue" in config["Env"]
+    assert config["ExposedPorts"] == {"8080/tcp": {}}
+    assert seen["NetworkSettings"]["Ports"] == {"8080/tcp": None}
+    (line,) = json.loads(box.out("ps", "--all", "--format", "json"))
+    assert (line["Image"], line["ImageID"]) == (IMAGE, known["Id"])
+    for value in (IMAGE, "registry.example/box", known["Id"], known["Id"][:12]):
+        assert box.out("ps", "-aq", "--filter", f"ancestor={value}")
+    assert not box.out("ps", "-aq", "--filter", "ancestor=other")
+    (event,) = box.events(container=["shown"])
+    assert (event["Image"], event["Attributes"]["of"]) == (IMAGE, "image")
+
+
+def test_the_stop_signal_is_the_images(box: Engine) -> None:
+    script = "trap 'exit 42' USR1; touch /tmp/ready; while :; do sleep 0.05; done"
+    box.cli("run", "-d", "--name", "trapped", IMAGE, "sh", "-c", script)
+    box.cli("exec", "trapped", "sh", "-c", "until [ -e /tmp/ready ]; do sleep 0.02; done")
+    box.cli("stop", "trapped")
+    assert box.inspect("trapped")["State"]["ExitCode"] == 42
+
+
+def test_what_is_written_stays_until_the_container_is_removed(box: Engine) -> None:
+    box.cli("run", "--name", "writer", "--user", "0", IMAGE, "sh", "-c", "echo 1 >> /kept; cat /kept")
+    box.cli("start", "--attach", "writer")
+    assert box.out("start", "--attach", "writer") == "1\n1\n1"
+    assert shell(box, "ls /kept 2>&1 || true").endswith("No such file or directory")
+    box.cli("rm", "writer")
+    assert not json.loads((box.root / "overlay-containers/containers.json").read_text() or "[]")
+
+
+def test_two_containers_do_not_see_each_others_files(box: Engine) -> None:
+    script = "echo $0 > /tmp/mine; sleep 1000"
+    for name in ("one", "two"):
+        box.cli("run", "-d", "--name", name, IMAGE, "sh", "-c", script, name)
+    for name in ("one", "two"):
+        waits = "until [ -s /tmp/mine ]; do sleep 0.02; done; cat /tmp/mine"
+        assert box.out("exec", name, "sh", "-c", waits) == name
+
+
+def test_the_layers_of_the_image_stay_as_they_are(box: Engine) -> None:
+    def listing() -> list[tuple[str, int, int]]:
+        layers = json.loads(podman(box, "image", "inspect", IMAGE).stdout)[0]["GraphDriver"]["Data"][
+            "UpperDir"
+        ]
+        found = [Path(directory) / name for directory, _, names in os.walk(layers) for name in names]
+        return sorted((str(path), path.lstat().st_ino, path.lstat().st_mtime_ns) for path in found)
+
+    before = listing()
+    shell(
+        box,
+        "rm /etc/group; echo x > /etc/hostname; chmod 700 /bin/busybox; mv /usr /elsewhere",
+        "--user",
+        "0",
+    )
+    assert listing() == before
+    assert before
+
+
+def test_no_other_engine_removes_the_image_under_a_container(box: Engine) -> None:
+    box.cli("run", "-d", "--name", "user", IMAGE, "sleep", "1000")
+    done = podman(box, "rmi", IMAGE, check=False)
+    assert done.returncode == 2
+    assert "in use by a container" in done.stderr
+    assert box.out("exec", "user", "cat", "/etc/hostname") == "busybox"
+    assert "pyman-" in podman(box, "ps", "--all", "--external").stdout
+
+
+def test_an_image_that_another_engine_has_taken_away_is_missed_clearly(engine: Engine, rootfs: Path) -> None:
+    import_image(engine, rootfs)
+    engine.cli("create", "--name", "orphan", IMAGE, "true")
+    podman(engine, "rmi", "--force", IMAGE, check=False)
+    podman(engine, "rm", "--force", engine.inspect("orphan")["Id"], check=False)
+    done = engine.cli("start", "orphan", check=False)
+    assert done.returncode == 125
+    assert "another engine has removed it from the image store" in done.stderr
+    engine.cli("rm", "orphan")
+
+
+def test_volumes_of_an_image_are_the_containers_own(engine: Engine, rootfs: Path) -> None:
+    import_image(engine, rootfs, changes=["VOLUME /home /fresh"])
+    script = "stat -c %u /home/worker; echo $0 > /home/worker/mine; ls /fresh; grep -c ' /home ' /proc/mounts"
+    engine.cli("create", "--name", "kept", IMAGE, "sh", "-c", script, "x")
+    assert engine.out("start", "--attach", "kept").splitlines() == ["1000", "1"]
+    assert engine.out("start", "--attach", "kept").splitlines() == ["1000", "1"]
+    mounts = {mount["Destination"]: mount for mount in engine.inspect("kept")["Mounts"]}
+    assert set(mounts) == {"/home", "/fresh"}
+    where = Path(mounts["/home"]["Source"])
+    assert (where / "worker/mine").read_text() == "x\n"
+    engine.cli("rm", "kept")
+    assert not where.exists()
+    told = engine.out(
+        "run", "--rm", "--image-volume", "tmpfs", IMAGE, "grep", "-c", "^tmpfs /home ", "/proc/mounts"
+    )
+    assert told == "1"
+    done = engine.cli(
+        "run", "--rm", "--image-volume", "ignore", IMAGE, "grep", " /home ", "/proc/mounts", check=False
+    )
+    assert done.returncode == 1
+
+
+def test_a_health_check_is_shown_and_can_be_forgotten(box: Engine) -> None:
+    file = box.path / "added"
+    file.write_text("hello\n")
+    file.chmod(0o644)
+    name = "registry.example/healthy"
+    add_layer(box, IMAGE, name, {"/added": file}, ["--healthcheck", "CMD true", "--entrypoint", '["cat"]'])
+    assert box.out("run", "--rm", name, "/added") == "hello"
+    box.cli("create", "--name", "healthy", name)
+    assert box.inspect("healthy")["Config"]["Healthcheck"]["Test"] == ["CMD", "true"]
+    box.cli("create", "--name", "unhealthy", "--no-healthcheck", name)
+    assert box.inspect("unhealthy")["Config"]["Healthcheck"] is None
+    done = box.cli("create", "--health-cmd", "true", name, check=False)
+    assert done.returncode == 125
+    assert "not run yet" in done.stderr
+
+
+def test_a_mount_for_people_outlives_a_run(engine: Engine, rootfs: Path) -> None:
+    import_image(engine, rootfs)
+    engine.cli("create", "--name", "held", IMAGE, "sh", "-c", "echo run >> /runs")
+    selection = {"selection": {"names": ["held"]}}
+
+    def mounted() -> list[str]:
+        return [each["path"] for each in engine.call("io.pyman.Container.Mount", {})["containers"]]
+
+    (first,) = engine.call("io.pyman.Container.Mount", selection)["containers"]
+    engine.call("io.pyman.Container.Mount", selection)
+    assert mounted() == [first["path"]]
+    engine.cli("start", "--attach", "held")
+    engine.kill()
+    assert mounted() == [first["path"]]
+    engine.cli("start", "--attach", "held")
+    engine.call("io.pyman.Container.Unmount", selection)
+    assert mounted() == [first["path"]]
+    engine.call("io.pyman.Container.Unmount", selection)
+    assert mounted() == []
+    assert not (engine.tmpdir / "containers" / first["id"]).exists()
+    assert engine.call("io.pyman.Container.Unmount", selection)["results"][0]["changed"] is False
+    told = [event["Status"] for event in engine.events(container=["held"])]
+    assert told.count("mount") == told.count("unmount") == 2
+    engine.call("io.pyman.Container.Mount", selection)
+    engine.cli("rm", "held")
+
+
+def test_a_supervisor_that_is_killed_leaves_no_layer_behind(engine: Engine, rootfs: Path) -> None:
+    import_image(engine, rootfs)
+    stray = "5" * 64
+    id = engine.out("create", "--name", "stays", IMAGE, "true")
+    records = engine.root / "overlay-containers/containers.json"
+    engine.stop()
+    known = json.loads(records.read_text())
+    (own,) = known
+    records.write_text(json.dumps([own, {**own, "id": stray, "names": ["pyman-stray"]}]))
+    engine.start()
+    assert [record["id"] for record in json.loads(records.read_text())] == [id]
+
+
+@pytest.mark.parametrize("number", range(1, 4))
+def test_runs_survive_kills_at_any_instant(engine: Engine, rootfs: Path, number: int) -> None:
+    """A kill after so many events of a life; the next supervisor goes on, and nothing is left at the end."""
+    import_image(engine, rootfs)
+    events, pid = engine.follow(), engine.pid
+    with engine.spawn("run", "-d", "--name", "victim", IMAGE, "sleep", "1000") as command:
+        for _ in range(number):
+            next(events)
+        os.kill(pid, signal.SIGKILL)
+        events.close()  # type: ignore[attr-defined]
+        engine.wait_ready()
+        command.communicate()
+    engine.cli("rm", "--force", "--time", "0", "--ignore", "victim")
+    records = engine.root / "overlay-containers/containers.json"
+    assert not records.exists() or json.loads(records.read_text() or "[]") == []
