@@ -21,7 +21,14 @@ __all__ = ["Orders", "Started", "spawn"]
 
 _SIGKILL = 9
 """By number: the module `signal` takes longer to import than everything here."""
-_PATH_VARIABLES = ("CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_STORAGE_CONF")
+_PATH_VARIABLES = (
+    "CONTAINERS_CONF",
+    "CONTAINERS_CONF_OVERRIDE",
+    "CONTAINERS_REGISTRIES_CONF",
+    "CONTAINERS_STORAGE_CONF",
+    "DOCKER_CONFIG",
+    "SSL_CERT_FILE",
+)
 _NOT_FOR_DAEMON = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 

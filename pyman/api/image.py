@@ -523,7 +523,6 @@ _ROWS = (
 
 _LATER = frozenset(
     {
-        "Diff",
         "Search",
         "Login",
         "Logout",

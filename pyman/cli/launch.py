@@ -62,6 +62,15 @@ _KEPT = (
     "DBUS_SESSION_BUS_ADDRESS",
     "STORAGE_DRIVER",
     "STORAGE_OPTS",
+    "DOCKER_CONFIG",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
 )
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

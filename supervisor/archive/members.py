@@ -29,6 +29,7 @@ __all__ = [
     "basic",
     "check_sparse",
     "cleaned",
+    "extension_size",
     "finish",
     "merge",
     "number",
@@ -48,6 +49,8 @@ _SECOND = 1_000_000_000
 _CHECKSUM = slice(148, 156)
 _ADLER = 65521
 _XATTR = b"SCHILY.xattr."
+_SEEN = 1000
+_seen: dict[bytes, tuple[int, int, int]] = {}
 _NUMBERS = (b"size", b"uid", b"gid")
 
 
@@ -103,6 +106,12 @@ def cleaned(name: bytes) -> bytes:
 
 def number(field: bytes) -> int:
     """A number in a header: octal text, or binary (base 256). Broken: it is neither, or too large."""
+    digits = field[:-1]
+    if digits.isdigit() and not field[-1]:  # as nearly all of them are
+        try:
+            return int(digits, 8)
+        except ValueError:
+            raise Broken("a number in it is not octal") from None
     if field and field[0] & 0x80:
         value = int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
         if field[0] & 0x40:
@@ -144,9 +153,7 @@ def basic(block: bytes) -> Member:
     _verify(block)
     member = Member()
     member.name = _text(block[:100])
-    member.mode = number(block[100:108])
-    member.uid = number(block[108:116])
-    member.gid = number(block[116:124])
+    member.mode, member.uid, member.gid = _mode_and_owner(block[100:124])
     member.size = number(block[124:136])
     member.mtime = number(block[136:148]) * _SECOND
     kind = block[156]
@@ -169,6 +176,22 @@ def basic(block: bytes) -> Member:
         kind = DIRECTORY if kind == _OLD_REGULAR and member.name.endswith(b"/") else REGULAR
     member.kind = kind
     return member
+
+
+def extension_size(block: bytes) -> int:
+    """Of a header that extends the next one, nothing else counts. Broken."""
+    _verify(block)
+    return number(block[124:136])
+
+
+def _mode_and_owner(fields: bytes) -> tuple[int, int, int]:
+    """Most members of a layer share theirs with others."""
+    found = _seen.get(fields)
+    if found is None:
+        if len(_seen) >= _SEEN:
+            _seen.clear()
+        found = _seen[fields] = number(fields[:8]), number(fields[8:16]), number(fields[16:])
+    return found
 
 
 def _misplaced_prefix(block: bytes) -> bytes:

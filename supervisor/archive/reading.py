@@ -137,23 +137,25 @@ class TarReader:
         records: dict[bytes, bytes] = {}
         name = link = b""
         for _ in range(_EXTENDING):
-            header = members.basic(block)
-            if header.kind == members.GLOBAL:
-                self._data(header.size, "a PAX header")
-                header.size = 0
-                return header
-            if header.kind in (members.PAX, members.PAX_SOLARIS):
-                records = members.pax_records(self._data(header.size, "a PAX header"))
-            elif header.kind == members.LONG_NAME:
-                name = self._data(header.size, "a long name").partition(b"\0")[0]
-            elif header.kind == members.LONG_LINK:
-                link = self._data(header.size, "a long link").partition(b"\0")[0]
+            kind = block[156]
+            if kind in (members.PAX, members.PAX_SOLARIS):
+                size = members.extension_size(block)
+                records = members.pax_records(self._data(size, "a PAX header"))
+            elif kind == members.LONG_NAME:
+                name = self._data(members.extension_size(block), "a long name").partition(b"\0")[0]
+            elif kind == members.LONG_LINK:
+                link = self._data(members.extension_size(block), "a long link").partition(b"\0")[0]
             else:
+                header = members.basic(block)
+                if kind == members.GLOBAL:
+                    self._data(header.size, "a PAX header")
+                    header.size = 0
+                    return header
                 members.merge(header, records)
                 header.name = name or header.name
                 header.link = link or header.link
-                if records and header.kind == members.REGULAR and header.name.endswith(b"/"):
-                    header.kind = members.DIRECTORY if block[156] == 0 else header.kind
+                if kind == 0 and header.name.endswith(b"/"):
+                    header.kind = members.DIRECTORY
                 return header
             block = self._block()
         raise Broken("too many headers extend one member")

@@ -11,6 +11,7 @@ The statuses and names are Podman's: the image's id, and the name by which it wa
 from __future__ import annotations
 
 import secrets
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,7 +24,7 @@ from supervisor.logging import log
 from supervisor.state.changes import DropIntent, EventDraft, PutIntent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pyman.api.event import Actor
     from pyman.names import EventStatus
@@ -91,6 +92,13 @@ class Ledger:
         self._limiter = limiter
         self.mounts: Callable[[str], int] = lambda _image: 0
         """How often an image is mounted; blocking."""
+        self._busy = 0
+        self._idle = trio.Event()
+        self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Until nothing is being done that is still to be told."""
+        await self._idle.wait()
 
     async def tell(self, *events: EventDraft) -> None:
         """Events of what has changed nothing here: a push, a save, a failed pull."""
@@ -101,7 +109,7 @@ class Ledger:
         is raised, and then it has not happened."""
         await trio.lowlevel.checkpoint_if_cancelled()
         key = f"{_PREFIX}{secrets.token_hex(16)}"
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True), self._at_work():
             await self._database.commit([PutIntent(key, _encode(Intent(proof, list(events))))])
             try:
                 done = await trio.to_thread.run_sync(act, limiter=self._limiter)
@@ -110,6 +118,18 @@ class Ledger:
                 raise
             await self._database.commit([DropIntent(key)], events)
         return done
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        self._busy += 1
+        if self._idle.is_set():
+            self._idle = trio.Event()
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._idle.set()
 
     async def recover(self, intents: Mapping[str, bytes]) -> None:
         """What a supervisor that was killed has left: told, or dropped. Before anything else changes the store.

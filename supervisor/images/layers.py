@@ -104,6 +104,8 @@ class Layers:
         self._rootless = rootless
         self._turns = trio.CapacityLimiter(at_once or AT_ONCE)
         self._sweeping = False
+        self.closed = False
+        """The end has come: what is to be removed is left to the next start."""
         self._works: Sharing[Layer] = Sharing(nursery)
 
     @asynccontextmanager
@@ -219,7 +221,7 @@ class Layers:
 
     def sweep(self) -> None:
         """Have the files removed of what was taken out of the store; nobody waits for it."""
-        if not self._sweeping:
+        if not self._sweeping and not self.closed:
             self._sweeping = True
             self._nursery.start_soon(self._sweep)
 

@@ -17,7 +17,7 @@ from pyman.api.image import HistoryReply, InspectImagesReply, ListImagesReply
 from pyman.api.pull import RegistryAccess
 from pyman.errors import ImageInUse, InvalidArgument, NoSuchImage, PymanError, StorageFailed
 from pyman.names import EventStatus
-from supervisor.images import inspecting, listing, mounting, removing
+from supervisor.images import differing, inspecting, listing, mounting, removing
 from supervisor.images.answers import info_of
 from supervisor.images.events import Ledger, Proof, event
 from supervisor.images.layers import Layers
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from pyman.api.event import Actor
     from pyman.api.image import (
+        DiffReply,
         ImageSummary,
         MountImagesReply,
         PruneImagesRequest,
@@ -79,6 +80,8 @@ class Images:
         self.partials = Partials(layout.partials)
         self.is_external: Callable[[str], bool] = lambda _container: True
         """Whether a container of the store, by its id, is of another engine's making."""
+        self.name_of: Callable[[str], str] = lambda _container: ""
+        """What one of this engine's containers is called."""
         self.remove_container: Callable[[str, Actor | None], Awaitable[None]] = _no_containers
         """Remove one of this engine's containers, whatever it does."""
         self.ledger.mounts = self.mount_count
@@ -101,6 +104,7 @@ class Images:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The life of what goes on for callers: transfers, and the program that talks to registries."""
         async with trio.open_nursery() as programs, trio.open_nursery() as works:
+            self._works = works.cancel_scope
             self.registries = Registries(self._settings, programs)
             self.layers = Layers(
                 self.store,
@@ -114,6 +118,12 @@ class Images:
             await trio.to_thread.run_sync(self.partials.clean, limiter=self.limiter)
             task_status.started()
             await trio.sleep_forever()
+
+    async def end(self) -> None:
+        """Give up what goes on for callers. What has been begun in the store is finished, and told, on return."""
+        self._works.cancel()
+        self.layers.closed = True
+        await self.ledger.wait_idle()
 
     def _candidates(self, short: Reference) -> Sequence[Reference]:
         """In the thread of a view."""
@@ -177,6 +187,9 @@ class Images:
         return await self.read(
             lambda view: HistoryReply(layers=inspecting.history(view, view.find(name).image))
         )
+
+    async def diff(self, names: Sequence[str]) -> DiffReply:
+        return await differing.differ(self, names)
 
     async def tree(self, name: str, *, whatrequires: bool) -> TreeReply:
         return await self.read(

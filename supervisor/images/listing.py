@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pyman.api.image import ImageSummary
 from pyman.errors import InvalidArgument, NoSuchImage, PymanError
 from supervisor.images.moments import moment
@@ -58,6 +60,16 @@ def listed(
 
 
 def summary(view: View, image: Image) -> ImageSummary:
+    known: ImageSummary | None = view.told.get(image.id)
+    if known is None:
+        known = view.told[image.id] = _summary(view, image)
+    if len(known.names) != len(image.names):
+        return msgspec.structs.replace(known, names=list(image.names), repo_digests=repo_digests(image))
+    return known
+
+
+def _summary(view: View, image: Image) -> ImageSummary:
+    image = view.names.get(image.id) or image
     config = view.config(image)
     parent = view.parent(image)
     index = view.index(image)

@@ -181,9 +181,8 @@ async def _free(images: Images, image: Image, users: Sequence[Container], how: R
         elif (how.force or how.external) and external and not await images.is_mounted(container):
             await images.remove_external(container.id)
         else:
-            staying.append(
-                f"{(*container.names, container.id[:12])[0]}{' of another engine' if external else ''}"
-            )
+            name = images.name_of(container.id) or (*container.names, container.id[:12])[0]
+            staying.append(f"{name} of another engine" if external else name)
     if staying:
         raise ImageInUse(
             f"cannot remove the image {image.id[:12]}: {len(staying)} containers use it: {', '.join(staying)}"

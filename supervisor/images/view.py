@@ -10,7 +10,7 @@ hides the others. Everything here blocks for as long as a disk takes and is call
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -109,6 +109,8 @@ class View:
         self.documents = documents
         self.names = Names(images, candidates)
         self._parents: dict[str, Image | None] = {}
+        self.told: dict[str, Any] = {}
+        """What was made of its images already, by id: good as long as the view is."""
 
     # -- names --------------------------------------------------------------------------------------
 
@@ -315,14 +317,16 @@ def _same(a: History, b: History) -> bool:
 
 def repo_digests(image: Image) -> list[str]:
     """`REPOSITORY@DIGEST` for each of its names and digests, sorted."""
-    found: set[str] = set()
-    for name in image.names:
-        try:
-            parsed = reference.parse(name)
-        except InvalidArgument:
-            continue
-        found.update(f"{parsed.name}@{digest}" for digest in image.digests)
-    return sorted(found)
+    repositories = {_repository(name) for name in image.names} - {""}
+    return sorted(f"{repository}@{digest}" for repository in repositories for digest in image.digests)
+
+
+@lru_cache(_DOCUMENTS)
+def _repository(name: str) -> str:
+    try:
+        return reference.parse(name).name
+    except InvalidArgument:
+        return ""
 
 
 class Reader:

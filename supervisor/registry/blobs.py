@@ -35,6 +35,8 @@ _SLOWEST = 64
 """Bytes a second, at least, on the average over the time for one byte: less counts as nothing."""
 _WORTH = 1 << 20
 """Bytes that have come since the last failure, and earn all attempts anew."""
+_LARGEST = 1 << 36
+"""Bytes of a blob whose size nobody has told."""
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(?:\d{1,19}|\*)")
 _NUMBER = struct.Struct("<Q")
 
@@ -171,8 +173,9 @@ class Download:
         assert not scope.cancelled_caught  # noqa: S101 - nobody else cancels it
 
     def _write(self, session: Session, data: bytes) -> None:
-        if 0 <= self._size < self._position + len(data):
-            raise session.failed(f"the registry sends more than the {self._size} bytes of the blob")
+        most = self._size if self._size >= 0 else _LARGEST
+        if most < self._position + len(data):
+            raise session.failed(f"the registry sends more than the {most} bytes of the blob")
         rest = memoryview(data)
         try:
             while rest:

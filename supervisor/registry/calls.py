@@ -32,6 +32,11 @@ __all__ = ["Calls"]
 IDLE = 60.0
 """Seconds without a call until the program ends."""
 _decode: Callable[[bytes], msgspec.Struct] = msgspec.msgpack.Decoder(Answer).decode
+_MOST_CALLS = 128
+"""At once; others wait for their turn."""
+_TIMES = 2
+_END = 0.2
+"""Seconds that the end of the program may take to be noticed."""
 _REPORTED = "the program that talks to registries has ended unexpectedly"
 
 
@@ -42,21 +47,19 @@ class Calls:
         self._programs = programs
         self._environ = dict(environ)
         self._idle = idle
-        self._control: socket.socket | None = None
         self._starting = trio.Lock()
+        self._slots = trio.CapacityLimiter(_MOST_CALLS)
         self._program: _Program | None = None
         self._closed = False
 
     @property
     def pid(self) -> int:
         """Of the program; 0: there is none."""
-        return self._program.child.pid if self._program is not None and not self._program.gone.is_set() else 0
+        return self._program.pid if self._program is not None and not self._program.gone.is_set() else 0
 
     async def warm(self) -> None:
         """Start the program, if it does not run: a call will follow. Raises RegistryFailed."""
-        async with self._starting:
-            if self._control is None:
-                await self._start()
+        await self._running()
 
     async def call(
         self,
@@ -65,20 +68,29 @@ class Calls:
         progress: Callable[[Progress], None] | None = None,
     ) -> msgspec.Struct:
         """The reply. Raises the errors of `pyman.errors`; cancellation ends the operation."""
-        for last in (False, True):
-            try:
-                return await self._once(request, fds, progress)
-            except ExchangeEnded:
-                self._forget()
-                if last:
-                    break
+        async with self._slots:
+            for _ in range(_TIMES):
+                program = await self._running()
+                try:
+                    return await self._once(program, request, fds, progress)
+                except ExchangeEnded:
+                    # If it is its end that this is, then it is seen at once. Else this operation alone has failed.
+                    with trio.move_on_after(_END):
+                        await program.gone.wait()
         raise RegistryFailed(f"cannot talk to the registry: {_REPORTED}")
 
     async def _once(
-        self, request: msgspec.Struct, fds: Sequence[int], progress: Callable[[Progress], None] | None
+        self,
+        program: _Program,
+        request: msgspec.Struct,
+        fds: Sequence[int],
+        progress: Callable[[Progress], None] | None,
     ) -> msgspec.Struct:
-        with self._socket_pair() as (ours, theirs):
-            await self._hand_over([theirs.fileno(), *fds])
+        with _socket_pair() as (ours, theirs):
+            if not await program.hand_over([theirs.fileno(), *fds]):
+                # It has ended for want of work: that is not even a failure.
+                program = await self._running()
+                await program.hand_over([theirs.fileno(), *fds])
             theirs.close()
             exchange = Exchange(ours)
             try:
@@ -95,42 +107,14 @@ class Calls:
             finally:
                 exchange.close()
 
-    @contextmanager
-    def _socket_pair(self) -> Iterator[tuple[socket.socket, socket.socket]]:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            yield ours, theirs
-        finally:
-            ours.close()
-            theirs.close()
+    async def _running(self) -> _Program:
+        """The program, started if need be. Raises RegistryFailed, EngineStopped."""
+        async with self._starting:
+            if self._program is None or self._program.refuses:
+                self._program = await self._start()
+            return self._program
 
-    async def _hand_over(self, fds: Sequence[int]) -> None:
-        """Raises ExchangeEnded: the program that there was has just ended; and RegistryFailed: there is none."""
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-        for last in (False, True):
-            await self.warm()
-            control = self._control
-            assert control is not None  # noqa: S101 - it has been started
-            try:
-                while True:
-                    try:
-                        control.sendmsg([b"operation"], rights, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
-                        return
-                    except BlockingIOError:
-                        await trio.lowlevel.wait_writable(control)
-            except OSError as error:
-                # It has ended for want of work: that is not even a failure.
-                if self._control is control:
-                    self._forget()
-                if last:
-                    raise ExchangeEnded(str(error)) from error
-
-    def _forget(self) -> None:
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-
-    async def _start(self) -> None:
+    async def _start(self) -> _Program:
         if self._closed:
             raise EngineStopped("cannot talk to registries: the supervisor is shutting down")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -145,34 +129,80 @@ class Calls:
             raise RegistryFailed(f"cannot start the program that talks to registries: {reason}") from error
         finally:
             theirs.close()
-        ours.setblocking(False)
-        self._control = ours
-        self._program = _Program(child)
-        self._programs.start_soon(self._program.watch)
+        program = _Program(ours, child)
+        self._programs.start_soon(program.watch)
+        return program
 
     async def aclose(self) -> None:
         """End the program, and whatever it is doing."""
         self._closed = True
-        self._forget()
         if self._program is not None:
-            self._program.end.cancel()
-            await self._program.gone.wait()
+            await self._program.aclose()
+
+
+@contextmanager
+def _socket_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        yield ours, theirs
+    finally:
+        ours.close()
+        theirs.close()
 
 
 class _Program:
-    """One process of it. `end` cancelled: it is killed; `gone`: it has been waited for."""
+    """One process of it, and our end of its socket. `gone`: it has been waited for. `child`: none is one that
+    somebody else looks after."""
 
-    def __init__(self, child: Child) -> None:
-        self.child = child
-        self.end = trio.CancelScope()
+    def __init__(self, control: socket.socket, child: Child | None) -> None:
+        control.setblocking(False)
+        self._control = control
+        self._child = child
+        self._end = trio.CancelScope()
         self.gone = trio.Event()
+        self.refuses = False
+        """It takes no more operations."""
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid if self._child is not None else 0
+
+    async def hand_over(self, fds: Sequence[int]) -> bool:
+        """Give it an operation. False: it takes none any more."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+        while not self.refuses:
+            try:
+                self._control.sendmsg([b"operation"], rights, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._control)
+            except OSError:
+                self.refuses = True
+            else:
+                return True
+        return False
 
     async def watch(self) -> None:
+        assert self._child is not None  # noqa: S101 - it is ours
         try:
-            with self.end:
-                code = await self.child.wait()
+            with self._end:
+                code = await self._child.wait()
                 if code:
-                    log.warning("the registry program has ended", pid=self.child.pid, code=code)
+                    log.warning("the registry program has ended", pid=self._child.pid, code=code)
         finally:
-            await self.child.kill()
+            await self._child.kill()
+            self.refuses = True
             self.gone.set()
+            self._close()
+
+    def _close(self) -> None:
+        if self._control.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._control)
+            self._control.close()
+
+    async def aclose(self) -> None:
+        self.refuses = True
+        if self._child is None:
+            self._close()
+            return
+        self._end.cancel()
+        await self.gone.wait()

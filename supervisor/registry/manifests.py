@@ -44,6 +44,8 @@ _SCHEMA1 = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 )
+_ACCEPT = ", ".join((*MEDIA_TYPES, *_SCHEMA1))
+"""Also what is refused: else some registries would say that there is nothing."""
 _PAGE_LIMIT = 4 << 20
 """Bytes of one page of a listing, and of all names in it together."""
 _MOST_PAGES = 1000
@@ -121,7 +123,7 @@ def _pull(session: Session) -> list[Scope]:
 
 async def fetch_manifest(session: Session, tag: str, digest: str) -> tuple[bytes, str]:
     """The manifest and its media type, verified."""
-    headers = {"Accept": ", ".join(MEDIA_TYPES)}
+    headers = {"Accept": _ACCEPT}
     path = f"/v2/{session.path}/manifests/{digest or tag}"
     async with session.request("GET", path, scopes=_pull(session), headers=headers) as response:
         data = await read_body(session, response, MANIFEST_LIMIT)
@@ -136,7 +138,7 @@ async def fetch_manifest(session: Session, tag: str, digest: str) -> tuple[bytes
 
 async def head_manifest(session: Session, tag: str, digest: str) -> tuple[str, str]:
     """Digest and media type of what a name means now; by asking for it, where a registry does not tell otherwise."""
-    headers = {"Accept": ", ".join(MEDIA_TYPES)}
+    headers = {"Accept": _ACCEPT}
     path = f"/v2/{session.path}/manifests/{digest or tag}"
     async with session.request("HEAD", path, scopes=_pull(session), headers=headers) as response:
         named = response.headers.get("docker-content-digest", "")

@@ -28,6 +28,7 @@ class Transport(httpx.AsyncBaseTransport):
         self._pool = (
             httpcore.AsyncConnectionPool(
                 ssl_context=context,
+                max_connections=None,
                 max_keepalive_connections=_MOST_IDLE,
                 keepalive_expiry=_IDLE,
                 network_backend=Backend(),
@@ -65,6 +66,7 @@ def _proxied(context: ssl.SSLContext, proxy: httpx.Proxy) -> httpcore.AsyncHTTPP
         proxy_url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
         proxy_auth=proxy.raw_auth,
         ssl_context=context,
+        max_connections=None,
         max_keepalive_connections=_MOST_IDLE,
         keepalive_expiry=_IDLE,
         # TLS within TLS cannot be done on the socket itself.

@@ -39,6 +39,9 @@ class ImageHandlers(TransferHandlers):
     async def tree(self, request: api.TreeRequest, call: Call) -> api.TreeReply:
         return await self._images.tree(request.name, whatrequires=request.whatrequires)
 
+    async def diff(self, request: api.NamesRequest, call: Call) -> api.DiffReply:
+        return await self._images.diff(request.names)
+
     # ------------------------------------------------------------------ transfers
 
     async def pull(self, request: api.PullRequest, call: Call) -> TransferReply:

@@ -38,7 +38,7 @@ def locks(engine: Engine) -> LocksReply:
 
 
 async def check(engine: Engine, *, repair: bool) -> CheckReply:
-    """Database, processes, mounts and directories. `repair` removes what belongs to no container."""
+    """Database, image store, processes, mounts and directories. `repair` removes what belongs to no container."""
     problems = [Problem(subject="locks", text=text) for text in locks(engine).conflicts]
     verdict = await engine.services.database.read(
         lambda connection: str(connection.execute("PRAGMA quick_check").fetchone()[0])
@@ -48,6 +48,9 @@ async def check(engine: Engine, *, repair: bool) -> CheckReply:
             Problem(subject=engine.layout.database, text=f"the state database is damaged: {verdict}")
         )
     problems.extend(_processes(engine))
+    store = engine.services.store
+    wrong = await trio.to_thread.run_sync(store.problems, limiter=engine.services.disk)
+    problems.extend(Problem(subject, text) for subject, text in wrong)
     strays = await _strays(engine)
     left = strays
     if repair:

@@ -172,6 +172,7 @@ class Engine:
         self.services.find = self._container
         self.services.dependents = self._names_of_dependents
         self.services.images.is_external = lambda id: self.registry.get(id) is None
+        self.services.images.name_of = self._name_of
         self.services.images.remove_container = self._remove_by_force
 
     async def _recover(self, loaded: Loaded) -> None:
@@ -251,6 +252,7 @@ class Engine:
         """Refuse new work, and with `stop` end every container. Failures are logged; it goes on."""
         self._valid = False
         self.services.ending = True
+        await self.services.images.end()
         if containers == "stop":
             # All of them: one that is down may be about to be started, and the worker takes its messages in order.
             async with trio.open_nursery() as nursery:
@@ -432,6 +434,10 @@ class Engine:
             return
         if existing.container.name == name:
             await existing.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
+
+    def _name_of(self, id: str) -> str:
+        entry = self.registry.get(id)
+        return entry.container.name if entry is not None else ""
 
     async def _remove_by_force(self, id: str, actor: Actor | None) -> None:
         """With the image that it uses."""

@@ -340,6 +340,9 @@ class _Storage:
         if not places:
             content.pop("graphroot", None)
             content.pop("runroot", None)
+        if content.get("imagestore"):
+            expected = "empty: images in another place than the containers are not supported"
+            raise _invalid(path, "storage.imagestore", content["imagestore"], expected)
         rootless = content.get("rootless_storage_path")
         if rootless and self._uid != 0:
             content.setdefault("graphroot", rootless)

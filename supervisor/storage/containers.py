@@ -17,7 +17,7 @@ from pyman.errors import NameInUse, StorageFailed
 from supervisor.kernel import files
 from supervisor.storage import layers
 from supervisor.storage.records import Container, IdLine, Layer, new_id, now
-from supervisor.storage.table import locked
+from supervisor.storage.table import locked, tried
 from supervisor.storage.writing import StoreWriter
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class ContainerStore(StoreWriter):
         """Register a container of an image (its id; empty: none), with a layer of its own. It is there already:
         nothing is done. `image_name`: what the user called it. `owner`: uid and gid of the container's root in the
         engine's ids, where they are not those of the image. NoSuchImage, NameInUse, StorageFailed, DiskFull."""
-        self.ground.prepare()
+        self.prepare()
         with (
             self._writing_layers() as draft,
             locked(self._images.lock_file, shared=True),
@@ -144,7 +144,7 @@ class ContainerStore(StoreWriter):
         it was not registered. StorageFailed, DiskFull."""
         if self.find_container(id) is None:
             return False
-        self.ground.prepare()
+        self.prepare()
         with self._writing_layers() as draft, self._containers.writing() as containers:
             container = containers.get(id)
             if container is None:
@@ -161,17 +161,17 @@ class ContainerStore(StoreWriter):
 
     def mounting(self, id: str, path: str) -> None:
         """Before a container's root filesystem is mounted there: say so to the others. It is not registered: nothing
-        is done. StorageFailed, DiskFull."""
+        is done. Does not wait for an engine that unpacks a layer. StorageFailed, DiskFull."""
         container = self.find_container(id)
         if container is not None:
-            with locked(self._layers.lock_file, shared=True):
+            with tried(self._layers.lock_file):
                 self.counts.set(container.layer, path)
 
     def unmounted(self, id: str) -> None:
         """Undo `mounting`. StorageFailed, DiskFull."""
         container = self.find_container(id)
         if container is not None and container.layer in self.counts.read():
-            with locked(self._layers.lock_file, shared=True):
+            with tried(self._layers.lock_file):
                 self.counts.forget([container.layer])
 
 

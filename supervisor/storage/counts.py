@@ -1,7 +1,9 @@
 """Where layers are mounted and how often: `mountpoints.json` in the run root, which ends with the boot.
 
 Another engine that has the layers' lock for writing writes down what it read of the counts when it took that lock: so
-they are changed only with that lock held, if only for reading, and with their own for writing.
+they are changed with that lock held, if only for reading, and with their own for writing. A container's count is changed
+all the same while somebody unpacks a layer, for containers do not wait for that: what it costs is that a count may be
+wrong until the next change.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ _decoder = msgspec.json.Decoder(list[Count] | None)
 
 
 class Counts:
-    """One for an engine. All but `read` is called with the layers' lock held."""
+    """One for an engine."""
 
     def __init__(self, layout: Layout) -> None:
         self._directory = f"{layout.run_root}/overlay-layers"

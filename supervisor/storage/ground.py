@@ -112,6 +112,9 @@ class Ground:
         """Take something out of the store, or out of staging. Not there: nothing is done. StorageFailed."""
         descriptor = self.prepare()
         source = os.path.relpath(path, self.root) if os.path.isabs(path) else path
+        with suppress(OSError):
+            os.rmdir(source, dir_fd=descriptor)
+            return
         try:
             with suppress(FileNotFoundError):
                 os.rename(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pyman.errors import AmbiguousId, NoSuchImage, StorageFailed
+from pyman.errors import AmbiguousId, NoSuchImage, NotSupported, StorageFailed
 from supervisor.settings.overlay import overlay_options
 from supervisor.storage import bigdata, layers
 from supervisor.storage.records import Container, Image, Layer
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["StoreReader"]
 
+_DRIVERS = frozenset({"", "overlay", "overlay2"})
+
 
 class StoreReader:
     """Its methods may be called in several threads at once; each blocks for as long as files are read."""
@@ -26,6 +28,7 @@ class StoreReader:
         self.root = layout.graph_root
         self.layout = layout
         self.overlays = overlays
+        self._driver = settings.storage.driver
         self._options = overlay_options(settings.storage.options)
         self._layers = Table(Layer, self.root, "layers")
         self._images = Table(Image, self.root, "images", volatile=False)
@@ -36,8 +39,18 @@ class StoreReader:
             Table(Image, path, "images", volatile=False, read_only=True) for path in additional
         ]
 
+    def check_driver(self) -> None:
+        """NotSupported: the images of this graph root are not kept in overlays."""
+        if self._driver not in _DRIVERS:
+            raise NotSupported(
+                f"cannot use the image store '{self.root}': the storage driver '{self._driver}' is not supported",
+                subject=self._driver,
+                hint="only 'overlay' is; see 'driver' in storage.conf",
+            )
+
     def images(self) -> list[Image]:
-        """Every image, this store's own first. StorageFailed."""
+        """Every image, this store's own first. StorageFailed, NotSupported (as `check_driver`)."""
+        self.check_driver()
         found = {image.id: image for image in self._images.read().records}
         for table in self._additional_images:
             for image in table.read().records:
@@ -53,7 +66,8 @@ class StoreReader:
         raise NoSuchImage(f"cannot find the image '{id}'", subject=id)
 
     def named(self, name: str) -> Image | None:
-        """The image that has exactly this name, as `registry.example/app:1`. StorageFailed."""
+        """The image that has exactly this name, as `registry.example/app:1`. StorageFailed, NotSupported."""
+        self.check_driver()
         for table in (self._images, *self._additional_images):
             image = table.read().by_name.get(name)
             if image is not None:
@@ -62,7 +76,8 @@ class StoreReader:
 
     def resolve(self, name_or_id: str) -> Image:
         """By its id, an exact name, or the beginning of its id that only one has. NoSuchImage, AmbiguousId,
-        StorageFailed."""
+        StorageFailed, NotSupported."""
+        self.check_driver()
         for table in (self._images, *self._additional_images):
             snapshot = table.read()
             image = snapshot.by_id.get(name_or_id) or snapshot.by_name.get(name_or_id)

@@ -13,7 +13,7 @@ from supervisor.kernel import mounts
 from supervisor.storage import bigdata, layers
 from supervisor.storage.containers import OWNER, ContainerStore
 from supervisor.storage.records import is_id
-from supervisor.storage.table import clear_temporary, temporary_files
+from supervisor.storage.table import clear_temporary, locked, temporary_files
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -30,21 +30,28 @@ class RecoveringStore(ContainerStore):
         removed by `sweep`. StorageFailed, DiskFull."""
         if not os.path.isdir(self.layout.store_own):
             return
-        # Locks are taken only where there is something to do: another engine may hold them for long.
-        self.ground.prepare()
-        for path in self.ground.staged():
+        self.prepare()
+        # Looked for first: while it waits for a lock here, the new supervisor may begin something.
+        staged, intents, strangers = self.ground.staged(), self.ground.intents(), self._strangers(containers)
+        stale = self._stale_counts()
+        for path in staged:
             self.ground.discard(path)
+        # Locks are taken only where there is something to do: another engine may hold them for long.
         tables = (self._layers, self._images, self._containers)
         if any(temporary_files(table.directory) for table in tables):
             with self._writing_all():
                 for table in tables:
                     clear_temporary(table.directory)
-        self._finish(self.ground.intents())
-        self._forget_counts()
+        for id in strangers:
+            self.remove_container(id)
+        self._finish(intents)
+        self.counts.clear()
+        if stale:
+            with self._writing_layers():
+                self.counts.forget(set(stale).intersection(self._stale_counts()))
         if os.path.isdir(self.layout.image_mounts) and os.listdir(self.layout.image_mounts):
             with self._writing_layers():
                 self._unmount_forgotten()
-        self.remove_strangers(containers)
 
     def _finish(self, intents: list[tuple[str, str]]) -> None:
         if not intents:
@@ -61,36 +68,33 @@ class RecoveringStore(ContainerStore):
         # Those that are recorded, and used by nothing: a pull that did not come to its image.
         self.delete_layers([id for kind, id in intents if kind == "layer"])
 
-    def _forget_counts(self) -> None:
-        """Of containers' root filesystems that are not mounted any more."""
-        self.counts.clear()
-        gone = [
+    def _stale_counts(self) -> list[str]:
+        """Layers of containers whose root filesystems are counted and not mounted any more."""
+        return [
             count.id
             for count in self.counts.read().values()
             if count.path.startswith(f"{self.layout.containers_run}/") and not mounts.mounted(count.path)
         ]
-        if gone:
-            with self._writing_layers():
-                self.counts.forget(gone)
 
     def remove_strangers(self, known: Collection[str]) -> list[str]:
         """Take away containers that this engine has registered and does not have any more, all but `known`; which they
         were. StorageFailed, DiskFull."""
-        gone = [
+        return [id for id in self._strangers(known) if self.remove_container(id)]
+
+    def _strangers(self, known: Collection[str]) -> list[str]:
+        """Containers that this engine has registered and does not have any more."""
+        return [
             container.id
             for container in self.containers()
             if container.flags.get(OWNER) == self.owner and container.id not in known
         ]
-        return [id for id in gone if self.remove_container(id)]
 
     # -- what is wrong --------------------------------------------------------------------------
 
     def problems(self) -> list[tuple[str, str]]:
         """What does not fit together in this store, each as what it is about and a sentence: also what is other
         engines' doing. Nothing is changed. StorageFailed."""
-        found = [*self._wrong_layers(), *self._wrong_images(), *self._wrong_containers(), *self._strays()]
-        found += [(path, "it was made for a layer that was never finished") for path in self.ground.staged()]
-        return found
+        return [*self._wrong_layers(), *self._wrong_images(), *self._wrong_containers(), *self._strays()]
 
     def _wrong_layers(self) -> Iterator[tuple[str, str]]:
         known = {layer.id for layer in self.layers()}
@@ -130,15 +134,16 @@ class RecoveringStore(ContainerStore):
                 yield container.id, f"the container's image '{container.image}' does not exist"
 
     def _strays(self) -> Iterator[tuple[str, str]]:
-        """Listed before the records are read: what is made meanwhile has one then."""
-        kinds = (
-            ("overlay", "layer", self._layers),
-            ("overlay-images", "image", self._images),
-        )
-        for name, kind, table in kinds:
+        for kind, name, table in (
+            ("layer", "overlay", self._layers),
+            ("image", "overlay-images", self._images),
+        ):
             directory = f"{self.root}/{name}"
-            entries = sorted(filter(is_id, os.listdir(directory))) if os.path.isdir(directory) else []
-            known = table.read().by_id
-            for id in entries:
-                if id not in known and os.path.isdir(f"{directory}/{id}"):
-                    yield f"{directory}/{id}", f"it belongs to no {kind}"
+            found = sorted(filter(is_id, os.listdir(directory))) if os.path.isdir(directory) else []
+            if set(found) - table.read().by_id.keys():
+                # One that was just being made has its record when its maker lets go of the lock.
+                with locked(table.lock_file, shared=True):
+                    known = table.read().by_id
+                for id in found:
+                    if id not in known and os.path.isdir(f"{directory}/{id}"):
+                        yield f"{directory}/{id}", f"it belongs to no {kind}"

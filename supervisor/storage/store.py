@@ -46,7 +46,7 @@ class Store(RecoveringStore):
     def mount_image(self, id: str) -> MountedImage:
         """Mount an image read-only, or count once more if it is. NoSuchImage, WrongState (it has no layers),
         StorageFailed, DiskFull, OverlayUnavailable."""
-        self.ground.prepare()
+        self.prepare()
         with self._writing_layers():
             image = self.image(id)
             if not image.top_layer:
@@ -79,7 +79,7 @@ class Store(RecoveringStore):
     def unmount_image(self, id: str, *, force: bool = False) -> bool:
         """Undo one mount of an image, with `force` all of them; whether it is mounted still. NoSuchImage, WrongState
         (it is not mounted), StorageFailed, DiskFull."""
-        self.ground.prepare()
+        self.prepare()
         with self._writing_layers():
             image = self.image(id)
             counts = self.counts.read()

@@ -179,6 +179,22 @@ def locked(path: str, *, shared: bool = False) -> Iterator[OfdLock]:
         lock.close()
 
 
+@contextmanager
+def tried(path: str) -> Iterator[bool]:
+    """Hold the lock file for reading, unless a writer has it: nobody is waited for. StorageFailed."""
+    try:
+        lock = OfdLock(path)
+        held = lock.try_acquire(shared=True)
+    except OSError as error:
+        raise files.storage_error(error, "lock", path) from error
+    try:
+        yield held
+    finally:
+        with suppress(OSError):
+            lock.release()
+        lock.close()
+
+
 _counter = 0
 
 

@@ -50,13 +50,19 @@ class StoreWriter(StoreReader):
         self.ground = Ground(layout)
         self.counts = Counts(layout)
 
+    def prepare(self) -> None:
+        """Before the store is changed. NotSupported (as `check_driver`), StorageFailed."""
+        self.check_driver()
+        self.ground.prepare()
+
     def close(self) -> None:
         self.ground.close()
 
     # -- layers ---------------------------------------------------------------------------------
 
     def staging(self) -> Staged:
-        """A place for a layer that is to be made. StorageFailed, DiskFull."""
+        """A place for a layer that is to be made. StorageFailed, DiskFull, NotSupported (as `check_driver`)."""
+        self.prepare()
         staged = Staged(self.ground.stage())
         try:
             layers.make_directory(staged.layer)
@@ -94,7 +100,7 @@ class StoreWriter(StoreReader):
             uids=tuple(sorted(facts.uids)),
             gids=tuple(sorted(facts.gids)),
         )
-        self.ground.prepare()
+        self.prepare()
         if self._options.sync:
             files.sync_file_system(staged.path)
         with self._writing_layers() as draft:
@@ -160,7 +166,7 @@ class StoreWriter(StoreReader):
     def delete_layers(self, ids: Iterable[str]) -> list[Layer]:
         """Remove those of these layers that nothing uses, and say which: what a failed pull has brought so far.
         StorageFailed, DiskFull."""
-        self.ground.prepare()
+        self.prepare()
         with self._writing_all() as (draft, images, containers):
             used = _used_layers(draft.records, images.records, containers.records)
             gone: list[Layer] = []
@@ -201,7 +207,7 @@ class StoreWriter(StoreReader):
         """Make an image, or give an image of that id further names and data. `id`: an empty one makes one up; `data`:
         see `bigdata.of_image`; `created`: RFC 3339. Names that other images have are taken from them. StorageFailed,
         DiskFull."""
-        self.ground.prepare()
+        self.prepare()
         id = id or new_id()
         new = Image(
             id=id,
@@ -284,7 +290,7 @@ class StoreWriter(StoreReader):
         return self._change_names(id, lambda known: tuple(name for name in known if name not in names))
 
     def _change_names(self, id: str, wanted: Callable[[Sequence[str]], Sequence[str]]) -> Image:
-        self.ground.prepare()
+        self.prepare()
         with self._images.writing() as draft:
             image = draft.get(id) or self._raise(draft, id)
             if image is None:
@@ -297,7 +303,7 @@ class StoreWriter(StoreReader):
     def set_big_data(self, id: str, data: Mapping[str, bytes], *, digest: str = "") -> Image:
         """Replace data of an image, as that of a manifest list that has grown; `digest`: of its manifest then.
         NoSuchImage, StorageFailed, DiskFull."""
-        self.ground.prepare()
+        self.prepare()
         with self._images.writing() as draft:
             image = draft.get(id) or self._raise(draft, id)
             if image is None:
@@ -312,7 +318,7 @@ class StoreWriter(StoreReader):
     def delete_image(self, id: str) -> RemovedImage:
         """Remove an image and the layers that nothing else uses, also where they are mounted. NoSuchImage, ImageInUse
         (a container of any engine uses it, or it is in an additional store), StorageFailed, DiskFull."""
-        self.ground.prepare()
+        self.prepare()
         with self._writing_all() as (draft, images, containers):
             image = images.get(id)
             if image is None:

@@ -176,3 +176,28 @@ def test_a_pull_that_fails_is_told_and_leaves_nothing(engine: Engine, registry: 
     assert "error" in event["Attributes"]
     assert partials(engine) == []
     assert nothing_in(engine)
+
+
+def test_what_the_layers_of_an_image_change_is_told(engine: Engine, registry: RealRegistry) -> None:
+    files: dict[str, bytes | str] = {"a": b"1", "b": b"1", "dir/c": b"1"}
+    layers = [
+        tar_layer(files),
+        tar_layer({"b": b"22", "d": b"1", ".wh.a": b""}),
+        tar_layer({"e": b"1", ".wh.d": b""}),
+    ]
+    base = registry.push("diff", "base", layers[:1])
+    top = registry.push("diff", "top", layers)
+    for pushed in (base, top):
+        pull(engine, pushed.reference)
+    assert engine.call(f"{IMAGE}.Diff", {"names": [top.reference]}) == {
+        "changed": [],
+        "added": ["/e"],
+        "deleted": ["/d"],
+    }
+    assert engine.call(f"{IMAGE}.Diff", {"names": [top.reference, base.reference]}) == {
+        "changed": ["/b"],
+        "added": ["/e"],
+        "deleted": ["/a"],
+    }
+    with pytest.raises(VarlinkError, match="not built upon"):
+        engine.call(f"{IMAGE}.Diff", {"names": [base.reference, top.reference]})

@@ -238,6 +238,7 @@ def test_the_environment_that_is_kept() -> None:
             "XDG_SEAT": "seat0",
             "CONTAINERS_CONF": "/x",
             "CONTAINER_HOST": "unix:///x",
+            "https_proxy": "http://proxy.example:3128",
             "AWS_SECRET_ACCESS_KEY": "x",
             "SSH_AUTH_SOCK": "/x",
         }
@@ -248,6 +249,7 @@ def test_the_environment_that_is_kept() -> None:
         "LANG": "C.UTF-8",
         "XDG_RUNTIME_DIR": "/run/user/1",
         "CONTAINERS_CONF": "/x",
+        "https_proxy": "http://proxy.example:3128",
     }
 
 

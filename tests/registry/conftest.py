@@ -27,8 +27,9 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.fixture(scope="module")
-def program() -> Iterator[socket.socket]:
-    """A registry program that serves a whole module: it takes half a second to start."""
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[socket.socket]:
+    """A registry program that serves a whole module: it takes half a second to start. It must never complain."""
+    complaints = tmp_path_factory.mktemp("program") / "stderr"
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         argv = [
@@ -41,13 +42,15 @@ def program() -> Iterator[socket.socket]:
             "600",
         ]
         environ = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
-        process = subprocess.Popen(argv, env=environ, pass_fds=[theirs.fileno()], cwd="/")
+        with complaints.open("wb") as stderr:
+            process = subprocess.Popen(argv, env=environ, pass_fds=[theirs.fileno()], cwd="/", stderr=stderr)
         theirs.close()
         try:
             yield ours
         finally:
             ours.close()
             assert process.wait(10) == 0
+            assert complaints.read_text() == ""
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from pyman.api.image import RegistryAccess
+from supervisor.registry.calls import _Program
 from supervisor.registry.client import Registries
 from supervisor.registry.configuration import Configuration
 from supervisor.registry.reference import parse
@@ -118,8 +119,7 @@ class Home:
                 configuration=self.configuration(settings),
             )
             if program is not None:
-                found._calls._control = program.dup()
-                found._calls._control.setblocking(False)
+                found._calls._program = _Program(program.dup(), None)
             try:
                 yield found
             finally:

@@ -91,6 +91,7 @@ async def test_a_manifest_of_schema_1_is_refused_by_name(registries: Registries,
     kind = "application/vnd.docker.distribution.manifest.v1+prettyjws"
     bad.on("/v2/a/manifests/1", wicked.manifest(old, kind))
     await _fails(registries, bad, NotSupported, "schema 1")
+    assert kind in bad.asked("/v2/a/manifests/1")[0].headers["accept"]
 
 
 async def test_a_manifest_of_an_unknown_kind_is_refused(registries: Registries, bad: Hostile) -> None:

@@ -53,7 +53,7 @@ async def test_it_ends_without_work_and_another_one_takes_its_place(home: Home) 
             assert await registries.tags(name, ACCESS) == ["a"]
             program = registries._calls._program
             assert program is not None
-            pids.add(program.child.pid)
+            pids.add(program.pid)
             with trio.fail_after(10):
                 await program.gone.wait()
             assert registries.program_pid == 0
@@ -76,6 +76,40 @@ async def test_killed_in_the_middle_of_a_download_another_one_goes_on(home: Home
                 await registries.download(parse(f"{bad.host}/a:1"), digest_of(DATA), len(DATA), fd, ACCESS)
         assert (tmp_path / "blob").read_bytes() == DATA
         assert [asked.begin for asked in bad.asked(where)] == [0, 100_000]
+
+
+async def test_killed_amid_many_operations_all_of_them_are_done(home: Home) -> None:
+    async with hostile() as bad, home.registries() as registries:
+        waiting = 0
+        names: list[str] = []
+
+        async def kill_when_all_wait(_asked: Asked, _stream: trio.abc.Stream) -> None:
+            nonlocal waiting
+            waiting += 1
+            if waiting == 20:
+                bad.on("/v2/a/tags/list", TAGS)
+                os.kill(registries.program_pid, signal.SIGKILL)
+            await trio.sleep_forever()
+
+        async def ask() -> None:
+            names.extend(await registries.tags(parse(f"{bad.host}/a"), ACCESS))
+
+        bad.on("/v2/a/tags/list", kill_when_all_wait)
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                for _ in range(20):
+                    nursery.start_soon(ask)
+        assert names == ["a"] * 20
+
+
+async def test_more_calls_than_it_takes_at_once_wait_for_their_turn(home: Home) -> None:
+    async with hostile() as bad, home.registries() as registries:
+        bad.on("/v2/a/tags/list", TAGS)
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                for _ in range(150):
+                    nursery.start_soon(registries.tags, parse(f"{bad.host}/a"), ACCESS)
+        assert len(bad.asked("/v2/a/tags/list")) == 150
 
 
 async def test_killed_again_and_again_it_is_an_error(home: Home) -> None:

@@ -565,3 +565,21 @@ def test_changed_settings_are_named_and_those_that_need_a_restart_told_apart(mac
 def test_this_machines_own_files_can_be_read() -> None:
     settings = load(Options(), {"HOME": "/root"}, 0)
     assert all(os.path.exists(file) for file in settings.files)
+
+
+def test_a_store_whose_images_are_elsewhere_is_refused(machine: Machine) -> None:
+    path = machine.write("etc/storage.conf", '[storage]\nimagestore = "/images"\n')
+    with pytest.raises(InvalidConfig, match=f"cannot use 'storage.imagestore' in '{path}'"):
+        machine.load()
+
+
+def test_additional_stores_are_named_in_the_file(machine: Machine) -> None:
+    machine.write(
+        "etc/storage.conf",
+        '[storage.options]\nadditionalimagestores = ["/a", "/b/"]\n[storage.options.overlay]\nsync = "filesystem"\n',
+    )
+    settings = machine.load()
+    options = overlay_options(settings.storage.options)
+    assert options.additional_stores == ("/a", "/b")
+    assert options.sync
+    assert settings.warnings == ()

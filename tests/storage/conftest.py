@@ -35,12 +35,13 @@ def open_store(place: Path) -> Iterator[Callable[..., Store]]:
     """Stores of one graph root, each as a supervisor that starts has it."""
     made: list[Store] = []
 
-    def opened(*, uid: int = 0, options: tuple[str, ...] = ()) -> Store:
+    def opened(*, uid: int = 0, options: tuple[str, ...] = (), driver: str | None = None) -> Store:
         chosen = Options(
             root=str(place / "root"),
             runroot=str(place / "run"),
             tmpdir=str(place / "pyman"),
             storage_opt=options or None,
+            storage_driver=driver,
         )
         environ = {"HOME": str(place), "XDG_RUNTIME_DIR": str(place), "CONTAINERS_CONF": "/dev/null"}
         settings = load(chosen, environ, uid)

@@ -13,6 +13,7 @@ from pyman.errors import ImageInUse, NameInUse, StorageFailed
 from supervisor.kernel import mounts
 from supervisor.kernel.idmaps import IdMaps, IdRange
 from supervisor.storage.others import maps_of_others
+from supervisor.storage.table import locked
 from tests.storage.images import add_image, add_layer, busybox
 from tests.storage.others import missing
 
@@ -127,3 +128,14 @@ def test_a_container_whose_layer_another_engine_has_removed_gets_a_new_one(
     assert store.find_container(id) is None
     store.add_container(id, ["web"], image.id)
     assert store.writable(id).lower == store.lower_dirs(image.top_layer)
+
+
+def test_a_container_starts_and_ends_while_another_engine_unpacks(store: Store) -> None:
+    image = add_image(store, [], [add_layer(store, busybox())])
+    container = store.add_container(new_id(), ["web"], image.id)
+    with locked(f"{store.root}/overlay-layers/layers.lock"):
+        store.mounting(container.id, "/somewhere")
+        assert store.counts.read()[container.layer].path == "/somewhere"
+        assert store.images() == [image]
+        store.unmounted(container.id)
+    assert not store.counts.read()

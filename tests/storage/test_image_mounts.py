@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from pyman.errors import WrongState
 from supervisor.kernel import mounts
@@ -15,6 +17,8 @@ from tests.storage.images import add_image, add_layer, busybox
 from tests.storage.others import missing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from supervisor.storage.store import Store
     from tests.storage.others import Others
 
@@ -75,3 +79,14 @@ def test_an_image_without_layers_cannot_be_mounted(store: Store) -> None:
     image = add_image(store, [], [])
     with pytest.raises(WrongState, match="no layers"):
         store.mount_image(image.id)
+
+
+@pytest.mark.skipif(bool(missing("fuse-overlayfs")), reason=missing("fuse-overlayfs"))
+async def test_the_program_mounts_an_image_where_it_is_asked_for(open_store: Callable[..., Store]) -> None:
+    store = open_store(options=(f"mount_program={shutil.which('fuse-overlayfs')}",))
+    assert not store.white_outs
+    image = add_image(store, [], [add_layer(store, busybox())])
+    mounted = await trio.to_thread.run_sync(store.mount_image, image.id)
+    assert sorted(os.listdir(mounted.path)) == ["bin", "etc"]
+    assert not await trio.to_thread.run_sync(store.unmount_image, image.id)
+    assert not os.path.exists(mounted.path)
