@@ -1,0 +1,1 @@
+"""Images: names, manifests, transports, and the store that other engines read."""
