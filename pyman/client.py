@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from pyman.api.container import ListContainer, Result, Selection
 from pyman.api.event import Event, Gap, Snapshot
+from pyman.api.image import ImageSummary, Platform, Progress, RegistryAccess
 from pyman.api.spec import Caller, ContainerSpec, LogConfig, RestartBackoff
 from pyman.sdk.containers import Containers
 from pyman.sdk.engine import Engine, connect
 from pyman.sdk.events import Events
+from pyman.sdk.images import Images, Transfer
 from pyman.sdk.logs import Line, Logs
 from pyman.sdk.session import Output, Session
 
@@ -28,15 +30,21 @@ __all__ = [
     "Event",
     "Events",
     "Gap",
+    "ImageSummary",
+    "Images",
     "Line",
     "ListContainer",
     "LogConfig",
     "Logs",
     "Output",
+    "Platform",
+    "Progress",
+    "RegistryAccess",
     "RestartBackoff",
     "Result",
     "Selection",
     "Session",
     "Snapshot",
+    "Transfer",
     "connect",
 ]

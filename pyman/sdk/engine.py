@@ -10,6 +10,7 @@ from pyman.api import event, system
 from pyman.api.method import Nothing
 from pyman.sdk.containers import Containers
 from pyman.sdk.events import PATIENCE, Events
+from pyman.sdk.images import Images
 from pyman.sdk.pool import Pool
 from pyman.wire import Selection
 
@@ -56,6 +57,7 @@ class Engine:
         self._pool = pool
         self._given = given
         self.containers = Containers(pool)
+        self.images = Images(pool)
 
     async def __aenter__(self) -> Self:
         await self._pool.prepare()

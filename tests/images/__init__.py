@@ -1,1 +1,1 @@
-"""Images: names, manifests, transports, and the store that other engines read."""
+"""Images: names, documents, transfers, and what the other engines make of them."""

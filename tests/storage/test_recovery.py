@@ -251,6 +251,16 @@ def test_damage_is_told(store: Store) -> None:
     assert container.layer in told[container.id]
 
 
+def test_images_that_another_driver_keeps_are_told(store: Store, others: Others) -> None:
+    others.podman(
+        "--storage-driver", "vfs", "import", "-", "localhost/base:1", stdin=tar_of({"word": b"said"})
+    )
+    assert store.images() == []
+    ((path, text),) = store.problems()
+    assert path == f"{store.root}/vfs-images/images.json"
+    assert "'vfs'" in text
+
+
 def test_unknown_fields_of_a_newer_engine_survive(store: Store) -> None:
     image = add_image(store, ["registry.example/app:1"], [add_layer(store, busybox())])
     path = f"{store.root}/overlay-images/images.json"
