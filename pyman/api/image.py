@@ -521,17 +521,8 @@ _ROWS = (
     ),
 )
 
-_LATER = frozenset(
-    {
-        "Search",
-        "Login",
-        "Logout",
-    }
-)
-"""Rows that no supervisor serves yet."""
-
 INTERFACE = Interface(
     name="io.pyman.Image",
     doc=(__doc__ or "").strip(),
-    methods=tuple(row for row in _ROWS if row.name not in _LATER),
+    methods=_ROWS,
 )
