@@ -99,6 +99,7 @@ class ContainerHandlers(RootfsHandlers):
             self._engine.create, spec, request.caller, actor_of(call), replace=request.replace, image=image
         )
         entry = await self._engine.background(make).get()
+        await self._engine.background(partial(self._engine.complete, entry, actor_of(call))).get()
         return CreateReply(id=entry.container.id, name=entry.container.name)
 
     async def _chosen(

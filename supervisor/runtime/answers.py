@@ -35,6 +35,11 @@ class Answer(Generic[T]):
     def given(self) -> bool:
         return self._event.is_set()
 
+    @property
+    def failed(self) -> bool:
+        """With an error."""
+        return self._error is not None
+
     def give(self, value: T) -> None:
         """The first answer counts; later ones are ignored."""
         if not self.given:

@@ -53,6 +53,10 @@ SESSIONS_GRACE = 4.0
 """Seconds until the exec sessions of a container that has ended are over; after that their monitors are ended."""
 
 
+COUNT_PATIENCE = 1.0
+"""Seconds that a start waits for the store's locks to say that a layer is mounted."""
+
+
 class Preparation(msgspec.Struct):
     """Shared with the thread that does it."""
 
@@ -140,14 +144,16 @@ class Body:
             )
         self._preparation = Preparation()
         definition = self._container.definition
+        await self._layered()
         space = await userns.joined(self._services, definition)
         async with AsyncExitStack() as stack:
             shift = None if space is None else Shift(space.maps)
             if shift is not None and self._maps_files(shift):
                 shift = shift._replace(namespace=await self._seen_from(stack, shift.maps))
             work = partial(self._done_in_time, self._preparation, partial(step, space, shift))
+            look = partial(look_into, definition.spec.rootfs or definition.image.id, work, self.deadline)
             try:
-                await look_into(definition.spec.rootfs or definition.layer, work, self.deadline)
+                await (with_beside(look, self._counted) if definition.image.id else look())
             except DeadlineExceeded:
                 self._preparation.given_up = True
                 raise
@@ -165,6 +171,22 @@ class Body:
         spec = self._container.definition.spec
         wanted = spec.rootfs_overlay or spec.rootfs_idmap or bool(spec.image)
         return wanted and not self._services.settings.rootless and rootfs.is_mapped(shift.maps)
+
+    async def _counted(self) -> None:
+        """Other engines are told that its layer is mounted. One that holds the store's locks for long is not waited
+        for."""
+        count = partial(self._services.layers.mounting, self.id, self._layout.container_rootfs(self.id))
+        with trio.move_on_after(COUNT_PATIENCE):
+            await trio.to_thread.run_sync(count, limiter=self._services.disk, abandon_on_cancel=True)
+
+    async def _layered(self) -> None:
+        """Its layer is there. One that never ran may have been created by a supervisor that was killed at it."""
+        container, services = self._container, self._services
+        layer, container.layer = container.layer, None
+        if layer is not None:
+            await layer.get()
+        elif container.definition.image.id and not container.observed.started_at:
+            await trio.to_thread.run_sync(services.layers.mend, container.definition, limiter=services.disk)
 
     def _done_in_time(self, preparation: Preparation, step: Callable[[], object]) -> None:
         preparation.under_way = True
@@ -207,8 +229,6 @@ class Body:
     def _mount(self, _space: UserNamespace | None, shift: Shift | None) -> str:
         """The root filesystem, where the OCI runtime finds it."""
         services, spec = self._services, self._container.definition.spec
-        if spec.image:
-            services.layers.mounting(self.id, self._layout.container_rootfs(self.id))
         root = rootfs.mount_rootfs(self._layout, self.id, spec, services.overlays, shift, self._layers())
         server = services.overlays.server_of(self._layout.container_rootfs(self.id))
         if server is not None and (cgroup := self.placement.monitor):
@@ -439,6 +459,9 @@ class Body:
     async def erase(self) -> None:
         """The container's static directory: logs, exit file, volumes; and what it has written. Gone already: nothing is
         done."""
+        if (layer := self._container.layer) is not None:
+            with suppress(PymanError):
+                await layer.get()
         if not self._unregistered or os.path.lexists(self._layout.container_static(self.id)):
             await self._in_thread(self._erase)
 

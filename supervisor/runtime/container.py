@@ -59,6 +59,8 @@ class Container:
         self.execs: dict[str, ExecSession] = {}
         self.ended_execs: dict[str, ExecSession] = {}
         self.removed = False
+        self.layer: Answer[None] | None = None
+        """Given when its layer in the image store is there; none: it has been there for long, or there is none."""
         self.holds = 0
         """How often work that is under way needs its root filesystem mounted."""
         self.end_of_run: Answer[int] = Answer()

@@ -8,6 +8,7 @@ EngineStopped.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from supervisor.conmon.logs import LogKeeper
 from supervisor.events.journal import Journal
 from supervisor.events.sinks import sink_of
 from supervisor.kernel import children, files, process
+from supervisor.kernel.idmaps import IdMaps
 from supervisor.logging import log
 from supervisor.oci import build, namespaces
 from supervisor.oci.runtimes import find_runtimes
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine"]
 
 
+NO_MAPS = IdMaps()
 ADOPTION = 5.0
 """Seconds that all containers together get to be adopted before the supervisor calls itself ready."""
 AT_ONCE = 32
@@ -327,8 +330,8 @@ class Engine:
         replace: bool,
         image: Chosen | None = None,
     ) -> Entry:
-        """Define a container: its name is taken and its record committed, nothing else exists yet; with an image, its
-        layer in the store as well."""
+        """Define a container: its name is taken and its record committed, nothing else exists yet. With an image, its
+        layer in the store is being made (`complete`)."""
         self.check_valid()
         if replace and spec.name:
             await self._replace(spec.name, actor)
@@ -339,7 +342,7 @@ class Engine:
         self.registry.reserve(name, id)
         self.services.ids.open(id)
         lock: int | None = None
-        layered = False
+        layer: Answer[None] | None = None
         try:
             lock = self.locks.allocate()
             owner = self._userns_owner(spec)
@@ -347,10 +350,13 @@ class Engine:
             if image is None:
                 definition = await look_into(spec.rootfs, work, self.settings.pyman.call_deadline)
             else:
+                if not userns.has_own(spec, self.settings):
+                    layer = self._layer(id, image)
                 definition = await trio.to_thread.run_sync(work, limiter=self.services.disk)
-                layered = True
+                layer = layer or self._layer(id, image, definition.userns.maps)
             self._join(definition)
             container = Container(definition, Observed())
+            container.layer = layer
             entry = Entry(container, Worker(self.services, container, self._forget, self._let_go))
             record = PutRecord("container", id, name, lock, encode(definition), encode(container.observed))
             event = container.event(EventStatus.CREATE, actor)
@@ -361,19 +367,41 @@ class Engine:
             self.registry.release(name, id)
             self.services.ids.release(id)
             self.locks.release(lock)
-            if layered:
-                await self._unlayer(id)
+            if layer is not None:
+                await self._unlayer(id, layer)
             raise
         finally:
             self._joining.pop(id, None)
         self._nursery.start_soon(entry.worker.run, trio.Event())
         return entry
 
-    async def _unlayer(self, id: str) -> None:
+    def _layer(self, id: str, image: Chosen, maps: IdMaps = NO_MAPS) -> Answer[None]:
+        """Begin to make the layer of a container. Most of what a start has to do can be done meanwhile."""
+        make = partial(self.services.layers.make, id, image.id, image.name, maps)
+        return in_background(
+            self._nursery, partial(trio.to_thread.run_sync, make, limiter=self.services.disk)
+        )
+
+    async def complete(self, entry: Entry, actor: Actor | None) -> None:
+        """Once this has returned, everything is there of a container that was created. Where its layer could not be
+        made, nothing is there any more, and why is raised."""
+        layer = entry.container.layer
+        if layer is None:
+            return
+        try:
+            await layer.get()
+        except PymanError:
+            with suppress(NoSuchContainer):
+                await entry.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
+            raise
+
+    async def _unlayer(self, id: str, layer: Answer[None]) -> None:
         """Of a container that was not made after all."""
         with trio.CancelScope(shield=True):
             remove = partial(self.services.layers.remove, id)
             try:
+                with suppress(PymanError):
+                    await layer.get()
                 await trio.to_thread.run_sync(remove, limiter=self.services.disk)
             except PymanError as error:
                 log.warning("cannot remove a layer", container=id, error=str(error))
@@ -403,7 +431,7 @@ class Engine:
         spec, use = image.taken(spec, self.settings.engine.image_volume_mode)
         definition = define(self.services, id, name, lock, spec, caller, owner, use)
         build.build(build_request(self.services, definition, ""))
-        return replaced(definition, layer=self.services.layers.make(definition))
+        return definition
 
     def _join(self, definition: Definition) -> None:
         """From here on the container whose user namespace it joins cannot be removed. NoSuchContainer: it just was."""

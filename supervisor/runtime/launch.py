@@ -125,13 +125,14 @@ class Launch(StartAttached):
             columns=request.columns,
             stdio=(stdio[0], stdio[1], stdio[2]) if stdio else None,
         )
+        layer = entry.container.layer
         try:
             # The worker goes on with a start that was begun, also at the supervisor's end: what it passes on
             # has to stay open for so long.
             with trio.CancelScope(shield=bool(stdio)):
                 started = await self._start(entry, wish)
         except PymanError:
-            if request.spec.remove:
+            if request.spec.remove or (layer is not None and layer.failed):
                 await self._remove(entry)
             raise
         return started

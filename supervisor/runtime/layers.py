@@ -1,9 +1,10 @@
 """The layer that a container with an image writes into. The image store has it, with a record of the container, so that
 every engine on the graph root knows that the image is used.
 
-It is there before the container's definition is committed, and goes before the definition does. A record of this engine
-that no definition names is thus what a crash has left, and goes at the next start (`Store.recover`). A definition whose record
-is gone is one that another engine has removed by force: its container cannot start any more, and says so.
+It is made while the container's definition is committed, and goes before the definition does. A record of this engine
+that no definition names is thus what a crash has left, and goes at the next start (`Store.recover`). A container that has never
+started has lost nothing where its record is missing, and gets it anew. One that has was removed by another engine, by
+force: it cannot start any more, and says so.
 
 All of it blocks, waiting for locks that other engines hold: it is called in a thread.
 """
@@ -17,6 +18,7 @@ from pyman.errors import StorageFailed
 from supervisor.storage.rootfs import Layers, Shift
 
 if TYPE_CHECKING:
+    from supervisor.kernel.idmaps import IdMaps
     from supervisor.oci.imaged import ImageUse
     from supervisor.runtime.records import Definition
     from supervisor.storage.store import Store
@@ -30,19 +32,23 @@ class OwnLayers:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def make(self, definition: Definition) -> str:
-        """A layer above those of the container's image; its id. NoSuchImage, StorageFailed, DiskFull."""
-        maps = definition.userns.maps
-        record = self._store.add_container(
-            definition.id,
+    def make(self, id: str, image: str, image_name: str, maps: IdMaps) -> None:
+        """A layer for a container above those of an image (its id). `maps`: of its user namespace. There already: nothing
+        is done. NoSuchImage, StorageFailed, DiskFull."""
+        self._store.add_container(
+            id,
             # Not its name: other engines have containers of the same name, and one that is renamed keeps it.
-            [f"pyman-{definition.id[:12]}"],
-            definition.image.id,
-            image_name=definition.image.name,
+            [f"pyman-{id[:12]}"],
+            image,
+            image_name=image_name,
             owner=Shift(maps).root if maps.uids and maps.gids else None,
             maps=maps if maps.uids else None,
         )
-        return record.layer
+
+    def mend(self, definition: Definition) -> None:
+        """Of a container that never ran: make the layer if there is none. NoSuchImage, StorageFailed, DiskFull."""
+        if self._store.find_container(definition.id) is None:
+            self.make(definition.id, definition.image.id, definition.image.name, definition.userns.maps)
 
     def of(self, definition: Definition) -> Layers:
         """The directories of its root filesystem. StorageFailed: they are not there any more."""

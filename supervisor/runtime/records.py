@@ -62,8 +62,6 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     log_files: int
     userns: Owned = Owned()
     image: ImageUse = ImageUse()
-    layer: str = ""
-    """Its own in the store, above those of the image."""
 
     @property
     def image_name(self) -> str:

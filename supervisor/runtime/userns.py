@@ -35,7 +35,17 @@ if TYPE_CHECKING:
     from supervisor.runtime.services import Services
     from supervisor.settings.model import Settings
 
-__all__ = ["IdLedger", "Owned", "account_of", "check_groups", "joined", "mode_of", "settle", "wish_of"]
+__all__ = [
+    "IdLedger",
+    "Owned",
+    "account_of",
+    "check_groups",
+    "has_own",
+    "joined",
+    "mode_of",
+    "settle",
+    "wish_of",
+]
 
 _ALONE = frozenset({"host", "private", "nomap"})
 """Modes without options."""
@@ -118,6 +128,11 @@ def mode_of(definition: Definition) -> str:
     if owned.path:
         return f"ns:{owned.path}"
     return "private" if owned.is_own else ""
+
+
+def has_own(spec: ContainerSpec, settings: Settings) -> bool:
+    """The container's ids are not the engine's."""
+    return wish_of(spec, settings).nsmode not in ("", "host")
 
 
 def settle(

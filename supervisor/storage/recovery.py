@@ -94,7 +94,13 @@ class RecoveringStore(ContainerStore):
     def problems(self) -> list[tuple[str, str]]:
         """What does not fit together in this store, each as what it is about and a sentence: also what is other
         engines' doing. Nothing is changed. StorageFailed."""
-        return [*self._wrong_layers(), *self._wrong_images(), *self._wrong_containers(), *self._strays()]
+        return [
+            *self._wrong_layers(),
+            *self._wrong_images(),
+            *self._wrong_containers(),
+            *self._strays(),
+            *self._other_drivers(),
+        ]
 
     def _wrong_layers(self) -> Iterator[tuple[str, str]]:
         known = {layer.id for layer in self.layers()}
@@ -147,3 +153,13 @@ class RecoveringStore(ContainerStore):
                 for id in found:
                     if id not in known and os.path.isdir(f"{directory}/{id}"):
                         yield f"{directory}/{id}", f"it belongs to no {kind}"
+
+    def _other_drivers(self) -> Iterator[tuple[str, str]]:
+        """Podman takes another one where it cannot have overlays, and keeps to it."""
+        for driver in ("vfs", "btrfs", "zfs"):
+            path = f"{self.root}/{driver}-images/images.json"
+            if os.path.exists(path):
+                yield (
+                    path,
+                    f"another engine keeps images here with the storage driver '{driver}': they are not seen",
+                )

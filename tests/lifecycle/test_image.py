@@ -260,3 +260,50 @@ def test_runs_survive_kills_at_any_instant(engine: Engine, rootfs: Path, number:
     engine.cli("rm", "--force", "--time", "0", "--ignore", "victim")
     records = engine.root / "overlay-containers/containers.json"
     assert not records.exists() or json.loads(records.read_text() or "[]") == []
+
+
+@pytest.mark.oci_runtime("runc")
+def test_many_starts_leave_no_mount_and_no_layer(engine: Engine, rootfs: Path) -> None:
+    import_image(engine, rootfs)
+    for _ in range(25):
+        engine.cli("run", "--rm", IMAGE, "true")
+        engine.cli("run", "-d", "--rm", IMAGE, "true")
+    engine.remove_containers()
+    layers = json.loads((engine.root / "overlay-layers/layers.json").read_text())
+    assert len(layers) == 1
+    assert not any(line.startswith("overlay") and str(engine.path) in line for line in mounts())
+    found = [name for name in os.listdir(engine.root / "overlay") if len(name) == 64]
+    assert found == [layers[0]["id"]]
+
+
+def mounts() -> list[str]:
+    return Path("/proc/mounts").read_text().splitlines()
+
+
+def test_an_image_has_its_owners_in_a_user_namespace(box: Engine) -> None:
+    script = "stat -c %u:%g /bin/busybox /home/worker; touch /mine; stat -c %u /mine; chown 5:6 /mine"
+    ways: list[tuple[str, ...]] = [("--uidmap=0:200000:65536", "--gidmap=0:200000:65536")]
+    if hasattr(box.place, "user"):
+        ways = [("--userns=keep-id",), ("--userns=auto:size=4096",)]
+    for number, options in enumerate(ways):
+        name = f"mapped{number}"
+        box.cli("create", "--name", name, "--user", "0", *options, IMAGE, "sh", "-c", script)
+        assert box.out("start", "--attach", name).splitlines() == ["0:0", "1000:1000", "0"]
+        assert box.out("start", "--attach", name).splitlines() == ["0:0", "1000:1000", "5"]
+        made = box.call("io.pyman.Container.Commit", {"name": name}, timeout=60)["id"]
+        assert shell(box, "stat -c %u:%g /mine /bin/busybox", image=made).split() == ["5:6", "0:0"]
+        box.cli("rm", name)
+
+
+def test_a_reset_takes_the_images_too_but_not_those_that_others_use(engine: Engine, rootfs: Path) -> None:
+    import_image(engine, rootfs)
+    import_image(engine, rootfs, "registry.example/other:latest", changes=["LABEL other=1"])
+    podman(engine, "create", "--name", "theirs", "--network", "none", "registry.example/other", "true")
+    engine.cli("create", IMAGE, "true")
+    engine.stop()
+    engine.cli("system", "reset", "--force")
+    names = podman(engine, "images", "--format", "{{.Repository}}").stdout.split()
+    assert names == ["registry.example/other"]
+    assert "theirs" in podman(engine, "ps", "--all", "--format", "{{.Names}}").stdout
+    podman(engine, "rm", "--force", "theirs")
+    engine.start()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +20,8 @@ from tests.storage.images import add_image, add_layer, busybox
 from tests.storage.others import missing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from supervisor.storage.store import Store
     from tests.storage.others import Others
 
@@ -139,3 +143,17 @@ def test_a_container_starts_and_ends_while_another_engine_unpacks(store: Store) 
         assert store.images() == [image]
         store.unmounted(container.id)
     assert not store.counts.read()
+
+
+def test_all_of_it_works_in_the_namespace_of_an_ordinary_users_engine(place: Path) -> None:
+    argv = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        sys.executable,
+        "-m",
+        "tests.storage.in_namespace",
+    ]
+    done = subprocess.run([*argv, str(place)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
