@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyman.cli.options import CSV, FLAG, LIST, REFUSED, TEXT, TRUE
+from pyman.cli.places import placed
 from pyman.cli.push import SIGNING, write_digest
 from pyman.cli.registry_options import AUTHFILE, CERT_DIR, CREDS, TLS_VERIFY, access_of, platform_of
 from pyman.errors import InvalidArgument
@@ -98,7 +99,7 @@ def create(ctx: Context, args: Parsed) -> int:
     name, *images = args.arguments
     request = {
         "name": name,
-        "images": images,
+        "images": [placed(image) for image in images],
         "all": args.all,
         "amend": args.amend,
         "annotations": _annotations(args),
@@ -110,7 +111,13 @@ def create(ctx: Context, args: Parsed) -> int:
 
 def add(ctx: Context, args: Parsed) -> int:
     name, *images = args.arguments
-    request = {"name": name, "images": images, "all": args.all, **_member(args), "access": _access(args)}
+    request = {
+        "name": name,
+        "images": [placed(image) for image in images],
+        "all": args.all,
+        **_member(args),
+        "access": _access(args),
+    }
     ctx.out(ctx.call("Image.ManifestAdd", request)["id"])
     return 0
 
@@ -142,11 +149,12 @@ def push(ctx: Context, args: Parsed) -> int:
         raise InvalidArgument(f"option --format cannot be '{args.format}'", hint="it must be oci, v2s2")
     request: dict[str, Any] = {
         "name": args.arguments[0],
-        "destination": args.arguments[-1],
+        "destination": placed(args.arguments[-1]),
         "access": _access(args),
         "all": args.all,
         "format": args.format,
         "remove_after": args.rm or args.purge,
+        "quiet": args.quiet,
     }
     result = follow(ctx, "Image.ManifestPush", request, quiet=args.quiet)
     write_digest(args.digestfile, result["digest"])
@@ -162,12 +170,13 @@ def rm(ctx: Context, args: Parsed) -> int:
 
 def exists(ctx: Context, args: Parsed) -> int:
     """An image that is no list does not count."""
-    reply = ctx.call("Image.Inspect", {"names": args.arguments})
-    if not reply["images"]:
-        return 1
-    identity = reply["images"][0]["Id"]
-    listed = ctx.call("Image.List", {"filters": {"id": [identity]}, "all": True})["images"]
-    return 0 if any(image["is_manifest_list"] for image in listed if image["id"] == identity) else 1
+    name = args.arguments[0]
+    if not any(letter in name for letter in "*?["):
+        lists = {"manifest": ["true"]}
+        for names, filters in (([name], lists), ([], {**lists, "id": [name]})):
+            if ctx.call("Image.List", {"all": True, "names": names, "filters": filters})["images"]:
+                return 0
+    return 1
 
 
 def _access(args: Parsed) -> dict[str, Any]:

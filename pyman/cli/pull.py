@@ -21,6 +21,8 @@ from pyman.errors import PymanError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyman.cli.context import Context
     from pyman.cli.options import Option, Parsed
 
@@ -43,25 +45,34 @@ PULL_OPTIONS: tuple[Option, ...] = (
 
 
 def pull(ctx: Context, args: Parsed) -> int:
-    from pyman.cli.transfer import follow
-
     request = {
         "all_tags": args.all_tags,
         "policy": pull_policy(args.policy, "--policy") if args.given("policy") else "always",
         "platform": platform_of(args),
         "access": access_of(args),
+        "quiet": args.quiet,
     }
     if len(args.arguments) == 1:
-        _show(ctx, follow(ctx, "Image.Pull", {**request, "reference": args.arguments[0]}, quiet=args.quiet))
+        _show(ctx, _pull(ctx, request, args.arguments[0], quiet=args.quiet))
         return 0
     status = 0
     for reference in args.arguments:
         try:
-            _show(ctx, follow(ctx, "Image.Pull", {**request, "reference": reference}, quiet=args.quiet))
+            _show(ctx, _pull(ctx, request, reference, quiet=args.quiet))
         except PymanError as error:
             ctx.fail(error)
             status = max(status, error.exit_status)
     return status
+
+
+def _pull(ctx: Context, request: dict[str, Any], reference: str, *, quiet: bool) -> dict[str, Any]:
+    from pyman.cli.places import placed, to_read
+    from pyman.cli.transfer import follow
+
+    with to_read(reference) as descriptors:
+        return follow(
+            ctx, "Image.Pull", {**request, "reference": placed(reference)}, descriptors, quiet=quiet
+        )
 
 
 def _show(ctx: Context, result: dict[str, list[str]]) -> None:

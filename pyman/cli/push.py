@@ -59,12 +59,14 @@ _COMPRESSIONS = ("", "gzip", "zstd", "none")
 
 
 def push(ctx: Context, args: Parsed) -> int:
+    from pyman.cli.places import placed, to_write
     from pyman.cli.transfer import follow
 
+    destination = args.arguments[1] if len(args.arguments) > 1 else ""
     compression = _one_of("--compression-format", args.compression_format, _COMPRESSIONS)
     request: dict[str, Any] = {
         "name": args.arguments[0],
-        "destination": args.arguments[1] if len(args.arguments) > 1 else "",
+        "destination": placed(destination),
         "access": access_of(args),
         "format": _one_of("--format", args.format, _FORMATS),
         "compression": compression or ("gzip" if args.compress else ""),
@@ -75,8 +77,10 @@ def push(ctx: Context, args: Parsed) -> int:
         else bool(args.compression_format),
         "remove_signatures": args.remove_signatures,
         "all": args.all,
+        "quiet": args.quiet,
     }
-    result = follow(ctx, "Image.Push", request, quiet=args.quiet)
+    with to_write(destination) as descriptors:
+        result = follow(ctx, "Image.Push", request, descriptors, quiet=args.quiet)
     write_digest(args.digestfile, result["digest"])
     return 0
 

@@ -11,8 +11,7 @@ import sys
 
 from pyman.errors import StorageFailed
 from supervisor.archive import confinement, program
-from supervisor.archive.extraction import OPAQUE, WHITEOUT
-from supervisor.archive.layering import Below, is_whiteout, walk
+from supervisor.archive.layering import Below, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +29,9 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, list[str]] = {"changed": [], "added": [], "deleted": []}
     told: set[bytes] = set()
     size = 0
-    for file in walk(b"/0", Below([b"/%d" % number for number in range(1, len(job["lowers"]) + 1)])):
-        kind, path = _change(file)
+    below = Below([b"/%d" % number for number in range(1, len(job["lowers"]) + 1)])
+    for file in walk(b"/0", below, layer=True):
+        kind, path = _change(file), file.path
         if not kind:
             continue
         # A directory in which something comes or goes has changed as well, even if it looks the same.
@@ -51,22 +51,17 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     return {key: sorted(names) for key, names in found.items()}
 
 
-def _change(file: Found) -> tuple[str, bytes]:
-    """What has happened, and to which path; an empty word: nothing."""
-    directory, _, name = file.path.rpartition(b"/")
-    if is_whiteout(file.status):
-        return "deleted", file.path
-    if name == OPAQUE:
-        return "", file.path
-    if name.startswith(WHITEOUT):  # fuse-overlayfs' way where it may make no devices
-        return "deleted", (directory + b"/" if directory else b"") + name[len(WHITEOUT) :]
+def _change(file: Found) -> str:
+    """What has happened to it; an empty word: nothing."""
+    if file.removed:
+        return "deleted"
     if file.shown is None:
-        return "added", file.path
+        return "added"
     if file.opaque:
-        return "deleted", file.path
+        return "deleted"
     if stat.S_ISDIR(file.status.st_mode) and _alike(file.status, file.shown):
-        return "", file.path
-    return "changed", file.path
+        return ""
+    return "changed"
 
 
 def _alike(one: os.stat_result, other: os.stat_result) -> bool:

@@ -13,6 +13,7 @@ import stat
 
 from pyman.errors import ArchiveRefused
 from supervisor.archive.failures import Broken, failed, quoted
+from supervisor.archive.layering import OPAQUE, WHITEOUT
 from supervisor.archive.members import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -36,10 +37,8 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T")
 
-__all__ = ["OPAQUE", "WHITEOUT", "Extraction"]
+__all__ = ["Extraction"]
 
-WHITEOUT = b".wh."
-OPAQUE = b".wh..wh..opq"
 _META = b".wh..wh."
 """What AUFS keeps for itself."""
 

@@ -3,6 +3,9 @@
 Layers are directories: `0` is the uppermost, whose files are looked at, `1` and so on lie below it, the nearest first.
 Names are looked up layer by layer, as the overlay does: what a white-out hides, what lies below an opaque directory or
 below a file is not there. No link is followed. Standard library only.
+
+The kernel hides a name by a device 0:0 of that name, and what lies below a directory by an attribute of it. fuse-overlayfs
+does that, or takes files: `.wh.NAME`, `.wh..wh..opq` in the directory, and beside it a device `.wh..opq`.
 """
 
 from __future__ import annotations
@@ -14,9 +17,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Below", "Found", "is_opaque", "is_whiteout", "walk"]
+__all__ = ["OPAQUE", "WHITEOUT", "Below", "Found", "is_opaque", "is_whiteout", "walk"]
 
-_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque")
+WHITEOUT = b".wh."
+OPAQUE = b".wh..wh..opq"
+_OPAQUE_DEVICE = b".wh..opq"
+_MARKS = ("trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque")
 
 
 def is_whiteout(status: os.stat_result) -> bool:
@@ -25,13 +31,13 @@ def is_whiteout(status: os.stat_result) -> bool:
 
 def is_opaque(path: bytes) -> bool:
     """By the mark of whichever overlay has made it."""
-    for name in _OPAQUE:
+    for name in _MARKS:
         try:
             if os.getxattr(path, name, follow_symlinks=False) == b"y":
                 return True
         except OSError:
             continue
-    return False
+    return os.path.lexists(path + b"/" + OPAQUE)
 
 
 class Below:
@@ -54,6 +60,8 @@ class Below:
             try:
                 status = os.lstat(path)
             except (FileNotFoundError, NotADirectoryError):
+                if os.path.lexists(directory + b"/" + WHITEOUT + name):
+                    break
                 continue
             if is_whiteout(status):
                 break
@@ -69,12 +77,21 @@ class Below:
 class Found:
     """One file of the uppermost layer. `path`: from the layer's root on, without a leading slash."""
 
-    __slots__ = ("below", "opaque", "path", "place", "shown", "status")
+    __slots__ = ("below", "opaque", "path", "place", "removed", "shown", "status")
 
     def __init__(
-        self, path: bytes, place: bytes, status: os.stat_result, shown: os.stat_result | None, below: Below
+        self,
+        path: bytes,
+        place: bytes,
+        status: os.stat_result,
+        shown: os.stat_result | None,
+        below: Below,
+        *,
+        removed: bool,
     ) -> None:
         self.path = path
+        self.removed = removed
+        """What the layers below have by that name is hidden, and nothing else there."""
         self.place = place
         """Where it can be opened."""
         self.status = status
@@ -84,9 +101,10 @@ class Found:
         self.opaque = stat.S_ISDIR(status.st_mode) and is_opaque(place)
 
 
-def walk(top: bytes, below: Below) -> Iterator[Found]:
-    """Every file below it, directories before what is in them, by name. OSError."""
-    waiting = [_listed(top, b"", below)]
+def walk(top: bytes, below: Below, *, layer: bool) -> Iterator[Found]:
+    """Every file below it, directories before what is in them, by name. `layer`: it is an overlay's upper directory, with
+    marks of what it hides; else they are files like others. OSError."""
+    waiting = [_listed(top, b"", below, layer)]
     while waiting:
         found = next(waiting[-1], None)
         if found is None:
@@ -95,15 +113,30 @@ def walk(top: bytes, below: Below) -> Iterator[Found]:
         yield found
         if stat.S_ISDIR(found.status.st_mode):
             inner = Below([]) if found.opaque else found.below
-            waiting.append(_listed(found.place, found.path + b"/", inner))
+            waiting.append(_listed(found.place, found.path + b"/", inner, layer))
 
 
-def _listed(directory: bytes, prefix: bytes, below: Below) -> Iterator[Found]:
-    for name in sorted(os.listdir(directory)):
-        place = directory + b"/" + name
+def _listed(directory: bytes, prefix: bytes, below: Below, layer: bool) -> Iterator[Found]:
+    hidden: set[bytes] = set()
+    for entry in sorted(os.listdir(directory)):
+        place = directory + b"/" + entry
         try:
             status = os.lstat(place)
         except FileNotFoundError:
             continue  # it is gone meanwhile
-        shown, inner = below.look(name) if below else (None, below)
-        yield Found(prefix + name, place, status, shown, inner)
+        name = _hidden(entry, status) if layer else b""
+        if name is None or name in hidden:
+            continue
+        if name:
+            hidden.add(name)
+        shown, inner = below.look(name or entry) if below else (None, below)
+        yield Found(prefix + (name or entry), place, status, shown, inner, removed=bool(name))
+
+
+def _hidden(entry: bytes, status: os.stat_result) -> bytes | None:
+    """The name that it hides; empty: none. None: it says something of the whole directory."""
+    if not entry.startswith(WHITEOUT):
+        return entry if is_whiteout(status) else b""
+    if entry in (_OPAQUE_DEVICE, WHITEOUT) or entry.startswith(WHITEOUT * 2):
+        return None
+    return entry[len(WHITEOUT) :]

@@ -13,9 +13,8 @@ import sys
 
 from pyman.errors import StorageFailed
 from supervisor.archive import building, confinement, program
-from supervisor.archive.extraction import OPAQUE, WHITEOUT
 from supervisor.archive.failures import failed, quoted
-from supervisor.archive.layering import Below, is_opaque, is_whiteout, walk
+from supervisor.archive.layering import OPAQUE, WHITEOUT, Below, walk
 from supervisor.archive.members import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -61,7 +60,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     below = Below([b"/%d" % number for number in range(1, len(job["lowers"]) + 1)])
     excluded = {os.fsencode(path).strip(b"/") for path in job["exclude"]}
     skipped = b""
-    for found in walk(b"/0", below):
+    for found in walk(b"/0", below, layer=job["layer"]):
         if found.path in excluded:
             skipped = found.path + b"/"
         elif not skipped or not found.path.startswith(skipped):
@@ -92,9 +91,7 @@ class _Tree:
     def add(self, found: Found) -> None:
         """One file, whatever it is. DiskFull, StorageFailed."""
         status = found.status
-        if self._layer and os.path.basename(found.path) == OPAQUE and is_opaque(os.path.dirname(found.place)):
-            return  # fuse-overlayfs makes the mark twice
-        if self._layer and is_whiteout(status):
+        if found.removed:
             directory, _, name = found.path.rpartition(b"/")
             self._empty(found, (directory + b"/" if directory else b"") + WHITEOUT + name)
             return

@@ -7,10 +7,12 @@ import os
 import socket
 import subprocess
 import tarfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from pyman.errors import StorageFailed
 from supervisor.archive import jobs
@@ -102,6 +104,53 @@ async def test_a_committed_layer_shows_the_same_tree_when_it_is_unpacked(
     assert tree_of(overlay([str(tmp_path / "diff"), *lower])) == expected
     assert os.getxattr(tmp_path / "diff/fresh/file", "security.capability") == CAPABILITY
     assert (packed.uids, packed.gids) == ([0, 5], [0, 3_000_000])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="there is no FUSE")
+async def test_marks_of_fuse_overlayfs_are_the_same_as_the_kernels(tmp_path: Path) -> None:
+    below = [
+        Layer()
+        .directory("etc")
+        .file("etc/f")
+        .directory("etc/old")
+        .file("etc/old/a")
+        .file("gone")
+        .file("hidden/x"),
+        Layer()
+        .file(".wh.gone")
+        .directory("etc")
+        .directory("etc/old")
+        .file("etc/old/.wh..wh..opq")
+        .file("etc/old/new"),
+    ]
+    for number, layer in enumerate(below):
+        (tmp_path / str(number)).mkdir()
+        await unpacked(layer.data(), tmp_path / str(number), whiteouts="none")
+    lower = [str(tmp_path / name / "diff") for name in ("1", "0")]
+    for name in ("upper", "work", "merged"):
+        (tmp_path / name).mkdir()
+    options = f"lowerdir={':'.join(lower)},upperdir={tmp_path / 'upper'},workdir={tmp_path / 'work'}"
+    root = tmp_path / "merged"
+    mount = partial(trio.run_process, capture_stderr=True)
+    await mount(["fuse-overlayfs", "-o", options, str(root)])
+    try:
+        assert set(tree_of(root)) == {"etc", "etc/f", "etc/old", "etc/old/new", "hidden", "hidden/x"}
+        (root / "etc/f").unlink()
+        (root / "etc/old/new").unlink()
+        (root / "etc/old").rmdir()
+        (root / "etc/old").mkdir()
+        (root / "etc/old/newer").write_text("1")
+        (root / "gone").mkdir()
+    finally:
+        await mount(["umount", str(root)])
+    upper = str(tmp_path / "upper")
+    with written(tmp_path / "layer") as out:
+        await jobs.pack_tree(upper, out, layer=True, lowers=lower)
+    names = [row[0] for row in members_of(tmp_path / "layer")]
+    assert names == ["etc", "etc/.wh.f", "etc/old", "etc/old/.wh..wh..opq", "etc/old/newer", "gone"]
+    assert await jobs.changes(upper, lower) == jobs.Changes(
+        ["/etc"], ["/etc/old/newer", "/gone"], ["/etc/f", "/etc/old"]
+    )
 
 
 async def test_a_committed_layer_can_be_packed_again_from_the_upper_directory(

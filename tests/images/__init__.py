@@ -1,0 +1,1 @@
+"""Images: names, documents, transfers, and what the other engines make of them."""
