@@ -484,7 +484,14 @@ _ROWS = (
         "What the last layer, or a second image, changes.",
         access=Access.READ,
     ),
-    Method("Search", SearchRequest, SearchReply, "Ask registries for names.", access=Access.OWNER),
+    Method(
+        "Search",
+        SearchRequest,
+        SearchReply,
+        "Ask registries for names.",
+        access=Access.OWNER,
+        vanish=Vanish.CANCEL,
+    ),
     Method("Login", LoginRequest, LoginReply, "Log in to a registry.", access=Access.OWNER),
     Method("Logout", LogoutRequest, Nothing, "Forget a login.", access=Access.OWNER),
     Method(
@@ -521,17 +528,8 @@ _ROWS = (
     ),
 )
 
-_LATER = frozenset(
-    {
-        "Search",
-        "Login",
-        "Logout",
-    }
-)
-"""Rows that no supervisor serves yet."""
-
 INTERFACE = Interface(
     name="io.pyman.Image",
     doc=(__doc__ or "").strip(),
-    methods=tuple(row for row in _ROWS if row.name not in _LATER),
+    methods=_ROWS,
 )

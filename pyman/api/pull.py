@@ -33,6 +33,11 @@ class RegistryAccess(msgspec.Struct, frozen=True):
     retry_delay: float | None = None
     """Seconds before the first repetition; none: doubling from 1."""
 
+    def __repr__(self) -> str:
+        """Without the password: what is shown of a request gets into logs and tracebacks."""
+        told = {name: getattr(self, name) for name in self.__struct_fields__ if name != "password"}
+        return f"RegistryAccess({', '.join(f'{name}={value!r}' for name, value in told.items())})"
+
 
 class Progress(msgspec.Struct, frozen=True):
     """Of one blob."""

@@ -6,6 +6,7 @@ both are being brought: the work is shared, and each of them is told how it goes
 
 from __future__ import annotations
 
+import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -14,12 +15,21 @@ import msgspec
 import trio
 
 from pyman.api.image import Progress
-from pyman.errors import ArchiveRefused, DigestMismatch, OverlayUnavailable, PymanError
+from pyman.errors import (
+    ArchiveRefused,
+    DigestMismatch,
+    OverlayUnavailable,
+    PymanError,
+    StorageFailed,
+    first_of,
+)
 from supervisor.archive import jobs
+from supervisor.archive.feed import Feed
 from supervisor.images.docker import RegistrySource
 from supervisor.images.sharing import Sharing
 from supervisor.images.transport import Blob
 from supervisor.logging import log
+from supervisor.storage.records import COMPRESSIONS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -175,6 +185,9 @@ class Layers:
     async def _unpack(self, coming: Coming, source: Source) -> tuple[Staged, Unpacked]:
         """Twice where an earlier attempt has left a part of it that is damaged."""
         wanted = coming.wanted
+        copied = await self._copy(coming)
+        if copied is not None:
+            return copied
         begun = isinstance(source, RegistrySource) and source.begun(wanted.blob)
         while True:
             staged = await self._in_thread(self._store.staging)
@@ -186,6 +199,74 @@ class Layers:
                     raise
                 begun = False
                 log.info("what was left of a layer is damaged: bringing it anew", digest=wanted.blob.digest)
+
+    async def _copy(self, coming: Coming) -> tuple[Staged, Unpacked] | None:
+        """From a layer of the store that was unpacked from the same blob, and lies upon another one. None: there is
+        none, or it is not what it was."""
+        wanted = coming.wanted
+        for layer in await self._in_thread(self._same, wanted):
+            tar_split = await self._in_thread(self._store.tar_split, layer)
+            if not tar_split:
+                continue
+            staged = await self._in_thread(self._store.staging)
+            try:
+                unpacked = await self._unpack_again(
+                    staged, wanted, f"{self._store.directory(layer)}/diff", tar_split
+                )
+            except BaseException as error:
+                await self._give_up(staged)
+                if not isinstance(error, (ArchiveRefused, DigestMismatch, StorageFailed)):
+                    raise
+                log.info("a layer of the store is not what it was: bringing it anew", layer=layer.id[:12])
+                continue
+            there = COMPRESSIONS[layer.compression] if layer.compression < len(COMPRESSIONS) else "none"
+            return staged, msgspec.structs.replace(
+                unpacked, digest=layer.compressed_digest, size=layer.compressed_size, compression=there
+            )
+        return None
+
+    def _same(self, wanted: Wanted) -> list[Layer]:
+        """Only what was read from that very blob: what a manifest says of it was compared then."""
+        found = self._store.layers_with(compressed=wanted.blob.digest)
+        return [layer for layer in found if layer.diff_id == wanted.diff_id]
+
+    async def _unpack_again(self, staged: Staged, wanted: Wanted, diff: str, tar_split: str) -> Unpacked:
+        whiteouts = await self._in_thread(self._whiteouts)
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        failure: PymanError | None = None
+        unpacked: list[Unpacked] = []
+
+        async def pack() -> None:
+            nonlocal writing
+            try:
+                await jobs.pack(diff, tar_split, writing)
+            finally:
+                descriptor, writing = writing, -1
+                os.close(descriptor)
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pack)
+                unpacked.append(
+                    await jobs.unpack(
+                        Feed(reading),
+                        staged.diff,
+                        staged.tar_split,
+                        digest=wanted.diff_id,
+                        diff_id=wanted.diff_id,
+                        whiteouts=whiteouts,
+                        user_xattrs=self._rootless,
+                    )
+                )
+        except* PymanError as group:
+            failure = first_of(group)
+        finally:
+            os.close(reading)
+            if writing >= 0:  # cancelled before it began
+                os.close(writing)
+        if failure is not None:
+            raise failure
+        return unpacked[0]
 
     async def _unpack_into(self, staged: Staged, coming: Coming, source: Source) -> Unpacked:
         wanted = coming.wanted

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 
-__all__ = ["Candidates", "Found", "Names", "local_candidates", "no_such_image", "normalized", "stripped"]
+__all__ = ["Found", "Names", "local_candidates", "no_such_image", "normalized", "stripped"]
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _ID_BEGINNING = re.compile(r"[0-9a-f]{1,64}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pyman.api.container import ExistsReply
 from pyman.api.image import TransferReply
 from pyman.api.method import Nothing
-from supervisor.images import transports
+from supervisor.images import searching, transports
 from supervisor.images.pulling import Wish
 from supervisor.rpc.image_transfer import TransferHandlers, actor_of, tell
 
@@ -52,6 +52,18 @@ class ImageHandlers(TransferHandlers):
             await tell(board, call, quiet=request.quiet)
             pulled = await work.result()
         return TransferReply(ids=pulled.ids, names=pulled.names)
+
+    # ------------------------------------------------------------------ registries
+
+    async def search(self, request: api.SearchRequest, call: Call) -> api.SearchReply:
+        return await searching.search(self._images.registries, request)
+
+    async def login(self, request: api.LoginRequest, call: Call) -> api.LoginReply:
+        return await searching.login(self._images.registries, request)
+
+    async def logout(self, request: api.LogoutRequest, call: Call) -> Nothing:
+        await searching.logout(self._images.registries, request)
+        return Nothing()
 
     # ------------------------------------------------------------------ names
 

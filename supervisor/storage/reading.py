@@ -106,10 +106,10 @@ class StoreReader:
         return list(found.values())
 
     def find_layer(self, id: str) -> Layer | None:
-        """By its full id. None: there is none, or it is not complete. StorageFailed."""
+        """By its full id. None: there is none, it is not complete, or its files are gone. StorageFailed."""
         for table in (self._layers, *self._additional_layers):
             layer = table.read().by_id.get(id)
-            if layer is not None and not layer.incomplete:
+            if layer is not None and not layer.incomplete and os.path.isdir(f"{self.directory(layer)}/diff"):
                 return layer
         return None
 

@@ -104,8 +104,10 @@ class StoreWriter(StoreReader):
         if self._options.sync:
             files.sync_file_system(staged.path)
         with self._writing_layers() as draft:
-            layer = draft.get(id) or self.find_layer(id)
+            layer = self.find_layer(id)
             if layer is None:
+                if draft.get(id) is not None:
+                    draft.remove(id)  # its files were gone
                 layer = self._add_layer(draft, record, staged.layer, staged.tar_split)
         self.ground.discard(staged.path)
         return layer
@@ -225,6 +227,8 @@ class StoreWriter(StoreReader):
                     hint="something has removed it meanwhile: try again",
                 )
             known = draft.get(id) or self._raise(draft, id)
+            if known is not None and top_layer and self.find_layer(known.top_layer) is None:
+                known = draft.change(id, top_layer=top_layer)
             image = self._add_data(draft, known or draft.add(new), data, metadata)
             image = _rename(draft, id, [*image.names, *names])
             draft.save()

@@ -1,3 +1,5 @@
+"""What the tests of archive programs share."""
+
 from __future__ import annotations
 
 import os

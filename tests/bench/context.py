@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +20,6 @@ from tests.support.runtimes import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from contextlib import ExitStack
     from pathlib import Path
 
 __all__ = ["Bench", "Options"]
@@ -57,6 +59,23 @@ class Bench:
             yield engine
         finally:
             engine.close()
+
+    @contextmanager
+    def both_in_memory(self) -> Iterator[tuple[Engine, Podman]]:
+        """Both engines on a file system in memory. On a disk, making many files right after many were removed
+        depends on what else was removed in the last minutes (ext4 searches for inodes that are not fresh), and
+        would be what is measured."""
+        with ExitStack() as stack:
+            directory = tempfile.mkdtemp(prefix="p-", dir="/tmp")
+            stack.callback(os.rmdir, directory)
+            subprocess.run(["mount", "-t", "tmpfs", "bench", directory], check=True)
+            stack.callback(subprocess.run, ["umount", "--lazy", directory], check=True)
+            podman = Podman(self.options.runtime, self.options.tree, directory)
+            stack.callback(podman.close)
+            engine = Engine(Place(self.options.runtime), config=_CONFIG, directory=directory)
+            stack.callback(engine.close)
+            engine.start()
+            yield engine, podman
 
     @contextmanager
     def clean_podman(self) -> Iterator[Podman]:

@@ -62,14 +62,14 @@ _LIMIT = 30_000
 class Podman:
     """One Podman with its own root. `version` is as it says itself."""
 
-    def __init__(self, runtime: str, tree: Path | None = None) -> None:
+    def __init__(self, runtime: str, tree: Path | None = None, directory: str = "/tmp") -> None:
         found = shutil.which(runtime)
         if found is None:
             raise Failed(f"{runtime} is not installed")
         self._mounts_before = mount_points()
         self._ids: set[str] = set()
         self._holder: subprocess.Popen[bytes] | None = None
-        self.path = Path(tempfile.mkdtemp(prefix="pb-", dir="/tmp"))
+        self.path = Path(tempfile.mkdtemp(prefix="pb-", dir=directory))
         try:
             self._configure(runtime, os.path.realpath(found))
             self.rootfs = make_rootfs(self.path / "rootfs")

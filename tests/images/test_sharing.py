@@ -227,3 +227,19 @@ def test_a_supervisor_that_ends_while_it_pulls_ends_at_once(
     with contextlib.suppress(EOFError, ConnectionResetError):
         while wire.receive().get("continues"):
             pass
+
+
+def test_a_layer_that_lies_elsewhere_in_the_store_is_not_fetched_again(
+    engine: Engine, door: Throttle, registry: RealRegistry, begin: Begin
+) -> None:
+    common = tar_layer({"noise": noise(3)})
+    registry.push("elsewhere", "a", [common])
+    registry.push("elsewhere", "b", [tar_layer({"base": b"x"}), common])
+    first = to_the_end(begin(request(door, "elsewhere:a")))[-1]["ids"]
+    before = door.passed
+    second = to_the_end(begin(request(door, "elsewhere:b")))[-1]["ids"]
+    assert second != first
+    assert door.passed - before < SIZE // 2
+    layers = [path for path in (engine.root / "overlay").iterdir() if len(path.name) == 64]
+    assert len(layers) == 3
+    assert sum((path / "diff/noise").exists() for path in layers) == 2

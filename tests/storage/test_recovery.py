@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -259,6 +260,24 @@ def test_images_that_another_driver_keeps_are_told(store: Store, others: Others)
     ((path, text),) = store.problems()
     assert path == f"{store.root}/vfs-images/images.json"
     assert "'vfs'" in text
+
+
+def test_an_image_that_is_damaged_is_whole_again_when_it_is_brought_in_again(
+    store: Store, others: Others
+) -> None:
+    content = busybox()
+    base = add_layer(store, content)
+    image = add_image(store, ["registry.example/app:1"], [base])
+    shutil.rmtree(store.directory(base))
+    assert store.find_layer(base.id) is None
+    assert add_layer(store, content).id == base.id
+    assert store.problems() == []
+    with store._layers.writing() as draft:
+        draft.remove(base.id)
+        draft.save()
+    add_image(store, [], [add_layer(store, content)])
+    assert store.images() == [image]
+    assert others.run_in("app:1", "echo here") == "here"
 
 
 def test_unknown_fields_of_a_newer_engine_survive(store: Store) -> None:

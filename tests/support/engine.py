@@ -55,9 +55,11 @@ class Engine:
     programs = BIN
     """Where `pyman` and `pyman-supervisor` are."""
 
-    def __init__(self, place: Place, *, options: Sequence[str] = (), config: str = "") -> None:
+    def __init__(
+        self, place: Place, *, options: Sequence[str] = (), config: str = "", directory: str = "/tmp"
+    ) -> None:
         self.place = place
-        self.path = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
+        self.path = Path(tempfile.mkdtemp(prefix="pm-", dir=directory))
         self.root = self.path / "root"
         self.runroot = self.path / "run"
         self.tmpdir = self.path / "tmp"
