@@ -403,6 +403,7 @@ class Engine:
             return
         try:
             await layer.recorded.get()
+            entry.container.layer = None
         except PymanError:
             with suppress(NoSuchContainer):
                 await entry.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))

@@ -14,13 +14,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pyman.errors import StorageFailed
+from pyman.errors import NoSuchImage, StorageFailed
 from supervisor.runtime.answers import Answer
 from supervisor.storage.rootfs import Layers, Shift
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyman.errors import PymanError
     from supervisor.kernel.idmaps import IdMaps
     from supervisor.oci.imaged import ImageUse
     from supervisor.runtime.records import Definition
@@ -68,22 +69,21 @@ class OwnLayers:
         )
 
     def mend(self, definition: Definition) -> None:
-        """Of a container that never ran: make the layer if there is none. NoSuchImage, StorageFailed, DiskFull."""
-        if self._store.find_container(definition.id) is None:
-            self.make(definition.id, definition.image.id, definition.image.name, definition.userns.maps)
+        """Of a container that never ran: make the layer if there is none. StorageFailed, DiskFull."""
+        if self._store.find_container(definition.id) is not None:
+            return
+        image = definition.image
+        try:
+            self.make(definition.id, image.id, image.name, definition.userns.maps)
+        except NoSuchImage as error:
+            raise _missed(definition, error) from error
 
     def of(self, definition: Definition) -> Layers:
         """The directories of its root filesystem. StorageFailed: they are not there any more."""
         try:
-            found = self._store.writable(definition.id)
+            return _layers(self._store.writable(definition.id))
         except StorageFailed as error:
-            raise StorageFailed(
-                f"cannot use the root filesystem of container '{definition.name}':"
-                f" {error.message.removeprefix('cannot ')}",
-                subject=definition.name,
-                hint="another engine has removed it from the image store: remove the container",
-            ) from error
-        return _layers(found)
+            raise _missed(definition, error) from error
 
     def mounting(self, id: str, path: str) -> None:
         """Before its root filesystem is mounted there: others leave alone what is counted. StorageFailed, DiskFull."""
@@ -107,6 +107,14 @@ class OwnLayers:
         return sum(
             max(0, layer.diff_size) for layer in self._store.chain(self._store.image(image.id).top_layer)
         )
+
+
+def _missed(definition: Definition, error: PymanError) -> StorageFailed:
+    return StorageFailed(
+        f"cannot use the root filesystem of container '{definition.name}': {error.message.removeprefix('cannot ')}",
+        subject=definition.name,
+        hint="another engine has removed it from the image store: remove the container",
+    )
 
 
 def _layers(found: Writable) -> Layers:
