@@ -11,7 +11,7 @@ import time
 
 from pyman.cli.context import one_line
 from pyman.cli.human import byte_size
-from pyman.cli.transfer import SKIPPED
+from pyman.cli.transfer import FINISHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,11 +27,15 @@ INTERVAL = 0.1
 MOST = 32
 """Bars at once; what else is under way is shown when it is done."""
 
+WIDE = 72
+"""Columns of a terminal on which everything has room."""
+
 
 class Bars:
     def __init__(self) -> None:
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._finished: set[str] = set()
         self._drawn = 0.0
 
     def text(self, line: str) -> None:
@@ -45,11 +49,13 @@ class Bars:
     def progress(self, step: Mapping[str, Any]) -> None:
         digest, action = str(step["digest"]), str(step["action"])
         name = digest.partition(":")[2][:12] or digest
-        if action in SKIPPED or action == "done":
+        if action in FINISHED:
             self._remove(digest)
-            count = step.get("total", -1)
-            size = f" | {byte_size(count)}" if action == "done" and count > 0 else ""
-            self.text(f"Copying blob {name} {SKIPPED.get(action, 'done')}{size}")
+            if digest not in self._finished:
+                self._finished.add(digest)
+                count = step.get("total", -1)
+                size = f" | {byte_size(count)}" if action == "done" and count > 0 else ""
+                self.text(f"Copying blob {name} {FINISHED[action]}{size}")
         elif action == "retrying":
             why = f": {step['detail']}" if step.get("detail") else ""
             self.text(f"Copying blob {name} is tried again{why}")
@@ -74,6 +80,7 @@ class Bars:
         task = self._tasks.pop(digest, None)
         if task is not None and self._bars is not None:
             self._bars.remove_task(task)
+            self._bars.refresh()
 
     def close(self) -> None:
         if self._bars is not None:
@@ -84,13 +91,21 @@ class Bars:
 def _started() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+    from rich.table import Column
 
-    bars = Progress(
-        TextColumn("Copying blob {task.description}"),
+    console = Console(file=sys.stderr, highlight=False, markup=False)
+    wide = console.width >= WIDE
+    columns = [
+        TextColumn(
+            f"{'Copying blob ' if wide else ''}{{task.description}}", table_column=Column(no_wrap=True)
+        ),
         BarColumn(bar_width=None),
-        DownloadColumn(),
-        TextColumn("{task.fields[action]}"),
-        console=Console(file=sys.stderr, highlight=False, markup=False),
+        DownloadColumn(table_column=Column(no_wrap=True)),
+        *[TextColumn("{task.fields[action]}", table_column=Column(no_wrap=True))] * wide,
+    ]
+    bars = Progress(
+        *columns,
+        console=console,
         auto_refresh=False,
         transient=True,
         redirect_stdout=False,

@@ -47,8 +47,12 @@ def build(ctx: Context, args: Parsed) -> int:
         "environment": _environment(),
         "tags": tags_of(words),
     }
-    code = ctx.call("Image.Build", request, (0, 1, 2))["exit_code"]
-    return int(code) & 0xFF
+    reply = ctx.call("Image.Build", request, (0, 1, 2))
+    if reply["id"] and not any(word.startswith("--iidfile") for word in words):
+        ctx.out(
+            reply["id"]
+        )  # Buildah's last line; it writes it to a file instead, for the supervisor to read
+    return int(reply["exit_code"]) & 0xFF
 
 
 def _layers() -> str:

@@ -65,9 +65,15 @@ _CHOICES = {
     "uts": ("host", "private"),
 }
 _OWN_CHOICES = {
+    "image prune filter": ("label=", "until="),
+    "images filter": (
+        *("before=", "containers=", "dangling=", "digest=", "id=", "intermediate=", "label=", "manifest="),
+        *("readonly=", "reference=", "since=", "until="),
+    ),
     "images sort": ("created", "id", "repository", "size", "tag"),
     "manifest push format": ("oci", "v2s2"),
     "push format": ("oci", "v2s2"),
+    "search filter": ("is-automated", "is-official", "stars="),
     "save format": ("docker-archive", "docker-dir", "oci-archive", "oci-dir"),
 }
 """Where an option means something else for one command."""

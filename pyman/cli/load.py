@@ -58,7 +58,8 @@ def _load(ctx: Context, args: Parsed) -> dict[str, Any]:
         from pyman.cli.transfer import follow
         from pyman.cli.values import absolute
 
-        return follow(ctx, "Image.Load", {"path": absolute(args.input)}, quiet=args.quiet)
+        request = {"path": absolute(args.input), "quiet": args.quiet}
+        return follow(ctx, "Image.Load", request, quiet=args.quiet)
     return _from(ctx, "Image.Load", {}, args.input, quiet=args.quiet)
 
 
@@ -97,4 +98,4 @@ def _pass_on(
 ) -> dict[str, Any]:
     from pyman.cli.transfer import follow
 
-    return follow(ctx, method, request, (descriptor,), quiet=quiet)
+    return follow(ctx, method, {**request, "quiet": quiet}, (descriptor,), quiet=quiet)

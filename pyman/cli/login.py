@@ -58,6 +58,7 @@ LOGOUT_OPTIONS: tuple[Option, ...] = (
     _AUTHFILE,
     _COMPAT,
 )
+_FIRST = "the first registry that is searched"
 _LONGEST = 1 << 16
 """Bytes of a password."""
 
@@ -72,13 +73,13 @@ def login(ctx: Context, args: Parsed) -> int:
     username, password = args.username, _password(args)
     known = "" if username and password else _known(ctx, request)
     if known and not username and not password:
-        ctx.out(f"Authenticating with existing credentials for {registry}")
+        ctx.out(f"Authenticating with existing credentials for {registry or _FIRST}")
         try:
             ctx.call("Image.Login", request)
         except RegistryDenied:
             ctx.out("Existing credentials are invalid, please enter valid username and password")
         else:
-            ctx.out(f"Existing credentials are valid. Already logged in to {registry}")
+            ctx.out(f"Existing credentials are valid. Already logged in to {registry or _FIRST}")
             return 0
     if not username or not password:
         from pyman.cli.prompt import ask, ask_secret
@@ -132,7 +133,7 @@ def logout(ctx: Context, args: Parsed) -> int:
         return 0
     registry = _registry(args)
     ctx.call("Image.Logout", {**request, "registry": registry})
-    ctx.out(f"Removed login credentials for {registry}")
+    ctx.out(f"Removed login credentials for {registry or _FIRST}")
     return 0
 
 

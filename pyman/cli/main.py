@@ -58,32 +58,48 @@ Command = tuple[str, str, str, str, int, int, str]
 _MANY = "CONTAINER [CONTAINER...]"
 _LINE = "IMAGE|ROOTFS [COMMAND [ARG...]]"
 _IMAGES = "IMAGE [IMAGE...]"
+_BUILD = "[OPTION|CONTEXT...]"
 
 # fmt: off
 COMMANDS: dict[str, Command] = {
     "attach": ("attach", "attach", "ATTACH_OPTIONS", "CONTAINER", 0, 1, "Attach to a running container"),
+    "build": ("build", "build", "BUILD_OPTIONS", _BUILD, 0, -1, "Build an image with Buildah"),
+    "commit": ("rootfs", "commit", "COMMIT_OPTIONS", "CONTAINER [IMAGE]", 1, 2, "Make an image of a container"),
     "completion": ("completion", "completion", "COMPLETION_OPTIONS", "bash|zsh|fish", 1, 1, "Make a completion script"),
     "create": ("create", "create", "CREATE_OPTIONS", _LINE, 1, -1, "Create a container without starting it"),
+    "diff": ("diff", "diff", "DIFF_OPTIONS", "CONTAINER|IMAGE [IMAGE]", 0, 2, "Show what a container or an image changes"),
     "events": ("events", "events", "EVENTS_OPTIONS", "", 0, 0, "Show what happens, as it happens"),
     "exec": ("exec", "execute", "EXEC_OPTIONS", "CONTAINER COMMAND [ARG...]", 1, -1, "Run a command in a container"),
     "exists": ("container", "exists", "EXISTS_OPTIONS", "CONTAINER", 1, 1, "Say by the exit status if it exists"),
+    "export": ("rootfs", "export", "EXPORT_OPTIONS", "CONTAINER", 1, 1, "Write a container's files into a tar archive"),
     "help": ("help", "show", "HELP_OPTIONS", "[COMMAND...]", 0, -1, "Show the help of a command"),
     "history": ("history", "history", "HISTORY_OPTIONS", "IMAGE", 1, 1, "Show how an image was made"),
     "images": ("images", "images", "IMAGES_OPTIONS", "[IMAGE]", 0, 1, "List images"),
+    "import": ("load", "import_image", "IMPORT_OPTIONS", "FILE|ADDRESS|- [NAME]", 1, 2, "Make an image of a tar archive of files"),
     "info": ("system", "info", "INFO_OPTIONS", "", 0, 0, "Show the host, the store and the supervisor"),
     "init": ("container", "init", "INIT_OPTIONS", _MANY, 0, -1, "Make containers ready to start"),
     "inspect": ("inspect", "inspect", "INSPECT_OPTIONS", "CONTAINER|IMAGE...", 0, -1, "Show everything known of containers and images"),
     "kill": ("container", "kill", "KILL_OPTIONS", _MANY, 0, -1, "Send a signal to containers"),
+    "load": ("load", "load", "LOAD_OPTIONS", "", 0, 0, "Load images from an archive"),
+    "login": ("login", "login", "LOGIN_OPTIONS", "[REGISTRY]", 0, 1, "Log in to a registry"),
+    "logout": ("login", "logout", "LOGOUT_OPTIONS", "[REGISTRY]", 0, 1, "Forget the login for a registry"),
     "logs": ("logs", "logs", "LOGS_OPTIONS", _MANY, 0, -1, "Show what containers have written"),
+    "mount": ("rootfs", "mount", "MOUNT_OPTIONS", "[CONTAINER...]", 0, -1, "Mount containers' files, or show those that are mounted"),
     "pause": ("container", "pause", "PAUSE_OPTIONS", _MANY, 0, -1, "Freeze all processes of containers"),
     "ps": ("ps", "ps", "PS_OPTIONS", "", 0, 0, "List containers"),
+    "pull": ("pull", "pull", "PULL_OPTIONS", _IMAGES, 1, -1, "Bring images here from a registry or an archive"),
+    "push": ("push", "push", "PUSH_OPTIONS", "IMAGE [DESTINATION]", 1, 2, "Send an image to a registry or elsewhere"),
     "rename": ("container", "rename", "RENAME_OPTIONS", "CONTAINER NAME", 2, 2, "Give a container another name"),
     "restart": ("container", "restart", "RESTART_OPTIONS", _MANY, 0, -1, "Stop containers and start them again"),
     "rm": ("container", "rm", "RM_OPTIONS", _MANY, 0, -1, "Remove containers"),
+    "rmi": ("image", "rmi", "RMI_OPTIONS", _IMAGES, 0, -1, "Remove images"),
     "run": ("run", "run", "RUN_OPTIONS", _LINE, 1, -1, "Create and start a container"),
+    "save": ("save", "save", "SAVE_OPTIONS", _IMAGES, 1, -1, "Write images into an archive"),
+    "search": ("search", "search", "SEARCH_OPTIONS", "TERM", 1, 1, "Search registries for images"),
     "start": ("container", "start", "START_OPTIONS", _MANY, 0, -1, "Start containers"),
     "stop": ("container", "stop", "STOP_OPTIONS", _MANY, 0, -1, "Stop containers"),
     "tag": ("image", "tag", "TAG_OPTIONS", "IMAGE NAME [NAME...]", 2, -1, "Give an image further names"),
+    "unmount": ("rootfs", "unmount", "UNMOUNT_OPTIONS", "[CONTAINER...]", 0, -1, "Undo mounts of containers"),
     "unpause": ("container", "unpause", "UNPAUSE_OPTIONS", _MANY, 0, -1, "Thaw the processes of containers"),
     "unshare": ("maintain", "unshare", "UNSHARE_OPTIONS", "[COMMAND [ARG...]]", 0, -1, "Run a command in the user's namespaces"),
     "untag": ("image", "untag", "UNTAG_OPTIONS", "IMAGE [NAME...]", 1, -1, "Take names away from an image"),
@@ -91,12 +107,24 @@ COMMANDS: dict[str, Command] = {
     "version": ("system", "version", "VERSION_OPTIONS", "", 0, 0, "Show the versions of client and supervisor"),
     "wait": ("container", "wait", "WAIT_OPTIONS", _MANY, 0, -1, "Wait until containers have ended"),
     "why": ("container", "why", "WHY_OPTIONS", "CONTAINER", 0, 1, "Explain why it was or was not restarted"),
+    "container diff": ("diff", "container_diff", "CONTAINER_DIFF_OPTIONS", "CONTAINER", 0, 1, "Show what a container changes"),
     "container inspect": ("inspect", "container_inspect", "CONTAINER_INSPECT_OPTIONS", _MANY, 0, -1, "Show containers"),
     "container prune": ("container", "prune", "PRUNE_OPTIONS", "", 0, 0, "Remove all containers that do not run"),
+    "image diff": ("diff", "image_diff", "IMAGE_DIFF_OPTIONS", "IMAGE [IMAGE]", 1, 2, "Show what an image changes"),
     "image exists": ("image", "exists", "EXISTS_OPTIONS", "IMAGE", 1, 1, "Say by the exit status if it exists"),
     "image inspect": ("inspect", "image_inspect", "IMAGE_INSPECT_OPTIONS", _IMAGES, 0, -1, "Show images"),
+    "image mount": ("image", "mount", "MOUNT_OPTIONS", "[IMAGE...]", 0, -1, "Mount images, or show those that are mounted"),
+    "image prune": ("image", "prune", "PRUNE_OPTIONS", "", 0, 0, "Remove images that are not used"),
     "image tree": ("history", "tree", "TREE_OPTIONS", "IMAGE", 1, 1, "Show the layers of an image as a tree"),
+    "image unmount": ("image", "unmount", "UNMOUNT_OPTIONS", "[IMAGE...]", 0, -1, "Unmount images"),
+    "manifest add": ("manifest", "add", "ADD_OPTIONS", "LIST IMAGE [IMAGE...]", 2, -1, "Add images to a list"),
+    "manifest annotate": ("manifest", "annotate", "ANNOTATE_OPTIONS", "LIST DIGEST", 2, 2, "Change what a list says of an image"),
+    "manifest create": ("manifest", "create", "CREATE_OPTIONS", "LIST [IMAGE...]", 1, -1, "Make a list"),
     "manifest exists": ("manifest", "exists", "EXISTS_OPTIONS", "LIST", 1, 1, "Say by the exit status if it exists"),
+    "manifest inspect": ("manifest", "inspect", "INSPECT_OPTIONS", "LIST", 1, 1, "Show a list, here or in a registry"),
+    "manifest push": ("manifest", "push", "PUSH_OPTIONS", "LIST [DESTINATION]", 1, 2, "Send a list to a registry or elsewhere"),
+    "manifest remove": ("manifest", "remove", "REMOVE_OPTIONS", "LIST DIGEST", 2, 2, "Take an image out of a list"),
+    "manifest rm": ("manifest", "rm", "RM_OPTIONS", "LIST [LIST...]", 1, -1, "Remove lists"),
     "system check": ("system", "check", "CHECK_OPTIONS", "", 0, 0, "Compare the state with what is there"),
     "system events prune": ("system", "events_prune", "EVENTS_PRUNE_OPTIONS", "", 0, 0, "Forget old events"),
     "system locks": ("system", "locks", "LOCKS_OPTIONS", "", 0, 0, "Show the locks and their owners"),
@@ -111,23 +139,27 @@ COMMANDS: dict[str, Command] = {
 # fmt: on
 
 CONTAINER_VERBS = (
-    "attach", "create", "exec", "exists", "init", "kill", "logs", "pause", "ps",
-    "rename", "restart", "rm", "run", "start", "stop", "unpause", "update", "wait", "why",
+    "attach", "commit", "create", "exec", "exists", "export", "init", "kill", "logs", "mount", "pause", "ps",
+    "rename", "restart", "rm", "run", "start", "stop", "unmount", "unpause", "update", "wait", "why",
 )  # fmt: skip
 """Verbs that are also called `container VERB`."""
 
-IMAGE_VERBS = ("history", "tag", "untag")
+IMAGE_VERBS = ("build", "history", "import", "load", "pull", "push", "save", "search", "tag", "untag")
 """Verbs that are also called `image VERB`."""
 
 ALIASES = {
     "container list": "ps",
     "container ls": "ps",
+    "container umount": "unmount",
     "ls": "ps",
     "list": "ps",
     "system info": "info",
+    "umount": "unmount",
     **{f"container {verb}": verb for verb in CONTAINER_VERBS},
     "image list": "images",
     "image ls": "images",
+    "image rm": "rmi",
+    "image umount": "image unmount",
     **{f"image {verb}": verb for verb in IMAGE_VERBS},
 }
 
@@ -173,7 +205,7 @@ LATER = frozenset(
 """Podman's verbs that are not there yet: no slip of the fingers for `stop` or `start`."""
 STOPS = frozenset(("create", "exec", "run", "unshare", "__complete"))
 """Verbs whose first argument ends the options: the rest belongs to the container's command."""
-PASSES: frozenset[str] = frozenset()
+PASSES = frozenset(("build",))
 """Verbs whose options are another program's: they are passed on as they are."""
 
 

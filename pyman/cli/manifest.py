@@ -154,6 +154,7 @@ def push(ctx: Context, args: Parsed) -> int:
         "all": args.all,
         "format": args.format,
         "remove_after": args.rm or args.purge,
+        "quiet": args.quiet,
     }
     result = follow(ctx, "Image.ManifestPush", request, quiet=args.quiet)
     write_digest(args.digestfile, result["digest"])
@@ -169,12 +170,13 @@ def rm(ctx: Context, args: Parsed) -> int:
 
 def exists(ctx: Context, args: Parsed) -> int:
     """An image that is no list does not count."""
-    reply = ctx.call("Image.Inspect", {"names": args.arguments})
-    if not reply["images"]:
-        return 1
-    identity = reply["images"][0]["Id"]
-    listed = ctx.call("Image.List", {"filters": {"id": [identity]}, "all": True})["images"]
-    return 0 if any(image["is_manifest_list"] for image in listed if image["id"] == identity) else 1
+    name = args.arguments[0]
+    if not any(letter in name for letter in "*?["):
+        lists = {"manifest": ["true"]}
+        for names, filters in (([name], lists), ([], {**lists, "id": [name]})):
+            if ctx.call("Image.List", {"all": True, "names": names, "filters": filters})["images"]:
+                return 0
+    return 1
 
 
 def _access(args: Parsed) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def pull(ctx: Context, args: Parsed) -> int:
         "policy": pull_policy(args.policy, "--policy") if args.given("policy") else "always",
         "platform": platform_of(args),
         "access": access_of(args),
+        "quiet": args.quiet,
     }
     if len(args.arguments) == 1:
         _show(ctx, _pull(ctx, request, args.arguments[0], quiet=args.quiet))

@@ -77,6 +77,7 @@ def push(ctx: Context, args: Parsed) -> int:
         else bool(args.compression_format),
         "remove_signatures": args.remove_signatures,
         "all": args.all,
+        "quiet": args.quiet,
     }
     with to_write(destination) as descriptors:
         result = follow(ctx, "Image.Push", request, descriptors, quiet=args.quiet)

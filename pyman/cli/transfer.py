@@ -32,17 +32,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Lines", "Silence", "display", "follow", "show"]
 
-SKIPPED = {"exists": "skipped: already exists", "mounted": "mounted from another repository"}
-"""Actions after which nothing of a blob is left to be copied."""
+FINISHED = {
+    "done": "done",
+    "exists": "skipped: already exists",
+    "mounted": "mounted from another repository",
+}
+"""Actions after which nothing of a blob is left to be copied; told once of each."""
 
 
 def follow(
     ctx: Context, method: str, request: dict[str, Any], descriptors: Sequence[int] = (), *, quiet: bool
 ) -> dict[str, Any]:
-    """Make a streaming call, show its steps, and return the parameters of the last reply."""
+    """Make a streaming call, show its steps unless `quiet`, and return the parameters of the last reply."""
     shown = display(quiet=quiet)
     try:
-        for reply in ctx.connect().stream(method, {**request, "quiet": quiet}, descriptors):
+        for reply in ctx.connect().stream(method, request, descriptors):
             reply.close()
             if not reply.continues:
                 return reply.parameters
@@ -91,6 +95,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._begun: set[str] = set()
+        self._finished: set[str] = set()
 
     def text(self, line: str) -> None:
         sys.stdout.flush()
@@ -99,21 +104,17 @@ class Lines:
 
     def progress(self, step: Mapping[str, Any]) -> None:
         digest, action = str(step["digest"]), step["action"]
-        if action in SKIPPED:
-            self._forget(digest)
-            self.text(f"Copying blob {digest} {SKIPPED[action]}")
-        elif action == "done":
-            self._forget(digest)
-            self.text(f"Copying blob {digest} done")
+        if action in FINISHED:
+            self._begun.discard(digest)
+            if digest not in self._finished:
+                self._finished.add(digest)
+                self.text(f"Copying blob {digest} {FINISHED[action]}")
         elif action == "retrying":
             why = f": {step['detail']}" if step.get("detail") else ""
             self.text(f"Copying blob {digest} is tried again{why}")
         elif action != "waiting" and digest not in self._begun:
             self._begun.add(digest)
             self.text(f"Copying blob {digest}")
-
-    def _forget(self, digest: str) -> None:
-        self._begun.discard(digest)
 
     def close(self) -> None:
         pass

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from pyman.errors import InvalidArgument
+from pyman.errors import InvalidArgument, PymanError
 from pyman.names import EventStatus
 from supervisor.images import loading, opening, transports
+from supervisor.images.events import event
 from supervisor.images.importing import Importing
 from supervisor.images.names import normalized
 from supervisor.images.sending import outgoing
@@ -106,6 +107,16 @@ class Arriving:
 
         Errors of `load`; NoSuchImage, AmbiguousId.
         """
+        try:
+            return await self._pull(text, platform, fd, board, actor)
+        except PymanError as error:
+            told = event(EventStatus.PULL_ERROR, "", text, actor, {"error": str(error)})
+            await self._images.ledger.tell(told)
+            raise
+
+    async def _pull(
+        self, text: str, platform: Platform, fd: int, board: Board, actor: Actor | None
+    ) -> Loaded:
         async with self._candidate(transports.parse(text), fd) as candidate:
             return await loading.bring_all(
                 self._images.storing,

@@ -55,7 +55,8 @@ async def archive(
     """An archive that the client has opened. ArchiveRefused, DiskFull, StorageFailed."""
     with spool(spool_in) as spooled:
         contents = await jobs.index(fd, spooled, report=report)
-        files = Archived(name, spooled if contents.spooled else fd, contents.members)
+        inside = spooled if contents.spooled else fd
+        files = await trio.to_thread.run_sync(Archived, name, inside, contents.members, limiter=limiter)
         try:
             yield files
         finally:

@@ -7,6 +7,7 @@ its beginning: one that comes late sees first how far it has got.
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,6 +24,8 @@ INTERVAL = 0.1
 _LINES = 1000
 """Lines that are kept for one that comes late."""
 
+_first = itemgetter(0)
+
 
 class Board:
     """One for a transfer. What is noted is seen by all readers; `close` ends them."""
@@ -31,7 +34,7 @@ class Board:
         self._states: dict[str, Progress] = {}
         self._versions: dict[str, int] = {}
         self._version = 0
-        self._lines: list[str] = []
+        self._lines: list[tuple[int, str]] = []
         self._dropped = 0
         self._ended = trio.Event()
         self._changed = trio.Event()
@@ -45,11 +48,11 @@ class Board:
 
     def say(self, line: str) -> None:
         """A line for people."""
-        self._lines.append(line)
+        self._touch("")
+        self._lines.append((self._version, line))
         if len(self._lines) > _LINES:
             del self._lines[0]
             self._dropped += 1
-        self._touch("")
 
     def close(self) -> None:
         """Nothing more comes; what readers have not seen yet they still get."""
@@ -65,7 +68,8 @@ class Board:
         await self._ended.wait()
 
     async def read(self) -> AsyncGenerator[Progress | str, None]:
-        """What is there and what comes, until the board is closed. At most one state of a blob in `INTERVAL`."""
+        """What is there and what comes, in its order, until the board is closed. At most one state of a blob in
+        `INTERVAL`."""
         seen, line = 0, 0
         while True:
             if self._changed.is_set():
@@ -73,12 +77,15 @@ class Board:
             # Before anything is told: what changes meanwhile wakes this reader again.
             changed, ended, upto = self._changed, self._ended.is_set(), self._version
             line = max(line, self._dropped)
-            for text in self._lines[line - self._dropped :]:
-                line += 1
-                yield text
-            fresh = [digest for digest, version in self._versions.items() if digest and version > seen]
-            for digest in fresh:
-                yield self._states[digest]
+            told: list[tuple[int, Progress | str]] = list(self._lines[line - self._dropped :])
+            line += len(told)
+            told += [
+                (version, self._states[digest])
+                for digest, version in self._versions.items()
+                if digest and version > seen
+            ]
+            for _version, one in sorted(told, key=_first):
+                yield one
             seen = upto
             if ended:
                 return

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyman.api.image import Progress
 from pyman.errors import ArchiveRefused, DigestMismatch, NotSupported
 from supervisor.images.config import ImageConfig, decode_config, parse_time
 from supervisor.images.events import Proof, event
@@ -88,9 +87,7 @@ class Storing:
         async with self._layers.lease(wanted, source, board) as works:
             for work in works:
                 await work.result()
-            done = Progress(parsed.config.digest, "done", len(raw_config), len(raw_config))
-            board.note(done)
-            board.say(f"Copying config {parsed.config.digest.partition(':')[2]}")
+            board.say(f"Copying config {parsed.config.digest}")
             board.say("Writing manifest to image destination")
             id = parsed.config.digest.partition(":")[2]
             put = partial(

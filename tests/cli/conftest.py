@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyman import wire
-from tests.cli.fake import FakeSupervisor
+from tests.cli.fake import FakeSupervisor, check_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,3 +22,4 @@ def fake(
     monkeypatch.setattr(wire, "socket_path", lambda *_: path)
     with FakeSupervisor(path) as server:
         yield server
+        check_calls(server.calls)

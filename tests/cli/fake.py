@@ -8,6 +8,9 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
+
+from pyman.api import INTERFACES
 from pyman.errors import PymanError, to_wire
 
 if TYPE_CHECKING:
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
     Answer = dict[str, Any] | PymanError | Callable[[dict[str, Any]], dict[str, Any] | PymanError]
 
-__all__ = ["IMAGE", "FakeSupervisor", "container", "image", "results"]
+__all__ = ["IMAGE", "FakeSupervisor", "check_calls", "container", "image", "results"]
 
 IDENTITY = "6c866e40057413594371e409637d9bf6f8f6ca624d9caddd0079991011ed6a43"
 
@@ -94,6 +97,16 @@ class FakeSupervisor:
             name, told = to_wire(answer)
             return {"error": name, "parameters": told}
         return {"parameters": answer}
+
+
+def check_calls(calls: list[tuple[str, dict[str, Any]]]) -> None:
+    """What was asked is what the contract has a place for."""
+    rows = {f"{interface.name}.{row.name}": row for interface in INTERFACES for row in interface.methods}
+    for name, parameters in calls:
+        row = rows.get(f"io.pyman.{name}")
+        if row is not None:
+            assert set(parameters) <= set(row.request.__struct_fields__), name
+            msgspec.convert(parameters, row.request)
 
 
 def results(*rows: tuple[str, str] | tuple[str, str, dict[str, Any]]) -> dict[str, Any]:

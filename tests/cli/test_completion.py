@@ -11,7 +11,7 @@ import pytest
 
 from pyman.cli.main import COMMANDS, main
 from pyman.errors import EngineStopped
-from tests.cli.fake import container
+from tests.cli.fake import container, image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,24 @@ def candidates(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
 @pytest.mark.parametrize(
     "words, expected",
     [
-        (["p"], ["pause", "ps"]),
+        (["p"], ["pause", "ps", "pull", "push"]),
+        (["image", "un"], ["unmount", "untag"]),
+        (["manifest", "re"], ["remove"]),
+        (["images", "--sort", "c"], ["created"]),
+        (["images", "-f", "re"], ["readonly=", "reference="]),
+        (["image", "prune", "--filter="], ["--filter=label=", "--filter=until="]),
+        (["save", "--format", "oci"], ["oci-archive", "oci-dir"]),
+        (["push", "--format="], ["--format=oci", "--format=v2s2"]),
+        (["pull", "--policy", "n"], ["newer", "never"]),
+        (["pull", "--sig"], []),
+        (["push", "--sign-by", ""], []),
+        (["load", "-i", ""], [":files"]),
+        (["import", ""], [":files"]),
+        (["import", "x", ""], []),
+        (["build", "-t", "x", ""], [":files"]),
+        (["build", "--ta"], ["--tag"]),
+        (["login", ""], []),
+        (["search", ""], []),
         (["container", "l"], ["list", "logs", "ls"]),
         (["system", "events", ""], ["prune"]),
         (["system", "re"], ["reload", "renumber", "reset"]),
@@ -82,6 +99,41 @@ def test_containers_that_fit_the_verb_are_named_once(
     assert candidates(capsys, "rename", "web", "") == []
     assert candidates(capsys, "exec", "-it", "web", "") == [":files"]
     assert candidates(capsys, "inspect", "0a2") == ["0a26f50e30b7"]
+
+
+def test_images_are_named_in_full_and_by_the_end_of_their_names(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answers["Image.List"] = {"images": [image(), image(id="77af4d6b9913" + 52 * "0", names=[])]}
+    fake.answers["Container.List"] = {"containers": [container()]}
+    assert candidates(capsys, "rmi", "") == [
+        "registry.example/a/one:1",
+        "localhost/two:latest",
+        "77af4d6b9913",
+    ]
+    assert candidates(capsys, "rmi", "localhost/two:latest", "lo") == []
+    assert candidates(capsys, "run", "-it", "on") == ["one:1"]
+    assert candidates(capsys, "run", "-it", "one:1", "") == [":files"]
+    assert candidates(capsys, "push", "one:1", "l") == ["localhost/two:latest"]
+    assert candidates(capsys, "history", "77a") == ["77af4d6b9913"]
+    assert candidates(capsys, "inspect", "") == [
+        "web",
+        "registry.example/a/one:1",
+        "localhost/two:latest",
+        "77af4d6b9913",
+    ]
+    assert candidates(capsys, "image", "diff", "two", "t") == ["two:latest"]
+    assert candidates(capsys, "image", "tree", "two", "") == []
+
+
+def test_lists_are_offered_where_a_list_is_meant(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answers["Image.List"] = {"images": []}
+    assert candidates(capsys, "manifest", "add", "") == []
+    assert fake.calls[-1][1] == {"filters": {"manifest": ["true"]}}
+    assert candidates(capsys, "manifest", "add", "list", "") == []
+    assert fake.calls[-1][1] == {"filters": {}}
 
 
 def test_an_engine_in_trouble_offers_no_names(

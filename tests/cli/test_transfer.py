@@ -40,6 +40,7 @@ STEPS = [
     step(A, "downloading", 900, 1000),
     step(A, "unpacking", 1000, 1000),
     step(A, "done", 1000, 1000),
+    step(A, "done", 1000, 1000),
     say("Writing manifest to image destination"),
 ]
 

@@ -40,6 +40,18 @@ async def test_a_late_reader_sees_the_lines_and_the_present_state_first() -> Non
     assert told == ["Trying", at(2)]
 
 
+async def test_lines_and_blobs_are_told_in_their_order() -> None:
+    board, told = Board(), list[Progress | str]()
+    board.say("Trying")
+    board.note(at(1, "sha256:b"))
+    board.note(at(1))
+    board.say("Writing")
+    board.note(at(2, "sha256:b"))
+    board.close()
+    await everything(board, told)
+    assert told == ["Trying", at(1), "Writing", at(2, "sha256:b")]
+
+
 async def test_a_slow_reader_gets_the_latest_state_and_no_backlog(autojump_clock: MockClock) -> None:
     board, told = Board(), list[Progress | str]()
     async with trio.open_nursery() as nursery:

@@ -285,6 +285,7 @@ def test_places_are_pulled_from_and_pushed_to_by_name(engine: Engine, tmp_path: 
         assert digest == f"sha256:{image.id}"
     with pytest.raises(VarlinkError, match="docker-daemon"):
         stream(engine, "Pull", {"reference": "docker-daemon:a:1"})
+    assert told(engine)[-1] == ("pull-error", "docker-daemon:a:1")
     with pytest.raises(VarlinkError, match="no registry"):
         stream(engine, "Pull", {"reference": f"dir:{tmp_path}/dir", "all_tags": True})
 
