@@ -84,9 +84,11 @@ def _archive(ctx: Context, args: Parsed, request: dict[str, Any]) -> int:
         follow(ctx, "Image.Save", request, (1,), quiet=True)
         return 0
     from pyman.cli.output_file import OutputFile
+    from pyman.cli.values import absolute
 
     with OutputFile(args.output) as file:
-        follow(ctx, "Image.Save", request, (file.fileno(),), quiet=args.quiet)
+        named = {**request, "path": absolute(args.output)}
+        follow(ctx, "Image.Save", named, (file.fileno(),), quiet=args.quiet)
         file.keep()
     return 0
 

@@ -260,6 +260,7 @@ def test_save_writes_into_the_file_that_it_is_told(
             "compress": False,
             "uncompressed": True,
             "multi_image_archive": False,
+            "path": f"{tmp_path}/a.tar",
         }
     ]
 

@@ -290,6 +290,20 @@ def test_places_are_pulled_from_and_pushed_to_by_name(engine: Engine, tmp_path: 
         stream(engine, "Pull", {"reference": f"dir:{tmp_path}/dir", "all_tags": True})
 
 
+def test_the_command_line_takes_relative_paths_and_its_own_streams(engine: Engine, tmp_path: Path) -> None:
+    image = made.image()
+    made.write(tmp_path / "layout", image.layout("a"))
+    assert engine.out("pull", "-q", "oci:layout:a", cwd=tmp_path) == image.id
+    assert engine.out("push", "-q", "a", "docker-archive:out.tar", cwd=tmp_path) == ""
+    assert engine.out("pull", "-q", "docker-archive:out.tar:localhost/a", cwd=tmp_path) == image.id
+    engine.cli("save", "-q", "-o", "saved.tar", "a", cwd=tmp_path)
+    assert "localhost/a:latest" in engine.out("load", "-q", "-i", "saved.tar", cwd=tmp_path)
+    assert [each for each in told(engine) if each[0] in ("save", "loadfromarchive")] == [
+        ("save", f"{tmp_path}/saved.tar"),
+        ("loadfromarchive", f"{tmp_path}/saved.tar"),
+    ]
+
+
 def test_an_image_of_another_store_is_pulled(engine: Engine) -> None:
     others = others_of(engine)
     others.root, others.run = engine.path / "other", engine.path / "other-run"
