@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pyman.api.pull import Platform
+from pyman.errors import NoSuchImage
 from supervisor.runtime.imaged import Chosen
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["chosen"]
 
+_LOCAL = ("missing", "never")
+
 
 async def chosen(
     services: Services,
@@ -27,9 +32,14 @@ async def chosen(
 ) -> Chosen:
     """`tell`: lines for people and the states of blobs, while the image is pulled. Cancelled: so is the pull, unless
     others wait for it. NoSuchImage, and what can go wrong with a registry."""
+    policy = wish.policy or services.settings.engine.pull_policy
+    if policy in _LOCAL and wish.platform == Platform():
+        # Nearly always it is there: one look will do.
+        with suppress(NoSuchImage):
+            return await services.images.read(lambda view: _chosen(view, view.find(name)))
     found = await services.images.ensure(
         name,
-        policy=wish.policy,
+        policy=policy,
         platform=wish.platform,
         access=wish.access,
         actor=actor,
