@@ -256,6 +256,29 @@ def test_a_tar_archive_becomes_an_image_that_podman_runs(engine: Engine, tmp_pat
     assert len(names(engine)) == 1
 
 
+def test_a_supervisor_that_is_killed_within_an_import_has_not_made_an_image(engine: Engine) -> None:
+    files = {f"file{number}": os.urandom(100_000) for number in range(100)}
+    data = archive_of(files)
+    reader, writer = os.pipe()
+    with engine.wire() as wire:
+        wire.send(f"{IMAGE}.Import", {"reference": "never"}, more=True, descriptors=[reader])
+        os.close(reader)
+        with os.fdopen(writer, "wb") as file:
+            file.write(data[: len(data) // 2])
+            file.flush()
+            assert wire.receive()["parameters"]["progress"]["action"] == "unpacking"
+            engine.kill()
+    assert names(engine) == {}
+    assert told(engine) == []
+    with os.fdopen(os.memfd_create("archive"), "w+b") as whole:
+        whole.write(data)
+        whole.seek(0)
+        result = stream(engine, "Import", {"reference": "now"}, whole.fileno())[-1]
+    assert names(engine) == {result["ids"][0]: ["localhost/now:latest"]}
+    # What was left is gone at the latest with what the second one has tidied up.
+    assert [path for path in (engine.root / "pyman" / "store").rglob("*") if path.name in files] == []
+
+
 def test_an_import_without_a_name_is_known_by_its_id(engine: Engine, tmp_path: Path) -> None:
     with _open(write(tmp_path / "in.tar", tar_of(busybox()))) as fd:
         result = stream(engine, "Import", {}, fd)[-1]
