@@ -421,6 +421,22 @@ def test_manifest_lists_are_podmans_and_podmans_are_ours(
     assert json.loads(others.podman("manifest", "inspect", "ours"))["manifests"] in ([], None)
 
 
+def test_lists_are_made_found_and_removed_on_the_command_line(engine: Engine, tmp_path: Path) -> None:
+    load(engine, write(tmp_path / "in.tar", shell()))
+    id = engine.out("manifest", "create", "lists:1", "shell:1")
+    assert engine.cli("manifest", "exists", "lists:1", check=False).returncode == 0
+    assert engine.cli("manifest", "exists", "shell:1", check=False).returncode == 1
+    shown = json.loads(engine.out("manifest", "inspect", "lists:1"))
+    digest = shown["manifests"][0]["digest"]
+    assert engine.out("manifest", "annotate", "--annotation", "a=b", "lists:1", digest) == id
+    engine.cli("push", "-q", "lists:1", "oci:layout:x", cwd=tmp_path)
+    others_of(engine).skopeo("copy", "--all", f"oci:{tmp_path}/layout:x", f"dir:{tmp_path}/copied")
+    assert engine.cli("manifest", "rm", "shell:1", check=False).returncode == 125
+    assert id in engine.out("manifest", "rm", "lists:1")
+    assert engine.cli("manifest", "exists", "lists:1", check=False).returncode == 1
+    assert list(names(engine).values()) == [["localhost/shell:1"]]
+
+
 def test_members_elsewhere_are_named_and_passed_on_with_the_list(
     engine: Engine, registry: RealRegistry, tmp_path: Path
 ) -> None:
