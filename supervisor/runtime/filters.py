@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument, NotFound
 from pyman.names import RestartPolicy, State
+from supervisor.images.moments import moment as time_of
 
 if TYPE_CHECKING:
     from supervisor.runtime.container import Container
@@ -115,29 +114,8 @@ def _since(value: str, find: Find) -> Test:
     return lambda c: c.definition.created > created
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
-_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _moment(value: str) -> float:
-    """Seconds since the epoch: a Unix time, an RFC 3339 time, or a duration before now."""
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    parts = _DURATION.findall(value)
-    if parts and "".join(number + unit for number, unit in parts) == value:
-        return time.time() - sum(float(number) * _UNITS[unit] for number, unit in parts)
-    try:
-        return datetime.fromisoformat(value).timestamp()
-    except ValueError:
-        raise InvalidArgument(
-            f"cannot filter by time '{value}'", hint="give 10m, a date or a Unix time"
-        ) from None
-
-
 def _until(value: str, _find: Find) -> Test:
-    moment = int(_moment(value) * 1e9)
+    moment = int(time_of(value) * 1e9)
     return lambda c: c.definition.created < moment
 
 

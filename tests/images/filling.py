@@ -35,6 +35,7 @@ def leave_no_mount(engine: Engine) -> None:
 
 def nothing_in(engine: Engine) -> bool:
     """No layer, and nothing staged."""
-    left = [path.name for path in (engine.root / "overlay").iterdir() if len(path.name) == 64]
-    staged = list((engine.root / "pyman/store").glob("*/staging/*"))
-    return not left and not staged and not list((engine.root / "overlay/l").iterdir())
+    left = [path for path in (engine.root / "overlay").glob("*") if len(path.name) == 64]
+    left += (engine.root / "pyman/store").glob("*/staging/*")
+    left += (engine.root / "overlay/l").glob("*")
+    return not left

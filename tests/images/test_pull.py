@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -201,3 +202,77 @@ def test_what_the_layers_of_an_image_change_is_told(engine: Engine, registry: Re
     }
     with pytest.raises(VarlinkError, match="not built upon"):
         engine.call(f"{IMAGE}.Diff", {"names": [base.reference, top.reference]})
+
+
+def configure(engine: Engine, name: str, text: str) -> None:
+    """Of the user whose engine it is; read again when it has changed."""
+    directory = engine.path / ".config/containers"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).write_text(text)
+
+
+def test_a_short_name_is_tried_where_registries_conf_says_and_found_so_afterwards(
+    engine: Engine, registry: RealRegistry
+) -> None:
+    pushed = registry.push("short/app", "latest", [tar_layer({"short": b"x"})])
+    configure(
+        engine,
+        "registries.conf",
+        f'unqualified-search-registries = ["localhost:1", "{registry.host}"]\nshort-name-mode = "permissive"\n'
+        f'[aliases]\n"known" = "{registry.host}/short/app"\n',
+    )
+    replies = pull(engine, "short/app", access={"tls_verify": False, "retry": 0})
+    texts = [reply["text"] for reply in replies if reply["text"]]
+    assert texts[0].startswith('Resolving "short/app" using unqualified-search registries (')
+    assert texts[1:3] == [
+        "Trying to pull localhost:1/short/app:latest...",
+        f"Trying to pull {registry.host}/short/app:latest...",
+    ]
+    assert replies[-1]["names"] == [pushed.reference]
+    for name in ("short/app", "app", "known"):
+        assert engine.call(f"{IMAGE}.Exists", {"name": name}) == {"exists": True}, name
+    again = pull(engine, "known")
+    assert again[0]["text"] == f"Trying to pull {pushed.reference}..."
+    with pytest.raises(VarlinkError) as caught:
+        pull(engine, "nowhere", access={"tls_verify": False, "retry": 0})
+    assert "from any of 2 places" in caught.value.parameters["message"]
+    assert statuses(engine) == ["pull", "pull", "pull-error"]
+
+
+def test_what_the_policy_rejects_is_not_taken(engine: Engine, registry: RealRegistry) -> None:
+    pushed = registry.push("refused/app", "1", [tar_layer({"refused": b"x"})])
+    configure(engine, "policy.json", '{"default": [{"type": "reject"}]}')
+    with pytest.raises(VarlinkError) as caught:
+        pull(engine, pushed.reference)
+    assert caught.value.name == "io.pyman.SignatureRefused"
+    assert listed(engine) == []
+
+
+def test_what_is_no_image_or_has_too_many_layers_is_refused_unread(
+    engine: Engine, registry: RealRegistry
+) -> None:
+    layer = tar_layer({"one": b"x"})
+    artifact = registry.push("odd", "artifact", [layer], b"{}")
+    with pytest.raises(VarlinkError, match="it is no image"):
+        pull(engine, artifact.reference)
+    tall = registry.push("odd", "tall", [layer], image_config([layer] * 501))
+    manifest = json.loads(tall.manifest)
+    manifest["layers"] *= 501
+    registry.push_manifest("odd", "tall", json.dumps(manifest).encode(), tall.media_type)
+    with pytest.raises(VarlinkError, match="it has 501 layers"):
+        pull(engine, tall.reference)
+    assert listed(engine) == []
+    assert nothing_in(engine)
+
+
+def test_a_layer_may_stand_twice_in_an_image(engine: Engine, registry: RealRegistry) -> None:
+    one, two = tar_layer({"same": b"1"}), tar_layer({"same": b"2", "other": b"x"})
+    layers = [one, two, one, two, one]
+    pushed = registry.push("twice", "1", layers)
+    id = pull(engine, pushed.reference)[-1]["ids"][0]
+    assert len(engine.call(f"{IMAGE}.Tree", {"name": id})["layers"]) == len(layers)
+    (mounted,) = engine.call(f"{IMAGE}.Mount", {"names": [id]})["images"]
+    with open(f"{mounted['path']}/same", "rb") as file:
+        assert file.read() == b"1"
+    engine.call(f"{IMAGE}.Unmount", {"names": [id]})
+    assert partials(engine) == []
