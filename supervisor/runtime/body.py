@@ -74,6 +74,8 @@ class Body:
         self.id = container.id
         self._preparation = Preparation()
         self._start: ahead.StartAhead | None = None
+        self._placed: Layers | None = None
+        """The directories of its layer, where that has just been made."""
         self._unregistered = not container.definition.image.id
         """The image store has nothing of it, or nothing any more."""
 
@@ -129,6 +131,7 @@ class Body:
     async def mount(self) -> str:
         """The root filesystem alone, and where it is. Undone by `clean`."""
         await self._in_time(self._mount)
+        await self._registered()
         return self.root()
 
     def root(self) -> str:
@@ -151,9 +154,8 @@ class Body:
             if shift is not None and self._maps_files(shift):
                 shift = shift._replace(namespace=await self._seen_from(stack, shift.maps))
             work = partial(self._done_in_time, self._preparation, partial(step, space, shift))
-            look = partial(look_into, definition.spec.rootfs or definition.image.id, work, self.deadline)
             try:
-                await (with_beside(look, self._counted) if definition.image.id else look())
+                await look_into(definition.spec.rootfs or definition.image.id, work, self.deadline)
             except DeadlineExceeded:
                 self._preparation.given_up = True
                 raise
@@ -172,19 +174,25 @@ class Body:
         wanted = spec.rootfs_overlay or spec.rootfs_idmap or bool(spec.image)
         return wanted and not self._services.settings.rootless and rootfs.is_mapped(shift.maps)
 
-    async def _counted(self) -> None:
-        """Other engines are told that its layer is mounted. One that holds the store's locks for long is not waited
-        for."""
+    async def _registered(self) -> None:
+        """Other engines know of its layer, and that it is mounted. One that holds the store's locks for long is not
+        waited for."""
+        container = self._container
+        if not container.definition.image.id:
+            return
+        if container.layer is not None:
+            await container.layer.recorded.get()
+            container.layer = None
         count = partial(self._services.layers.mounting, self.id, self._layout.container_rootfs(self.id))
         with trio.move_on_after(COUNT_PATIENCE):
             await trio.to_thread.run_sync(count, limiter=self._services.disk, abandon_on_cancel=True)
 
     async def _layered(self) -> None:
-        """Its layer is there. One that never ran may have been created by a supervisor that was killed at it."""
+        """Its layer can be mounted. One that never ran may have been created by a supervisor that was killed at it."""
         container, services = self._container, self._services
-        layer, container.layer = container.layer, None
-        if layer is not None:
-            await layer.get()
+        self._placed = None
+        if container.layer is not None:
+            self._placed = await container.layer.placed.get()
         elif container.definition.image.id and not container.observed.started_at:
             await trio.to_thread.run_sync(services.layers.mend, container.definition, limiter=services.disk)
 
@@ -238,7 +246,9 @@ class Body:
 
     def _layers(self) -> Layers | None:
         definition = self._container.definition
-        return self._services.layers.of(definition) if definition.image.id else None
+        if not definition.image.id:
+            return None
+        return self._placed or self._services.layers.of(definition)
 
     async def spawn(self, request: MonitorRequest) -> ProcessRef:
         """conmon, waiting for its start byte."""
@@ -258,6 +268,7 @@ class Body:
                 self._start = await ahead.StartAhead.begin(self.runtime, self.id, bundle)
             if place:
                 await self.place(monitor)
+            await self._registered()
 
         spawn.release(request)
         created = partial(spawn.read_sync, request, self.deadline, monitor)
@@ -461,7 +472,7 @@ class Body:
         done."""
         if (layer := self._container.layer) is not None:
             with suppress(PymanError):
-                await layer.get()
+                await layer.recorded.get()
         if not self._unregistered or os.path.lexists(self._layout.container_static(self.id)):
             await self._in_thread(self._erase)
 

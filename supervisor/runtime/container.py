@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pyman.api.container import ListContainer
     from pyman.api.event import Actor
     from pyman.names import EventStatus
+    from supervisor.runtime.layers import Layering
     from supervisor.runtime.records import Definition, ExecDefinition, Observed
 
 __all__ = ["Container", "ExecSession", "matches"]
@@ -59,8 +60,8 @@ class Container:
         self.execs: dict[str, ExecSession] = {}
         self.ended_execs: dict[str, ExecSession] = {}
         self.removed = False
-        self.layer: Answer[None] | None = None
-        """Given when its layer in the image store is there; none: it has been there for long, or there is none."""
+        self.layer: Layering | None = None
+        """Of its layer in the image store that is being made; none: it has been there for long, or there is none."""
         self.holds = 0
         """How often work that is under way needs its root filesystem mounted."""
         self.end_of_run: Answer[int] = Answer()

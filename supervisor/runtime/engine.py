@@ -32,6 +32,7 @@ from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
 from supervisor.runtime.creation import define, new_id
+from supervisor.runtime.layers import Layering
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.probes import Probes
 from supervisor.runtime.records import Observed, encode, replaced
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
     from supervisor.state.database import Loaded
+    from supervisor.storage.rootfs import Layers
 
 __all__ = ["Engine"]
 
@@ -342,7 +344,7 @@ class Engine:
         self.registry.reserve(name, id)
         self.services.ids.open(id)
         lock: int | None = None
-        layer: Answer[None] | None = None
+        layer: Layering | None = None
         try:
             lock = self.locks.allocate()
             owner = self._userns_owner(spec)
@@ -375,12 +377,23 @@ class Engine:
         self._nursery.start_soon(entry.worker.run, trio.Event())
         return entry
 
-    def _layer(self, id: str, image: Chosen, maps: IdMaps = NO_MAPS) -> Answer[None]:
+    def _layer(self, id: str, image: Chosen, maps: IdMaps = NO_MAPS) -> Layering:
         """Begin to make the layer of a container. Most of what a start has to do can be done meanwhile."""
-        make = partial(self.services.layers.make, id, image.id, image.name, maps)
-        return in_background(
-            self._nursery, partial(trio.to_thread.run_sync, make, limiter=self.services.disk)
-        )
+        layering = Layering()
+
+        def placed(directories: Layers) -> None:
+            trio.from_thread.run_sync(layering.placed.give, directories)
+
+        async def work() -> None:
+            make = partial(self.services.layers.make, id, image.id, image.name, maps, placed)
+            done = await outcome.acapture(trio.to_thread.run_sync, make, limiter=self.services.disk)
+            if isinstance(done, outcome.Error) and isinstance(done.error, Exception):
+                layering.placed.fail(done.error)
+            layering.placed.give(None)
+            done.unwrap()
+
+        layering.recorded = in_background(self._nursery, work)
+        return layering
 
     async def complete(self, entry: Entry, actor: Actor | None) -> None:
         """Once this has returned, everything is there of a container that was created. Where its layer could not be
@@ -389,19 +402,20 @@ class Engine:
         if layer is None:
             return
         try:
-            await layer.get()
+            await layer.recorded.get()
+            entry.container.layer = None
         except PymanError:
             with suppress(NoSuchContainer):
                 await entry.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
             raise
 
-    async def _unlayer(self, id: str, layer: Answer[None]) -> None:
+    async def _unlayer(self, id: str, layer: Layering) -> None:
         """Of a container that was not made after all."""
         with trio.CancelScope(shield=True):
             remove = partial(self.services.layers.remove, id)
             try:
                 with suppress(PymanError):
-                    await layer.get()
+                    await layer.recorded.get()
                 await trio.to_thread.run_sync(remove, limiter=self.services.disk)
             except PymanError as error:
                 log.warning("cannot remove a layer", container=id, error=str(error))

@@ -132,7 +132,7 @@ class Launch(StartAttached):
             with trio.CancelScope(shield=bool(stdio)):
                 started = await self._start(entry, wish)
         except PymanError:
-            if request.spec.remove or (layer is not None and layer.failed):
+            if request.spec.remove or (layer is not None and layer.recorded.failed):
                 await self._remove(entry)
             raise
         return started

@@ -14,16 +14,31 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pyman.errors import StorageFailed
+from pyman.errors import NoSuchImage, StorageFailed
+from supervisor.runtime.answers import Answer
 from supervisor.storage.rootfs import Layers, Shift
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyman.errors import PymanError
     from supervisor.kernel.idmaps import IdMaps
     from supervisor.oci.imaged import ImageUse
     from supervisor.runtime.records import Definition
+    from supervisor.storage.containers import Writable
     from supervisor.storage.store import Store
 
-__all__ = ["OwnLayers"]
+__all__ = ["Layering", "OwnLayers"]
+
+
+class Layering:
+    """A layer that is being made."""
+
+    def __init__(self) -> None:
+        self.placed: Answer[Layers | None] = Answer()
+        """Its directories, which can be mounted; none: they are found as those of any other."""
+        self.recorded: Answer[None] = Answer()
+        """It is on the disk, and all engines know of it."""
 
 
 class OwnLayers:
@@ -32,9 +47,16 @@ class OwnLayers:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def make(self, id: str, image: str, image_name: str, maps: IdMaps) -> None:
-        """A layer for a container above those of an image (its id). `maps`: of its user namespace. There already: nothing
-        is done. NoSuchImage, StorageFailed, DiskFull."""
+    def make(
+        self,
+        id: str,
+        image: str,
+        image_name: str,
+        maps: IdMaps,
+        placed: Callable[[Layers], None] | None = None,
+    ) -> None:
+        """A layer for a container above those of an image (its id). `maps`: of its user namespace; `placed` is told when
+        its directories are there. There already: nothing is done. NoSuchImage, StorageFailed, DiskFull."""
         self._store.add_container(
             id,
             # Not its name: other engines have containers of the same name, and one that is renamed keeps it.
@@ -43,26 +65,25 @@ class OwnLayers:
             image_name=image_name,
             owner=Shift(maps).root if maps.uids and maps.gids else None,
             maps=maps if maps.uids else None,
+            placed=None if placed is None else lambda found: placed(_layers(found)),
         )
 
     def mend(self, definition: Definition) -> None:
-        """Of a container that never ran: make the layer if there is none. NoSuchImage, StorageFailed, DiskFull."""
-        if self._store.find_container(definition.id) is None:
-            self.make(definition.id, definition.image.id, definition.image.name, definition.userns.maps)
+        """Of a container that never ran: make the layer if there is none. StorageFailed, DiskFull."""
+        if self._store.find_container(definition.id) is not None:
+            return
+        image = definition.image
+        try:
+            self.make(definition.id, image.id, image.name, definition.userns.maps)
+        except NoSuchImage as error:
+            raise _missed(definition, error) from error
 
     def of(self, definition: Definition) -> Layers:
         """The directories of its root filesystem. StorageFailed: they are not there any more."""
         try:
-            found = self._store.writable(definition.id)
+            return _layers(self._store.writable(definition.id))
         except StorageFailed as error:
-            raise StorageFailed(
-                f"cannot use the root filesystem of container '{definition.name}':"
-                f" {error.message.removeprefix('cannot ')}",
-                subject=definition.name,
-                hint="another engine has removed it from the image store: remove the container",
-            ) from error
-        empty = [f"{os.path.dirname(found.upper)}/empty"]
-        return Layers(found.lower or empty, found.upper, found.work)
+            raise _missed(definition, error) from error
 
     def mounting(self, id: str, path: str) -> None:
         """Before its root filesystem is mounted there: others leave alone what is counted. StorageFailed, DiskFull."""
@@ -86,3 +107,16 @@ class OwnLayers:
         return sum(
             max(0, layer.diff_size) for layer in self._store.chain(self._store.image(image.id).top_layer)
         )
+
+
+def _missed(definition: Definition, error: PymanError) -> StorageFailed:
+    return StorageFailed(
+        f"cannot use the root filesystem of container '{definition.name}': {error.message.removeprefix('cannot ')}",
+        subject=definition.name,
+        hint="another engine has removed it from the image store: remove the container",
+    )
+
+
+def _layers(found: Writable) -> Layers:
+    """An image without layers has an empty one."""
+    return Layers(found.lower or [f"{os.path.dirname(found.upper)}/empty"], found.upper, found.work)

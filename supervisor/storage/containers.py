@@ -21,7 +21,7 @@ from supervisor.storage.table import locked, tried
 from supervisor.storage.writing import StoreWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from supervisor.kernel.idmaps import IdMaps, IdRange
     from supervisor.storage.table import Draft
@@ -62,10 +62,12 @@ class ContainerStore(StoreWriter):
         image_name: str = "",
         owner: tuple[int, int] | None = None,
         maps: IdMaps | None = None,
+        placed: Callable[[Writable], None] | None = None,
     ) -> Container:
         """Register a container of an image (its id; empty: none), with a layer of its own. It is there already:
         nothing is done. `image_name`: what the user called it. `owner`: uid and gid of the container's root in the
-        engine's ids, where they are not those of the image. NoSuchImage, NameInUse, StorageFailed, DiskFull."""
+        engine's ids, where they are not those of the image. `placed` is told when a new layer's directories are there,
+        which is well before all of it is on the disk. NoSuchImage, NameInUse, StorageFailed, DiskFull."""
         self.prepare()
         with (
             self._writing_layers() as draft,
@@ -78,7 +80,7 @@ class ContainerStore(StoreWriter):
             _refuse_taken(containers.records, id, names)
             if known is not None:
                 containers.remove(id)  # another engine has removed its layer
-            layer = self._add_own_layer(draft, self._top_layer(image), names, owner)
+            layer = self._add_own_layer(draft, self._top_layer(image), names, owner, placed)
             container = containers.add(
                 Container(
                     id=id,
@@ -102,7 +104,12 @@ class ContainerStore(StoreWriter):
         return self.image(image).top_layer
 
     def _add_own_layer(
-        self, draft: Draft[Layer], parent: str, names: Sequence[str], owner: tuple[int, int] | None
+        self,
+        draft: Draft[Layer],
+        parent: str,
+        names: Sequence[str],
+        owner: tuple[int, int] | None,
+        placed: Callable[[Writable], None] | None,
     ) -> Layer:
         staged = self.ground.stage()
         try:
@@ -118,7 +125,12 @@ class ContainerStore(StoreWriter):
             taken = {name for record in draft.records for name in record.names}
             wanted = tuple(name for name in (f"{name}-layer" for name in names) if name not in taken)
             record = Layer(id=new_id(), names=wanted, parent=parent, created=now())
-            return self._add_layer(draft, record, f"{staged}/layer")
+
+            def tell(layer: Layer) -> None:
+                if placed is not None:
+                    placed(self._writable(layer))
+
+            return self._add_layer(draft, record, f"{staged}/layer", placed=tell)
         finally:
             self.ground.discard(staged)
 
@@ -127,7 +139,9 @@ class ContainerStore(StoreWriter):
         container = self.find_container(id)
         if container is None:
             raise StorageFailed(f"cannot find the container '{id}' in the image store", subject=id)
-        layer = self.layer(container.layer)
+        return self._writable(self.layer(container.layer))
+
+    def _writable(self, layer: Layer) -> Writable:
         directory = self.directory(layer)
         return Writable(self.lower_dirs(layer.parent), f"{directory}/diff", f"{directory}/work")
 

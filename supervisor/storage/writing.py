@@ -112,11 +112,21 @@ class StoreWriter(StoreReader):
         self.ground.discard(staged.path)
         return layer
 
-    def _add_layer(self, draft: Draft[Layer], record: Layer, staged: str, tar_split: str = "") -> Layer:
+    def _add_layer(
+        self,
+        draft: Draft[Layer],
+        record: Layer,
+        staged: str,
+        tar_split: str = "",
+        placed: Callable[[Layer], None] | None = None,
+    ) -> Layer:
+        """`placed` is told when the directories are there, before the record is on the disk."""
         below = [self.directory(layer) for layer in self.chain(record.parent)]
         self.ground.intend("layer", record.id)
         layers.place(self.ground, staged, tar_split, record.id, below)
         layer = draft.add(record)
+        if placed is not None:
+            placed(layer)
         draft.save()
         return layer
 
