@@ -56,8 +56,16 @@ def download(ctx: Context, address: str, *, quiet: bool) -> IO[bytes]:
         file.seek(0)
     except (OSError, ValueError, http.client.HTTPException) as problem:
         file.close()
-        raise RegistryFailed(f"cannot download '{address}': {problem}", subject=address) from problem
+        raise RegistryFailed(f"cannot download '{address}': {_reason(problem)}", subject=address) from problem
     except BaseException:
         file.close()
         raise
     return file
+
+
+def _reason(problem: Exception) -> str:
+    """In few words: urllib wraps what the system says."""
+    inner = getattr(problem, "reason", "")
+    if isinstance(inner, OSError):
+        return inner.strerror or str(inner)
+    return str(problem)

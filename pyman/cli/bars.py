@@ -67,10 +67,12 @@ class Bars:
         if digest not in self._tasks and len(self._tasks) >= MOST:
             return
         bars = self._bars = self._bars or _started()
+        length = total if total >= 0 else None
         task = self._tasks.get(digest)
         if task is None:
-            task = self._tasks[digest] = bars.add_task(name, total=None, action=action)
-        bars.update(task, completed=done, total=total if total >= 0 else None, action=action)
+            self._tasks[digest] = bars.add_task(name, total=length, completed=done, action=action)
+            return
+        bars.update(task, completed=done, total=length, action=action)
         now = time.monotonic()
         if now - self._drawn >= INTERVAL:
             self._drawn = now

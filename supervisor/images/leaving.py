@@ -105,7 +105,6 @@ class Leaving:
         where = transports.parse(text)
         async with self._destination(where, found, image, fd, request.access, board) as destination:
             raw = await self._sender(board, destination, wish).send(image)
-            board.say("Writing manifest to image destination")
             await destination.finish()
         await self._images.ledger.tell(event(EventStatus.PUSH, found.image.id, text, actor))
         return found.image.id, raw.digest

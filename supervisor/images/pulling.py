@@ -17,6 +17,7 @@ from pyman.api.pull import Platform, RegistryAccess
 from pyman.errors import AmbiguousId, EngineStopped, InvalidArgument, NoSuchImage, PymanError, RegistryFailed
 from pyman.names import EventStatus
 from supervisor.images import platforms
+from supervisor.images.apart import apart
 from supervisor.images.docker import RegistrySource
 from supervisor.images.events import event
 from supervisor.images.manifests import Index, decode
@@ -196,7 +197,7 @@ class Pulling:
         self, source: RegistrySource, raw: RawManifest, platform: Platform
     ) -> tuple[RawManifest, RawManifest | None]:
         """The manifest of the image, and the list that names it."""
-        parsed = decode(raw)
+        parsed = await apart(len(raw.data), lambda: decode(raw))
         if not isinstance(parsed, Index):
             return raw, None
         member = platforms.choose(parsed, platform, source.name)

@@ -154,14 +154,17 @@ class Sender:
         """The manifest as it is there now. Errors of the destination; NotSupported, StorageFailed, DiskFull."""
         original = decode_manifest(image.manifest)
         wanted = self._manifest_type(original)
+        self._board.say("Getting image source signatures")
         layers = await self._send_layers(image, original, wanted)
         config = converted(msgspec.structs.replace(original, layers=()), wanted).config
         await self._send_config(config, image.config)
+        self._board.say(f"Copying config {config.digest.partition(':')[2]}")
         manifest = with_layers(
             converted(msgspec.structs.replace(original, layers=()), wanted), layers, config
         )
         unchanged = [blob.digest for blob in layers] == [blob.digest for blob in original.layers]
         raw = image.manifest if unchanged and wanted == original.media_type else encode_manifest(manifest)
+        self._board.say("Writing manifest to image destination")
         await self._to.put_manifest(raw, member=member)
         return raw
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pyman.errors import ArchiveRefused, DigestMismatch, NotSupported
+from supervisor.images.apart import apart
 from supervisor.images.config import ImageConfig, decode_config, parse_time
 from supervisor.images.events import Proof, event
 from supervisor.images.layers import Wanted
@@ -74,15 +75,10 @@ class Storing:
         Errors of the source; ArchiveRefused, DigestMismatch, NotSupported, DiskFull, StorageFailed. Whoever calls it may
         be cancelled: then it has not happened.
         """
-        parsed = decode_manifest(manifest)
+        parsed = await apart(len(manifest.data), lambda: decode_manifest(manifest))
         board.say("Getting image source signatures")
         raw_config = await source.blob(parsed.config)
-        if bigdata.digest_of(raw_config) != parsed.config.digest:
-            raise DigestMismatch(
-                f"cannot take the image '{source.name}': its configuration is not {parsed.config.digest}",
-                subject=source.name,
-            )
-        config = decode_config(raw_config, source.name)
+        config = await apart(len(raw_config), lambda: _verified(raw_config, parsed, source.name))
         wanted = _wanted(parsed, config, source.name)
         async with self._layers.lease(wanted, source, board) as works:
             for work in works:
@@ -103,6 +99,14 @@ class Storing:
             proof = Proof(image=id, names=tuple(names), digest=manifest.digest)
             image = await self._ledger.carry_out(proof, [event(status, id, event_name, actor)], put)
         return Stored(image, config)
+
+
+def _verified(raw: bytes, manifest: Manifest, name: str) -> ImageConfig:
+    if bigdata.digest_of(raw) != manifest.config.digest:
+        raise DigestMismatch(
+            f"cannot take the image '{name}': its configuration is not {manifest.config.digest}", subject=name
+        )
+    return decode_config(raw, name)
 
 
 def _created(config: ImageConfig) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from pyman import wire
 from pyman.cli.main import main
+from pyman.cli.values import located
 from pyman.errors import NoSuchImage, UnknownInRegistry
 from tests.cli.fake import IMAGE, check_calls, image
 from tests.support.scripted import Scripted
@@ -119,8 +120,26 @@ def test_the_digest_of_a_push_goes_into_a_file(
 
 
 @pytest.mark.parametrize(
+    "given, sent",
+    [
+        ("dir:x/y", "dir:/w/x/y"),
+        ("oci:x:name:tag", "oci:/w/x:name:tag"),
+        ("oci-archive:/abs.tar", "oci-archive:/abs.tar"),
+        ("docker-archive:a.tar:b:1", "docker-archive:/w/a.tar:b:1"),
+        ("docker://r.example/a:1", "docker://r.example/a:1"),
+        ("localhost:5000/a", "localhost:5000/a"),
+        ("dir:", "dir:"),
+    ],
+)
+def test_paths_of_transports_are_the_callers(monkeypatch: pytest.MonkeyPatch, given: str, sent: str) -> None:
+    monkeypatch.setattr("os.getcwd", lambda: "/w")
+    assert located(given) == sent
+
+
+@pytest.mark.parametrize(
     "line, sentence",
     [
+        ("import http://127.0.0.1:1/x", "cannot download 'http://127.0.0.1:1/x': Connection refused"),
         ("push --format v2s1 a", "option --format cannot be 'v2s1': it must be oci, v2s2"),
         ("push --compression-format lz4 a", "option --compression-format cannot be 'lz4': it must be gzip, zstd, none"),
         ("push --sign-by me a", "cannot use --sign-by: images are not signed here: use skopeo or cosign"),
@@ -139,8 +158,12 @@ def test_the_digest_of_a_push_goes_into_a_file(
         ("manifest create --annotation x a", "option --annotation cannot be 'x': it must be KEY=VALUE"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(capsys: pytest.CaptureFixture[str], line: str, sentence: str) -> None:
-    assert run(capsys, *line.split()) == (125, "", f"Error: {sentence}\n")
+def test_what_does_not_fit_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str, sentence: str
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    status, out, err = run(capsys, *line.split())
+    assert (status, out, err.splitlines()[-1]) == (125, "", f"Error: {sentence}")
 
 
 # -- archives -----------------------------------------------------------------------------------

@@ -127,3 +127,26 @@ def test_what_is_not_there_ends_with_the_same_status(
     done = shared_engine.cli(*words, "nope", check=False)
     assert done.returncode == 125
     assert done.stderr.startswith("Error: cannot ")
+
+
+def test_removing_says_the_same(shared_engine: Engine, others: Others) -> None:
+    """The first of two names, and the last one."""
+
+    def ours(*words: str) -> str:
+        return shared_engine.out(*words)
+
+    told = []
+    for ask in (ours, others.podman):
+        others.podman("import", "-", "localhost/gone:1", stdin=tar_of({"gone": b"gone"}))
+        others.podman("tag", "gone:1", "gone:2")
+        told.append([ask("rmi", "gone:1"), re.sub("[0-9a-f]{64}", "ID", ask("rmi", "gone:2"))])
+    assert told[0] == told[1] == ["Untagged: localhost/gone:1", "Untagged: localhost/gone:2\nDeleted: ID"]
+
+
+def test_a_removal_that_fails_ends_with_the_same_status(shared_engine: Engine, others: Others) -> None:
+    used = others.podman("create", "localhost/files:1", "sh")
+    for name, status in (("files:1", 2), ("nope", 1)):
+        assert shared_engine.cli("rmi", name, check=False).returncode == status
+        with pytest.raises(AssertionError, match=f"ended with {status}:"):
+            others.podman("rmi", name)
+    others.podman("rm", used)

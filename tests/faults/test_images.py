@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.images.filling import import_image
+from tests.images.filling import import_image, leave_no_mount, nothing_in, others_of
 from tests.storage.others import missing
 from tests.support.registry import RealRegistry, tar_layer
 from tests.support.varlink import VarlinkError
@@ -191,3 +191,33 @@ def test_what_was_begun_is_told_to_subscribers_before_the_end(make_engine: MakeE
             told.extend(event["Status"] for event in events)
     assert told == ["tag"]
     assert faulty.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_pull_killed_at_any_moment_leaves_a_store_that_all_can_read(make_engine: MakeEngine) -> None:
+    """Each round it gets one message further; what is there afterwards is removed again, and told so."""
+    faulty = make_engine()
+    others = others_of(faulty)
+    with RealRegistry() as registry:
+        layers = [tar_layer({f"file{number}": os.urandom(200_000)}) for number in range(4)]
+        parameters = {
+            "reference": registry.push("app", "1", layers).reference,
+            "access": {"tls_verify": False},
+        }
+        for messages in range(16):
+            with faulty.wire() as wire:
+                wire.send(f"{IMAGE}.Pull", parameters, more=True)
+                for _ in range(messages):
+                    if not wire.receive().get("continues"):
+                        break
+                faulty.kill()
+            found = listed(faulty)
+            assert [image["Id"] for image in others.images()] == [image["id"] for image in found]
+            for image in found:
+                assert faulty.call(f"{IMAGE}.Remove", {"names": [image["id"]]})["errors"] == []
+            assert intents(faulty) == 0
+    told = statuses(faulty)
+    assert told == ["pull", "untag", "remove"] * (len(told) // 3)
+    assert told, "some came to their end"
+    leave_no_mount(faulty)
+    until(lambda: nothing_in(faulty))

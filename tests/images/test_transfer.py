@@ -256,6 +256,29 @@ def test_a_tar_archive_becomes_an_image_that_podman_runs(engine: Engine, tmp_pat
     assert len(names(engine)) == 1
 
 
+def test_a_supervisor_that_is_killed_within_an_import_has_not_made_an_image(engine: Engine) -> None:
+    files = {f"file{number}": os.urandom(100_000) for number in range(100)}
+    data = archive_of(files)
+    reader, writer = os.pipe()
+    with engine.wire() as wire:
+        wire.send(f"{IMAGE}.Import", {"reference": "never"}, more=True, descriptors=[reader])
+        os.close(reader)
+        with os.fdopen(writer, "wb") as file:
+            file.write(data[: len(data) // 2])
+            file.flush()
+            assert wire.receive()["parameters"]["progress"]["action"] == "unpacking"
+            engine.kill()
+    assert names(engine) == {}
+    assert told(engine) == []
+    with os.fdopen(os.memfd_create("archive"), "w+b") as whole:
+        whole.write(data)
+        whole.seek(0)
+        result = stream(engine, "Import", {"reference": "now"}, whole.fileno())[-1]
+    assert names(engine) == {result["ids"][0]: ["localhost/now:latest"]}
+    # What was left is gone at the latest with what the second one has tidied up.
+    assert [path for path in (engine.root / "pyman" / "store").rglob("*") if path.name in files] == []
+
+
 def test_an_import_without_a_name_is_known_by_its_id(engine: Engine, tmp_path: Path) -> None:
     with _open(write(tmp_path / "in.tar", tar_of(busybox()))) as fd:
         result = stream(engine, "Import", {}, fd)[-1]
@@ -396,6 +419,22 @@ def test_manifest_lists_are_podmans_and_podmans_are_ours(
     leave_no_mount(engine)
     engine.call(f"{IMAGE}.ManifestAnnotate", {"name": "ours", "digest": digest, "remove": True})
     assert json.loads(others.podman("manifest", "inspect", "ours"))["manifests"] in ([], None)
+
+
+def test_lists_are_made_found_and_removed_on_the_command_line(engine: Engine, tmp_path: Path) -> None:
+    load(engine, write(tmp_path / "in.tar", shell()))
+    id = engine.out("manifest", "create", "lists:1", "shell:1")
+    assert engine.cli("manifest", "exists", "lists:1", check=False).returncode == 0
+    assert engine.cli("manifest", "exists", "shell:1", check=False).returncode == 1
+    shown = json.loads(engine.out("manifest", "inspect", "lists:1"))
+    digest = shown["manifests"][0]["digest"]
+    assert engine.out("manifest", "annotate", "--annotation", "a=b", "lists:1", digest) == id
+    engine.cli("push", "-q", "lists:1", "oci:layout:x", cwd=tmp_path)
+    others_of(engine).skopeo("copy", "--all", f"oci:{tmp_path}/layout:x", f"dir:{tmp_path}/copied")
+    assert engine.cli("manifest", "rm", "shell:1", check=False).returncode == 125
+    assert id in engine.out("manifest", "rm", "lists:1")
+    assert engine.cli("manifest", "exists", "lists:1", check=False).returncode == 1
+    assert list(names(engine).values()) == [["localhost/shell:1"]]
 
 
 def test_members_elsewhere_are_named_and_passed_on_with_the_list(
