@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["end_with", "main", "report"]
 
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
+_NICE = 5
+"""A container that starts goes first: its user waits for milliseconds, that of a layer for seconds."""
 _FULL = frozenset({28, 122})
 
 
@@ -30,6 +32,7 @@ def main(work: Callable[[dict[str, Any]], dict[str, Any]], doing: str) -> int:
     """`doing`: what a sentence says of the work ("unpack the layer"). The exit status."""
     job = marshal.loads(_everything(0))  # noqa: S302 - from the daemon alone
     end_with(job["parent"])
+    os.nice(_NICE)
     os.set_blocking(1, False)
     try:
         answer = {"done": work(job)}
