@@ -72,6 +72,7 @@ class Images:
     def __init__(self, store: Store, database: Database, settings: Settings, layout: Layout) -> None:
         self.store = store
         self._settings = settings
+        self._running = False
         self._looking = trio.CapacityLimiter(LOOKING)
         self.limiter = trio.CapacityLimiter(CHANGING)
         """For what may wait for the locks of other engines."""
@@ -85,6 +86,12 @@ class Images:
         self.remove_container: Callable[[str, Actor | None], Awaitable[None]] = _no_containers
         """Remove one of this engine's containers, whatever it does."""
         self.ledger.mounts = self.mount_count
+
+    def take(self, settings: Settings) -> None:
+        """Settings after a reload: the policy of pulls, how often a registry is asked again."""
+        self._settings = settings
+        if self._running:
+            self.registries.take(settings)
 
     async def recover(self, intents: Mapping[str, bytes], containers: Collection[str]) -> None:
         """Before anything else is done with images: what a supervisor that was killed has left goes, and what it had
@@ -106,6 +113,7 @@ class Images:
         async with trio.open_nursery() as programs, trio.open_nursery() as works:
             self._works = works.cancel_scope
             self.registries = Registries(self._settings, programs)
+            self._running = True
             self.layers = Layers(
                 self.store,
                 self.limiter,

@@ -105,6 +105,10 @@ class Registries:
         self._calls = Calls(programs, {**CLEAN_ENVIRONMENT, **own, **seen, **settings.engine.env}, idle)
         self._transfers = trio.CapacityLimiter(settings.engine.image_parallel_copies or COPIES)
 
+    def take(self, settings: Settings) -> None:
+        """Settings after a reload: how often, and how soon, a failed request is made again."""
+        self._settings = settings
+
     @property
     def program_pid(self) -> int:
         """0: it does not run now."""

@@ -115,6 +115,7 @@ class Services:
         """Settings at start and after a reload. A changed budget begins anew, with its whole burst."""
         former = getattr(self, "settings", None)
         self.settings = settings
+        self.images.take(settings)
         mine = settings.pyman
         if former is None or former.pyman != mine:
             self.budget = Budget(mine.restart_budget, mine.restart_burst)

@@ -82,3 +82,14 @@ def test_names_that_cannot_be_are_refused_and_nothing_is_told(
         engine.call(f"{IMAGE}.{method}", {"name": "base:1", "targets": targets})
     assert caught.value.name == f"io.pyman.{code}"
     assert told(engine) == []
+
+
+def test_the_configured_policy_counts_after_a_reload(engine: Engine) -> None:
+    import_image(engine, "localhost/base:1")
+    run = ["run", "--rm", "--network", "none", "localhost/base:1", "sh", "-c", "echo ran"]
+    assert engine.out(*run) == "ran"
+    text = engine.configuration.read_text()
+    engine.configuration.write_text(text.replace("[engine]\n", '[engine]\npull_policy = "always"\n', 1))
+    assert "engine.pull_policy" in engine.call("io.pyman.System.Reload")["changed"]
+    assert engine.cli(*run, check=False).returncode == 125
+    assert [event["Status"] for event in engine.events(type=["image"])] == ["pull-error"]
