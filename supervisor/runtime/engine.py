@@ -16,7 +16,7 @@ import outcome
 import trio
 
 from pyman.api.container import ErrorInfo, Result
-from pyman.errors import EngineStopped, InternalError, NoSuchContainer, PymanError, first_of
+from pyman.errors import EngineStopped, InternalError, NoSuchContainer, PymanError
 from pyman.names import EventStatus
 from supervisor.conmon.find import find_conmon
 from supervisor.conmon.logs import LogKeeper
@@ -142,24 +142,21 @@ class Engine:
 
         path = os.environ.get("PATH", os.defpath)
         asked = self._probes or Probes()
-        try:
-            async with trio.open_nursery() as searches:
-                searches.start_soon(
-                    look, "conmon", partial(find_conmon, settings.engine.conmon_path, path, asked.conmon)
-                )
-                searches.start_soon(
-                    look,
-                    "runtimes",
-                    partial(
-                        find_runtimes,
-                        settings.engine,
-                        probed=asked.runtimes,
-                        environment=settings.child_environment,
-                        deadline=settings.pyman.call_deadline,
-                    ),
-                )
-        except* PymanError as group:
-            raise first_of(group) from None
+        async with trio.open_nursery() as searches:
+            searches.start_soon(
+                look, "conmon", partial(find_conmon, settings.engine.conmon_path, path, asked.conmon)
+            )
+            searches.start_soon(
+                look,
+                "runtimes",
+                partial(
+                    find_runtimes,
+                    settings.engine,
+                    probed=asked.runtimes,
+                    environment=settings.child_environment,
+                    deadline=settings.pyman.call_deadline,
+                ),
+            )
         for warning in (*settings.warnings, *found["runtimes"].warnings):
             log.warning(warning)
         journal = Journal(database)
