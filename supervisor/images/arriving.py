@@ -60,7 +60,7 @@ class Arriving:
         self._images = images
         self._settings = settings
         self._layout = layout
-        self._importing = Importing(images.store, images.ledger, images.limiter, rootless=settings.rootless)
+        self._importing = Importing(images.store, images.ledger, images.limiter)
 
     async def _in_thread(self, act: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(act, limiter=self._images.limiter)

@@ -14,7 +14,7 @@ import msgspec
 import outcome
 import trio
 
-from pyman.errors import ArchiveRefused, OverlayUnavailable
+from pyman.errors import ArchiveRefused
 from supervisor.archive import jobs
 from supervisor.archive.feed import Feed
 from supervisor.images import changes
@@ -31,13 +31,13 @@ from supervisor.images.manifests import (
     encode_manifest,
 )
 from supervisor.images.transport import Blob, RawManifest
+from supervisor.images.unpacking import unpack
 from supervisor.images.view import Documents
 from supervisor.storage import bigdata
 from supervisor.storage.layers import layer_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Literal
 
     from supervisor.archive.jobs import Unpacked
     from supervisor.images.events import Ledger
@@ -84,15 +84,10 @@ class _Base(NamedTuple):
 
 
 class Committing:
-    """`rootless`: the store is a user's."""
-
-    def __init__(
-        self, store: Store, ledger: Ledger, limiter: trio.CapacityLimiter, *, rootless: bool
-    ) -> None:
+    def __init__(self, store: Store, ledger: Ledger, limiter: trio.CapacityLimiter) -> None:
         self._store = store
         self._ledger = ledger
         self._limiter = limiter
-        self._rootless = rootless
 
     async def commit(self, wish: Wish, root: str, lowers: Sequence[str], event: EventDraft) -> Image:
         """The new image, told by `event`. `root`: the container's layer above `lowers`, or squashed, its whole root
@@ -130,7 +125,6 @@ class Committing:
 
     async def _fill(self, wish: Wish, root: str, lowers: Sequence[str], staged: Staged) -> Unpacked:
         """Pack and unpack at once, through a pipe."""
-        whiteouts = await self._in_thread(self._whiteouts)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         packed: outcome.Maybe[Any] = outcome.Value(None)
 
@@ -152,28 +146,13 @@ class Committing:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pack)
-            unpack = partial(
-                jobs.unpack,
-                Feed(reader),
-                staged.diff,
-                staged.tar_split,
-                whiteouts=whiteouts,
-                user_xattrs=self._rootless,
-            )
             try:
-                unpacked = await outcome.acapture(unpack)
+                unpacked = await outcome.acapture(unpack, self._store, self._limiter, staged, Feed(reader))
             finally:
                 os.close(reader)  # or the packer would wait for ever for somebody to read on
         if isinstance(unpacked, outcome.Value) or isinstance(unpacked.error, ArchiveRefused):
             packed.unwrap()  # what it has not written was missed by the other one
         return unpacked.unwrap()
-
-    def _whiteouts(self) -> Literal["overlay", "none"]:
-        """As whatever mounts the layer reads them."""
-        try:
-            return "overlay" if self._store.overlays.way().native else "none"
-        except OverlayUnavailable:
-            return "overlay"
 
     async def _put(
         self, base: _Base, wish: Wish, layer: str, config: bytes, made: Unpacked, event: EventDraft

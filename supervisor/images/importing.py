@@ -12,9 +12,7 @@ import msgspec
 import trio
 
 from pyman.api.image import Progress
-from pyman.errors import OverlayUnavailable
 from pyman.names import EventStatus
-from supervisor.archive import jobs
 from supervisor.archive.feed import Feed
 from supervisor.images import changes, platforms
 from supervisor.images.config import decode_config, stamp
@@ -22,6 +20,7 @@ from supervisor.images.convert import layer_type
 from supervisor.images.events import Proof, event
 from supervisor.images.manifests import OCI_CONFIG, OCI_MANIFEST, Manifest, encode_manifest
 from supervisor.images.transport import Blob
+from supervisor.images.unpacking import unpack
 from supervisor.storage import bigdata
 from supervisor.storage.layers import layer_id
 
@@ -39,15 +38,12 @@ __all__ = ["Importing"]
 
 
 class Importing:
-    """One for an engine. `rootless`: the store is a user's."""
+    """One for an engine."""
 
-    def __init__(
-        self, store: Store, ledger: Ledger, limiter: trio.CapacityLimiter, *, rootless: bool
-    ) -> None:
+    def __init__(self, store: Store, ledger: Ledger, limiter: trio.CapacityLimiter) -> None:
         self._store = store
         self._ledger = ledger
         self._limiter = limiter
-        self._rootless = rootless
 
     async def import_archive(
         self, request: ImportRequest, names: tuple[str, ...], fd: int, board: Board, actor: Actor | None
@@ -80,24 +76,9 @@ class Importing:
         def report(count: int) -> None:
             board.note(Progress("archive", "unpacking", count))
 
-        whiteouts = await self._in_thread(self._whiteouts)
-        unpacked = await jobs.unpack(
-            Feed(fd),
-            staged.diff,
-            staged.tar_split,
-            whiteouts=whiteouts,
-            user_xattrs=self._rootless,
-            report=report,
-        )
+        unpacked = await unpack(self._store, self._limiter, staged, Feed(fd), report=report)
         board.note(Progress("archive", "done", unpacked.size, unpacked.size))
         return unpacked
-
-    def _whiteouts(self) -> str:
-        """As whatever mounts the layer reads them."""
-        try:
-            return "overlay" if self._store.overlays.way().native else "none"
-        except OverlayUnavailable:
-            return "overlay"
 
     async def _put(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import trio
@@ -18,7 +18,6 @@ from pyman.api.image import Progress
 from pyman.errors import (
     ArchiveRefused,
     DigestMismatch,
-    OverlayUnavailable,
     PymanError,
     StorageFailed,
     first_of,
@@ -28,6 +27,7 @@ from supervisor.archive.feed import Feed
 from supervisor.images.docker import RegistrySource
 from supervisor.images.sharing import Sharing
 from supervisor.images.transport import Blob
+from supervisor.images.unpacking import unpack
 from supervisor.logging import log
 from supervisor.storage.records import COMPRESSIONS
 
@@ -105,13 +105,11 @@ class Layers:
         limiter: trio.CapacityLimiter,
         nursery: trio.Nursery,
         *,
-        rootless: bool,
         at_once: int = 0,
     ) -> None:
         self._store = store
         self._limiter = limiter
         self._nursery = nursery
-        self._rootless = rootless
         self._turns = trio.CapacityLimiter(at_once or AT_ONCE)
         self._sweeping = False
         self.closed = False
@@ -231,7 +229,6 @@ class Layers:
         return [layer for layer in found if layer.diff_id == wanted.diff_id]
 
     async def _unpack_again(self, staged: Staged, wanted: Wanted, diff: str, tar_split: str) -> Unpacked:
-        whiteouts = await self._in_thread(self._whiteouts)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         failure: PymanError | None = None
         unpacked: list[Unpacked] = []
@@ -247,15 +244,15 @@ class Layers:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(pack)
+                feed = Feed(reading)
                 unpacked.append(
-                    await jobs.unpack(
-                        Feed(reading),
-                        staged.diff,
-                        staged.tar_split,
+                    await unpack(
+                        self._store,
+                        self._limiter,
+                        staged,
+                        feed,
                         digest=wanted.diff_id,
                         diff_id=wanted.diff_id,
-                        whiteouts=whiteouts,
-                        user_xattrs=self._rootless,
                     )
                 )
         except* PymanError as group:
@@ -270,27 +267,18 @@ class Layers:
 
     async def _unpack_into(self, staged: Staged, coming: Coming, source: Source) -> Unpacked:
         wanted = coming.wanted
-        whiteouts = await self._in_thread(self._whiteouts)
         coming.tell("downloading", 0)
         async with source.layer(wanted.blob, coming.downloaded) as feed:
-            return await jobs.unpack(
+            return await unpack(
+                self._store,
+                self._limiter,
+                staged,
                 feed,
-                staged.diff,
-                staged.tar_split,
                 digest=wanted.blob.digest,
                 size=wanted.blob.size,
                 diff_id=wanted.diff_id,
-                whiteouts=whiteouts,
-                user_xattrs=self._rootless,
                 report=coming.unpacked,
             )
-
-    def _whiteouts(self) -> Literal["overlay", "none"]:
-        """As whatever mounts the layer reads them."""
-        try:
-            return "overlay" if self._store.overlays.way().native else "none"
-        except OverlayUnavailable:
-            return "overlay"
 
     async def _give_up(self, staged: Staged) -> None:
         with trio.CancelScope(shield=True):

@@ -118,7 +118,6 @@ class Images:
                 self.store,
                 self.limiter,
                 works,
-                rootless=self._settings.rootless,
                 at_once=self._settings.engine.image_parallel_copies,
             )
             self.storing = Storing(self.store, self.ledger, self.layers)

@@ -115,9 +115,7 @@ async def commit(services: Services, entry: Entry, request: CommitRequest, actor
     container = entry.container
     definition = container.definition
     wish = await trio.to_thread.run_sync(partial(_wish, services, definition, request), limiter=services.disk)
-    committing = Committing(
-        services.store, services.images.ledger, services.images.limiter, rootless=services.settings.rootless
-    )
+    committing = Committing(services.store, services.images.ledger, services.images.limiter)
     event = container.event(EventStatus.COMMIT, actor)
     paused = False
     async with held(entry) as path:

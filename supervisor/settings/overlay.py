@@ -83,6 +83,8 @@ class OverlayOptions(msgspec.Struct, frozen=True):
     """Files have other permissions on the disk than in containers, whose own are in extended attributes."""
     additional_stores: tuple[str, ...] = ()
     """Graph roots whose images are there, too, and which are only read. Absolute paths."""
+    ignore_chown_errors: bool = False
+    """Files of layers whose owner does not exist here belong to the engine's user."""
     sync: bool = False
     """A layer's files have reached the disk before it is recorded."""
 
@@ -109,6 +111,7 @@ def overlay_options(options: Iterable[str]) -> OverlayOptions:
         mount_program=found.get("mount_program", ""),
         mountopt=words,
         force_mask=bool(found.get("force_mask")),
+        ignore_chown_errors=found.get("ignore_chown_errors") == "true",
         additional_stores=tuple(dict.fromkeys(stores)),
         sync=found.get("sync") == "filesystem",
     )
@@ -116,9 +119,9 @@ def overlay_options(options: Iterable[str]) -> OverlayOptions:
 
 def warnings_of(options: Iterable[str]) -> Iterator[str]:
     """A sentence for each option that nothing acts upon and somebody may count on."""
-    for name, value in _pairs(options):
+    for name, _value in _pairs(options):
         key = _bare(name)
-        if key in _NOT_YET or (key == "ignore_chown_errors" and value == "true"):
+        if key in _NOT_YET:
             yield f"the storage option '{name}' is not supported yet and has no effect"
         elif not (
             key in _ACTED_UPON

@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 import trio
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
 
-__all__ = ["Overlays", "Way"]
+__all__ = ["LayerForm", "Overlays", "Way"]
 
 _REFUSALS = frozenset(
     {
@@ -69,6 +69,16 @@ class Way(msgspec.Struct, frozen=True):
     @property
     def native(self) -> bool:
         return not self.program
+
+
+class LayerForm(NamedTuple):
+    """How the files of a layer are made, so that whatever mounts it here finds in them what the archive says."""
+
+    whiteouts: Literal["overlay", "none"]
+    """The kernel's, or the archive's own `.wh.` files, which fuse-overlayfs reads."""
+    user_xattrs: bool
+    """Marks are attributes that a user may set."""
+    ignore_chown_errors: bool
 
 
 class Overlays:
@@ -113,6 +123,18 @@ class Overlays:
                     hint="see 'mount_program' in storage.conf" if configured else f"see {fuse.DEVICE}",
                 )
             return self._decided(Way(program, refusal))
+
+    def layer_form(self) -> LayerForm:
+        """Where neither mounts, the kernel's: it may some day."""
+        try:
+            native = self.way().native
+        except OverlayUnavailable:
+            native = True
+        return LayerForm(
+            whiteouts="overlay" if native else "none",
+            user_xattrs=self._rootless,
+            ignore_chown_errors=self._options.ignore_chown_errors,
+        )
 
     def _decided(self, way: Way) -> Way:
         if self._told:

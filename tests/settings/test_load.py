@@ -488,13 +488,12 @@ def test_one_from_the_environment_is_an_argument(machine: Machine) -> None:
 def test_storage_options_without_effect_are_warned_of_by_name(machine: Machine) -> None:
     machine.write(
         "etc/storage.conf",
-        '[storage.options]\nsize = "10G"\nignore_chown_errors = true\n'
+        '[storage.options]\nsize = "10G"\n'
         '[storage.options.overlay]\nmout_program = "/x"\nskip_mount_home = true\n'
         '[storage.options.btrfs]\nmin_space = "1G"\n[storage.options.pull_options]\nuse_hard_links = true',
     )
-    size, chown, unknown = machine.load().warnings
+    size, unknown = machine.load().warnings
     assert size == "the storage option 'size' is not supported yet and has no effect"
-    assert "'ignore_chown_errors' is not supported yet" in chown
     assert unknown.endswith("'overlay.mout_program' is ignored; did you mean 'mount_program'?")
 
 
