@@ -82,12 +82,16 @@ def test_an_image_is_pulled_listed_run_and_pushed_by_the_others(
     assert others.run_in(pushed.reference, "read word </word; echo $word") == "said"
     again = pushed.reference.replace(":1", ":2")
     others.skopeo("copy", "--dest-tls-verify=false", others.storage(image["id"]), f"docker://{again}")
+    third = pushed.reference.replace(":1", ":3")
+    others.podman("push", "--quiet", "--tls-verify=false", pushed.reference, f"docker://{third}")
     leave_no_mount(engine)
     # They compress anew, so that the manifest is another; the image is the same.
-    assert pull(engine, again)[-1]["ids"] == [image["id"]]
+    for reference in (again, third):
+        assert pull(engine, reference)[-1]["ids"] == [image["id"]]
     assert [(event["Status"], event["Name"]) for event in engine.events(type=["image"])] == [
         ("pull", pushed.reference),
         ("pull", again),
+        ("pull", third),
     ]
     assert partials(engine) == []
 
