@@ -12,7 +12,6 @@ import os
 import signal
 import sqlite3
 import struct
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,9 +20,10 @@ from tests.images.filling import import_image, leave_no_mount, nothing_in, other
 from tests.storage.others import missing
 from tests.support.registry import RealRegistry, tar_layer
 from tests.support.varlink import VarlinkError
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.faults.conftest import Faulty, MakeEngine
@@ -67,13 +67,6 @@ def intents(engine: Faulty) -> int:
     with state(engine) as connection:
         count: int = connection.execute("SELECT count(*) FROM intent").fetchone()[0]
         return count
-
-
-def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def statuses(engine: Faulty) -> list[str]:
@@ -128,13 +121,13 @@ def test_a_change_is_told_once_if_it_was_done_and_not_if_not(
         connection = stack.enter_context(state(faulty))
         with held(faulty.root / f"overlay-{change.lock}/{change.lock}.lock"):
             wire.send(f"{IMAGE}.{change.method}", parameters, more=kind == "pull")
-            until(lambda: intents(faulty) == 1)
+            until(lambda: intents(faulty) == 1, "nothing was intended")
             if step == "after the change":
                 connection.execute("BEGIN IMMEDIATE")
             else:
                 kill(faulty, daemon)
         if step == "after the change":
-            until(lambda: changed(faulty, kind))
+            until(lambda: changed(faulty, kind), "nothing was changed")
             kill(faulty, daemon)
             connection.execute("ROLLBACK")
     faulty.wait_ready()
@@ -170,9 +163,9 @@ def test_a_change_that_fails_is_not_told(make_engine: MakeEngine) -> None:
     directory = faulty.root / "overlay-images"
     with faulty.wire() as wire, held(directory / "images.lock"):
         wire.send(f"{IMAGE}.Tag", {"name": "base:1", "targets": ["new:1"]})
-        until(lambda: intents(faulty) == 1)
+        until(lambda: intents(faulty) == 1, "nothing was intended")
         (directory / "images.json").write_text("[]")
-    until(lambda: intents(faulty) == 0)
+    until(lambda: intents(faulty) == 0, "an intent is left")
     assert statuses(faulty) == []
 
 
@@ -183,9 +176,9 @@ def test_what_was_begun_is_told_to_subscribers_before_the_end(make_engine: MakeE
     with faulty.wire() as wire:
         with held(faulty.root / "overlay-images/images.lock"):
             wire.send(f"{IMAGE}.Tag", {"name": "base:1", "targets": ["new:1"]})
-            until(lambda: intents(faulty) == 1)
+            until(lambda: intents(faulty) == 1, "nothing was intended")
             os.kill(faulty.daemon, signal.SIGTERM)
-            until(lambda: not os.path.exists(faulty.socket))
+            until(lambda: not os.path.exists(faulty.socket), "the socket stays")
         told: list[str] = []
         with contextlib.suppress(EOFError, ConnectionResetError, VarlinkError):
             told.extend(event["Status"] for event in events)
@@ -220,4 +213,4 @@ def test_a_pull_killed_at_any_moment_leaves_a_store_that_all_can_read(make_engin
     assert told == ["pull", "untag", "remove"] * (len(told) // 3)
     assert told, "some came to their end"
     leave_no_mount(faulty)
-    until(lambda: nothing_in(faulty))
+    until(lambda: nothing_in(faulty), "something of it is left")

@@ -14,6 +14,7 @@ from tests.images.filling import nothing_in
 from tests.images.throttle import Throttle
 from tests.storage.others import missing
 from tests.support.registry import RealRegistry, tar_layer
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,13 +81,6 @@ def to_the_end(wire: Wire) -> list[dict[str, Any]]:
         replies.append(reply["parameters"])
         if not reply.get("continues"):
             return replies
-
-
-def until(holds: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
 
 
 def partials(engine: Engine) -> dict[str, int]:
