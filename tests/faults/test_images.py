@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.images.filling import import_image, leave_no_mount, nothing_in, others_of
+from tests.images.filling import import_image, nothing_in, others_of
 from tests.storage.others import missing
+from tests.support.images import leave_no_mount
 from tests.support.registry import RealRegistry, tar_layer
 from tests.support.varlink import VarlinkError
 from tests.support.waiting import until

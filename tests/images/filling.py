@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.kernel import mounts
 from tests.storage.images import busybox, tar_of
 from tests.storage.others import Others
 
 if TYPE_CHECKING:
     from tests.support.engine import Engine
 
-__all__ = ["import_image", "leave_no_mount", "nothing_in", "others_of"]
+__all__ = ["import_image", "nothing_in", "others_of"]
 
 
 def others_of(engine: Engine) -> Others:
@@ -26,11 +25,6 @@ def import_image(engine: Engine, name: str) -> str:
     others = others_of(engine)
     others.podman("import", "-q", "-", name, stdin=tar_of(busybox()))
     return others.podman("images", "-q", "--no-trunc", name).removeprefix("sha256:")
-
-
-def leave_no_mount(engine: Engine) -> None:
-    """Skopeo does not undo what it mounts."""
-    mounts.unmount(f"{engine.root}/overlay", lazy=True)
 
 
 def nothing_in(engine: Engine) -> bool:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.images.filling import leave_no_mount, nothing_in, others_of
+from tests.images.filling import nothing_in, others_of
 from tests.storage.images import busybox
 from tests.storage.others import missing
+from tests.support.images import leave_no_mount
 from tests.support.registry import RealRegistry, image_config, tar_layer
 from tests.support.varlink import VarlinkError
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.images.filling import import_image, leave_no_mount, others_of
+from tests.images.filling import import_image, others_of
 from tests.storage.others import missing
+from tests.support.images import leave_no_mount
 from tests.support.varlink import VarlinkError
 
 if TYPE_CHECKING:

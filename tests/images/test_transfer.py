@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.images import made
-from tests.images.filling import leave_no_mount, others_of
+from tests.images.filling import others_of
 from tests.images.made import archive_of, digest_of
 from tests.storage.images import busybox, tar_of
 from tests.storage.others import missing
+from tests.support.images import leave_no_mount
 from tests.support.registry import RealRegistry
 from tests.support.varlink import VarlinkError
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.engine import Engine  # noqa: TC001
-from tests.support.images import IMAGE, add_layer, import_image, podman
+from tests.support.images import IMAGE, add_layer, import_image, leave_no_mount, podman
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def test_no_other_engine_removes_the_image_under_a_container(box: Engine) -> Non
     assert "in use by a container" in done.stderr
     assert box.out("exec", "user", "cat", "/etc/hostname") == "busybox"
     assert "pyman-" in podman(box, "ps", "--all", "--external").stdout
+    leave_no_mount(box)
 
 
 def test_an_image_that_another_engine_has_taken_away_is_missed_clearly(engine: Engine, rootfs: Path) -> None:

@@ -165,7 +165,10 @@ def test_a_program_of_the_settings_is_taken_without_asking_the_kernel(
     assert asked == []
 
 
-def test_the_kernels_way_takes_no_maps(make: Callable[..., Overlays], tmp_path: Path) -> None:
+def test_the_kernels_way_takes_no_maps_where_no_program_does(
+    make: Callable[..., Overlays], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(fuse, "find", lambda: "")
     with pytest.raises(InternalError, match="takes no maps of ids"):
         make().mount(str(tmp_path), ["/etc"], "/upper", "/work", uids=[IdRange(0, 1, 1)])
 

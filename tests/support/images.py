@@ -7,13 +7,15 @@ import subprocess
 import tarfile
 from typing import TYPE_CHECKING
 
+from supervisor.kernel import mounts
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from tests.support.engine import Engine
 
-__all__ = ["IMAGE", "add_layer", "buildah", "import_image", "podman"]
+__all__ = ["IMAGE", "add_layer", "buildah", "import_image", "leave_no_mount", "podman"]
 
 IMAGE = "registry.example/box:latest"
 
@@ -55,6 +57,11 @@ def _run(
     if check and done.returncode:
         raise AssertionError(f"{' '.join(map(str, words))}: {done.returncode}\n{text.stdout}{text.stderr}")
     return text
+
+
+def leave_no_mount(engine: Engine) -> None:
+    """The others do not always undo that they mount the store's directory on itself."""
+    mounts.unmount(f"{engine.root}/overlay", lazy=True)
 
 
 def import_image(engine: Engine, rootfs: Path, name: str = IMAGE, changes: Sequence[str] = ()) -> str:
