@@ -7,8 +7,6 @@ import subprocess
 import tarfile
 from typing import TYPE_CHECKING
 
-from supervisor.kernel import mounts
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -61,7 +59,10 @@ def _run(
 
 def leave_no_mount(engine: Engine) -> None:
     """The others do not always undo that they mount the store's directory on itself."""
-    mounts.unmount(f"{engine.root}/overlay", lazy=True)
+    path = f"{engine.root}/overlay"
+    subprocess.run(
+        [*engine.place.prefix("/"), "umount", "--lazy", "--quiet", path], check=False, capture_output=True
+    )
 
 
 def import_image(engine: Engine, rootfs: Path, name: str = IMAGE, changes: Sequence[str] = ()) -> str:
