@@ -1,7 +1,8 @@
 """A tar archive written to a descriptor that the client has given: a file, or a pipe that somebody reads slowly.
 
 Small members are written from here; layers are written by the program that packs them, which has the descriptor
-itself (`stream`), or are copied by the kernel from a spooled file (`add_file`). A pipe is opened once more, so that
+itself (`stream`), or are copied by the kernel from a spooled file (`add_file`). Members come one after the other, also
+where several are ready at once. A pipe is opened once more, so that
 writing to it never waits and the client's own descriptor stays as it is; what cannot be opened so (a socket) is
 written to in pieces that it has room for. No thread is held by a reader that has stopped.
 """
@@ -47,6 +48,7 @@ class TarWriter:
         self._out = self._own if self._own >= 0 else fd
         self._piece = _CHUNK if self._regular or self._own >= 0 else _PIECE
         self._written = 0
+        self._turn = trio.Lock()
 
     def release(self) -> None:
         """Let go of what was opened; the archive is complete only after `close`."""
@@ -55,13 +57,19 @@ class TarWriter:
             self._own = -1
 
     async def add_bytes(self, member: str, data: bytes) -> None:
-        await self._write(_header(member, len(data)) + data + _padding(len(data)))
+        async with self._turn:
+            await self._write(_header(member, len(data)) + data + _padding(len(data)))
 
     async def add_symlink(self, member: str, target: str) -> None:
-        await self._write(_header(member, 0, link=target))
+        async with self._turn:
+            await self._write(_header(member, 0, link=target))
 
     async def add_file(self, member: str, fd: int, size: int, report: Callable[[int], None]) -> None:
         """The first `size` bytes of a regular file."""
+        async with self._turn:
+            await self._add_file(member, fd, size, report)
+
+    async def _add_file(self, member: str, fd: int, size: int, report: Callable[[int], None]) -> None:
         await self._write(_header(member, size))
         at = 0
         while at < size:
@@ -79,10 +87,11 @@ class TarWriter:
     @asynccontextmanager
     async def stream(self, member: str, size: int) -> AsyncIterator[int]:
         """The descriptor, for somebody who writes exactly `size` bytes to it, and says so by ending the block."""
-        await self._write(_header(member, size))
-        yield self._fd
-        self._written += size
-        await self._write(_padding(size))
+        async with self._turn:
+            await self._write(_header(member, size))
+            yield self._fd
+            self._written += size
+            await self._write(_padding(size))
 
     async def close(self) -> None:
         """The end of the archive, in whole records."""

@@ -127,3 +127,28 @@ async def test_a_reader_that_has_gone_is_told_as_such(large: Callable[[], int]) 
         writer.release()
         os.close(out)
         os.close(source)
+
+
+async def test_members_that_are_ready_at_once_come_one_after_the_other(
+    tmp_path: Path, large: Callable[[], int]
+) -> None:
+    path = tmp_path / "out.tar"
+    sources = [large() for _ in range(4)]
+    out = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        writer = TarWriter(out, str(path))
+        async with trio.open_nursery() as nursery:
+            for number, fd in enumerate(sources):
+                nursery.start_soon(writer.add_file, f"layer-{number}", fd, len(LARGE), lambda _: None)
+                nursery.start_soon(writer.add_bytes, f"small-{number}", b"{}")
+        await writer.close()
+        writer.release()
+    finally:
+        for fd in (out, *sources):
+            os.close(fd)
+    with tarfile.open(path) as archive:
+        assert len(archive.getnames()) == 8
+        for number in range(4):
+            found = archive.extractfile(f"layer-{number}")
+            assert found is not None
+            assert found.read() == LARGE
