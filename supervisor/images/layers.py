@@ -46,7 +46,7 @@ __all__ = ["Coming", "Layers", "Wanted"]
 
 T = TypeVar("T")
 AT_ONCE = 6
-"""Layers that are unpacked at the same time, unless containers.conf says otherwise."""
+"""Layers that are brought at the same time, unless containers.conf says otherwise."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -111,6 +111,8 @@ class Layers:
         self._limiter = limiter
         self._nursery = nursery
         self._turns = trio.CapacityLimiter(at_once or AT_ONCE)
+        # A processor is left to containers that start meanwhile; downloads need none.
+        self._unpacking = trio.CapacityLimiter(max(1, len(os.sched_getaffinity(0)) - 1))
         self._sweeping = False
         self.closed = False
         """The end has come: what is to be removed is left to the next start."""
@@ -242,7 +244,7 @@ class Layers:
                 os.close(descriptor)
 
         try:
-            async with trio.open_nursery() as nursery:
+            async with self._unpacking, trio.open_nursery() as nursery:
                 nursery.start_soon(pack)
                 feed = Feed(reading)
                 unpacked.append(
@@ -268,7 +270,7 @@ class Layers:
     async def _unpack_into(self, staged: Staged, coming: Coming, source: Source) -> Unpacked:
         wanted = coming.wanted
         coming.tell("downloading", 0)
-        async with source.layer(wanted.blob, coming.downloaded) as feed:
+        async with source.layer(wanted.blob, coming.downloaded) as feed, self._unpacking:
             return await unpack(
                 self._store,
                 self._limiter,

@@ -211,7 +211,7 @@ def image_run(bench: Bench) -> list[Result]:
 def pull_beside(bench: Bench) -> list[Result]:
     """`run` while pulls go on: what the slowest of them takes longer than usual."""
     words = ("run", "--rm", *bench.root, "true")
-    with _served() as reference, bench.engine() as engine:
+    with _served() as reference, bench.both_in_memory() as (engine, _podman):
         usual = [pyman_time(engine, *words) for _ in range(bench.count)]
         pulling = ["pull", "--quiet", "--tls-verify=false", reference]
         beside: list[float] = []
