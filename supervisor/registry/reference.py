@@ -1,4 +1,4 @@
-"""Names of images, as Docker's and Podman's users write them: `alpine`, `quay.io/org/app:1.2`, `…@sha256:…`.
+"""Names of images, as Docker's and Podman's users write them: `alpine`, `registry.example/org/app:1.2`, `…@sha256:…`.
 
 `parse` makes the full name of what a user wrote: without a registry it is one on docker.io, and there, without a
 directory, one of `library/`. Whether a name says no registry, so that registries.conf decides, is what `is_short`
