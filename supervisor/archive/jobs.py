@@ -7,7 +7,6 @@ How many run at once is the caller's to decide.
 
 from __future__ import annotations
 
-import posixpath
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -36,10 +35,6 @@ __all__ = [
     "spool",
     "unpack",
 ]
-
-_LINKS = 16
-"""Links in a row that are followed in an archive."""
-
 
 Compression = Literal["none", "gzip", "zstd"]
 """What archives are written with."""
@@ -101,24 +96,11 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """What is where in an archive; of two members of one name, the later one."""
+    """What is where in an archive, in its order; of two members of one name, the later one counts."""
 
     spooled: bool
     """The offsets are those in the spool file; else, in the archive itself."""
     members: list[Part]
-
-    def find(self, name: str) -> Part | None:
-        """The file of that name; links lead to others in the archive, and nowhere else. None: there is none."""
-        parts = {part.name: part for part in self.members}
-        for _ in range(_LINKS):
-            part = parts.get(posixpath.normpath("/" + name.lstrip("/"))[1:])
-            if part is None or part.kind == "file":
-                return part
-            if part.kind == "directory":
-                return None
-            around = posixpath.dirname(part.name) if part.kind == "symlink" else ""
-            name = posixpath.join("/" + around, part.target)
-        return None
 
 
 class Spooled(msgspec.Struct, frozen=True):
