@@ -6,7 +6,7 @@ that no definition names is thus what a crash has left, and goes at the next sta
 started has lost nothing where its record is missing, and gets it anew. One that has was removed by another engine, by
 force: it cannot start any more, and says so.
 
-All of it blocks, waiting for locks that other engines hold: it is called in a thread.
+All of it blocks and is called in a thread; what makes or removes a layer waits for locks that other engines hold.
 """
 
 from __future__ import annotations
@@ -68,10 +68,12 @@ class OwnLayers:
             placed=None if placed is None else lambda found: placed(_layers(found)),
         )
 
+    def known(self, id: str) -> bool:
+        """The store has the container. Waits for no lock. StorageFailed."""
+        return self._store.find_container(id) is not None
+
     def mend(self, definition: Definition) -> None:
-        """Of a container that never ran: make the layer if there is none. StorageFailed, DiskFull."""
-        if self._store.find_container(definition.id) is not None:
-            return
+        """Of a container that never ran: make the layer that is missing. StorageFailed, DiskFull."""
         image = definition.image
         try:
             self.make(definition.id, image.id, image.name, definition.userns.maps)

@@ -93,6 +93,8 @@ class Services:
         self.starts = trio.CapacityLimiter(STARTS_AT_ONCE)
         self.disk = trio.CapacityLimiter(16)
         """Threads for mounts, directories and specs; apart from every other room's."""
+        self.patient = trio.CapacityLimiter(16)
+        """Threads that may wait for the image store's locks, which other engines hold for as long as they unpack."""
         self.overlays = Overlays(settings, layout)
         self.store = Store(layout, settings, self.overlays)
         """The image store, which other engines share."""
