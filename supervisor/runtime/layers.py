@@ -11,12 +11,11 @@ All of it blocks and is called in a thread; what makes or removes a layer waits 
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from pyman.errors import NoSuchImage, StorageFailed
 from supervisor.runtime.answers import Answer
-from supervisor.storage.rootfs import Layers, Shift
+from supervisor.storage.rootfs import Shift
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.idmaps import IdMaps
     from supervisor.oci.imaged import ImageUse
     from supervisor.runtime.records import Definition
-    from supervisor.storage.containers import Writable
+    from supervisor.storage.rootfs import Layers
     from supervisor.storage.store import Store
 
 __all__ = ["Layering", "OwnLayers"]
@@ -65,7 +64,7 @@ class OwnLayers:
             image_name=image_name,
             owner=Shift(maps).root if maps.uids and maps.gids else None,
             maps=maps if maps.uids else None,
-            placed=None if placed is None else lambda found: placed(_layers(found)),
+            placed=placed,
         )
 
     def known(self, id: str) -> bool:
@@ -83,7 +82,7 @@ class OwnLayers:
     def of(self, definition: Definition) -> Layers:
         """The directories of its root filesystem. StorageFailed: they are not there any more."""
         try:
-            return _layers(self._store.writable(definition.id))
+            return self._store.writable(definition.id)
         except StorageFailed as error:
             raise _missed(definition, error) from error
 
@@ -117,8 +116,3 @@ def _missed(definition: Definition, error: PymanError) -> StorageFailed:
         subject=definition.name,
         hint="another engine has removed it from the image store: remove the container",
     )
-
-
-def _layers(found: Writable) -> Layers:
-    """An image without layers has an empty one."""
-    return Layers(found.lower or [f"{os.path.dirname(found.upper)}/empty"], found.upper, found.work)
