@@ -11,6 +11,7 @@ import os
 
 from pyman.cli.cidfile import CidFile
 from pyman.cli.options import COUNT, CSV, FLAG, LIST, REFUSED, SECONDS, TEXT, TRUE
+from pyman.cli.places import placed
 from pyman.cli.pulling import Pulling
 from pyman.cli.registry_options import (
     AUTHFILE,
@@ -29,7 +30,7 @@ from pyman.cli.registry_options import (
 from pyman.cli.resources import RESOURCE_OPTIONS, resource_settings
 from pyman.cli.restart import RESTART_OPTIONS, restart_settings
 from pyman.cli.userns import USERNS_OPTIONS, userns_settings
-from pyman.cli.values import absolute, environment, labels, located, read_pairs, rlimits, size
+from pyman.cli.values import absolute, environment, labels, read_pairs, rlimits, size
 from pyman.errors import InvalidArgument, NotSupported, ProtocolError
 
 TYPE_CHECKING = False
@@ -286,7 +287,7 @@ def _root_filesystem(spec: dict[str, Any], args: Parsed) -> None:
     if command:
         spec["command"] = command
     if not args.rootfs:
-        spec["image"] = located(first)
+        spec["image"] = placed(first)
         if args.image_volume:
             mode = args.image_volume.lower()
             spec["image_volume_mode"] = "anonymous" if mode == "bind" else mode
