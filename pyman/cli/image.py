@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pyman.cli.context import Context
     from pyman.cli.options import Option, Parsed
 
-__all__ = ["exists", "mount", "prune", "removed", "rmi", "tag", "unmount", "untag"]
+__all__ = ["exists", "failures", "mount", "prune", "removed", "rmi", "tag", "unmount", "untag"]
 
 TAG_OPTIONS: tuple[Option, ...] = ()
 UNTAG_OPTIONS: tuple[Option, ...] = ()
@@ -131,7 +131,7 @@ def mount(ctx: Context, args: Parsed) -> int:
         from pyman.cli.table import columns
 
         ctx.out(columns([[(one["names"] or [one["id"]])[0], one["path"]] for one in mounted]))
-    return _failures(ctx, reply["images"])
+    return failures(ctx, reply["images"])
 
 
 def _mounted(one: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,10 +150,11 @@ def unmount(ctx: Context, args: Parsed) -> int:
     for one in reply["images"]:
         if not one.get("error"):
             ctx.out(one["id"])
-    return _failures(ctx, reply["images"])
+    return failures(ctx, reply["images"])
 
 
-def _failures(ctx: Context, results: Iterable[Mapping[str, Any]]) -> int:
+def failures(ctx: Context, results: Iterable[Mapping[str, Any]]) -> int:
+    """Tell what could not be done; the exit status."""
     status = 0
     for one in results:
         if one.get("error"):
