@@ -72,6 +72,23 @@ IMAGE_OPTIONS: tuple[Option, ...] = (
 )
 """About the image that a container is made from."""
 
+_NO_MOUNTS = "there are no mounts yet, but for the volumes of images"
+_NO_NETWORKS = "there are no networks yet but none and host"
+_NO_CAPABILITIES = "a container has the usual capabilities, or with --privileged all"
+_LATER: tuple[Option, ...] = (
+    ("cap-add", "", REFUSED, "CAPABILITY", _NO_CAPABILITIES),
+    ("cap-drop", "", REFUSED, "CAPABILITY", _NO_CAPABILITIES),
+    ("mount", "", REFUSED, "MOUNT", _NO_MOUNTS),
+    ("pod", "", REFUSED, "POD", "there are no pods yet"),
+    ("pod-id-file", "", REFUSED, "FILE", "there are no pods yet"),
+    ("publish", "p", REFUSED, "PORT", _NO_NETWORKS),
+    ("publish-all", "P", REFUSED, "", _NO_NETWORKS),
+    ("tmpfs", "", REFUSED, "DIR", _NO_MOUNTS),
+    ("volume", "v", REFUSED, "VOLUME", _NO_MOUNTS),
+    ("volumes-from", "", REFUSED, "CONTAINER", _NO_MOUNTS),
+)
+"""What people who know Podman try first."""
+
 CREATE_OPTIONS: tuple[Option, ...] = (
     ("annotation", "", LIST, "KEY=VALUE", "Add an annotation"),
     ("attach", "a", CSV, "STREAM", "Attach to stdin, stdout or stderr"),
@@ -124,6 +141,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     *USERNS_OPTIONS,
     ("workdir", "w", TEXT, "DIR", "The command's working directory"),
     *IMAGE_OPTIONS,
+    *_LATER,
 )
 
 RUN_OPTIONS: tuple[Option, ...] = (
