@@ -81,8 +81,14 @@ def test_options_become_the_request(
         ("image mount --format yaml", "option --format cannot be 'yaml': it must be json"),
         ("image diff --format yaml one", "option --format cannot be 'yaml': it must be json"),
         ("image prune -f --filter id=x", "cannot prune by 'id': only label and until can be asked for"),
-        ("image scp a b", "unknown command 'image scp': this version does not have it yet"),
-        ("image trust", "unknown command 'image trust': this version does not have it yet"),
+        (
+            "image scp a b",
+            "unknown command 'image scp': copying an image to another host is 'pyman save … | ssh HOST pyman load'",
+        ),
+        (
+            "image trust",
+            "unknown command 'image trust': the policy is a file, containers-policy.json(5), and honoured",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(capsys: pytest.CaptureFixture[str], line: str, sentence: str) -> None:
