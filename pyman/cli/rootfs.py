@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
-from pyman.cli.image import failures
+from pyman.cli.image import failures, refuse_outside
 from pyman.cli.options import CHANGE, FLAG, REFUSED, TEXT
 from pyman.cli.table import is_json
-from pyman.errors import InvalidArgument, NotSupported, StorageFailed
+from pyman.errors import InvalidArgument, StorageFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,11 +49,8 @@ def mount(ctx: Context, args: Parsed) -> int:
     if args.format and not is_json(args.format):
         raise InvalidArgument(f"option --format cannot be '{args.format}'", hint="it must be json")
     selection = _selection(args)
-    if selection and os.geteuid() != 0:
-        raise NotSupported(
-            "cannot mount for an ordinary user here: only the engine's namespaces would see it",
-            hint="run the command in a 'pyman unshare'",
-        )
+    if selection:
+        refuse_outside()
     reply = ctx.call("Container.Mount", {"selection": selection})
     mounted = [one for one in reply["containers"] if not one.get("error")]
     if selection:

@@ -174,6 +174,17 @@ def test_a_mount_of_one_image_prints_the_path_and_of_several_a_table(
     assert '"mountpoint": "/m/2"' in run(capsys, "image", "mount", "--format", "json")[1]
 
 
+@pytest.mark.parametrize("line", ["image mount one", "image mount -a", "mount web"])
+def test_a_path_that_an_ordinary_user_could_not_follow_is_not_made(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1001)
+    status, out, err = run(capsys, *line.split())
+    assert (status, out) == (125, "")
+    assert err.endswith("only the engine's namespaces would see it: run the command in a 'pyman unshare'\n")
+    assert fake.calls == []
+
+
 def test_unmount_prints_ids(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:
     failed = {"id": "", "path": "", "names": [], "name": "nope", "error": NOPE}
     fake.answers["Image.Unmount"] = {"images": [MOUNTED[0], failed]}
