@@ -158,7 +158,7 @@ class Sender:
         layers = await self._send_layers(image, original, wanted)
         config = converted(msgspec.structs.replace(original, layers=()), wanted).config
         await self._send_config(config, image.config)
-        self._board.say(f"Copying config {config.digest.partition(':')[2]}")
+        self._board.say(f"Copying config {config.digest}")
         manifest = with_layers(
             converted(msgspec.structs.replace(original, layers=()), wanted), layers, config
         )
