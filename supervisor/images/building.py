@@ -10,23 +10,25 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
 from pyman.errors import InvalidArgument, NotSupported, StorageFailed
 from supervisor.images.folder import limiter
+from supervisor.images.traces import id_in
 from supervisor.kernel import children, guard
 from supervisor.kernel.files import storage_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from supervisor.images.elsewhere import Elsewhere
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
+    from supervisor.state.changes import EventDraft
 
-__all__ = ["Built", "build", "find_buildah"]
+__all__ = ["Result", "build", "find_buildah"]
 
 PROGRAM = "buildah"
 GRACE = 10.0
@@ -37,12 +39,11 @@ _ID_OPTION = "--iidfile"
 _ARGUMENT_LIMIT = 1 << 20
 
 
-class Built:
-    """`exit_code`: Buildah's. `id`: of the image; empty: there is none, or Buildah does not say."""
-
-    def __init__(self, exit_code: int, id: str) -> None:
-        self.exit_code = exit_code
-        self.id = id
+class Result(NamedTuple):
+    exit_code: int
+    """Buildah's."""
+    id: str
+    """Of the image; empty: there is none, or Buildah does not say."""
 
 
 def find_buildah(settings: Settings) -> str:
@@ -68,8 +69,11 @@ async def build(
     cwd: str,
     environment: Mapping[str, str],
     streams: Sequence[int],
-) -> Built:
+    elsewhere: Elsewhere,
+    told: EventDraft,
+) -> Result:
     """Run `buildah build` with these arguments. `runtime`: path of the OCI runtime; `streams`: stdin, stdout, stderr.
+    `told`: the event of it, without the id of the image.
 
     Cancellation ends it and all that it has started. NotSupported: there is no Buildah. InvalidArgument,
     StorageFailed.
@@ -78,21 +82,33 @@ async def build(
     directory = cwd or "/"
     if not os.path.isabs(directory) or sum(map(len, arguments)) > _ARGUMENT_LIMIT:
         raise InvalidArgument(f"cannot build in '{directory}': it is not an absolute path")
-    told = _value_of(arguments, _ID_OPTION)
-    with tempfile.TemporaryDirectory(prefix="build-", dir=layout.tmp) as own:
-        id_file = os.path.join(directory, told) if told else f"{own}/id"
-        options = [] if told else [_ID_OPTION, id_file]
+    theirs, rest = _taken_out(arguments, _ID_OPTION)
+    async with elsewhere.deed(told) as deed:
+        trace = elsewhere.new_build()
+        await deed.intend(trace)
+        await trio.to_thread.run_sync(_make, trace.directory, limiter=limiter)
         argv = [
             program,
             *_store(settings, layout),
             "build",
             *_runtime(arguments, runtime),
-            *options,
-            *arguments,
+            _ID_OPTION,
+            trace.id_file,
+            *rest,
         ]
-        code = await _guarded(argv, directory, _environment(environment), streams)
-        id = await trio.to_thread.run_sync(_read_id, id_file, limiter=limiter) if code == 0 else ""
-    return Built(code, id)
+        copy = (trace.id_file, theirs) if theirs else ()
+        code = await _guarded(argv, directory, _environment(environment), streams, copy)
+        id = await trio.to_thread.run_sync(id_in, trace.id_file, limiter=limiter) if code == 0 else ""
+        if id:
+            deed.made(id)
+    return Result(code, id)
+
+
+def _make(directory: str) -> None:
+    try:
+        os.makedirs(directory, 0o700)
+    except OSError as error:
+        raise storage_error(error, "make", directory) from error
 
 
 def _store(settings: Settings, layout: Layout) -> list[str]:
@@ -126,9 +142,31 @@ def _environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {**children.CLEAN_ENVIRONMENT, **own, **theirs, **marks}
 
 
-async def _guarded(argv: list[str], cwd: str, env: dict[str, str], streams: Sequence[int]) -> int:
+def _taken_out(arguments: Sequence[str], option: str) -> tuple[str, list[str]]:
+    """What an option is given at last, and the arguments without it."""
+    value, rest = "", []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            rest.append(word)
+            break
+        if word == option:
+            value = next(words, "")
+        elif word.startswith(f"{option}="):
+            value = word.partition("=")[2]
+        else:
+            rest.append(word)
+    return value, [*rest, *words]
+
+
+async def _guarded(
+    argv: list[str], cwd: str, env: dict[str, str], streams: Sequence[int], copy: Sequence[str]
+) -> int:
+    """`copy`: a file, and where it is copied to when the program has ended well."""
     stdin, stdout, stderr = streams
-    guarded = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), f"{GRACE:g}", *argv]
+    copies = ["--copy", *copy] if copy else []
+    options = [str(os.getpid()), f"{GRACE:g}", *copies]
+    guarded = [sys.executable, "-I", "-S", guard.__file__, *options, *argv]
     try:
         child = await children.spawn(guarded, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr)
     except OSError as error:
@@ -143,16 +181,3 @@ async def _guarded(argv: list[str], cwd: str, env: dict[str, str], streams: Sequ
                 child.send_signal(signal.SIGTERM)
                 await child.wait()
         await child.kill()
-
-
-def _read_id(path: str) -> str:
-    try:
-        with open(path, encoding="ascii") as file:
-            text = file.read(200).strip()
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error if isinstance(error, OSError) else OSError(0, "it is no text")
-        raise storage_error(reason, "read", path) from error
-    digits = text.removeprefix("sha256:")
-    return digits if len(digits) == 64 and not digits.strip("0123456789abcdef") else ""

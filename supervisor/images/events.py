@@ -1,5 +1,7 @@
 """Image events, exactly once each, though what they tell of happens in a store that others share.
 
+(What happens in no store, but in a registry, a file or a program, is `elsewhere`.)
+
 First an intent is committed: what is about to be done, how the store shows that it was, and the events of it. Then it
 is done. Then the events and the end of the intent are one commit. A supervisor that is killed in between finds the
 intent when it starts, looks at the store, and commits the events or drops them. The store is thus believed, and not
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from supervisor.state.database import Database
     from supervisor.storage.store import Store
 
-__all__ = ["Intent", "Ledger", "Proof", "event"]
+__all__ = ["Busy", "Intent", "Ledger", "Proof", "event"]
 
 _PREFIX = "image-"
 T = TypeVar("T")
@@ -83,6 +85,30 @@ def event(
     )
 
 
+class Busy:
+    """Whether something is under way, for whoever waits for its end."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._idle = trio.Event()
+        self._idle.set()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        self._count += 1
+        if self._idle.is_set():
+            self._idle = trio.Event()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._idle.set()
+
+    async def wait_idle(self) -> None:
+        await self._idle.wait()
+
+
 class Ledger:
     """One for an engine."""
 
@@ -92,24 +118,23 @@ class Ledger:
         self._limiter = limiter
         self.mounts: Callable[[str], int] = lambda _image: 0
         """How often an image is mounted; blocking."""
-        self._busy = 0
-        self._idle = trio.Event()
-        self._idle.set()
+        self._busy = Busy()
 
     async def wait_idle(self) -> None:
         """Until nothing is being done that is still to be told."""
-        await self._idle.wait()
+        await self._busy.wait_idle()
 
     async def tell(self, *events: EventDraft) -> None:
-        """Events of what has changed nothing here: a push, a save, a failed pull."""
-        await self._database.commit([], events)
+        """Events of what has changed nothing: a failed pull. Not cancelled."""
+        with trio.CancelScope(shield=True), self._busy.at_work():
+            await self._database.commit([], events)
 
     async def carry_out(self, proof: Proof, events: Sequence[EventDraft], act: Callable[[], T]) -> T:
         """Do something to the store, in a thread, and tell it. Not cancelled once it has begun. What `act` raises
         is raised, and then it has not happened."""
         await trio.lowlevel.checkpoint_if_cancelled()
         key = f"{_PREFIX}{secrets.token_hex(16)}"
-        with trio.CancelScope(shield=True), self._at_work():
+        with trio.CancelScope(shield=True), self._busy.at_work():
             await self._database.commit([PutIntent(key, _encode(Intent(proof, list(events))))])
             try:
                 done = await trio.to_thread.run_sync(act, limiter=self._limiter)
@@ -118,18 +143,6 @@ class Ledger:
                 raise
             await self._database.commit([DropIntent(key)], events)
         return done
-
-    @contextmanager
-    def _at_work(self) -> Iterator[None]:
-        self._busy += 1
-        if self._idle.is_set():
-            self._idle = trio.Event()
-        try:
-            yield
-        finally:
-            self._busy -= 1
-            if not self._busy:
-                self._idle.set()
 
     async def recover(self, intents: Mapping[str, bytes]) -> None:
         """What a supervisor that was killed has left: told, or dropped. Before anything else changes the store.

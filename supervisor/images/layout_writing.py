@@ -14,12 +14,13 @@ from pyman.errors import ArchiveRefused, InvalidArgument
 from supervisor.images.folder import Folder
 from supervisor.images.layout import INDEX_FILE, LAYOUT_FILE, NAME, blob_path
 from supervisor.images.manifests import OCI_INDEX, OCI_MANIFEST
-from supervisor.images.placing import Place
+from supervisor.images.placing import Place, begun
 from supervisor.images.transport import MANIFEST_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from supervisor.images.elsewhere import Deed
     from supervisor.images.tarring import TarWriter
     from supervisor.images.transport import Blob, RawManifest
 
@@ -37,10 +38,17 @@ class LayoutDestination:
     streams = False
 
     def __init__(
-        self, name: str, sink: TarWriter | Place, image: str, present: list[dict[str, Any]] | None = None
+        self,
+        name: str,
+        sink: TarWriter | Place,
+        image: str,
+        present: list[dict[str, Any]] | None = None,
+        deed: Deed | None = None,
     ) -> None:
+        """`deed`: whose last step it is that a `Place` is complete."""
         self.name = name
         self._sink = sink
+        self._deed = deed
         self._image = image
         self._index = present or []
         self._written: dict[str, int] = {}
@@ -88,7 +96,8 @@ class LayoutDestination:
         await self._sink.add_bytes(LAYOUT_FILE, _LAYOUT)
         await self._sink.add_bytes(INDEX_FILE, index)
         if isinstance(self._sink, Place):
-            await self._sink.commit()
+            assert self._deed is not None  # noqa: S101 - see `directory_destination`
+            await self._deed.carry_out(self._sink.trace(INDEX_FILE), self._sink.commit)
         else:
             await self._sink.close()
 
@@ -103,14 +112,10 @@ def archive_destination(writer: TarWriter, image: str) -> LayoutDestination:
     return LayoutDestination(writer.name, writer, image)
 
 
-async def directory_destination(path: str, image: str) -> LayoutDestination:
+async def directory_destination(path: str, image: str, deed: Deed) -> LayoutDestination:
     """InvalidArgument: there is something else than a layout already. ArchiveRefused: a damaged one."""
-    place = await Place.at(path)
-    try:
-        return LayoutDestination(path, place, image, await _present(place, path))
-    except BaseException:
-        await place.abandon()
-        raise
+    async with begun(path, deed) as place:
+        return LayoutDestination(path, place, image, await _present(place, path), deed)
 
 
 async def _present(place: Place, path: str) -> list[dict[str, Any]]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pyman.api.image import ManifestPushRequest, PushRequest, SaveRequest
     from pyman.api.pull import RegistryAccess
     from supervisor.images.arriving import Arriving
+    from supervisor.images.elsewhere import Deed
     from supervisor.images.library import Images
     from supervisor.images.lists import Instances
     from supervisor.images.manifests import Member
@@ -85,10 +86,10 @@ class Leaving:
         found = [await self._images.find(name) for name in names]
         chosen = saving.selected(found, () if multi else request.names[1:])
         images = [(each, await self._outgoing(each.found.image)) for each in chosen]
-        await saving.save(request, images, fd, partial(self._sender, board))
         path = request.path or path_of(fd)
         told = [event(EventStatus.SAVE, each.found.image.id, path, actor) for each in chosen]
-        await self._images.ledger.tell(*told)
+        async with self._images.elsewhere.deed(*told) as deed:
+            await saving.save(request, images, fd, partial(self._sender, board), deed)
 
     async def push(self, request: PushRequest, fd: int, board: Board, actor: Actor | None) -> tuple[str, str]:
         """The id of the image, and the digest of the manifest that is there now. `fd`: an archive that the client has
@@ -103,10 +104,13 @@ class Leaving:
             )
         image = await self._outgoing(found.image)
         where = transports.parse(text)
-        async with self._destination(where, found, image, fd, request.access, board) as destination:
+        told = event(EventStatus.PUSH, found.image.id, text, actor)
+        async with (
+            self._images.elsewhere.deed(told) as deed,
+            self._destination(where, found, image, fd, request.access, board, deed) as destination,
+        ):
             raw = await self._sender(board, destination, wish).send(image)
             await destination.finish()
-        await self._images.ledger.tell(event(EventStatus.PUSH, found.image.id, text, actor))
         return found.image.id, raw.digest
 
     async def push_list(
@@ -147,7 +151,11 @@ class Leaving:
         where = transports.parse(text)
         if where.transport == transports.DOCKER_ARCHIVE:
             raise NotSupported(f"cannot push a manifest list to '{text}'", hint="use oci-archive")
-        async with self._destination(where, found, None, fd, access, board) as destination:
+        told = event(EventStatus.PUSH, image.id, text, actor)
+        async with (
+            self._images.elsewhere.deed(told) as deed,
+            self._destination(where, found, None, fd, access, board, deed) as destination,
+        ):
 
             async def send_member(member: Member, sender: Sender) -> RawManifest | None:
                 if not every:
@@ -158,7 +166,6 @@ class Leaving:
             sent = await pushing.push_list(raw, send_member, sender, destination, wish)
             board.say("Writing manifest list to image destination")
             await destination.finish()
-        await self._images.ledger.tell(event(EventStatus.PUSH, image.id, text, actor))
         return image.id, sent.digest
 
     async def _send_member(
@@ -211,6 +218,7 @@ class Leaving:
         fd: int,
         access: RegistryAccess,
         board: Board,
+        deed: Deed,
     ) -> AsyncIterator[Receiver]:
         sources: Mapping[str, list[Reference]] = {}
         if where.transport == transports.REGISTRY and image is not None:
@@ -223,6 +231,7 @@ class Leaving:
             fd=fd,
             registries=self._images.registries,
             memory=self._memory,
+            deed=deed,
             access=access,
             sources=sources,
             retrying=lambda reason: board.say(f"Retrying: {reason}"),

@@ -19,6 +19,7 @@ from pyman.errors import ImageInUse, InvalidArgument, NoSuchImage, PymanError, S
 from pyman.names import EventStatus
 from supervisor.images import differing, inspecting, listing, mounting, removing
 from supervisor.images.answers import info_of
+from supervisor.images.elsewhere import Elsewhere
 from supervisor.images.events import Ledger, Proof, event
 from supervisor.images.layers import Layers
 from supervisor.images.names import normalized
@@ -77,6 +78,7 @@ class Images:
         self.limiter = trio.CapacityLimiter(CHANGING)
         """For what may wait for the locks of other engines."""
         self.ledger = Ledger(database, store, self.limiter)
+        self.elsewhere = Elsewhere(database, store, self.limiter, layout.builds)
         self.reader = Reader(store, self._candidates)
         self.partials = Partials(layout.partials)
         self.is_external: Callable[[str], bool] = lambda _container: True
@@ -107,12 +109,14 @@ class Images:
             log.warning("cannot look for leftovers in the image store", error=str(error))
         self.layers.sweep()
         await self.ledger.recover(intents)
+        await self.elsewhere.recover(intents)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The life of what goes on for callers: transfers, and the program that talks to registries."""
         async with trio.open_nursery() as programs, trio.open_nursery() as works:
             self._works = works.cancel_scope
             self.registries = Registries(self._settings, programs)
+            self.elsewhere.open(self.registries, works)
             self._running = True
             self.layers = Layers(
                 self.store,
@@ -124,13 +128,17 @@ class Images:
             self.pulling = Pulling(self, self.registries, self.partials, self.layers, self.storing, works)
             await trio.to_thread.run_sync(self.partials.clean, limiter=self.limiter)
             task_status.started()
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.elsewhere.close()
 
     async def end(self) -> None:
         """Give up what goes on for callers. What has been begun in the store is finished, and told, on return."""
         self._works.cancel()
         self.layers.closed = True
         await self.ledger.wait_idle()
+        await self.elsewhere.wait_idle()
 
     def _candidates(self, short: Reference) -> Sequence[Reference]:
         """In the thread of a view."""

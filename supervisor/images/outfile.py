@@ -12,10 +12,13 @@ import trio
 
 from pyman.errors import InvalidArgument
 from supervisor.images.folder import limiter
+from supervisor.images.traces import Placed
 from supervisor.kernel.files import storage_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from supervisor.images.elsewhere import Deed
 
 __all__ = ["written"]
 
@@ -23,8 +26,9 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @asynccontextmanager
-async def written(path: str, *, replace: bool) -> AsyncIterator[int]:
-    """A descriptor for the new file, which gets its name when the block ends without an error.
+async def written(path: str, deed: Deed, *, replace: bool) -> AsyncIterator[int]:
+    """A descriptor for the new file, which gets its name, as the last step of the deed, when the block ends without an
+    error.
 
     InvalidArgument: there is no directory for it, or unless it is to `replace` that, a file already. StorageFailed.
     """
@@ -38,9 +42,16 @@ async def written(path: str, *, replace: bool) -> AsyncIterator[int]:
         if not replace and os.access(path, os.F_OK):
             raise _exists(path)
         fd = _new(above, temporary, path)
-        try:
-            yield fd
+
+        async def place() -> None:
             _place(above, temporary, name, path, replace=replace)
+
+        try:
+            inode = os.fstat(fd).st_ino
+            trace = Placed(path, path, inode, f"{directory.rstrip('/')}/{temporary}", inode)
+            await deed.intend(trace)
+            yield fd
+            await deed.carry_out(trace, place)
         finally:
             os.close(fd)
             with suppress(FileNotFoundError):

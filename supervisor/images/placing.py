@@ -11,19 +11,22 @@ import errno
 import os
 import secrets
 import shutil
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
 
 from pyman.errors import InvalidArgument, StorageFailed
 from supervisor.images.folder import limiter
+from supervisor.images.traces import Placed
 from supervisor.kernel.files import storage_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
-__all__ = ["Place"]
+    from supervisor.images.elsewhere import Deed
+
+__all__ = ["Place", "begun"]
 
 _CHUNK = 16 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -91,6 +94,16 @@ class Place:
     async def add_file(self, member: str, fd: int, size: int, report: Callable[[int], None]) -> None:
         """The first `size` bytes of a regular file."""
         await trio.to_thread.run_sync(self._copy, member, fd, size, report, limiter=limiter)
+
+    def trace(self, last: str = "") -> Placed:
+        """What shows that all is in its place. `last`: the member that was added last; none: not all are yet."""
+        above = self.path if self.existed else os.path.dirname(self.path)
+        staged = os.fstat(self._staging).st_ino
+        path, inode = self.path, staged
+        if self.existed:
+            path = f"{self.path}/{last}"
+            inode = os.stat(last, dir_fd=self._staging, follow_symlinks=False).st_ino if last else 0
+        return Placed(self.path, path, inode, f"{above.rstrip('/')}/{self._staging_name}", staged)
 
     async def commit(self, obsolete: Iterable[str] = ()) -> None:
         """Everything to its place, then what is `obsolete` away. An error before it leaves all as it was."""
@@ -188,6 +201,20 @@ class Place:
             self._open = False
             os.close(self._staging)
             os.close(self._base)
+
+
+@asynccontextmanager
+async def begun(path: str, deed: Deed) -> AsyncIterator[Place]:
+    """A place of which the deed knows, so that nothing is left of it whatever happens; abandoned after an error in the
+    block. Errors of `Place.at`."""
+    place = await Place.at(path)
+    try:
+        await deed.intend(place.trace())
+        yield place
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await place.abandon()
+        raise
 
 
 def _copy_some(fd: int, out: int, at: int, size: int) -> int:

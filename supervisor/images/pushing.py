@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pyman.api.image import RegistryAccess
     from supervisor.images.blobinfo import BlobInfo
+    from supervisor.images.elsewhere import Deed
     from supervisor.images.manifests import Member
     from supervisor.images.sending import Receiver, Sender, Wish
     from supervisor.images.transport import RawManifest
@@ -69,11 +70,13 @@ async def destination_for(
     fd: int = -1,
     registries: Registries,
     memory: BlobInfo,
+    deed: Deed,
     access: RegistryAccess,
     sources: Mapping[str, Sequence[Reference]],
     retrying: Callable[[str], None],
 ) -> AsyncIterator[Receiver]:
-    """A place, opened for writing: whoever leaves the block without `finish` has changed nothing there.
+    """A place, opened for writing: whoever leaves the block without `finish` has changed nothing there. The last step
+    is one of the `deed`, unless it is somebody else's archive.
 
     `tags`: full names that an image gets in an archive which is given none. `fd`: an archive that the client has
     opened; -1: it is made at its path. Errors of the kinds of destinations.
@@ -87,6 +90,7 @@ async def destination_for(
                 registries,
                 reference.parse(place.name),
                 memory,
+                deed,
                 access=access,
                 sources=sources,
                 retrying=retrying,
@@ -94,7 +98,7 @@ async def destination_for(
         elif place.transport in transports.ARCHIVES:
             docker = place.transport == transports.DOCKER_ARCHIVE
             if fd < 0:
-                fd = await stack.enter_async_context(written(place.path, replace=not docker))
+                fd = await stack.enter_async_context(written(place.path, deed, replace=not docker))
             writer = TarWriter(fd, place.path)
             if docker:
                 archive = DockerArchiveDestination(writer)
@@ -103,9 +107,9 @@ async def destination_for(
             else:
                 destination = archive_destination(writer, place.name)
         elif place.transport == transports.OCI:
-            destination = await directory_destination(place.path, place.name)
+            destination = await directory_destination(place.path, place.name, deed)
         elif place.transport == transports.DIR:
-            destination = await DirectoryDestination.at(place.path)
+            destination = await DirectoryDestination.at(place.path, deed)
         else:
             raise NotSupported(
                 f"cannot push to '{place}': the images of another store are not written to",

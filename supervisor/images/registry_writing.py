@@ -6,15 +6,18 @@ before it is sent.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyman.api.image import RegistryAccess
+from supervisor.images.traces import Sent
 from supervisor.registry import reference as names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from supervisor.images.blobinfo import BlobInfo
+    from supervisor.images.elsewhere import Deed
     from supervisor.images.transport import Blob, RawManifest
     from supervisor.registry.client import Registries
     from supervisor.registry.reference import Reference
@@ -37,6 +40,7 @@ class RegistryDestination:
         registries: Registries,
         reference: Reference,
         memory: BlobInfo,
+        deed: Deed,
         *,
         access: RegistryAccess = RegistryAccess(),  # noqa: B008 - frozen
         sources: Mapping[str, Sequence[Reference]] | None = None,
@@ -46,6 +50,7 @@ class RegistryDestination:
         self._registries = registries
         self._reference = reference
         self._memory = memory
+        self._deed = deed
         self._access = access
         self._sources = sources or {}
         self._retrying = retrying
@@ -84,13 +89,25 @@ class RegistryDestination:
         self._there.add(blob.digest)
 
     async def put_manifest(self, manifest: RawManifest, *, member: bool = False) -> None:
-        await self._registries.put_manifest(
+        put = partial(
+            self._registries.put_manifest,
             self._reference.bare() if member else self._reference,
             manifest.data,
             manifest.media_type,
             self._access,
             digest=manifest.digest if member else "",
         )
+        if member:
+            await put()
+            return
+        trace = Sent(
+            self.name,
+            manifest.digest,
+            auth_file=self._access.auth_file,
+            cert_dir=self._access.cert_dir,
+            tls_verify=self._access.tls_verify,
+        )
+        await self._deed.carry_out(trace, put)
 
     async def finish(self) -> None:
         self._memory.met(self._there, self._reference.name)

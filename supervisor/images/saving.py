@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pyman.api.image import SaveRequest
+    from supervisor.images.elsewhere import Deed
     from supervisor.images.names import Found
     from supervisor.images.sending import Outgoing, Receiver, Sender
 
@@ -80,8 +81,10 @@ async def save(
     images: Sequence[tuple[Selected, Outgoing]],
     fd: int,
     sender_of: Callable[[Receiver, Wish], Sender],
+    deed: Deed,
 ) -> None:
-    """Write the images. `fd`: what an archive is written to; directories are at `request.path`.
+    """Write the images. `fd`: what an archive is written to; directories are at `request.path`, and complete by the
+    last step of the `deed`.
 
     InvalidArgument, StorageFailed, DiskFull; then a directory is as it was, and an archive is not complete.
     """
@@ -91,9 +94,9 @@ async def save(
         if not request.path.startswith("/"):
             raise InvalidArgument(f"cannot save to '{request.path}': it is not an absolute path")
         destination: Receiver = (
-            await directory_destination(request.path, name)
+            await directory_destination(request.path, name, deed)
             if request.format == "oci-dir"
-            else await DirectoryDestination.at(request.path)
+            else await DirectoryDestination.at(request.path, deed)
         )
     else:
         writer = TarWriter(fd, request.path or "the archive")

@@ -1,9 +1,11 @@
 """A program that runs another one and sees to it that nothing of that is left: neither children nor their children.
 
-`python -I -S guard.py PARENT-PID GRACE PROGRAM ARGUMENT…`. The program runs in a process group and, where that is
+`python -I -S guard.py PARENT-PID GRACE [--copy FILE PLACE] PROGRAM ARGUMENT…`. The program runs in a process group and, where that is
 permitted, a mount namespace of its own, with the guard's standard streams. SIGTERM, or the end of the parent, is
 passed on to it and to all that it has started; what has not ended after GRACE seconds is killed. The guard's exit
-status is the program's, or 128 and the number of the signal that ended it. Standard library only; nobody imports it.
+status is the program's, or 128 and the number of the signal that ended it. `--copy`: what a program that has ended with
+0 has left in a small file is written to a place that the caller has named, as the program would have done: it may be
+one of the standard streams. Standard library only; nobody imports it.
 """
 
 from __future__ import annotations
@@ -20,13 +22,16 @@ _CLONE_NEWNS, _MS_REC, _MS_SLAVE = 0x20000, 0x4000, 0x80000
 _HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _KILLING = 10.0
 """Seconds in which killed processes are waited for; one that is stuck in the kernel is left to its next parent."""
-_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+_NOT_COPIED, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main(argv: list[str]) -> int:
     parent, grace, program = int(argv[1]), float(argv[2]), argv[3:]
+    copy: list[str] = []
+    if program[0] == "--copy":
+        copy, program = program[1:3], program[3:]
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
@@ -42,8 +47,27 @@ def main(argv: list[str]) -> int:
     except OSError:
         return _NOT_EXECUTABLE
     status = _wait(pid, grace)
+    if status == 0 and copy:
+        status = _wait(_copy(*copy), grace)
     _end_all(time.monotonic() + _KILLING)
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def _copy(file: str, place: str) -> int:
+    """The pid of a process that does it: whoever reads from the place may not be there yet."""
+    pid = os.fork()
+    if pid:
+        return pid
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+    code = _NOT_COPIED
+    try:
+        with open(file, "rb") as source, open(place, "wb") as target:
+            target.write(source.read())
+        code = 0
+    except OSError as error:
+        os.write(2, f"Error: cannot write '{place}': {error.strerror}\n".encode())
+    finally:
+        os._exit(code)
 
 
 def _wait(pid: int, grace: float) -> int:

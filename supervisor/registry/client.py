@@ -177,9 +177,10 @@ class Registries:
         others = tuple(place for place in places if place is not first)
         return Fetched(reply.data, reply.media_type, _digest_of(reply.data), (first, *others))
 
-    async def head(self, reference: Reference, access: RegistryAccess = _ANY) -> Head:
-        """The digest that a name means now."""
-        places = await self.endpoints(reference, access)
+    async def head(self, reference: Reference, access: RegistryAccess = _ANY, *, push: bool = False) -> Head:
+        """The digest that a name means now; for `push` where it is pushed to, whatever mirrors say. Raises
+        UnknownInRegistry."""
+        places = await self.endpoints(reference, access, push=push)
         reply = await self._ask(
             partial(messages.GetManifest, head=True), access, places, messages.ManifestDigestReply
         )

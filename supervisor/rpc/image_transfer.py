@@ -137,10 +137,9 @@ class TransferHandlers:
             cwd=request.cwd,
             environment=request.environment,
             streams=call.descriptors,
+            elsewhere=images.elsewhere,
+            told=event(EventStatus.BUILD, "", request.tags[0] if request.tags else "", actor_of(call)),
         )
-        if built.id:
-            name = request.tags[0] if request.tags else ""
-            await images.ledger.tell(event(EventStatus.BUILD, built.id, name, actor_of(call)))
         return api.BuildReply(exit_code=built.exit_code, id=built.id)
 
 

@@ -104,6 +104,11 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.static}/partials"
 
     @property
+    def builds(self) -> str:
+        """What is known of builds that have not been told yet, a directory each."""
+        return f"{self.static}/builds"
+
+    @property
     def containers(self) -> str:
         return f"{self.static}/containers"
 

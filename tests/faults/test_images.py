@@ -10,12 +10,12 @@ import contextlib
 import fcntl
 import os
 import signal
-import sqlite3
 import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.faults.telling import IMAGE, intents, kill, state, statuses
 from tests.images.filling import import_image, nothing_in, others_of
 from tests.storage.others import missing
 from tests.support.images import leave_no_mount
@@ -33,7 +33,6 @@ pytestmark = pytest.mark.skipif(
     bool(missing("podman", "docker-registry")), reason=missing("podman", "docker-registry")
 )
 
-IMAGE = "io.pyman.Image"
 _LOCK = struct.Struct("hhqqi4x")
 _F_OFD_SETLKW = 38
 
@@ -53,25 +52,6 @@ def held(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-@contextlib.contextmanager
-def state(engine: Faulty) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(engine.root / "pyman/state.db", isolation_level=None)
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def intents(engine: Faulty) -> int:
-    with state(engine) as connection:
-        count: int = connection.execute("SELECT count(*) FROM intent").fetchone()[0]
-        return count
-
-
-def statuses(engine: Faulty) -> list[str]:
-    return [event["Status"] for event in engine.events(type=["image"])]
 
 
 def listed(engine: Faulty) -> list[dict[str, Any]]:
@@ -137,11 +117,6 @@ def test_a_change_is_told_once_if_it_was_done_and_not_if_not(
     assert statuses(faulty) == (change.told if done else [])
     assert (shown(faulty) != before) is done
     faulty.call(f"{IMAGE}.Unmount", {"all": True, "force": True})
-
-
-def kill(engine: Faulty, daemon: int) -> None:
-    engine.drain_notices()
-    os.kill(daemon, signal.SIGKILL)
 
 
 def changed(engine: Faulty, kind: str) -> bool:

@@ -16,6 +16,7 @@ from supervisor.images.progress import Board
 from supervisor.images.registry_writing import RegistryDestination
 from supervisor.images.sending import Sender, Wish, closing, outgoing
 from supervisor.registry import reference
+from tests.images.deeds import Untold
 from tests.images.made import built
 from tests.registry.support import Home
 from tests.storage.others import missing
@@ -89,7 +90,9 @@ async def _push(
     memory: str = "blobs.json",
 ) -> RawManifest:
     info = BlobInfo(str(place / memory))
-    destination = RegistryDestination(registries, reference.parse(to), info, access=PLAIN, sources=sources)
+    destination = RegistryDestination(
+        registries, reference.parse(to), info, Untold(), access=PLAIN, sources=sources
+    )
     async with closing(destination):
         sender = Sender(destination, wish, pack=jobs.pack, memory=info, spool_in=str(place), board=Board())
         raw = await sender.send(outgoing(store, store.resolve(name)))

@@ -21,6 +21,7 @@ from supervisor.images.progress import Board
 from supervisor.images.pushing import check_wish, destination_for
 from supervisor.images.sending import Sender, Wish, closing, outgoing
 from supervisor.images.tarring import TarWriter
+from tests.images.deeds import Untold
 from tests.images.made import built
 from tests.storage.others import missing
 
@@ -55,6 +56,7 @@ async def _opened(text: str, place: Path, tags: Sequence[str] = ()) -> AsyncIter
         tags=tags,
         registries=None,  # type: ignore[arg-type]  # none of these places is in a registry
         memory=BlobInfo(str(place / "blobs.json")),
+        deed=Untold(),
         access=None,  # type: ignore[arg-type]
         sources={},
         retrying=lambda _: None,

@@ -6,7 +6,10 @@ import contextlib
 import selectors
 import socket
 import threading
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Throttle"]
 
@@ -15,7 +18,7 @@ _PATIENCE = 20.0
 
 class Throttle:
     """TCP on a port of its own, to another port on loopback. `limit`: bytes of answers after which nothing more
-    passes until it is raised."""
+    passes until it is raised. `stop_at`: requests that are held."""
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -24,6 +27,9 @@ class Throttle:
         self._changed = threading.Condition()
         self._limit: int | None = None
         self._passed = 0
+        self._pattern = b""
+        self._held: dict[socket.socket, bytes] = {}
+        self._refuse = False
         self._ended = False
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._serve)
@@ -53,8 +59,23 @@ class Throttle:
         self._limit = self._passed + count
         self._wake.send(b"x")
 
+    def stop_at(self, request: bytes) -> None:
+        """Hold requests that begin so."""
+        self._pattern = request
+
+    def wait_held(self) -> None:
+        """Until one is held."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._held, _PATIENCE), self._pattern
+
+    def refuse(self) -> None:
+        """Never let the requests pass that are held now."""
+        self._pattern, self._refuse = b"", True
+        self._wake.send(b"x")
+
     def open(self) -> None:
         self._limit = None
+        self._pattern, self._refuse = b"", False
         self._wake.send(b"x")
 
     def wait_full(self) -> None:
@@ -87,6 +108,7 @@ class Throttle:
                     for answer in answers:
                         with contextlib.suppress(KeyError):
                             selector.register(answer, selectors.EVENT_READ)
+                    self._go_on(pairs, selector, drop)
                 elif source is self._listener:
                     client, _ = source.accept()
                     server = socket.create_connection(("127.0.0.1", self._target))
@@ -99,6 +121,21 @@ class Throttle:
         for one in list(pairs):
             drop(one)
         selector.close()
+
+    def _go_on(
+        self,
+        pairs: dict[socket.socket, socket.socket],
+        selector: selectors.BaseSelector,
+        drop: Callable[[socket.socket], None],
+    ) -> None:
+        """With the requests that were held."""
+        for client in [] if self._pattern else list(self._held):
+            request = self._held.pop(client)
+            if self._refuse:
+                drop(client)
+            else:
+                pairs[client].sendall(request)
+                selector.register(client, selectors.EVENT_READ)
 
     def _pass(
         self,
@@ -116,6 +153,12 @@ class Throttle:
                 return True
         try:
             data = source.recv(size)
+            if self._pattern and data.startswith(self._pattern):
+                selector.unregister(source)
+                with self._changed:
+                    self._held[source] = data
+                    self._changed.notify_all()
+                return True
             sink.sendall(data)
         except OSError:
             return False
