@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["Deed", "Elsewhere"]
 
 GRACE = 10.0
-"""Seconds that a last step gets to end, when whoever wanted it has left."""
+"""Seconds that a last step gets to end, when whoever wanted it has left;"""
+ENDING = 3.0
+"""when the supervisor ends."""
 FIRST = 1.0
 """Seconds that a start waits for the answers that are to be had on this machine."""
 _PREFIX = "elsewhere-"
@@ -85,7 +87,7 @@ class Deed:
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             with trio.CancelScope(shield=True) as scope:
-                nursery.start_soon(_limit, scope)
+                nursery.start_soon(self._elsewhere.limit, scope)
                 done = await outcome.acapture(act)
                 if isinstance(done, outcome.Error) and isinstance(done.error, Exception):
                     failure = done.error
@@ -125,8 +127,15 @@ class Elsewhere:
 
     async def wait_idle(self) -> None:
         """Until nothing is at its last step; some seconds at most."""
-        with trio.move_on_after(GRACE):
+        with trio.move_on_after(ENDING):
             await self.busy.wait_idle()
+
+    async def limit(self, scope: trio.CancelScope) -> None:
+        """Once this task is cancelled, the shielded scope of a last step has some seconds."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            scope.deadline = trio.current_time() + (0.0 if self._nursery is None else GRACE)
 
     # -- doing --------------------------------------------------------------------------------------
 
@@ -233,14 +242,6 @@ class Elsewhere:
             if question.trace.place == place:
                 question.hurried.set()
                 await question.ended.wait()
-
-
-async def _limit(scope: trio.CancelScope) -> None:
-    """Once the task is cancelled, its shielded scope has GRACE seconds."""
-    try:
-        await trio.sleep_forever()
-    finally:
-        scope.deadline = trio.current_time() + GRACE
 
 
 def _with_id(events: Sequence[EventDraft], id: str) -> list[EventDraft]:

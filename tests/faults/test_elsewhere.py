@@ -139,6 +139,22 @@ def test_a_registry_that_is_gone_delays_nothing(faulty: Faulty) -> None:
         connection.execute("DELETE FROM intent")
 
 
+def test_a_supervisor_that_ends_does_not_wait_for_a_registry_and_the_next_one_tells(faulty: Faulty) -> None:
+    with RealRegistry() as registry, Throttle(registry.port) as gate:
+        access = {"tls_verify": False}
+        request = {"name": "base:1", "destination": f"{gate.host}/app:1", "access": access}
+        gate.stop_at(PUT)
+        with faulty.wire() as wire:
+            wire.send(f"{IMAGE}.Push", {**request, "quiet": True}, more=True)
+            gate.wait_held()
+            assert faulty.stop(10) == 0
+            gate.open()
+        until(lambda: pushed(registry), "what was sent is there after all")
+        faulty.start()
+        until(lambda: intents(faulty) == 0, "something is still to be found out")
+        assert statuses(faulty) == ["push"]
+
+
 # -- places in the file system ----------------------------------------------------------------------
 
 
