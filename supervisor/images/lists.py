@@ -90,7 +90,7 @@ class Lists:
                 )
             index, instances = listings.EMPTY, Instances()
             if present is not None:
-                index, instances = await self._read(present, name)
+                index, instances = await self._read(present.id, name)
             if request.annotations:
                 index = listings.index_annotated(index, request.annotations)
             index = listings.added(index, [member for member, _ in members.values()])
@@ -106,28 +106,28 @@ class Lists:
 
     async def add(self, request: ManifestAddRequest) -> str:
         """The id of the list. NoSuchImage, InvalidArgument; errors of the places of its members."""
-        image = (await self._find(request.name, lists="only")).image
+        id = (await self._find(request.name, lists="only")).image.id
         members: dict[str, tuple[Member, str]] = {}
         for text in request.images:
             members |= await self._members(text, request.access, every=request.all)
         wish = _wish(request.platform, request.os_version, request.features)
         async with self._changing:
-            index, instances = await self._read(image, request.name)
+            index, instances = await self._read(id, request.name)
             index = listings.added(index, [member for member, _ in members.values()])
             for digest in members:
                 index = listings.annotated(
                     index, digest, request.name, platform=wish, annotations=request.annotations
                 )
             instances |= {digest: where for digest, (_, where) in members.items()}
-            await self._write(image.id, index, instances)
-        return image.id
+            await self._write(id, index, instances)
+        return id
 
     async def annotate(self, request: ManifestAnnotateRequest) -> str:
         """The id of the list. NoSuchImage; InvalidArgument: it has no such member."""
-        image = (await self._find(request.name, lists="only")).image
+        id = (await self._find(request.name, lists="only")).image.id
         digest = await self._digest(request.digest)
         async with self._changing:
-            index, instances = await self._read(image, request.name)
+            index, instances = await self._read(id, request.name)
             if request.remove:
                 index = listings.removed(index, digest, request.name)
                 instances.pop(digest, None)
@@ -136,8 +136,8 @@ class Lists:
                 index = listings.annotated(
                     index, digest, request.name, platform=wish, annotations=request.annotations
                 )
-            await self._write(image.id, index, instances)
-        return image.id
+            await self._write(id, index, instances)
+        return id
 
     async def _digest(self, text: str) -> str:
         """What a member is called: its digest, or an image of the store."""
@@ -158,7 +158,7 @@ class Lists:
                 return listings.described(decoded)
             document: dict[str, Any] = msgspec.json.decode(raw.data)
             return document
-        index, _ = await self._read(found.image, name)
+        index, _ = await self._read(found.image.id, name)
         return listings.described(index)
 
     async def read(self, name: str) -> tuple[Image, RawManifest, Instances]:
@@ -169,7 +169,9 @@ class Lists:
         index = decode_index(raw)
         return image, RawManifest(data, index.media_type), await self._instances(image)
 
-    async def _read(self, image: Image, name: str) -> tuple[Index, Instances]:
+    async def _read(self, id: str, name: str) -> tuple[Index, Instances]:
+        """By its id: a record that was read before is not that of a list which has been changed meanwhile."""
+        image: Image = await self._in_thread(self._store.image, id)
         data = await self._in_thread(self._store.big_data, image, bigdata.MANIFEST)
         decoded = decode(RawManifest(data, ""))
         if not isinstance(decoded, Index):
