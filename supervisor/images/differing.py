@@ -10,6 +10,7 @@ from supervisor.archive import jobs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
     from supervisor.archive.jobs import Changes
     from supervisor.images.library import Images
@@ -41,19 +42,17 @@ async def differ(images: Images, names: Sequence[str]) -> DiffReply:
     chain, count = await images.read(look)
     directories = [f"{images.store.directory(layer)}/diff" for layer in chain]
     steps = [await jobs.changes(directories[at], directories[at + 1 :]) for at in range(count - 1, -1, -1)]
-    return combined(steps)
+    return await images.in_thread(combined, steps)
 
 
 def combined(steps: Sequence[Changes]) -> DiffReply:
     """One after the other, as a whole: what comes and goes in between is not told."""
     kinds: dict[str, str] = {}
     for step in steps:
-        for path in step.deleted:
-            was_added = kinds.get(path) == "added"
-            for known in [known for known in kinds if known == path or known.startswith(f"{path}/")]:
-                del kinds[known]
-            if not was_added:
-                kinds[path] = "deleted"
+        gone = set(step.deleted)
+        there_before = [path for path in step.deleted if kinds.get(path) != "added"]
+        kinds = {path: kind for path, kind in kinds.items() if not _is_in(path, gone)}
+        kinds |= dict.fromkeys(there_before, "deleted")
         for path in step.added:
             kinds[path] = "changed" if kinds.get(path) == "deleted" else "added"
         for path in step.changed:
@@ -64,3 +63,10 @@ def combined(steps: Sequence[Changes]) -> DiffReply:
             for name in ("changed", "added", "deleted")
         }
     )
+
+
+def _is_in(path: str, gone: AbstractSet[str]) -> bool:
+    """It is one of these paths, or below one."""
+    while path and path not in gone:
+        path = path.rpartition("/")[0]
+    return bool(path)
