@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from pyman.errors import ArchiveRefused, InvalidArgument
-from supervisor.images.folder import Folder
+from supervisor.images.folder import Folder, read_document
 from supervisor.images.layout import INDEX_FILE, LAYOUT_FILE, NAME, blob_path
 from supervisor.images.manifests import OCI_INDEX, OCI_MANIFEST
 from supervisor.images.placing import Place
@@ -132,10 +132,9 @@ async def _present(place: Place, path: str) -> list[dict[str, Any]]:
         )
     folder = await Folder.at(path)
     try:
-        data = await folder.read(INDEX_FILE, MANIFEST_LIMIT)
-        document = msgspec.json.decode(data, type=dict[str, Any])
+        document = await read_document(folder, INDEX_FILE, MANIFEST_LIMIT, dict[str, Any])
         return msgspec.convert(document.get("manifests") or [], list[dict[str, Any]])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.ValidationError as error:
         raise ArchiveRefused(f"cannot use '{path}': its {INDEX_FILE}: {error}", subject=path) from None
     finally:
         await folder.aclose()
