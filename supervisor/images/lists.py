@@ -14,6 +14,7 @@ import trio
 
 from pyman.errors import InvalidArgument, NoSuchImage
 from supervisor.images import listings, platforms, transports
+from supervisor.images.apart import apart
 from supervisor.images.config import decode_config
 from supervisor.images.manifests import (
     DOCKER_CONFIG,
@@ -153,7 +154,7 @@ class Lists:
         except (NoSuchImage, InvalidArgument):
             async with self._remote(name, access) as source:
                 raw = await source.manifest()
-            decoded = decode(raw)
+            decoded = await apart(len(raw.data), partial(decode, raw))
             if isinstance(decoded, Index):
                 return listings.described(decoded)
             document: dict[str, Any] = msgspec.json.decode(raw.data)
@@ -166,14 +167,14 @@ class Lists:
         image = (await self._find(name, lists="only")).image
         data = await self._in_thread(self._store.big_data, image, bigdata.MANIFEST)
         raw = RawManifest(data, "")
-        index = decode_index(raw)
+        index = await apart(len(data), partial(decode_index, raw))
         return image, RawManifest(data, index.media_type), await self._instances(image)
 
     async def _read(self, id: str, name: str) -> tuple[Index, Instances]:
         """By its id: a record that was read before is not that of a list which has been changed meanwhile."""
         image: Image = await self._in_thread(self._store.image, id)
         data = await self._in_thread(self._store.big_data, image, bigdata.MANIFEST)
-        decoded = decode(RawManifest(data, ""))
+        decoded = await apart(len(data), partial(decode, RawManifest(data, "")))
         if not isinstance(decoded, Index):
             raise InvalidArgument(f"cannot change '{name}': it is no manifest list", subject=name)
         return decoded, await self._instances(image)
@@ -213,7 +214,7 @@ class Lists:
         found = await self._find(name, lists="keep" if every else "member")
         data = await self._in_thread(self._store.big_data, found.image, bigdata.MANIFEST)
         raw = RawManifest(data, "")
-        decoded = decode(raw)
+        decoded = await apart(len(raw.data), partial(decode, raw))
         where = self._where(found)
         if isinstance(decoded, Index):
             return {member.blob.digest: (member, where) for member in decoded.members}
@@ -235,7 +236,7 @@ class Lists:
     ) -> dict[str, tuple[Member, str]]:
         async with self._remote(text, access) as source:
             raw = await source.manifest()
-            decoded = decode(raw)
+            decoded = await apart(len(raw.data), partial(decode, raw))
             if not isinstance(decoded, Index):
                 return {raw.digest: (await _member(decoded, raw, source.blob), where)}
             chosen = decoded.members if every else (platforms.choose(decoded, HERE, text),)

@@ -12,6 +12,7 @@ import trio
 from pyman.api.image import Progress
 from pyman.errors import ArchiveRefused, DigestMismatch, StorageFailed
 from supervisor.archive.feed import Feed
+from supervisor.images.apart import apart
 from supervisor.images.folder import hash_range, limiter
 from supervisor.images.manifests import decode_manifest
 from supervisor.images.spooling import document, spool
@@ -33,7 +34,7 @@ async def relay(
     source: Source, manifest: RawManifest, destination: Receiver, spool_in: str, board: Board
 ) -> RawManifest:
     """The manifest of one image and all that it names; what is there already is not read. Errors of both sides."""
-    decoded = decode_manifest(manifest)
+    decoded = await apart(len(manifest.data), lambda: decode_manifest(manifest))
     for blob in {layer.digest: layer for layer in decoded.layers}.values():
         if await destination.has(blob):
             board.note(Progress(blob.digest, "exists", blob.size, blob.size))

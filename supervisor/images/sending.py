@@ -17,6 +17,7 @@ import trio
 from pyman.api.image import Progress
 from pyman.errors import NotSupported, PymanError, StorageFailed, first_of
 from supervisor.images import manifests as m
+from supervisor.images.apart import apart
 from supervisor.images.blobinfo import Known
 from supervisor.images.convert import FORMATS, converted, layer_type, with_layers
 from supervisor.images.manifests import decode_manifest, encode_manifest
@@ -151,7 +152,7 @@ class Sender:
 
     async def send(self, image: Outgoing, *, member: bool = False) -> RawManifest:
         """The manifest as it is there now. Errors of the destination; NotSupported, StorageFailed, DiskFull."""
-        original = decode_manifest(image.manifest)
+        original = await apart(len(image.manifest.data), lambda: decode_manifest(image.manifest))
         wanted = self._manifest_type(original)
         bare = converted(msgspec.structs.replace(original, layers=()), wanted)
         self._board.say("Getting image source signatures")
