@@ -9,7 +9,7 @@ completing never starts one.
 from __future__ import annotations
 
 from pyman.cli.context import LOG_LEVELS
-from pyman.cli.options import FLAG, REFUSED, TEXT, TRUE
+from pyman.cli.options import FLAG, INSTRUCTIONS, REFUSED, TEXT, TRUE
 from pyman.errors import InvalidArgument, PymanError
 
 TYPE_CHECKING = False
@@ -32,20 +32,7 @@ _POLICIES = ("no", "on-failure", "always", "unless-stopped")
 _CHOICES = {
     "attach": ("stdin", "stdout", "stderr"),
     "cgroupns": ("host", "private"),
-    "change": (
-        *(
-            "CMD",
-            "ENTRYPOINT",
-            "ENV",
-            "EXPOSE",
-            "LABEL",
-            "ONBUILD",
-            "STOPSIGNAL",
-            "USER",
-            "VOLUME",
-            "WORKDIR",
-        ),
-    ),
+    "change": INSTRUCTIONS,
     "compression-format": ("gzip", "zstd", "none"),
     "cgroups": ("enabled", "disabled", "no-conmon", "split"),
     "condition": ("running", "paused", "stopped", "exited", "removed"),

@@ -11,6 +11,7 @@ import os
 
 from pyman.cli.cidfile import CidFile
 from pyman.cli.options import COUNT, CSV, FLAG, LIST, REFUSED, SECONDS, TEXT, TRUE
+from pyman.cli.places import placed
 from pyman.cli.pulling import Pulling
 from pyman.cli.registry_options import (
     AUTHFILE,
@@ -29,7 +30,7 @@ from pyman.cli.registry_options import (
 from pyman.cli.resources import RESOURCE_OPTIONS, resource_settings
 from pyman.cli.restart import RESTART_OPTIONS, restart_settings
 from pyman.cli.userns import USERNS_OPTIONS, userns_settings
-from pyman.cli.values import absolute, environment, labels, located, read_pairs, rlimits, size
+from pyman.cli.values import absolute, environment, labels, read_pairs, rlimits, size
 from pyman.errors import InvalidArgument, NotSupported, ProtocolError
 
 TYPE_CHECKING = False
@@ -70,6 +71,23 @@ IMAGE_OPTIONS: tuple[Option, ...] = (
     ),
 )
 """About the image that a container is made from."""
+
+_NO_MOUNTS = "there are no mounts yet, but for the volumes of images"
+_NO_NETWORKS = "there are no networks yet but none and host"
+_NO_CAPABILITIES = "a container has the usual capabilities, or with --privileged all"
+_LATER: tuple[Option, ...] = (
+    ("cap-add", "", REFUSED, "CAPABILITY", _NO_CAPABILITIES),
+    ("cap-drop", "", REFUSED, "CAPABILITY", _NO_CAPABILITIES),
+    ("mount", "", REFUSED, "MOUNT", _NO_MOUNTS),
+    ("pod", "", REFUSED, "POD", "there are no pods yet"),
+    ("pod-id-file", "", REFUSED, "FILE", "there are no pods yet"),
+    ("publish", "p", REFUSED, "PORT", _NO_NETWORKS),
+    ("publish-all", "P", REFUSED, "", _NO_NETWORKS),
+    ("tmpfs", "", REFUSED, "DIR", _NO_MOUNTS),
+    ("volume", "v", REFUSED, "VOLUME", _NO_MOUNTS),
+    ("volumes-from", "", REFUSED, "CONTAINER", _NO_MOUNTS),
+)
+"""What people who know Podman try first."""
 
 CREATE_OPTIONS: tuple[Option, ...] = (
     ("annotation", "", LIST, "KEY=VALUE", "Add an annotation"),
@@ -123,6 +141,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     *USERNS_OPTIONS,
     ("workdir", "w", TEXT, "DIR", "The command's working directory"),
     *IMAGE_OPTIONS,
+    *_LATER,
 )
 
 RUN_OPTIONS: tuple[Option, ...] = (
@@ -286,7 +305,7 @@ def _root_filesystem(spec: dict[str, Any], args: Parsed) -> None:
     if command:
         spec["command"] = command
     if not args.rootfs:
-        spec["image"] = located(first)
+        spec["image"] = placed(first)
         if args.image_volume:
             mode = args.image_volume.lower()
             spec["image_volume_mode"] = "anonymous" if mode == "bind" else mode

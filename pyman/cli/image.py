@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from pyman.cli.context import sentence
 from pyman.cli.options import FLAG, LIST, TEXT
-from pyman.errors import InvalidArgument
+from pyman.errors import InvalidArgument, NotSupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +16,18 @@ if TYPE_CHECKING:
     from pyman.cli.context import Context
     from pyman.cli.options import Option, Parsed
 
-__all__ = ["exists", "mount", "prune", "removed", "rmi", "tag", "unmount", "untag"]
+__all__ = [
+    "exists",
+    "failures",
+    "mount",
+    "prune",
+    "refuse_outside",
+    "removed",
+    "rmi",
+    "tag",
+    "unmount",
+    "untag",
+]
 
 TAG_OPTIONS: tuple[Option, ...] = ()
 UNTAG_OPTIONS: tuple[Option, ...] = ()
@@ -118,6 +131,8 @@ def mount(ctx: Context, args: Parsed) -> int:
         raise InvalidArgument(f"option --format cannot be '{args.format}'", hint="it must be json")
     if args.all and args.arguments:
         raise InvalidArgument("cannot use --all together with names")
+    if args.all or args.arguments:
+        refuse_outside()
     reply = ctx.call("Image.Mount", {"names": args.arguments, "all": args.all})
     mounted = [one for one in reply["images"] if not one.get("error")]
     if args.format:
@@ -131,7 +146,16 @@ def mount(ctx: Context, args: Parsed) -> int:
         from pyman.cli.table import columns
 
         ctx.out(columns([[(one["names"] or [one["id"]])[0], one["path"]] for one in mounted]))
-    return _failures(ctx, reply["images"])
+    return failures(ctx, reply["images"])
+
+
+def refuse_outside() -> None:
+    """A path that its caller cannot follow helps nobody. Raises NotSupported."""
+    if os.geteuid() != 0:
+        raise NotSupported(
+            "cannot mount for an ordinary user here: only the engine's namespaces would see it",
+            hint="run the command in a 'pyman unshare'",
+        )
 
 
 def _mounted(one: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,10 +174,11 @@ def unmount(ctx: Context, args: Parsed) -> int:
     for one in reply["images"]:
         if not one.get("error"):
             ctx.out(one["id"])
-    return _failures(ctx, reply["images"])
+    return failures(ctx, reply["images"])
 
 
-def _failures(ctx: Context, results: Iterable[Mapping[str, Any]]) -> int:
+def failures(ctx: Context, results: Iterable[Mapping[str, Any]]) -> int:
+    """Tell what could not be done; the exit status."""
     status = 0
     for one in results:
         if one.get("error"):

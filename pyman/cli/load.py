@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pyman.cli.archive_input import download, is_address, open_archive
-from pyman.cli.options import FLAG, LIST, TEXT
+from pyman.cli.options import CHANGE, FLAG, TEXT
 from pyman.cli.registry_options import SIGNATURE_POLICY, platform_of
 from pyman.errors import InvalidArgument
 
@@ -25,13 +25,7 @@ LOAD_OPTIONS: tuple[Option, ...] = (
 )
 IMPORT_OPTIONS: tuple[Option, ...] = (
     ("arch", "", TEXT, "ARCH", "The architecture that the image is for"),
-    (
-        "change",
-        "c",
-        LIST,
-        "INSTRUCTION",
-        "A line as in a Containerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR",
-    ),
+    CHANGE,
     ("message", "m", TEXT, "TEXT", "A comment for the image's history"),
     ("os", "", TEXT, "OS", "The operating system that the image is for"),
     ("quiet", "q", FLAG, "", "Show nothing but the id"),

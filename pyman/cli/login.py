@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from pyman.cli.options import FLAG, REFUSED, TEXT, TRUE
-from pyman.cli.registry_options import CERT_DIR, access_of, auth_file
+from pyman.cli.options import FLAG, REFUSED, TEXT
+from pyman.cli.registry_options import AUTHFILE, CERT_DIR, TLS_VERIFY, access_of, auth_file
 from pyman.errors import InvalidArgument, NotFound, RegistryDenied
 
 TYPE_CHECKING = False
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LOGIN_OPTIONS", "LOGOUT_OPTIONS", "login", "logout"]
 
-_AUTHFILE: Option = (
-    "authfile",
-    "",
-    TEXT,
-    "FILE",
-    "The file with the logins, instead of $REGISTRY_AUTH_FILE or the user's",
-)
 _COMPAT: Option = (
     "compat-auth-file",
     "",
@@ -36,7 +29,7 @@ _COMPAT: Option = (
     "logins are kept in Podman's form: name a file of that form with --authfile",
 )
 LOGIN_OPTIONS: tuple[Option, ...] = (
-    _AUTHFILE,
+    AUTHFILE,
     CERT_DIR,
     _COMPAT,
     ("get-login", "", FLAG, "", "Tell who is logged in"),
@@ -49,13 +42,13 @@ LOGIN_OPTIONS: tuple[Option, ...] = (
     ),
     ("password-stdin", "", FLAG, "", "Read the password from standard input"),
     ("secret", "", REFUSED, "NAME", "this version has no secrets: use --password-stdin"),
-    ("tls-verify", "", TRUE, "", "Speak HTTPS to the registry and check its certificate"),
+    TLS_VERIFY,
     ("username", "u", TEXT, "NAME", "The user's name"),
     ("verbose", "v", FLAG, "", "Tell where the login is kept"),
 )
 LOGOUT_OPTIONS: tuple[Option, ...] = (
     ("all", "a", FLAG, "", "From all registries"),
-    _AUTHFILE,
+    AUTHFILE,
     _COMPAT,
 )
 _FIRST = "the first registry that is searched"

@@ -174,11 +174,9 @@ GROUPS = {
 LATER = frozenset(
     (
         *(
-            "artifact",
             "auto-update",
             "checkpoint",
             "cp",
-            "farm",
             "generate",
             "healthcheck",
             "kube",
@@ -191,18 +189,23 @@ LATER = frozenset(
             "prune",
             "quadlet",
             "restore",
-            "scp",
             "secret",
-            "sign",
             "stats",
             "top",
-            "trust",
             "volume",
         ),
         "volumes",
     )
 )
 """Podman's verbs that are not there yet: no slip of the fingers for `stop` or `start`."""
+NEVER = {
+    "image scp": "copying an image to another host is 'pyman save … | ssh HOST pyman load'",
+    "image sign": "images are not signed here: use skopeo or cosign",
+    "image trust": "the policy is a file, containers-policy.json(5), and honoured",
+    "artifact": "there are no artifacts, only images",
+    "farm": "builds run on this host",
+}
+"""Podman's verbs that are not meant to come, and why."""
 STOPS = frozenset(("create", "exec", "run", "unshare", "__complete"))
 """Verbs whose first argument ends the options: the rest belongs to the container's command."""
 PASSES = frozenset(("build",))
@@ -331,6 +334,8 @@ def _unknown(word: str, group: str) -> InvalidArgument:
     hint = f"did you mean '{prefix}{close}'?" if close else see
     if word in LATER:
         hint = "this version does not have it yet"
+    if prefix + word in NEVER:
+        hint = NEVER[prefix + word]
     return InvalidArgument(f"unknown command '{prefix}{word}'", subject=word, hint=hint)
 
 

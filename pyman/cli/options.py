@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "CHANGE",
     "COUNT",
     "CSV",
     "FLAG",
+    "INSTRUCTIONS",
     "INT",
     "LIST",
     "REFUSED",
@@ -48,6 +50,18 @@ FLAG, TRUE, TEXT, LIST, CSV = "flag", "true", "text", "list", "csv"
 INT, COUNT, SECONDS, REFUSED = "int", "count", "seconds", "refused"
 
 Option = tuple[str, str, str, str, str]
+
+INSTRUCTIONS = (
+    "CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+)  # fmt: skip
+"""What a change of an image's configuration may begin with."""
+CHANGE: Option = (
+    "change",
+    "c",
+    LIST,
+    "INSTRUCTION",
+    f"A line as in a Containerfile: {', '.join(INSTRUCTIONS)}",
+)
 
 _TRUE_WORDS = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE_WORDS = frozenset(("0", "f", "F", "FALSE", "false", "False"))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
-from pyman.cli.context import sentence
-from pyman.cli.options import FLAG, LIST, REFUSED, TEXT
+from pyman.cli.image import failures, refuse_outside
+from pyman.cli.options import CHANGE, FLAG, REFUSED, TEXT
 from pyman.cli.table import is_json
-from pyman.errors import InvalidArgument, NotSupported, StorageFailed
+from pyman.errors import InvalidArgument, StorageFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from pyman.cli.context import Context
@@ -36,13 +33,7 @@ EXPORT_OPTIONS: tuple[Option, ...] = (
 )
 COMMIT_OPTIONS: tuple[Option, ...] = (
     ("author", "a", TEXT, "TEXT", "The author of the image"),
-    (
-        "change",
-        "c",
-        LIST,
-        "INSTRUCTION",
-        "A line as in a Containerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR",
-    ),
+    CHANGE,
     ("config", "", REFUSED, "FILE", "what a configuration would say is said with --change"),
     ("format", "f", TEXT, "FORMAT", "oci or docker (default oci)"),
     ("iidfile", "", TEXT, "FILE", "Write the image's id to a file"),
@@ -58,11 +49,8 @@ def mount(ctx: Context, args: Parsed) -> int:
     if args.format and not is_json(args.format):
         raise InvalidArgument(f"option --format cannot be '{args.format}'", hint="it must be json")
     selection = _selection(args)
-    if selection and os.geteuid() != 0:
-        raise NotSupported(
-            "cannot mount for an ordinary user here: only the engine's namespaces would see it",
-            hint="run the command in a 'pyman unshare'",
-        )
+    if selection:
+        refuse_outside()
     reply = ctx.call("Container.Mount", {"selection": selection})
     mounted = [one for one in reply["containers"] if not one.get("error")]
     if selection:
@@ -81,7 +69,7 @@ def mount(ctx: Context, args: Parsed) -> int:
 
         rows = [[one["id"] if args.no_trunc else one["id"][:12], one["path"]] for one in mounted]
         ctx.out(columns(rows))
-    return _failures(ctx, reply["containers"])
+    return failures(ctx, reply["containers"])
 
 
 def unmount(ctx: Context, args: Parsed) -> int:
@@ -94,7 +82,7 @@ def unmount(ctx: Context, args: Parsed) -> int:
     for result in reply["results"]:
         if not result.get("error") and result.get("id"):
             ctx.out(result["name"] if "names" in selection else result["id"])
-    return _failures(ctx, reply["results"])
+    return failures(ctx, reply["results"])
 
 
 def _selection(args: Parsed) -> dict[str, Any]:
@@ -105,15 +93,6 @@ def _selection(args: Parsed) -> dict[str, Any]:
     if args.arguments:
         return {"names": args.arguments}
     return {way[2:]: True for way in ways}
-
-
-def _failures(ctx: Context, results: Iterable[Mapping[str, Any]]) -> int:
-    status = 0
-    for result in results:
-        if result.get("error"):
-            ctx.fail(sentence(result["error"]))
-            status = 125
-    return status
 
 
 def export(ctx: Context, args: Parsed) -> int:

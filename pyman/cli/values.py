@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-__all__ = ["absolute", "duration", "environment", "labels", "located", "read_pairs", "rlimits", "size"]
+__all__ = ["absolute", "duration", "environment", "labels", "read_pairs", "rlimits", "size"]
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZES = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
@@ -168,12 +168,3 @@ def absolute(path: str) -> str:
         raise InvalidArgument(
             f"cannot tell where '{path}' is: the working directory is gone", subject=path
         ) from problem
-
-
-def located(place: str) -> str:
-    """The name of an image, or the place of one: what a transport says is a path is made absolute."""
-    transport, colon, rest = place.partition(":")
-    if not colon or transport not in ("dir", "oci", "oci-archive", "docker-archive") or not rest:
-        return place
-    path, colon, name = (rest, "", "") if transport == "dir" else rest.partition(":")
-    return f"{transport}:{absolute(path)}{colon}{name}"

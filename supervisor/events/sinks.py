@@ -7,7 +7,7 @@ in the file exactly once, also after `kill -9` or a full disk. Two cases are "at
 somebody deleted is written anew from the oldest event there is, and one that was put back to an older
 copy gets what that copy lacked. Where the journal has a gap the file just goes on behind it.
 
-`none` is no sink. `journald` does not work yet; the settings fall back to `none` with a warning.
+`none` is no sink. `journald` has a module of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import trio
 
 from pyman.api.event import Actor, Event
 from pyman.errors import PymanError
+from supervisor.events.journald import JournaldSink
 from supervisor.logging import log
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from supervisor.events.journal import Journal
     from supervisor.settings.model import EngineSettings
+    from supervisor.state.database import Database
 
 __all__ = ["FileSink", "sink_of"]
 
@@ -60,8 +62,12 @@ _encode = msgspec.json.Encoder().encode
 _decode_position = msgspec.json.Decoder(_Position).decode
 
 
-def sink_of(settings: EngineSettings, default_path: str) -> FileSink | None:
+def sink_of(
+    settings: EngineSettings, default_path: str, database: Database
+) -> FileSink | JournaldSink | None:
     """The sink that `events_logger` asks for."""
+    if settings.events_logger == "journald":
+        return JournaldSink(database)
     if settings.events_logger != "file":
         return None
     return FileSink(settings.events_logfile_path or default_path, settings.events_logfile_max_size)

@@ -17,12 +17,20 @@ if TYPE_CHECKING:
     from supervisor.images.view import View
     from supervisor.storage.records import Layer
 
-__all__ = ["combined", "differ"]
+__all__ = ["OF_THE_ENGINE", "combined", "differ"]
+
+OF_THE_ENGINE = frozenset(
+    {
+        *("/dev", "/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf", "/proc", "/run"),
+        *("/run/.containerenv", "/run/notify", "/run/podman-init", "/run/secrets", "/sys"),
+    }
+)
+"""What a run leaves in any root filesystem, which is no change of the container's, nor of an image that is made of it."""
 
 
 async def differ(images: Images, names: Sequence[str]) -> DiffReply:
     """What the first image changes: of the layers below its last one, or of the second image, which it is made of.
-    NoSuchImage, InvalidArgument, NotSupported, StorageFailed."""
+    What a run leaves there is left out, as Podman does.     NoSuchImage, InvalidArgument, NotSupported, StorageFailed."""
     if not 1 <= len(names) <= 2:
         raise InvalidArgument("cannot tell differences: give one image, or two")
 
@@ -42,7 +50,13 @@ async def differ(images: Images, names: Sequence[str]) -> DiffReply:
     chain, count = await images.read(look)
     directories = [f"{images.store.directory(layer)}/diff" for layer in chain]
     steps = [await jobs.changes(directories[at], directories[at + 1 :]) for at in range(count - 1, -1, -1)]
-    return await images.in_thread(combined, steps)
+    found = await images.in_thread(combined, steps)
+    return DiffReply(
+        **{
+            kind: [path for path in getattr(found, kind) if path not in OF_THE_ENGINE]
+            for kind in ("changed", "added", "deleted")
+        }
+    )
 
 
 def combined(steps: Sequence[Changes]) -> DiffReply:

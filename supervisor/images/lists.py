@@ -87,7 +87,9 @@ class Lists:
             present: Image | None = await self._in_thread(self._store.named, name)
             if present is not None and not request.amend:
                 raise InvalidArgument(
-                    f"cannot make the manifest list '{name}': an image has that name", subject=name
+                    f"cannot make the manifest list '{name}': an image has that name",
+                    subject=name,
+                    hint="use --amend to change a list, or another name",
                 )
             index, instances = listings.EMPTY, Instances()
             if present is not None:

@@ -158,7 +158,7 @@ class Sender:
         self._board.say("Getting image source signatures")
         layers = await self._send_layers(image, original, wanted)
         await self._send_config(bare.config, image.config)
-        self._board.say(f"Copying config {bare.config.digest.partition(':')[2]}")
+        self._board.say(f"Copying config {bare.config.digest}")
         unchanged = [blob.digest for blob in layers] == [blob.digest for blob in original.layers]
         same = unchanged and wanted == original.media_type
         raw = image.manifest if same else encode_manifest(with_layers(bare, layers))

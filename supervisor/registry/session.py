@@ -337,8 +337,15 @@ class Session:
             body = await read_body(self, response, _ERROR_LIMIT)
         except Trouble:
             body = b""
+        login_sent = response.request.headers.get("authorization", "").startswith("Basic ")
         return from_status(
-            response.status_code, response.headers, body, self.doing, self.secrets, self.registry
+            response.status_code,
+            response.headers,
+            body,
+            self.doing,
+            self.secrets,
+            self.registry,
+            login_sent=login_sent,
         )
 
     # Logins

@@ -7,6 +7,7 @@ one short line, and without the secrets of the request, whatever it sends back.
 from __future__ import annotations
 
 import errno
+import os
 import re
 import socket
 import ssl
@@ -100,7 +101,7 @@ def from_httpx(
         reason = f"the registry's host is not found: {(cause.strerror or '').lower()}"
         return Trouble(RegistryFailed(f"cannot {doing}: {reason}"), transient=cause.errno == socket.EAI_AGAIN)
     if isinstance(cause, OSError) and cause.errno:
-        reason = f"the connection to the registry fails: {cause.strerror or errno.errorcode[cause.errno]}"
+        reason = f"the connection to the registry fails: {os.strerror(cause.errno)}"
         return Trouble(RegistryFailed(f"cannot {doing}: {reason}"), transient=cause.errno in _TRANSIENT_ERRNO)
     if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol | httpx.InvalidURL):
         return Trouble(RegistryFailed(f"cannot {doing}: the registry gives an address that cannot be used"))
@@ -150,11 +151,23 @@ def _cause(error: BaseException) -> BaseException | None:
 
 
 def from_status(
-    status: int, headers: Mapping[str, str], body: bytes, doing: str, secrets: Iterable[str], registry: str
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    doing: str,
+    secrets: Iterable[str],
+    registry: str,
+    *,
+    login_sent: bool = False,
 ) -> Trouble:
-    """For an answer that is none of those hoped for."""
+    """For an answer that is none of those hoped for. `login_sent`: a name and a password were in the request."""
     said = _said(body, secrets)
     reason = f"the registry says: {said}" if said else f"the registry answers with status {status}"
+    if status == 401 and login_sent:
+        hint = f"give others, or log in anew with 'pyman login {registry}'"
+        return Trouble(
+            RegistryDenied(f"cannot {doing}: the registry does not take the name and password", hint=hint)
+        )
     if status == 401:
         hint = f"log in with 'pyman login {registry}'"
         return Trouble(

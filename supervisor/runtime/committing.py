@@ -17,6 +17,7 @@ from pyman.errors import InvalidArgument, NotSupported, PymanError
 from pyman.names import EventStatus, State
 from supervisor.archive import jobs
 from supervisor.images.committing import Committing, Wish
+from supervisor.images.differing import OF_THE_ENGINE
 from supervisor.images.names import normalized
 from supervisor.kernel.idmaps import IdMaps
 from supervisor.logging import log
@@ -37,13 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["changes", "commit", "export"]
 
 _FORMATS = ("oci", "docker")
-_OF_THE_ENGINE = frozenset(
-    {
-        *("/dev", "/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf", "/proc", "/run"),
-        *("/run/.containerenv", "/run/notify", "/run/podman-init", "/run/secrets", "/sys"),
-    }
-)
-"""What a run leaves in any root filesystem, which is no change of the container's."""
 
 
 @asynccontextmanager
@@ -101,7 +95,7 @@ async def changes(services: Services, definition: Definition) -> ChangesReply:
     """What the container has changed of its image, or of its directory. NotSupported, StorageFailed."""
     layers = await trio.to_thread.run_sync(partial(_layers, services, definition), limiter=services.disk)
     found = await jobs.changes(layers.upper, layers.lower)
-    unseen = _OF_THE_ENGINE | set(definition.image.volumes)
+    unseen = OF_THE_ENGINE | set(definition.image.volumes)
 
     def own(paths: list[str]) -> list[str]:
         return [path for path in paths if path not in unseen]

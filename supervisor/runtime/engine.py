@@ -109,7 +109,7 @@ class Engine:
                 await tools.start(self.services.images.run)
                 tools.start_soon(self.services.logs.run)
                 tools.start_soon(self._empty_trash)
-                sink = sink_of(settings.engine, f"{self.layout.tmp}/events.log")
+                sink = sink_of(settings.engine, f"{self.layout.tmp}/events.log", database)
                 if sink is not None:
                     tools.start_soon(sink.run, self.services.journal)
                 async with trio.open_nursery() as self._nursery:

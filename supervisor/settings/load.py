@@ -46,6 +46,8 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "pyman": PymanSettings,
 }
 
+JOURNALD = "/run/systemd/journal/socket"
+"""Where journald listens, if there is one."""
 SYSTEMD = "/run/systemd/system"
 """A directory that is there where systemd runs the host."""
 _STORAGE_OPTIONS = {
@@ -258,16 +260,14 @@ def _apply_options(collected: _Collected, options: Options) -> None:
 def _replace_unavailable(collected: _Collected) -> None:
     """What Podman knows and pyman, or this host, cannot do: say so and take what comes nearest."""
     containers = collected.values["containers"]
-    substitutes = [
-        ("containers.log_driver", "journald", "k8s-file"),
-        ("engine.events_logger", "journald", "none"),
-    ]
-    for dotted, value, substitute in substitutes:
+    substitutes = [("containers.log_driver", "k8s-file", "which is not supported yet")]
+    if not os.path.exists(JOURNALD):
+        substitutes.append(("engine.events_logger", "none", "which does not run here"))
+    for dotted, substitute, reason in substitutes:
         section, _, key = dotted.partition(".")
-        if collected.values[section].get(key) == value:
+        if collected.values[section].get(key) == "journald":
             collected.values[section][key] = substitute
-            text = f"'{dotted}' is '{value}', which is not supported yet: using '{substitute}'"
-            collected.warnings.append(text)
+            collected.warnings.append(f"'{dotted}' is 'journald', {reason}: using '{substitute}'")
     if containers.get("log_driver") in ("", "json-file"):
         containers["log_driver"] = "k8s-file"
 

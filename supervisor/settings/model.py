@@ -152,7 +152,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
     events_logfile_path: str = ""
     """Empty: `events.log` in the directory for temporary files."""
     events_logger: str = "none"
-    """A sink beside the journal in the state database: `none` or `file`."""
+    """A sink beside the journal in the state database: `none`, `file` or `journald`."""
     helper_binaries_dir: tuple[str, ...] = (
         "/usr/local/libexec/podman",
         "/usr/local/lib/podman",

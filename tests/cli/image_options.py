@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from pyman.cli.main import ALIASES, COMMANDS
+from pyman.cli.main import ALIASES, COMMANDS, NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,13 +47,6 @@ What Podman's users know, verb by verb: whether pyman does it, and why not. Opti
 name, with the reason that stands here; none is accepted and ignored, but for those that Podman ignores, too.
 This page is made from the command line's own tables (`python -m tests.cli.image_options`); a test compares them.
 """
-_NOT_THERE = (
-    ("image scp", "copying an image to another host is `pyman save … | ssh HOST pyman load`"),
-    ("image sign", "images are not signed here: use skopeo or cosign"),
-    ("image trust", "the policy is a file, containers-policy.json(5), and honoured"),
-    ("artifact", "there are no artifacts, only images"),
-    ("farm", "builds run on this host"),
-)
 
 
 def rows_of(name: str) -> tuple[Option, ...]:
@@ -84,8 +77,8 @@ def _lines() -> Iterator[str]:
             yield "Every other option of `buildah build` is passed on as it is: see buildah-build(1).\n"
     yield "## Not there\n"
     yield "| Verb | |\n| --- | --- |"
-    for name, why in _NOT_THERE:
-        yield f"| `{name}` | {why} |"
+    for name, why in NEVER.items():
+        yield f"| `{name}` | {why.replace(chr(39), chr(96)).replace('|', chr(92) + '|')} |"
 
 
 def _row(row: Option) -> str:

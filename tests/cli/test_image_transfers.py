@@ -11,7 +11,6 @@ import pytest
 
 from pyman import wire
 from pyman.cli.main import main
-from pyman.cli.values import located
 from pyman.errors import NoSuchImage, UnknownInRegistry
 from tests.cli.fake import IMAGE, check_calls, image
 from tests.support.scripted import Scripted
@@ -117,23 +116,6 @@ def test_the_digest_of_a_push_goes_into_a_file(
     assert (tmp_path / "d").read_text() == DIGEST
     status, _, err = run(capsys, "push", "--digestfile", str(tmp_path / "no" / "d"), "a")
     assert (status, err.startswith(f"Error: cannot write the digest '{DIGEST}' to ")) == (125, True)
-
-
-@pytest.mark.parametrize(
-    "given, sent",
-    [
-        ("dir:x/y", "dir:/w/x/y"),
-        ("oci:x:name:tag", "oci:/w/x:name:tag"),
-        ("oci-archive:/abs.tar", "oci-archive:/abs.tar"),
-        ("docker-archive:a.tar:b:1", "docker-archive:/w/a.tar:b:1"),
-        ("docker://r.example/a:1", "docker://r.example/a:1"),
-        ("localhost:5000/a", "localhost:5000/a"),
-        ("dir:", "dir:"),
-    ],
-)
-def test_paths_of_transports_are_the_callers(monkeypatch: pytest.MonkeyPatch, given: str, sent: str) -> None:
-    monkeypatch.setattr("os.getcwd", lambda: "/w")
-    assert located(given) == sent
 
 
 @pytest.mark.parametrize(

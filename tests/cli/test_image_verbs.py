@@ -81,8 +81,14 @@ def test_options_become_the_request(
         ("image mount --format yaml", "option --format cannot be 'yaml': it must be json"),
         ("image diff --format yaml one", "option --format cannot be 'yaml': it must be json"),
         ("image prune -f --filter id=x", "cannot prune by 'id': only label and until can be asked for"),
-        ("image scp a b", "unknown command 'image scp': this version does not have it yet"),
-        ("image trust", "unknown command 'image trust': this version does not have it yet"),
+        (
+            "image scp a b",
+            "unknown command 'image scp': copying an image to another host is 'pyman save … | ssh HOST pyman load'",
+        ),
+        (
+            "image trust",
+            "unknown command 'image trust': the policy is a file, containers-policy.json(5), and honoured",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(capsys: pytest.CaptureFixture[str], line: str, sentence: str) -> None:
@@ -166,6 +172,17 @@ def test_a_mount_of_one_image_prints_the_path_and_of_several_a_table(
         125, "localhost/one:1  /m/1\n0fa5             /m/2\n", "Error: cannot find the image 'nope'\n",
     )  # fmt: skip
     assert '"mountpoint": "/m/2"' in run(capsys, "image", "mount", "--format", "json")[1]
+
+
+@pytest.mark.parametrize("line", ["image mount one", "image mount -a", "mount web"])
+def test_a_path_that_an_ordinary_user_could_not_follow_is_not_made(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1001)
+    status, out, err = run(capsys, *line.split())
+    assert (status, out) == (125, "")
+    assert err.endswith("only the engine's namespaces would see it: run the command in a 'pyman unshare'\n")
+    assert fake.calls == []
 
 
 def test_unmount_prints_ids(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:

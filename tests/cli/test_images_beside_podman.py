@@ -104,6 +104,16 @@ def test_json_of_the_history_is_the_same(shared_engine: Engine, others: Others) 
     assert ours == theirs
 
 
+def test_an_image_changes_the_same(shared_engine: Engine, others: Others) -> None:
+    """Without what any run leaves in a root filesystem."""
+    files = {"etc/hosts": b"", "etc/x": b"", "run/.containerenv": b"", "run/x": b"", "proc/x": b""}
+    others.podman("import", "-", "localhost/run:1", stdin=tar_of(files))
+    theirs = sorted(others.podman("image", "diff", "localhost/run:1").splitlines())
+    assert {"A /etc/x", "A /run/x"} <= {*theirs}
+    assert sorted(shared_engine.out("image", "diff", "run:1").splitlines()) == theirs
+    others.podman("rmi", "localhost/run:1")
+
+
 def test_names_are_given_and_taken_for_both(shared_engine: Engine, others: Others) -> None:
     shared_engine.cli("tag", "above", "mine:1", "registry.example/mine")
     assert others.podman("image", "exists", "localhost/mine:1") == ""

@@ -24,8 +24,18 @@ def test_paths_are_absolute_and_everything_else_is_as_it_was(here: Path) -> None
     assert placed("oci:a/../b:name:1") == f"oci:{here}/b:name:1"
     assert placed("dir:with:colon") == f"dir:{here}/with:colon"
     assert placed("docker-archive:a.tar:@1") == f"docker-archive:{here}/a.tar:@1"
+    assert placed("docker-archive:a.tar:b:1") == f"docker-archive:{here}/a.tar:b:1"
     assert placed("oci-archive:/a.tar") == "oci-archive:/a.tar"
-    for same in ("alpine:1", "docker://a/b", "containers-storage:a", "localhost:5000/a", "oci:", "oci", ""):
+    for same in (
+        "alpine:1",
+        "docker://a/b",
+        "containers-storage:a",
+        "localhost:5000/a",
+        "oci:",
+        "dir:",
+        "oci",
+        "",
+    ):
         assert placed(same) == same
 
 

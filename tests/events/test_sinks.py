@@ -16,6 +16,7 @@ import trio
 import trio.testing
 
 from supervisor.events.journal import Journal
+from supervisor.events.journald import JournaldSink
 from supervisor.events.sinks import FileSink, sink_of
 from supervisor.settings.model import EngineSettings
 from supervisor.state.database import Database, EventDraft
@@ -221,12 +222,15 @@ async def test_killed_at_any_instant_the_log_has_every_event_exactly_once(path: 
         assert seqs(log) == list(range(1, database.last_seq + 1))
 
 
-def test_the_settings_choose_the_sink() -> None:
-    assert sink_of(EngineSettings(events_logger="none"), "/default") is None
-    sink = sink_of(EngineSettings(events_logger="file"), "/default")
-    assert sink is not None
+def test_the_settings_choose_the_sink(database: Database) -> None:
+    assert sink_of(EngineSettings(events_logger="none"), "/default", database) is None
+    sink = sink_of(EngineSettings(events_logger="file"), "/default", database)
+    assert isinstance(sink, FileSink)
     assert sink.path == "/default"
     chosen = EngineSettings(events_logger="file", events_logfile_path="/p", events_logfile_max_size=7)
-    sink = sink_of(chosen, "/default")
-    assert sink is not None
+    sink = sink_of(chosen, "/default", database)
+    assert isinstance(sink, FileSink)
     assert (sink.path, sink.max_size) == ("/p", 7)
+    sink = sink_of(EngineSettings(events_logger="journald"), "/default", database)
+    assert isinstance(sink, JournaldSink)
+    assert sink.path == "/run/systemd/journal/socket"

@@ -218,7 +218,7 @@ async def test_nobody_listening_is_an_error_that_names_the_reason(
     registries: Registries,
 ) -> None:
     name = parse("127.0.0.1:1/a:1")
-    with trio.fail_after(20), pytest.raises(RegistryFailed, match="Connection refused"):
+    with trio.fail_after(20), pytest.raises(RegistryFailed, match=r"registry fails: Connection refused$"):
         await registries.manifest(name, ACCESS)
     with trio.fail_after(20), pytest.raises(RegistryFailed, match=r"host is not found|connection"):
         await registries.manifest(parse("host.invalid/a:1"), ACCESS)

@@ -208,6 +208,9 @@ async def test_a_login_is_tried_kept_used_and_forgotten(
             await registries.manifest(name)
         with pytest.raises(RegistryDenied, match="name and password"):
             await registries.login(host, RegistryAccess(username=USER, password="wrong"))
+        with pytest.raises(RegistryDenied, match="does not take the name and password") as denied:
+            await registries.manifest(name, RegistryAccess(username=USER, password="wrong"))
+        assert denied.value.hint == f"give others, or log in anew with 'pyman login {host}'"
         assert not home.auth_file.exists()
         logged_in = await registries.login(host, LOGIN)
         assert logged_in.stored == str(home.auth_file)

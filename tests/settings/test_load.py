@@ -15,6 +15,7 @@ from supervisor.settings.overlay import OverlayOptions, overlay_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from supervisor.settings.model import Settings
     from tests.settings.support import Machine
@@ -283,7 +284,10 @@ def test_what_changes_nothing_is_accepted_in_silence(machine: Machine, text: str
     assert machine.load().warnings == ()
 
 
-def test_journald_is_replaced_with_a_warning(machine: Machine) -> None:
+def test_journald_is_replaced_with_a_warning_where_it_cannot_be_had(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("supervisor.settings.load.JOURNALD", str(tmp_path / "none"))
     machine.write(
         "etc/containers.conf", '[containers]\nlog_driver = "journald"\n[engine]\nevents_logger = "journald"'
     )
@@ -291,6 +295,12 @@ def test_journald_is_replaced_with_a_warning(machine: Machine) -> None:
     assert settings.containers.log_driver == "k8s-file"
     assert settings.engine.events_logger == "none"
     assert len(settings.warnings) == 2
+    (tmp_path / "none").touch()
+    settings = machine.load()
+    assert settings.engine.events_logger == "journald"
+    assert settings.warnings == (
+        "'containers.log_driver' is 'journald', which is not supported yet: using 'k8s-file'",
+    )
 
 
 def test_json_file_is_another_name_for_k8s_file(machine: Machine) -> None:
