@@ -79,6 +79,16 @@ def test_what_must_start_fast_imports_little(module: str) -> None:
     assert not HEAVY & set(done.stdout.split())
 
 
+def test_a_daemon_comes_up_without_what_few_calls_need() -> None:
+    """A first command waits for its imports."""
+    program = "import sys, supervisor.daemon_start, supervisor.rpc.handlers; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    there = set(done.stdout.split())
+    assert "supervisor.images.library" in there
+    assert not there & {"httpx", "isal", "tarfile", "zstandard"}
+    assert not there & {f"supervisor.images.{name}" for name in ("opening", "importing", "pushing", "lists")}
+
+
 def test_the_console_scripts_exist() -> None:
     project = tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]
     for target in project["scripts"].values():

@@ -406,7 +406,7 @@ def _remove(path: bytes) -> None:
     except IsADirectoryError:
         pass
     # Bottom up, without recursion: its depth is the archive's choice.
-    for directory, names, files in os.walk(path, topdown=False, onerror=None):
+    for directory, names, files in os.walk(path, topdown=False):
         for name in files:
             os.unlink(os.path.join(directory, name))
         for name in names:

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyman.errors import PymanError
 
-__all__ = ["KINDS", "Broken", "failed", "quoted"]
+__all__ = ["FULL", "KINDS", "Broken", "failed", "quoted"]
 
 KINDS: dict[str, type[PymanError]] = {
     kind.__name__: kind for kind in (ArchiveRefused, DigestMismatch, DiskFull, StorageFailed)
@@ -24,7 +24,7 @@ KINDS: dict[str, type[PymanError]] = {
 _SHOWN = 200
 """Bytes of a name that a sentence quotes."""
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset(
     {
         errno.EEXIST,
@@ -59,6 +59,6 @@ def failed(error: OSError, doing: str, name: bytes) -> PymanError:
     """The typed error for what the kernel has said of one member."""
     number = error.errno or errno.EIO
     sentence = f"cannot {doing} {quoted(name)}: {os.strerror(number)}"
-    if number in _FULL:
+    if number in FULL:
         return DiskFull(sentence, hint="make room, and try again")
     return (ArchiveRefused if number in _REFUSED else StorageFailed)(sentence)

@@ -7,12 +7,10 @@ How many run at once is the caller's to decide.
 
 from __future__ import annotations
 
-import posixpath
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from pyman.errors import StorageFailed
 from supervisor.archive import running
 
 if TYPE_CHECKING:
@@ -37,11 +35,6 @@ __all__ = [
     "spool",
     "unpack",
 ]
-
-_T = TypeVar("_T")
-_LINKS = 16
-"""Links in a row that are followed in an archive."""
-
 
 Compression = Literal["none", "gzip", "zstd"]
 """What archives are written with."""
@@ -103,24 +96,11 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """What is where in an archive; of two members of one name, the later one."""
+    """What is where in an archive, in its order; of two members of one name, the later one counts."""
 
     spooled: bool
     """The offsets are those in the spool file; else, in the archive itself."""
     members: list[Part]
-
-    def find(self, name: str) -> Part | None:
-        """The file of that name; links lead to others in the archive, and nowhere else. None: there is none."""
-        parts = {part.name: part for part in self.members}
-        for _ in range(_LINKS):
-            part = parts.get(posixpath.normpath("/" + name.lstrip("/"))[1:])
-            if part is None or part.kind == "file":
-                return part
-            if part.kind == "directory":
-                return None
-            around = posixpath.dirname(part.name) if part.kind == "symlink" else ""
-            name = posixpath.join("/" + around, part.target)
-        return None
 
 
 class Spooled(msgspec.Struct, frozen=True):
@@ -164,8 +144,9 @@ async def unpack(
         "ignore_chown_errors": ignore_chown_errors,
         "report": report is not None,
     }
-    done = await running.run("unpack", job, _fds(feed), doing="unpack the layer", report=report)
-    return _as(Unpacked, done)
+    return await running.run(
+        "unpack", job, _fds(feed), kind=Unpacked, doing="unpack the layer", report=report
+    )
 
 
 async def pack(
@@ -191,8 +172,7 @@ async def pack(
         "level": level,
         "report": report is not None,
     }
-    done = await running.run("pack", job, (out,), doing="pack the layer", report=report)
-    return _as(Packed, done)
+    return await running.run("pack", job, (out,), kind=Packed, doing="pack the layer", report=report)
 
 
 async def pack_tree(
@@ -230,8 +210,7 @@ async def pack_tree(
         "tar_split": tar_split,
         "report": report is not None,
     }
-    done = await running.run("tree", job, (out,), doing="pack the tree", report=report)
-    return _as(PackedTree, done)
+    return await running.run("tree", job, (out,), kind=PackedTree, doing="pack the tree", report=report)
 
 
 async def changes(upper: str, lowers: Sequence[str]) -> Changes:
@@ -240,7 +219,7 @@ async def changes(upper: str, lowers: Sequence[str]) -> Changes:
     A directory that was removed and made again counts as deleted, and what is in it as added. Raises StorageFailed.
     """
     job = {"upper": upper, "lowers": list(lowers)}
-    return _as(Changes, await running.run("changes", job, doing="tell the changes"))
+    return await running.run("changes", job, kind=Changes, doing="tell the changes")
 
 
 async def index(fd: int, spool: int, *, report: Callable[[int], None] | None = None) -> Contents:
@@ -251,23 +230,16 @@ async def index(fd: int, spool: int, *, report: Callable[[int], None] | None = N
     Raises ArchiveRefused, DiskFull (also shortly before the disk is full) and StorageFailed.
     """
     job = {"fd": fd, "spool": spool, "only_spool": False, "report": report is not None}
-    done = await running.run("index", job, (fd, spool), doing="read the archive", report=report)
-    return _as(Contents, done)
+    return await running.run(
+        "index", job, (fd, spool), kind=Contents, doing="read the archive", report=report
+    )
 
 
 async def spool(fd: int, out: int, *, report: Callable[[int], None] | None = None) -> Spooled:
     """Everything from a descriptor, as it is, into an empty file. Raises DiskFull and StorageFailed."""
     job = {"fd": fd, "spool": out, "only_spool": True, "report": report is not None}
-    done = await running.run("index", job, (fd, out), doing="keep the archive", report=report)
-    return _as(Spooled, done)
+    return await running.run("index", job, (fd, out), kind=Spooled, doing="keep the archive", report=report)
 
 
 def _fds(feed: Feed) -> tuple[int, ...]:
     return (feed.fd,) if feed.growth < 0 else (feed.fd, feed.growth)
-
-
-def _as(kind: type[_T], answer: dict[str, Any]) -> _T:
-    try:
-        return msgspec.convert(answer, kind)
-    except msgspec.ValidationError as error:
-        raise StorageFailed("cannot understand the answer of an archive program") from error

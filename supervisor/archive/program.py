@@ -13,7 +13,7 @@ import os
 from _json import encode_basestring_ascii
 
 from pyman.errors import ArchiveRefused, DiskFull, PymanError, StorageFailed
-from supervisor.archive.failures import KINDS, Broken
+from supervisor.archive.failures import FULL, KINDS, Broken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ __all__ = ["end_with", "main", "report"]
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _NICE = 5
 """A container that starts goes first: its user waits for milliseconds, that of a layer for seconds."""
-_FULL = frozenset({28, 122})
 
 
 def main(work: Callable[[dict[str, Any]], dict[str, Any]], doing: str) -> int:
@@ -41,11 +40,8 @@ def main(work: Callable[[dict[str, Any]], dict[str, Any]], doing: str) -> int:
     except Broken as error:
         answer = _failure(ArchiveRefused(f"cannot {doing}: {error}"))
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            answer = _failure(StorageFailed(f"cannot {doing}: nobody reads it any more"))
-        else:
-            kind = DiskFull if error.errno in _FULL else StorageFailed
-            answer = _failure(kind(f"cannot {doing}: {error.strerror}"))
+        kind = DiskFull if error.errno in FULL else StorageFailed
+        answer = _failure(kind(f"cannot {doing}: {error.strerror}"))
     except MemoryError:
         answer = _failure(ArchiveRefused(f"cannot {doing}: it needs more memory than it may have"))
     os.set_blocking(1, True)

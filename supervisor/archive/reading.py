@@ -182,19 +182,20 @@ class TarReader:
 
     def _sparse_map(self, member: Member) -> None:
         """The map of GNU.sparse 1.0: lines of numbers in blocks in front of the data."""
-        text = b""
-        wanted = 1
-        while True:
-            lines = text.split(b"\n")
-            if len(lines) > 1:
-                if not lines[0].isdigit() or len(lines[0]) > 8:
-                    raise Broken(f"the map of the sparse file {quoted(member.name)} is damaged")
-                wanted = 1 + 2 * int(lines[0])
-            if len(lines) > wanted:
-                break
+        text = bytearray()
+        ended, wanted = 0, 1
+        while ended < wanted:
             if len(text) >= _SPARSE_LIMIT or len(text) + BLOCK > member.size:
                 raise Broken(f"the map of the sparse file {quoted(member.name)} is too long")
-            text += self._block()
+            block = self._block()
+            text += block
+            if not ended and b"\n" in block:
+                count = text.partition(b"\n")[0]
+                if not count.isdigit() or len(count) > 8:
+                    raise Broken(f"the map of the sparse file {quoted(member.name)} is damaged")
+                wanted = 1 + 2 * int(count)
+            ended += block.count(b"\n")
+        lines = bytes(text).split(b"\n")
         if not all(line.isdigit() and len(line) < 20 for line in lines[1:wanted]):
             raise Broken(f"the map of the sparse file {quoted(member.name)} is damaged")
         numbers = [int(line) for line in lines[1:wanted]]

@@ -10,7 +10,7 @@ import marshal
 import os
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 import trio
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _T = TypeVar("_T")
+_Message = TypeVar("_Message")
 
 _CHUNK = 1 << 16
 _ANSWER_LIMIT = 64 << 20
@@ -42,12 +43,13 @@ async def run(
     job: dict[str, Any],
     fds: Sequence[int] = (),
     *,
+    kind: type[_T],
     doing: str,
     report: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
+) -> _T:
     """What the program `supervisor.archive.<name>` answers to a job; `fds` keep their numbers in it.
 
-    `doing`: what an error says of it ("unpack the layer"). `report` is called with the bytes so far, ten times a second
+    `kind`: what its answer is. `doing`: what an error says of it ("unpack the layer"). `report` is called with the bytes so far, ten times a second
     at most. Cancellation kills the program and returns when it is gone. Raises what the program reports: ArchiveRefused,
     DigestMismatch, DiskFull, StorageFailed.
     """
@@ -67,7 +69,7 @@ async def run(
                 )
             except OSError as error:
                 raise files.storage_error(error, "start", argv[0]) from error
-        heard = _Heard(doing, report)
+        heard = _Heard(kind, doing, report)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_read, answers[0], heard.answer)
@@ -105,8 +107,21 @@ class _Progress(msgspec.Struct):
     progress: int
 
 
-class _Heard:
-    def __init__(self, doing: str, report: Callable[[int], None] | None) -> None:
+class _Error(msgspec.Struct):
+    code: str
+    message: str
+    hint: str = ""
+    subject: str = ""
+
+
+class _Answer(msgspec.Struct, Generic[_T]):
+    done: _T | None = None
+    error: _Error | None = None
+
+
+class _Heard(Generic[_T]):
+    def __init__(self, kind: type[_T], doing: str, report: Callable[[int], None] | None) -> None:
+        self._kind = kind
         self._doing = doing
         self._report = report
         self._line = bytearray()
@@ -133,7 +148,7 @@ class _Heard:
         elif self._report is not None:
             self._report(self._decoded(line, _Progress).progress)
 
-    def _decoded(self, line: bytes, kind: type[_T]) -> _T:
+    def _decoded(self, line: bytes, kind: type[_Message]) -> _Message:
         try:
             return msgspec.json.decode(line, type=kind)
         except msgspec.DecodeError as error:
@@ -142,14 +157,14 @@ class _Heard:
     def complaint(self, data: bytes) -> None:
         self._complaint = (self._complaint + data)[-_COMPLAINT_LIMIT:]
 
-    def result(self, returncode: int | None) -> dict[str, Any]:
-        last = self._decoded(self._last, dict[str, Any]) if self._last else {}
-        done, error = last.get("done"), last.get("error")
-        if isinstance(done, dict) and returncode == 0:
-            return done
-        if isinstance(error, dict) and error.get("code") in KINDS:
-            words = {key: str(error.get(key) or "") for key in ("message", "subject", "hint")}
-            raise KINDS[error["code"]](words["message"], subject=words["subject"], hint=words["hint"])
+    def result(self, returncode: int | None) -> _T:
+        last: _Answer[_T] = _Answer()
+        if self._last:
+            last = self._decoded(self._last, _Answer[self._kind])  # type: ignore[name-defined]
+        if last.done is not None and returncode == 0:
+            return last.done
+        if (error := last.error) is not None and error.code in KINDS:
+            raise KINDS[error.code](error.message, subject=error.subject, hint=error.hint)
         lines = self._complaint.decode("utf-8", "replace").strip().splitlines()
         reason = lines[-1] if lines else "nothing was said"
         ending = f"a signal ({-returncode})" if returncode and returncode < 0 else f"exit status {returncode}"

@@ -153,13 +153,15 @@ class Download:
     async def _receive(self, session: Session, response: httpx.Response, skip: int) -> None:
         window = trio.current_time() + session.stall
         came = 0
-        with trio.CancelScope() as scope:
+        # The scope is for what comes and is no byte of the blob, so that nothing of it is seen here.
+        with trio.CancelScope(deadline=window + session.stall) as scope:
             try:
                 async for chunk in response.aiter_raw():
                     now = trio.current_time()
                     came += len(chunk)
                     if came >= _SLOWEST * session.stall:
                         came, window = 0, now + session.stall
+                        scope.deadline = window + session.stall
                     elif now > window:
                         raise session.failed("the registry sends too slowly", transient=True)
                     data = chunk
@@ -170,7 +172,8 @@ class Download:
                         await self._told()
             except (httpx.HTTPError, httpx.StreamError) as error:
                 raise from_httpx(error, session.doing, session.stall) from error
-        assert not scope.cancelled_caught  # noqa: S101 - nobody else cancels it
+        if scope.cancelled_caught:
+            raise session.failed("the registry sends too slowly", transient=True)
 
     def _write(self, session: Session, data: bytes) -> None:
         most = self._size if self._size >= 0 else _LARGEST

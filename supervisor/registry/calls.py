@@ -127,6 +127,9 @@ class Calls:
             ours.close()
             reason = (error.strerror or str(error)).lower()
             raise RegistryFailed(f"cannot start the program that talks to registries: {reason}") from error
+        except trio.Cancelled:
+            ours.close()
+            raise
         finally:
             theirs.close()
         program = _Program(ours, child)

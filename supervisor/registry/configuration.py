@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from pyman.errors import InvalidArgument, PermissionDenied, SignatureRefused
+from supervisor.logging import log
 from supervisor.registry.aliases import record_alias
 from supervisor.registry.messages import AuthFile, Endpoint
 from supervisor.registry.reference import Reference, is_domain, parse, parse_short
@@ -102,30 +103,20 @@ class Configuration:
         return await trio.to_thread.run_sync(self._registries_now, limiter=_limiter)
 
     def _registries_now(self) -> RegistriesSettings:
-        known = self._registries
-        if known is None or known[0] != self._stamp(known[1].files):
-            loaded = registries.load(
-                self._environ,
-                self._settings.uid,
-                self._settings.xdg,
-                is_domain=is_domain,
-                system=self._system,
-                administrator=self._administrator,
-                aliases=self._aliases,
-            )
-            known = self._registries = (self._stamp(loaded.files), loaded)
-        return known[1]
-
-    def _stamp(self, read: tuple[str, ...]) -> object:
-        """What changes when one of the files, or their number, does."""
-        own = f"{self._settings.xdg.config_home}/containers"
-        places = [
-            *read,
-            *(f"{place}/registries.conf" for place in (own, self._administrator, self._system)),
-            *(f"{place}/registries.conf.d" for place in (own, self._administrator)),
+        paths = registries.paths(
+            self._environ,
+            self._settings.xdg,
             self._aliases,
-        ]
-        return [_seen(path) for path in places]
+            system=self._system,
+            administrator=self._administrator,
+        )
+        stamp = [_seen(path) for path in paths]  # before they are read: what changes meanwhile is read again
+        known = self._registries
+        if known is None or known[0] != stamp:
+            known = self._registries = (stamp, registries.load(paths, self._aliases, is_domain=is_domain))
+            for warning in known[1].warnings:
+                log.warning(warning)
+        return known[1]
 
     async def policy(self) -> Policy:
         """Raises InvalidConfig."""

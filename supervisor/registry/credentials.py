@@ -274,6 +274,7 @@ async def forget(context: Context, key: str) -> bool:
         inner = _programs(file.path, content).get(key) or _store_of(content)
         if inner:
             known = await _erase(inner, key) or known
+            content = _read(file)  # others may have logged in meanwhile
         auths = _auths(file.path, content)
         gone = [name for name in auths if name == key or (name == _DOCKER_KEY and key in _DOCKER_HOSTS)]
         if gone:
@@ -294,6 +295,9 @@ async def forget_all(context: Context) -> list[str]:
         programs = _programs(file.path, content)
         for key, inner in programs.items():
             await _erase(inner, key)
+        if inner := _store_of(content):
+            forgotten += [key for key in await _listed(inner) if await _erase(inner, key)]
+        content = _read(file)  # others may have logged in meanwhile
         auths = _auths(file.path, content)
         if programs or auths:
             forgotten += sorted({*programs, *auths})

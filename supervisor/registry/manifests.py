@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+import httpx
 import msgspec
 
 from pyman.errors import DigestMismatch, NotSupported
@@ -14,7 +15,7 @@ from supervisor.registry.session import read_body
 from supervisor.registry.trouble import Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from supervisor.registry.session import Scope, Session
 
@@ -173,7 +174,7 @@ async def list_tags(session: Session) -> list[str]:
     return found
 
 
-async def _pages(session: Session, path: str, scopes: list[Scope]):  # type: ignore[no-untyped-def]  # noqa: ANN202
+async def _pages(session: Session, path: str, scopes: list[Scope]) -> AsyncIterator[bytes]:
     """The pages of a listing, within bounds."""
     total = 0
     seen: set[str] = set()
@@ -222,8 +223,6 @@ async def search(session: Session, term: str, limit: int) -> list[Found]:
 
 
 async def _old_search(session: Session, term: str, limit: int) -> list[Found]:
-    import httpx
-
     query = httpx.QueryParams({"q": term, "n": str(limit)})
     async with session.request("GET", f"/v1/search?{query}", scopes=[]) as response:
         data = await read_body(session, response, _PAGE_LIMIT)

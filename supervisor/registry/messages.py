@@ -232,7 +232,6 @@ class ManifestReply(msgspec.Struct, frozen=True, tag=True):
 class ManifestDigestReply(msgspec.Struct, frozen=True, tag=True):
     digest: str
     media_type: str = ""
-    endpoint: int = 0
 
 
 class BlobReply(msgspec.Struct, frozen=True, tag=True):

@@ -75,7 +75,7 @@ async def _attempt(
             digest = request.digest or request.endpoints[number].reference.digest
             if request.head:
                 found, kind = await manifests.head_manifest(session, tag, digest)
-                return ManifestDigestReply(found, kind, number)
+                return ManifestDigestReply(found, kind)
             data, kind = await manifests.fetch_manifest(session, tag, digest)
             return ManifestReply(data, kind, number)
         case GetBlob():
@@ -91,7 +91,7 @@ async def _attempt(
             return SizeReply(sent)
         case PutManifest():
             put = await manifests.put_manifest(session, request.data, request.media_type, request.target)
-            return ManifestDigestReply(put, request.media_type, number)
+            return ManifestDigestReply(put, request.media_type)
         case ListTags():
             return ListedReply(await manifests.list_tags(session))
         case SearchRegistry():

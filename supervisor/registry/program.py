@@ -1,6 +1,6 @@
 """The registry program: it takes operations from its socket and carries them out, all in one loop.
 
-It ends when the supervisor is gone, and after IDLE seconds without an operation. Then it first closes its side of the
+It ends when the supervisor is gone, and after `idle` seconds without an operation. Then it first closes its side of the
 socket, so that the supervisor sees at once that it has to start another one, and takes what had been sent before.
 """
 
@@ -26,10 +26,8 @@ from supervisor.registry.session import Pool
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["IDLE", "serve"]
+__all__ = ["serve"]
 
-IDLE = 60.0
-"""Seconds."""
 _MOST_DESCRIPTORS = 4
 _MOST_OPERATIONS = 256
 """At once; more are refused."""
@@ -50,8 +48,8 @@ _BUGS = (
 _decode: Callable[[bytes], Request] = msgspec.msgpack.Decoder(Request).decode
 
 
-async def serve(control: socket.socket, environ: Mapping[str, str], idle: float = IDLE) -> None:
-    """Until there is nothing more to do."""
+async def serve(control: socket.socket, environ: Mapping[str, str], idle: float) -> None:
+    """Until there is nothing more to do. `idle`: in seconds."""
     program = _Program(control, environ, idle)
     async with trio.open_nursery() as operations:
         await program.accept(operations)

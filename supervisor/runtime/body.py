@@ -194,7 +194,10 @@ class Body:
         if container.layer is not None:
             self._placed = await container.layer.placed.get()
         elif container.definition.image.id and not container.observed.started_at:
-            await trio.to_thread.run_sync(services.layers.mend, container.definition, limiter=services.disk)
+            there = partial(services.layers.known, self.id)
+            if not await trio.to_thread.run_sync(there, limiter=services.disk):
+                mend = partial(services.layers.mend, container.definition)
+                await trio.to_thread.run_sync(mend, limiter=services.patient)
 
     def _done_in_time(self, preparation: Preparation, step: Callable[[], object]) -> None:
         preparation.under_way = True
@@ -325,6 +328,8 @@ class Body:
             steps.start_soon(failures.attempt, partial(self._in_thread, self._give_back))
         # The OCI runtime has been told: it needs the bundle no more.
         await self._sessions_over()
+        if last and not failures.found:
+            await failures.attempt(self._unregister)
         erase = last and not failures.found
         await failures.attempt(partial(self._in_thread, partial(self._discard, erase=erase)))
         failures.tell(self.id)
@@ -445,16 +450,16 @@ class Body:
         return [moved for path in rootfs.ended_with_run(layout, self.id) if (moved := self._bury(path))]
 
     def _erase(self) -> list[str]:
-        """What outlives a run."""
-        gone: list[str] = []
+        moved = self._bury(self._layout.container_static(self.id))
+        return [moved] if moved else []
+
+    async def _unregister(self) -> None:
+        """Have the image store forget the container, and what it has written."""
         if not self._unregistered:
-            self._services.layers.remove(self.id)
+            forget = partial(self._services.layers.remove, self.id)
+            await trio.to_thread.run_sync(forget, limiter=self._services.patient)
             self._unregistered = True
-            gone.append(self._layout.store_own)
-        path = self._layout.container_static(self.id)
-        if os.path.lexists(path) and (moved := self._bury(path)):
-            gone.append(moved)
-        return gone
+            self._services.discard(self._layout.store_own)
 
     def _bury(self, path: str) -> str:
         """Rename a directory into the trash; its new path, or an empty string if it was not there."""
@@ -473,7 +478,8 @@ class Body:
         if (layer := self._container.layer) is not None:
             with suppress(PymanError):
                 await layer.recorded.get()
-        if not self._unregistered or os.path.lexists(self._layout.container_static(self.id)):
+        await self._unregister()
+        if os.path.lexists(self._layout.container_static(self.id)):
             await self._in_thread(self._erase)
 
     async def end_monitor(self, monitor: ProcessRef | None = None) -> None:

@@ -49,7 +49,7 @@ async def check(engine: Engine, *, repair: bool) -> CheckReply:
         )
     problems.extend(_processes(engine))
     store = engine.services.store
-    wrong = await trio.to_thread.run_sync(store.problems, limiter=engine.services.disk)
+    wrong = await trio.to_thread.run_sync(store.problems, limiter=engine.services.patient)
     problems.extend(Problem(subject, text) for subject, text in wrong)
     strays = await _strays(engine)
     left = strays

@@ -183,11 +183,10 @@ class Engine:
         self.locks = Locks.open(self.layout.lock_file, self.settings.engine, loaded)
         self.reaped.read(self.layout.reaped)
         boot = process.boot_id()
-        rebooted = bool(loaded.meta.get("boot_id")) and loaded.meta["boot_id"] != boot
-        if rebooted and refresh.in_foreign_container():
-            rebooted = False
+        known_boot = loaded.meta.get("boot_id")
+        rebooted = bool(known_boot) and known_boot != boot and not refresh.in_foreign_container()
         observed = refresh.records(loaded)
-        if rebooted or not loaded.meta.get("boot_id"):
+        if rebooted or not known_boot:
             observed = await refresh.after_boot(services, observed, boot, rebooted=rebooted)
         sessions = [] if rebooted else [r for r in loaded.records if r.kind == "exec"]
         known = {definition.id: state.monitor for definition, state in observed}
@@ -383,7 +382,7 @@ class Engine:
 
         async def work() -> None:
             make = partial(self.services.layers.make, id, image.id, image.name, maps, placed)
-            done = await outcome.acapture(trio.to_thread.run_sync, make, limiter=self.services.disk)
+            done = await outcome.acapture(trio.to_thread.run_sync, make, limiter=self.services.patient)
             if isinstance(done, outcome.Error) and isinstance(done.error, Exception):
                 layering.placed.fail(done.error)
             layering.placed.give(None)
@@ -413,7 +412,7 @@ class Engine:
             try:
                 with suppress(PymanError):
                     await layer.recorded.get()
-                await trio.to_thread.run_sync(remove, limiter=self.services.disk)
+                await trio.to_thread.run_sync(remove, limiter=self.services.patient)
             except PymanError as error:
                 log.warning("cannot remove a layer", container=id, error=str(error))
 

@@ -6,17 +6,16 @@ that no definition names is thus what a crash has left, and goes at the next sta
 started has lost nothing where its record is missing, and gets it anew. One that has was removed by another engine, by
 force: it cannot start any more, and says so.
 
-All of it blocks, waiting for locks that other engines hold: it is called in a thread.
+All of it blocks and is called in a thread; what makes or removes a layer waits for locks that other engines hold.
 """
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from pyman.errors import NoSuchImage, StorageFailed
 from supervisor.runtime.answers import Answer
-from supervisor.storage.rootfs import Layers, Shift
+from supervisor.storage.rootfs import Shift
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.idmaps import IdMaps
     from supervisor.oci.imaged import ImageUse
     from supervisor.runtime.records import Definition
-    from supervisor.storage.containers import Writable
+    from supervisor.storage.rootfs import Layers
     from supervisor.storage.store import Store
 
 __all__ = ["Layering", "OwnLayers"]
@@ -65,13 +64,15 @@ class OwnLayers:
             image_name=image_name,
             owner=Shift(maps).root if maps.uids and maps.gids else None,
             maps=maps if maps.uids else None,
-            placed=None if placed is None else lambda found: placed(_layers(found)),
+            placed=placed,
         )
 
+    def known(self, id: str) -> bool:
+        """The store has the container. Waits for no lock. StorageFailed."""
+        return self._store.find_container(id) is not None
+
     def mend(self, definition: Definition) -> None:
-        """Of a container that never ran: make the layer if there is none. StorageFailed, DiskFull."""
-        if self._store.find_container(definition.id) is not None:
-            return
+        """Of a container that never ran: make the layer that is missing. StorageFailed, DiskFull."""
         image = definition.image
         try:
             self.make(definition.id, image.id, image.name, definition.userns.maps)
@@ -81,7 +82,7 @@ class OwnLayers:
     def of(self, definition: Definition) -> Layers:
         """The directories of its root filesystem. StorageFailed: they are not there any more."""
         try:
-            return _layers(self._store.writable(definition.id))
+            return self._store.writable(definition.id)
         except StorageFailed as error:
             raise _missed(definition, error) from error
 
@@ -115,8 +116,3 @@ def _missed(definition: Definition, error: PymanError) -> StorageFailed:
         subject=definition.name,
         hint="another engine has removed it from the image store: remove the container",
     )
-
-
-def _layers(found: Writable) -> Layers:
-    """An image without layers has an empty one."""
-    return Layers(found.lower or [f"{os.path.dirname(found.upper)}/empty"], found.upper, found.work)

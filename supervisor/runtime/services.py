@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import trio
 
-from supervisor.images.arriving import Arriving
-from supervisor.images.leaving import Leaving
 from supervisor.images.library import Images
 from supervisor.kernel.process import ProcessRef
 from supervisor.runtime.layers import OwnLayers
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from supervisor.conmon.find import Conmon
     from supervisor.conmon.logs import LogKeeper
     from supervisor.events.journal import Journal
+    from supervisor.images.arriving import Arriving
+    from supervisor.images.leaving import Leaving
     from supervisor.oci.runtimes import Runtimes
     from supervisor.runtime.container import Container
     from supervisor.settings.layout import Layout
@@ -93,13 +94,13 @@ class Services:
         self.starts = trio.CapacityLimiter(STARTS_AT_ONCE)
         self.disk = trio.CapacityLimiter(16)
         """Threads for mounts, directories and specs; apart from every other room's."""
+        self.patient = trio.CapacityLimiter(16)
+        """Threads that may wait for the image store's locks, which other engines hold for as long as they unpack."""
         self.overlays = Overlays(settings, layout)
         self.store = Store(layout, settings, self.overlays)
         """The image store, which other engines share."""
         self.layers = OwnLayers(self.store)
         self.images = Images(self.store, database, settings, layout)
-        self.arriving = Arriving(self.images, settings, layout)
-        self.leaving = Leaving(self.images, self.arriving, layout)
         self.take(settings)
         self.ids = IdLedger()
         self.find: Callable[[str], Container | None] = lambda _id: None
@@ -110,6 +111,20 @@ class Services:
         """Hands a directory to the task that deletes what was moved into the trash."""
         self.ending = False
         """The supervisor ends: nothing is started any more, neither by a user nor by a policy."""
+
+    # Every first command waits for what is imported at the start: these have many modules, which few ever need.
+
+    @cached_property
+    def arriving(self) -> Arriving:
+        from supervisor.images.arriving import Arriving
+
+        return Arriving(self.images, self.settings, self.layout)
+
+    @cached_property
+    def leaving(self) -> Leaving:
+        from supervisor.images.leaving import Leaving
+
+        return Leaving(self.images, self.arriving, self.layout)
 
     def take(self, settings: Settings) -> None:
         """Settings at start and after a reload. A changed budget begins anew, with its whole burst."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
 
+from pyman.errors import NoSuchImage, StorageFailed
 from supervisor.kernel import files
 
 if TYPE_CHECKING:
@@ -32,10 +34,14 @@ async def sizes_of(
     upper = services.layout.container_upper(container.id)
 
     def of_image() -> dict[str, int]:
-        written = files.disk_usage(services.layers.of(definition).upper)
-        key = definition.image.id
+        """Like a directory, what is not there yet, or was removed by another engine, takes nothing."""
+        written, key = 0, definition.image.id
+        with suppress(StorageFailed):
+            written = files.disk_usage(services.layers.of(definition).upper)
         if key not in known:
-            known[key] = services.layers.size_of(definition.image)
+            known[key] = 0
+            with suppress(StorageFailed, NoSuchImage):
+                known[key] = services.layers.size_of(definition.image)
         return {"rwSize": written, "rootFsSize": known[key] + written}
 
     def walk() -> dict[str, int]:

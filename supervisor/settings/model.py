@@ -286,8 +286,6 @@ AFTER_RESTART = frozenset(
         "engine.lock_type",
         "engine.namespace",
         "engine.num_locks",
-        "engine.retry",
-        "engine.retry_delay",
         "engine.runtime",
         "engine.runtime_flags",
         "engine.runtimes",

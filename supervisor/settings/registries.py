@@ -6,7 +6,7 @@ later ones replace a search list, a mode, the credential helpers, and a registry
 short-name-aliases.conf, which engines write when a user has chosen, comes before all aliases. A value that cannot be
 used, and the old version 1, is InvalidConfig with file, key and value; an unknown key is a warning.
 
-Reading is one function; what the settings say of a name are pure functions of them.
+Finding and reading are two functions; what the settings say of a name are pure functions of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pyman.errors import InvalidConfig
 from supervisor.settings import files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from supervisor.settings.xdg import Xdg
 
@@ -35,6 +35,7 @@ __all__ = [
     "load",
     "locations",
     "matched",
+    "paths",
     "sources",
 ]
 
@@ -87,7 +88,6 @@ class RegistriesSettings(msgspec.Struct, frozen=True):
     """Programs `docker-credential-NAME`, in order; AUTH_FILES among them stands for the files."""
     registries: tuple[RegistryEntry, ...] = ()
     aliases: dict[str, Alias] = {}
-    files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -141,29 +141,33 @@ def aliases_path(uid: int, xdg: Xdg) -> str:
 
 
 def load(
-    environ: Mapping[str, str],
-    uid: int,
-    xdg: Xdg,
-    *,
-    is_domain: Callable[[str], bool] = bool,
-    system: str = files.SYSTEM,
-    administrator: str = files.ADMINISTRATOR,
-    aliases: str | None = None,
+    found: Sequence[str], aliases: str, *, is_domain: Callable[[str], bool] = bool
 ) -> RegistriesSettings:
-    """What the files say together. `is_domain`: it can be a registry. `aliases`: another short-name-aliases.conf.
+    """What the files that `paths` has found say together. `is_domain`: it can be a registry.
 
     Blocking. Raises InvalidConfig.
     """
     collected = _Collected(is_domain)
-    for path in _files(environ, xdg, system, administrator):
-        collected.add(path, files.read_table(path))
-    machine_made = aliases_path(uid, xdg) if aliases is None else aliases
-    if os.path.exists(machine_made):
-        collected.add_aliases(machine_made, files.read_table(machine_made).get("aliases", {}))
+    for path in found:
+        if path == aliases:
+            collected.add_aliases(path, files.read_table(path).get("aliases", {}))
+        else:
+            collected.add(path, files.read_table(path))
     return collected.settings()
 
 
-def _files(environ: Mapping[str, str], xdg: Xdg, system: str, administrator: str) -> list[str]:
+def paths(
+    environ: Mapping[str, str],
+    xdg: Xdg,
+    aliases: str,
+    *,
+    system: str = files.SYSTEM,
+    administrator: str = files.ADMINISTRATOR,
+) -> list[str]:
+    """The files that count, in the order in which they are read; `aliases`, if it is there, is the last.
+
+    Blocking. Raises InvalidConfig.
+    """
     explicit = environ.get("CONTAINERS_REGISTRIES_CONF") or environ.get("REGISTRIES_CONFIG_PATH")
     own = f"{xdg.config_home}/containers/registries.conf"
     found: list[str] = []
@@ -172,7 +176,8 @@ def _files(environ: Mapping[str, str], xdg: Xdg, system: str, administrator: str
     else:
         places = (own, f"{administrator}/registries.conf", f"{system}/registries.conf")
         found += [path for path in places if os.path.lexists(path)][:1]
-    return [*found, *files.drop_ins(f"{administrator}/registries.conf.d"), *files.drop_ins(f"{own}.d")]
+    found += [*files.drop_ins(f"{administrator}/registries.conf.d"), *files.drop_ins(f"{own}.d")]
+    return [*found, aliases] if os.path.exists(aliases) else found
 
 
 class _Collected:
@@ -181,7 +186,6 @@ class _Collected:
         self._single: dict[str, Any] = {}
         self._registries: dict[str, RegistryEntry] = {}
         self._aliases: dict[str, Alias] = {}
-        self._files: list[str] = []
         self._warnings: list[str] = []
 
     def settings(self) -> RegistriesSettings:
@@ -190,13 +194,11 @@ class _Collected:
         return RegistriesSettings(
             registries=tuple(self._registries[prefix] for prefix in sorted(self._registries)),
             aliases=self._aliases,
-            files=tuple(self._files),
             warnings=tuple(self._warnings),
             **self._single,
         )
 
     def add(self, path: str, content: dict[str, Any]) -> None:
-        self._files.append(path)
         old = content.pop("registries", None)
         if isinstance(old, dict) and any(name in old for name in _VERSION_1):
             raise InvalidConfig(
@@ -221,7 +223,7 @@ class _Collected:
         entries = [_entry(one) for one in table.tables("registry")]
         self._same_security(table, entries)
         self._registries |= {entry.prefix: entry for entry in entries}
-        self.add_aliases(path, table.take("aliases", dict, "a table") or {}, listed=True)
+        self.add_aliases(path, table.take("aliases", dict, "a table") or {})
         self._warnings += table.warnings()
 
     def _same_security(self, table: _Table, entries: list[RegistryEntry]) -> None:
@@ -237,12 +239,10 @@ class _Collected:
                 if here != there:
                     raise table.invalid(f"registry.{key}", here, f"what another entry for '{place}' says")
 
-    def add_aliases(self, path: str, content: Any, *, listed: bool = False) -> None:
+    def add_aliases(self, path: str, content: Any) -> None:
         table = _Table(path, "aliases", content if isinstance(content, dict) else {})
         if not isinstance(content, dict):
             raise table.invalid("", content, "a table")
-        if not listed:
-            self._files.append(path)
         for name in content:
             value = table.take(name, str, "a string") or ""
             if not name or name != name.lower() or _is_registry(name.partition("/")[0], "/" in name):

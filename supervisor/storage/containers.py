@@ -17,6 +17,7 @@ from pyman.errors import NameInUse, StorageFailed
 from supervisor.kernel import files
 from supervisor.storage import layers
 from supervisor.storage.records import Container, IdLine, Layer, new_id, now
+from supervisor.storage.rootfs import Layers
 from supervisor.storage.table import locked, tried
 from supervisor.storage.writing import StoreWriter
 
@@ -26,19 +27,10 @@ if TYPE_CHECKING:
     from supervisor.kernel.idmaps import IdMaps, IdRange
     from supervisor.storage.table import Draft
 
-__all__ = ["OWNER", "ContainerStore", "Writable"]
+__all__ = ["OWNER", "ContainerStore"]
 
 OWNER = "pyman-engine"
 """The flag of a container that says which engine of pyman's has registered it."""
-
-
-class Writable(msgspec.Struct, frozen=True):
-    """What a container's root filesystem is made of. Absolute paths."""
-
-    lower: list[str]
-    """Topmost first; empty: the container is made of no image, or of one without layers."""
-    upper: str
-    work: str
 
 
 class ContainerStore(StoreWriter):
@@ -62,7 +54,7 @@ class ContainerStore(StoreWriter):
         image_name: str = "",
         owner: tuple[int, int] | None = None,
         maps: IdMaps | None = None,
-        placed: Callable[[Writable], None] | None = None,
+        placed: Callable[[Layers], None] | None = None,
     ) -> Container:
         """Register a container of an image (its id; empty: none), with a layer of its own. It is there already:
         nothing is done. `image_name`: what the user called it. `owner`: uid and gid of the container's root in the
@@ -109,7 +101,7 @@ class ContainerStore(StoreWriter):
         parent: str,
         names: Sequence[str],
         owner: tuple[int, int] | None,
-        placed: Callable[[Writable], None] | None,
+        placed: Callable[[Layers], None] | None,
     ) -> Layer:
         staged = self.ground.stage()
         try:
@@ -134,24 +126,18 @@ class ContainerStore(StoreWriter):
         finally:
             self.ground.discard(staged)
 
-    def writable(self, id: str) -> Writable:
-        """What the root filesystem of a registered container is made of. StorageFailed."""
+    def writable(self, id: str) -> Layers:
+        """What the root filesystem of a registered container is made of; without an image, or with one that has no
+        layers, of an empty directory. StorageFailed."""
         container = self.find_container(id)
         if container is None:
             raise StorageFailed(f"cannot find the container '{id}' in the image store", subject=id)
         return self._writable(self.layer(container.layer))
 
-    def _writable(self, layer: Layer) -> Writable:
+    def _writable(self, layer: Layer) -> Layers:
         directory = self.directory(layer)
-        return Writable(self.lower_dirs(layer.parent), f"{directory}/diff", f"{directory}/work")
-
-    def rename_container(self, id: str, names: Sequence[str]) -> None:
-        """It is not registered: nothing is done. NameInUse, StorageFailed, DiskFull."""
-        with self._containers.writing() as containers:
-            if containers.get(id) is not None:
-                _refuse_taken(containers.records, id, names)
-                containers.change(id, names=tuple(names))
-                containers.save()
+        lower = self.lower_dirs(layer.parent) or [f"{directory}/empty"]
+        return Layers(lower, f"{directory}/diff", f"{directory}/work")
 
     def remove_container(self, id: str) -> bool:
         """Drop a container's record and its layer, wherever that is mounted. Its files are removed by `sweep`. False:

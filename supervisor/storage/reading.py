@@ -120,15 +120,13 @@ class StoreReader:
             raise StorageFailed(f"cannot find the layer '{id}'", subject=id)
         return layer
 
-    def layers_with(self, *, diff_id: str = "", compressed: str = "", toc: str = "") -> list[Layer]:
-        """Those whose uncompressed, or compressed, tar stream, or whose table of contents, has this digest.
-        StorageFailed."""
+    def layers_with(self, *, diff_id: str = "", compressed: str = "") -> list[Layer]:
+        """Those whose uncompressed, or compressed, tar stream has this digest. StorageFailed."""
         return [
             layer
             for layer in self.layers()
             if (diff_id and layer.diff_id == diff_id)
             or (compressed and layer.compressed_digest == compressed)
-            or (toc and layer.toc_digest == toc)
         ]
 
     def chain(self, id: str) -> list[Layer]:
@@ -157,24 +155,9 @@ class StoreReader:
         """What an overlay of a layer and those below it is made of, topmost first, absolute. StorageFailed."""
         return [f"{self.directory(layer)}/diff" for layer in self.chain(id)]
 
-    @property
-    def white_outs(self) -> bool:
-        """Whether a layer's deletions are to be what the kernel's overlay takes for such, or files as they are in the
-        archive, which fuse-overlayfs understands; other engines do the same. OverlayUnavailable."""
-        return self.overlays.way().native
-
-    @property
-    def user_xattrs(self) -> bool:
-        """Whether the marks of an overlay are in `user.` attributes."""
-        return self.layout.uid != 0
-
     def containers(self) -> list[Container]:
         """Those of every engine on this graph root. StorageFailed."""
         return self._containers.read().records
-
-    def users_of(self, image: str) -> list[Container]:
-        """The containers made of an image. StorageFailed."""
-        return [container for container in self.containers() if container.image == image]
 
     def big_data(self, image: Image, key: str) -> bytes:
         """StorageFailed: also if there is none."""

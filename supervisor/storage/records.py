@@ -26,7 +26,6 @@ __all__ = [
     "Record",
     "changed",
     "created_seconds",
-    "entry_of",
     "is_id",
     "new_entry",
     "new_id",
@@ -178,10 +177,6 @@ def _lenient(kind: type[R], raw: bytes) -> R:
         return msgspec.convert({key: value for key, value in fields.items() if value is not None}, kind)
 
 
-def entry_of(kind: type[R], raw: bytes) -> Entry[R]:
-    return Entry(_lenient(kind, raw), raw)
-
-
 def new_entry(record: R) -> Entry[R]:
     fields = msgspec.to_builtins(record)
     for name in _HERE:
@@ -219,15 +214,6 @@ def now() -> str:
 def created_seconds(created: str) -> float:
     """Seconds since the epoch of a record's `created`; 0: it says nothing that can be used."""
     try:
-        return datetime.fromisoformat(_microseconds(created)).timestamp()
+        return datetime.fromisoformat(created).timestamp()
     except ValueError:
         return 0.0
-
-
-def _microseconds(text: str) -> str:
-    """Python has no more than six digits of a second."""
-    whole, dot, rest = text.partition(".")
-    if not dot:
-        return text
-    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-    return f"{whole}.{digits[:6].ljust(6, '0')}{rest[len(digits) :]}"

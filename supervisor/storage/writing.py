@@ -81,8 +81,6 @@ class StoreWriter(StoreReader):
         id: str,
         parent: str,
         facts: Facts,
-        *,
-        toc_digest: str = "",
     ) -> Layer:
         """Have a staged layer be one of the store: `id` is that of `layers.layer_id`, `parent` an id or empty.
         Another engine, or thread, was faster: theirs is returned. Until an image uses it, or `delete_layers` was told,
@@ -95,7 +93,6 @@ class StoreWriter(StoreReader):
             compressed_size=facts.size,
             diff_id=facts.diff_id,
             diff_size=facts.diff_size,
-            toc_digest=toc_digest,
             compression=COMPRESSIONS.index(facts.compression),
             uids=tuple(sorted(facts.uids)),
             gids=tuple(sorted(facts.gids)),
@@ -290,41 +287,36 @@ class StoreWriter(StoreReader):
                 return _rename(draft, self._add_data(draft, here, data).id, image.names)
         return None
 
-    def set_names(self, id: str, names: Sequence[str]) -> Image:
-        """Let an image have exactly these names, which are taken from others that have them. One of an additional
-        store becomes one of this store, too. NoSuchImage, StorageFailed, DiskFull."""
-        return self._change_names(id, lambda _: names)
-
     def add_names(self, id: str, names: Sequence[str]) -> Image:
-        """As `set_names`, beside those that it has."""
-        return self._change_names(id, lambda known: (*known, *names))
+        """Names that others have are taken from them. An image of an additional store becomes one of this store, too.
+        NoSuchImage, StorageFailed, DiskFull."""
+        return self._change_image(id, lambda draft, image: _rename(draft, id, (*image.names, *names)))
 
     def remove_names(self, id: str, names: Collection[str]) -> Image:
-        """As `set_names`, without these."""
-        return self._change_names(id, lambda known: tuple(name for name in known if name not in names))
+        """As `add_names`."""
 
-    def _change_names(self, id: str, wanted: Callable[[Sequence[str]], Sequence[str]]) -> Image:
-        self.prepare()
-        with self._images.writing() as draft:
-            image = draft.get(id) or self._raise(draft, id)
-            if image is None:
-                raise NoSuchImage(f"cannot find the image '{id}'", subject=id)
-            image = _rename(draft, id, wanted(image.names))
-            draft.save()
-            self.ground.done("image", id)
-        return image
+        def change(draft: Draft[Image], image: Image) -> Image:
+            return _rename(draft, id, [name for name in image.names if name not in names])
+
+        return self._change_image(id, change)
 
     def set_big_data(self, id: str, data: Mapping[str, bytes], *, digest: str = "") -> Image:
         """Replace data of an image, as that of a manifest list that has grown; `digest`: of its manifest then.
         NoSuchImage, StorageFailed, DiskFull."""
+
+        def change(draft: Draft[Image], image: Image) -> Image:
+            image = self._add_data(draft, image, data)
+            return draft.change(id, digest=digest) if digest else image
+
+        return self._change_image(id, change)
+
+    def _change_image(self, id: str, change: Callable[[Draft[Image], Image], Image]) -> Image:
         self.prepare()
         with self._images.writing() as draft:
             image = draft.get(id) or self._raise(draft, id)
             if image is None:
                 raise NoSuchImage(f"cannot find the image '{id}'", subject=id)
-            image = self._add_data(draft, image, data)
-            if digest:
-                image = draft.change(id, digest=digest)
+            image = change(draft, image)
             draft.save()
             self.ground.done("image", id)
         return image

@@ -12,6 +12,7 @@ import pytest
 
 from pyman.errors import ArchiveRefused
 from supervisor.archive import jobs
+from supervisor.images.archived import Archived
 from tests.archive.layers import Layer, digest_of
 
 if TYPE_CHECKING:
@@ -42,8 +43,10 @@ def memory(data: bytes = b"") -> Iterator[int]:
 
 
 def check(contents: jobs.Contents, fd: int) -> None:
+    found = Archived("archive", fd, contents.members)
+
     def data(name: str) -> bytes | None:
-        part = contents.find(name)
+        part = found.find(name)
         return None if part is None else os.pread(fd, part.size, part.offset)
 
     assert data("manifest.json") == b"[]"

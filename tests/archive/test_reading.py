@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+PIECES = 250_000
 QUICK = settings(deadline=None, derandomize=True, max_examples=50)
 
 names = st.text(
@@ -225,3 +227,15 @@ def test_a_prefix_that_stands_where_gnu_has_times_is_read_as_go_reads_it() -> No
     block[148:156] = b"        "
     block[148:156] = b"%06o\0 " % sum(block)
     assert members.basic(bytes(block)).name == b"usr/lib/name"
+
+
+def test_a_long_map_of_a_sparse_file_is_read_once() -> None:
+    """A map is looked through once, and not again with every block of it: a layer may have many such files."""
+    text = b"%d\n" % PIECES + b"0\n0\n" * PIECES
+    text += bytes(-len(text) % 512)
+    keys = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"}
+    began = time.process_time()
+    [(member, content)] = read(Layer().file("f", text + b"data", pax_headers=keys).data())
+    assert time.process_time() - began < 3
+    assert member.sparse == [(0, 0)] * PIECES
+    assert content == b"data"

@@ -54,7 +54,7 @@ async def main():
         "committed": members("committed"),
         "exported": members("exported"),
         "changes": [changes.changed, changes.added, changes.deleted],
-        "size": contents.find("etc/file").size,
+        "size": next(part.size for part in contents.members if part.name == "etc/file"),
     }))
 
 trio.run(main)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.storage.table import locked
 from tests.support.engine import Engine  # noqa: TC001
 from tests.support.images import IMAGE, add_layer, import_image, leave_no_mount, podman
 from tests.support.waiting import until
@@ -168,7 +170,32 @@ def test_an_image_that_another_engine_has_taken_away_is_missed_clearly(engine: E
     done = engine.cli("start", "orphan", check=False)
     assert done.returncode == 125
     assert "another engine has removed it from the image store" in done.stderr
+    assert "0B (virtual" in engine.out("ps", "--all", "--size", "--format", "{{.Size}}")
     engine.cli("rm", "orphan")
+
+
+def test_whoever_waits_for_another_engine_keeps_nobody_else_waiting(engine: Engine, rootfs: Path) -> None:
+    """More of them than there are threads."""
+    import_image(engine, rootfs)
+    names = [f"box-{number}" for number in range(20)]
+    for name in names:
+        engine.cli("create", "--name", name, IMAGE, "true")
+    engine.cli("create", "--name", "ready", IMAGE, "echo", "hi")
+
+    def states() -> str:
+        return engine.out("ps", "--all", "--format", "{{.State}}").lower()
+
+    with ExitStack() as ends:
+        with locked(f"{engine.root}/overlay-layers/layers.lock"):
+            waiting = [
+                ends.enter_context(engine.spawn("rm", *names)),
+                ends.enter_context(engine.spawn("run", "--rm", IMAGE, "true")),
+            ]
+            until(lambda: states().count("removing") > 16, "they are not being removed")
+            assert engine.out("run", "--rm", "--rootfs", rootfs, "echo", "hi") == "hi"
+            assert engine.out("start", "--attach", "ready") == "hi"
+            assert [each.poll() for each in waiting] == [None, None]
+        assert [each.wait(30) for each in waiting] == [0, 0]
 
 
 def test_volumes_of_an_image_are_the_containers_own(engine: Engine, rootfs: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +10,7 @@ from pyman.api.image import RegistryAccess
 from pyman.errors import InvalidArgument, InvalidConfig, PermissionDenied, RegistryFailed, SignatureRefused
 from supervisor.registry.client import login_key
 from supervisor.registry.reference import parse
+from supervisor.settings import registries
 from tests.support import hostile as wicked
 from tests.support.hostile import hostile
 from tests.support.registry import digest_of
@@ -17,6 +18,7 @@ from tests.support.registry import digest_of
 if TYPE_CHECKING:
     import socket
 
+    from supervisor.settings.registries import RegistriesSettings
     from tests.registry.support import Home
 
 DIGEST = digest_of(b"x")
@@ -102,6 +104,33 @@ async def test_a_changed_file_is_read_again(home: Home) -> None:
     home.write("etc/registries.conf.d/1.conf", "nonsense")
     with pytest.raises(InvalidConfig):
         await configuration.registries()
+
+
+async def test_a_file_that_changes_while_it_is_read_is_read_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = 'unqualified-search-registries = ["{}.example"]'
+    load = registries.load
+
+    def read_slowly(*arguments: Any, **options: Any) -> RegistriesSettings:
+        found = load(*arguments, **options)
+        home.write("etc/registries.conf", search.format("second"))
+        return found
+
+    home.write("etc/registries.conf", search.format("first"))
+    configuration = home.configuration(home.settings())
+    with monkeypatch.context() as patched:
+        patched.setattr(registries, "load", read_slowly)
+        assert (await configuration.registries()).search == ("first.example",)
+    assert (await configuration.registries()).search == ("second.example",)
+
+
+async def test_an_unknown_key_is_told_once(home: Home, caplog: pytest.LogCaptureFixture) -> None:
+    home.write("etc/registries.conf", "unqualified-search-registry = 1")
+    configuration = home.configuration(home.settings())
+    for _ in range(2):
+        await configuration.registries()
+    assert caplog.text.count("the unknown key 'unqualified-search-registry' is ignored") == 1
 
 
 async def test_mirrors_are_asked_first_and_the_registry_when_they_fail(

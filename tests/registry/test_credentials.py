@@ -298,6 +298,30 @@ async def test_everything_is_forgotten_everywhere(tmp_path: Path, program: Path)
     assert json.loads((tmp_path / "auth.json").read_text()) == {"auths": {}, "credHelpers": {}}
 
 
+async def test_what_the_program_of_a_file_keeps_is_forgotten_with_the_rest(
+    tmp_path: Path, program: Path
+) -> None:
+    context = Context(auth_files=(_file(tmp_path / "auth.json", {"credsStore": "keep"}),))
+    await store(context, "a.example", "u", "p")
+    assert await forget_all(context) == ["a.example"]
+    assert program.with_name("kept.json").read_text() == "{}"
+    assert not await lookup(context, "a.example")
+
+
+async def test_a_login_while_another_is_forgotten_stays(tmp_path: Path, program: Path) -> None:
+    path = tmp_path / "auth.json"
+    program.with_name("kept.json").write_text(json.dumps({"a.example": ["u", "p"]}))
+    context = Context(auth_files=(_file(path, {"auths": {"a.example": {}}, "credsStore": "keep"}),))
+    meanwhile = json.dumps({"auths": {"a.example": {}, "b.example": {"auth": _auth("u", "p")}}})
+    keeping = program.read_text()
+    program.write_text(f"#!/bin/sh\necho '{meanwhile}' > {path}\nexec {program}-real \"$@\"\n")
+    real = program.with_name(f"{program.name}-real")
+    real.write_text(keeping)
+    real.chmod(0o755)
+    assert await forget(context, "a.example")
+    assert list(json.loads(path.read_text())["auths"]) == ["b.example"]
+
+
 async def test_a_file_that_cannot_be_written_is_an_error() -> None:
     with pytest.raises((InvalidConfig, StorageFailed), match="/proc/nowhere"):
         await store(Context(auth_files=(AuthFile("/proc/nowhere/auth.json"),)), "a.example", "u", "p")

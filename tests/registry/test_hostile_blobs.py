@@ -94,6 +94,20 @@ async def test_a_blob_that_drips_is_given_up(registries: Registries, bad: Hostil
         await _download(registries, bad, tmp_path / "blob")
 
 
+async def test_a_blob_that_only_announces_bytes_is_given_up(
+    registries: Registries, bad: Hostile, tmp_path: Path
+) -> None:
+    async def announce(_: Asked, stream: trio.abc.Stream) -> None:
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1000;")
+        while True:
+            await stream.send_all(b"x")
+            await trio.sleep(0.05)
+
+    bad.on(_blob(), announce)
+    with trio.fail_after(20), pytest.raises(RegistryFailed, match="too slowly"):
+        await _download(registries, bad, tmp_path / "blob")
+
+
 @pytest.mark.parametrize("size", [len(DATA) + 1, len(DATA) - 1, 1])
 async def test_an_announced_length_that_is_not_the_descriptors_is_refused(
     registries: Registries, bad: Hostile, tmp_path: Path, size: int

@@ -563,11 +563,16 @@ def test_loading_leaves_the_environment_alone(machine: Machine) -> None:
 def test_changed_settings_are_named_and_those_that_need_a_restart_told_apart(machine: Machine) -> None:
     old = machine.load()
     assert changed(old, machine.load()) == []
-    machine.write(
-        "etc/containers.conf", '[engine]\nstop_timeout = 3\nlock_type = "file"\n[containers]\nenv = ["A=1"]'
-    )
+    engine = '[engine]\nstop_timeout = 3\nlock_type = "file"\nretry = 7\nretry_delay = "2s"\n'
+    machine.write("etc/containers.conf", f'{engine}[containers]\nenv = ["A=1"]')
     names = changed(old, machine.load())
-    assert names == ["containers.env", "engine.lock_type", "engine.stop_timeout"]
+    assert names == [
+        "containers.env",
+        "engine.lock_type",
+        "engine.retry",
+        "engine.retry_delay",
+        "engine.stop_timeout",
+    ]
     assert needs_restart(names) == ["engine.lock_type"]
 
 

@@ -30,16 +30,21 @@ class Files:
         path.write_text(text)
         return str(path)
 
-    def load(self) -> RegistriesSettings:
-        return registries.load(
+    @property
+    def aliases(self) -> str:
+        return f"{self.root}/aliases.conf"
+
+    def paths(self) -> list[str]:
+        return registries.paths(
             self.environ,
-            1000,
             Xdg.of(self.environ, 1000),
-            is_domain=lambda text: "/" not in text,
+            self.aliases,
             system=f"{self.root}/usr",
             administrator=f"{self.root}/etc",
-            aliases=f"{self.root}/aliases.conf",
         )
+
+    def load(self) -> RegistriesSettings:
+        return registries.load(self.paths(), self.aliases, is_domain=lambda text: "/" not in text)
 
 
 @pytest.fixture
@@ -110,7 +115,7 @@ def test_drop_ins_replace_by_key_and_the_users_come_last(config: Files) -> None:
     (entry,) = found.registries
     assert (entry.blocked, entry.location.insecure) == (True, False)
     assert found.aliases["x"].value == ""
-    assert len(found.files) == 4
+    assert len(config.paths()) == 4
 
 
 def test_the_users_file_takes_the_place_of_the_administrators(config: Files) -> None:

@@ -24,8 +24,9 @@ def main(arguments: Sequence[str]) -> None:
     layout = Layout.of(settings)
     os.makedirs(layout.static)
     store = Store(layout, settings, Overlays(settings, layout))
-    assert store.white_outs
-    assert store.user_xattrs
+    form = store.overlays.layer_form()
+    assert form.whiteouts == "overlay"
+    assert form.user_xattrs
     base = add_layer(store, busybox())
     image = add_image(store, [], [base, add_layer(store, {"word": b"said"}, base.id)])
     mounted = store.mount_image(image.id)

@@ -84,7 +84,7 @@ def test_an_image_without_layers_cannot_be_mounted(store: Store) -> None:
 @pytest.mark.skipif(bool(missing("fuse-overlayfs")), reason=missing("fuse-overlayfs"))
 async def test_the_program_mounts_an_image_where_it_is_asked_for(open_store: Callable[..., Store]) -> None:
     store = open_store(options=(f"mount_program={shutil.which('fuse-overlayfs')}",))
-    assert not store.white_outs
+    assert store.overlays.layer_form().whiteouts == "none"
     image = add_image(store, [], [add_layer(store, busybox())])
     mounted = await trio.to_thread.run_sync(store.mount_image, image.id)
     assert sorted(os.listdir(mounted.path)) == ["bin", "etc"]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from supervisor.storage.records import Image, Layer
     from supervisor.storage.store import Store
     from tests.storage.others import Others
 
@@ -74,15 +75,20 @@ def tree(root: Path) -> set[str]:
     return found - {"overlay/.has-mount-program", "overlay-containers/containers.json", "overlay/l"}
 
 
+async def settled(store: Store, others: Others) -> tuple[Layer, Image, set[str]]:
+    """A layer, the image `app:1` of it, and the tree with both once Podman has looked at it."""
+    base = add_layer(store, busybox())
+    image = add_image(store, ["registry.example/app:1"], [base])
+    await store.sweep()
+    others.images()
+    return base, image, tree(others.root)
+
+
 async def test_a_kill_at_any_instant_of_a_pull_leaves_nothing_half_made(
     open_store: Callable[..., Store], others: Others
 ) -> None:
     store = open_store()
-    base = add_layer(store, busybox())
-    kept = add_image(store, ["registry.example/app:1"], [base])
-    await store.sweep()
-    others.images()
-    before = tree(others.root)
+    base, kept, before = await settled(store, others)
     parts = [store.staging(), store.staging()]
     facts = [fill(parts[0], tar_of({"one": b"1"})), fill(parts[1], tar_of({"two": b"2"}))]
     for staged in parts:
@@ -123,12 +129,7 @@ async def test_a_kill_at_any_instant_of_a_pull_leaves_nothing_half_made(
 async def test_a_kill_at_any_instant_of_a_removal_leaves_the_image_whole_or_gone(
     open_store: Callable[..., Store], others: Others
 ) -> None:
-    store = open_store()
-    base = add_layer(store, busybox())
-    kept = add_image(store, ["registry.example/app:1"], [base])
-    await store.sweep()
-    others.images()
-    before = tree(others.root)
+    base, kept, before = await settled(open_store(), others)
 
     def put() -> str:
         mine = open_store()
@@ -163,11 +164,7 @@ async def test_a_kill_at_any_instant_of_a_removal_leaves_the_image_whole_or_gone
 async def test_a_kill_at_any_instant_of_a_containers_life_leaves_its_image_free(
     open_store: Callable[..., Store], others: Others
 ) -> None:
-    store = open_store()
-    image = add_image(store, ["registry.example/app:1"], [add_layer(store, busybox())])
-    await store.sweep()
-    others.images()
-    before = tree(others.root)
+    _, image, before = await settled(open_store(), others)
     id = secrets.token_hex(32)
 
     def live() -> None:
@@ -288,7 +285,7 @@ def test_unknown_fields_of_a_newer_engine_survive(store: Store) -> None:
     with table.locked(f"{store.root}/overlay-images/images.lock") as lock:
         table.write_token(lock, path)
         table.replace_file(path, data.replace(b'{"id"', b'{"later":{"a":[1,null]},"id"'), durable=False)
-    store.set_names(image.id, ["registry.example/app:2"])
+    store.add_names(image.id, ["registry.example/app:2"])
     with open(path, "rb") as file:
         assert b'"later":{"a":[1,null]}' in file.read()
 

@@ -76,7 +76,7 @@ def test_names_move_from_one_image_to_another(store: Store, others: Others) -> N
         first.id: ["registry.example/app:1"],
         second.id: ["registry.example/app:2"],
     }
-    store.set_names(second.id, [])
+    store.remove_names(second.id, second.names)
     assert store.image(second.id).names_history == ("registry.example/app:2",)
     with pytest.raises(NoSuchImage):
         store.resolve("registry.example/app:2")
@@ -111,7 +111,7 @@ def test_an_image_that_a_container_of_another_engine_uses_is_not_removed(
 ) -> None:
     image = add_image(store, ["registry.example/app:1"], [add_layer(store, busybox())])
     others.buildah("from", "--name", "working", "registry.example/app:1")
-    assert [container.names for container in store.users_of(image.id)] == [("working",)]
+    assert [(each.names, each.image) for each in store.containers()] == [(("working",), image.id)]
     with pytest.raises(ImageInUse, match="working"):
         store.delete_image(image.id)
 
@@ -147,7 +147,7 @@ async def test_what_a_failed_pull_has_brought_is_taken_back(store: Store) -> Non
 
 def test_the_images_of_another_driver_are_not_ours(open_store: Callable[..., Store], place: Path) -> None:
     store = open_store(driver="vfs")
-    for act in (store.images, store.staging, lambda: store.resolve("app"), lambda: store.set_names("a", [])):
+    for act in (store.images, store.staging, lambda: store.resolve("app"), lambda: store.add_names("a", [])):
         with pytest.raises(NotSupported, match="vfs"):
             act()
     assert not store.containers()
