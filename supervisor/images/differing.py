@@ -11,6 +11,7 @@ from supervisor.archive import jobs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from supervisor.archive.jobs import Changes
     from supervisor.images.library import Images
     from supervisor.images.view import View
     from supervisor.storage.records import Layer
@@ -42,6 +43,10 @@ async def differ(images: Images, names: Sequence[str]) -> DiffReply:
     new, old = await images.read(look)
     # Of a last layer its own marks tell the most: a file that was written anew with what it had is changed, too.
     found = await (jobs.changes(new[0], old) if new and new[1:] == old else jobs.compare(new, old))
+    return await images.in_thread(_reply, found)
+
+
+def _reply(found: Changes) -> DiffReply:
     return DiffReply(
         **{
             kind: [path for path in getattr(found, kind) if path not in OF_THE_ENGINE]
