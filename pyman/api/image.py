@@ -25,6 +25,7 @@ __all__ = [
     "BuildReply",
     "BuildRequest",
     "DiffReply",
+    "DiffRequest",
     "HistoryEntry",
     "HistoryReply",
     "ImageSummary",
@@ -228,7 +229,7 @@ class PullRequest(msgspec.Struct, frozen=True):
     """With a transport (`docker-archive:…`, `oci:…`, `dir:…`), or a name for a registry."""
     all_tags: bool = False
     policy: str = "always"
-    """always, missing, newer or never."""
+    """always, missing, newer or never; of a place that is no registry: always, whatever it says."""
     platform: Platform = Platform()
     access: RegistryAccess = RegistryAccess()
     quiet: bool = False
@@ -308,6 +309,11 @@ class UnmountRequest(msgspec.Struct, frozen=True):
     all: bool = False
     force: bool = False
     """Whatever the count of its mounts says."""
+
+
+class DiffRequest(msgspec.Struct, frozen=True):
+    names: list[str]
+    """One image, or two."""
 
 
 class DiffReply(msgspec.Struct, frozen=True):
@@ -479,7 +485,7 @@ _ROWS = (
     Method("Unmount", UnmountRequest, MountImagesReply, "Undo mounts.", access=Access.OWNER),
     Method(
         "Diff",
-        NamesRequest,
+        DiffRequest,
         DiffReply,
         "What the last layer, or a second image, changes.",
         access=Access.READ,

@@ -26,7 +26,7 @@ from supervisor.images.sending import Sender, Wish, outgoing
 from supervisor.registry import reference
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from pyman.api.event import Actor
     from pyman.api.image import ManifestPushRequest, PushRequest, SaveRequest
@@ -103,7 +103,8 @@ class Leaving:
             )
         image = await self._outgoing(found.image)
         where = transports.parse(text)
-        async with self._destination(where, found, image, fd, request.access, board) as destination:
+        tags = [] if found.by_id else [found.name]
+        async with self._destination(where, tags, image, fd, request.access, board) as destination:
             raw = await self._sender(board, destination, wish).send(image)
             await destination.finish()
         await self._images.ledger.tell(event(EventStatus.PUSH, found.image.id, text, actor))
@@ -143,11 +144,10 @@ class Leaving:
         every: bool,
     ) -> tuple[str, str]:
         image, raw, instances = await self.lists.read(name)
-        found = await self._images.find(name, lists="keep")
         where = transports.parse(text)
         if where.transport == transports.DOCKER_ARCHIVE:
             raise NotSupported(f"cannot push a manifest list to '{text}'", hint="use oci-archive")
-        async with self._destination(where, found, None, fd, access, board) as destination:
+        async with self._destination(where, [], None, fd, access, board) as destination:
 
             async def send_member(member: Member, sender: Sender) -> RawManifest | None:
                 if not every:
@@ -206,7 +206,7 @@ class Leaving:
     async def _destination(
         self,
         where: Place,
-        found: Found,
+        tags: Sequence[str],
         image: Outgoing | None,
         fd: int,
         access: RegistryAccess,
@@ -216,7 +216,6 @@ class Leaving:
         if where.transport == transports.REGISTRY and image is not None:
             domain = reference.parse(where.name).domain
             sources = await self._in_thread(partial(self._sources, image, domain))
-        tags = [] if found.by_id else [found.name]
         async with pushing.destination_for(
             where,
             tags=tags,

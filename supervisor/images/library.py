@@ -122,7 +122,7 @@ class Images:
             )
             self.storing = Storing(self.store, self.ledger, self.layers)
             self.pulling = Pulling(self, self.registries, self.partials, self.layers, self.storing, works)
-            await trio.to_thread.run_sync(self.partials.clean, limiter=self.limiter)
+            await self.partials.clean()
             task_status.started()
             await trio.sleep_forever()
 
@@ -163,15 +163,6 @@ class Images:
         except (NoSuchImage, InvalidArgument):
             return False
         return True
-
-    async def config_bytes(self, image: Image) -> bytes:
-        """The configuration of an image, as it is kept. StorageFailed, NotSupported (a manifest list)."""
-
-        def look(view: View) -> bytes:
-            view.documents.config(image)
-            return view.documents.raw(image, view.documents.config_key(image))
-
-        return await self.read(look)
 
     async def inspect(self, names: Sequence[str]) -> InspectImagesReply:
         """An error in the reply for each name that cannot be told of."""
@@ -272,7 +263,7 @@ class Images:
         return await removing.remove(self, request, actor)
 
     async def prune(self, request: PruneImagesRequest, actor: Actor | None) -> RemoveImagesReply:
-        await self.in_thread(partial(self.partials.clean, 0))
+        await self.partials.clean(0)
         return await removing.prune(self, request, actor)
 
     async def mount(self, names: Sequence[str], actor: Actor | None, *, every: bool) -> MountImagesReply:

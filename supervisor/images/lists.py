@@ -14,6 +14,7 @@ import trio
 
 from pyman.errors import InvalidArgument, NoSuchImage
 from supervisor.images import listings, platforms, transports
+from supervisor.images.apart import apart
 from supervisor.images.config import decode_config
 from supervisor.images.manifests import (
     DOCKER_CONFIG,
@@ -92,7 +93,7 @@ class Lists:
                 )
             index, instances = listings.EMPTY, Instances()
             if present is not None:
-                index, instances = await self._read(present, name)
+                index, instances = await self._read(present.id, name)
             if request.annotations:
                 index = listings.index_annotated(index, request.annotations)
             index = listings.added(index, [member for member, _ in members.values()])
@@ -108,28 +109,28 @@ class Lists:
 
     async def add(self, request: ManifestAddRequest) -> str:
         """The id of the list. NoSuchImage, InvalidArgument; errors of the places of its members."""
-        image = (await self._find(request.name, lists="only")).image
+        id = (await self._find(request.name, lists="only")).image.id
         members: dict[str, tuple[Member, str]] = {}
         for text in request.images:
             members |= await self._members(text, request.access, every=request.all)
         wish = _wish(request.platform, request.os_version, request.features)
         async with self._changing:
-            index, instances = await self._read(image, request.name)
+            index, instances = await self._read(id, request.name)
             index = listings.added(index, [member for member, _ in members.values()])
             for digest in members:
                 index = listings.annotated(
                     index, digest, request.name, platform=wish, annotations=request.annotations
                 )
             instances |= {digest: where for digest, (_, where) in members.items()}
-            await self._write(image.id, index, instances)
-        return image.id
+            await self._write(id, index, instances)
+        return id
 
     async def annotate(self, request: ManifestAnnotateRequest) -> str:
         """The id of the list. NoSuchImage; InvalidArgument: it has no such member."""
-        image = (await self._find(request.name, lists="only")).image
+        id = (await self._find(request.name, lists="only")).image.id
         digest = await self._digest(request.digest)
         async with self._changing:
-            index, instances = await self._read(image, request.name)
+            index, instances = await self._read(id, request.name)
             if request.remove:
                 index = listings.removed(index, digest, request.name)
                 instances.pop(digest, None)
@@ -138,8 +139,8 @@ class Lists:
                 index = listings.annotated(
                     index, digest, request.name, platform=wish, annotations=request.annotations
                 )
-            await self._write(image.id, index, instances)
-        return image.id
+            await self._write(id, index, instances)
+        return id
 
     async def _digest(self, text: str) -> str:
         """What a member is called: its digest, or an image of the store."""
@@ -155,12 +156,12 @@ class Lists:
         except (NoSuchImage, InvalidArgument):
             async with self._remote(name, access) as source:
                 raw = await source.manifest()
-            decoded = decode(raw)
+            decoded = await apart(len(raw.data), partial(decode, raw))
             if isinstance(decoded, Index):
                 return listings.described(decoded)
             document: dict[str, Any] = msgspec.json.decode(raw.data)
             return document
-        index, _ = await self._read(found.image, name)
+        index, _ = await self._read(found.image.id, name)
         return listings.described(index)
 
     async def read(self, name: str) -> tuple[Image, RawManifest, Instances]:
@@ -168,12 +169,14 @@ class Lists:
         image = (await self._find(name, lists="only")).image
         data = await self._in_thread(self._store.big_data, image, bigdata.MANIFEST)
         raw = RawManifest(data, "")
-        index = decode_index(raw)
+        index = await apart(len(data), partial(decode_index, raw))
         return image, RawManifest(data, index.media_type), await self._instances(image)
 
-    async def _read(self, image: Image, name: str) -> tuple[Index, Instances]:
+    async def _read(self, id: str, name: str) -> tuple[Index, Instances]:
+        """By its id: a record that was read before is not that of a list which has been changed meanwhile."""
+        image: Image = await self._in_thread(self._store.image, id)
         data = await self._in_thread(self._store.big_data, image, bigdata.MANIFEST)
-        decoded = decode(RawManifest(data, ""))
+        decoded = await apart(len(data), partial(decode, RawManifest(data, "")))
         if not isinstance(decoded, Index):
             raise InvalidArgument(f"cannot change '{name}': it is no manifest list", subject=name)
         return decoded, await self._instances(image)
@@ -213,7 +216,7 @@ class Lists:
         found = await self._find(name, lists="keep" if every else "member")
         data = await self._in_thread(self._store.big_data, found.image, bigdata.MANIFEST)
         raw = RawManifest(data, "")
-        decoded = decode(raw)
+        decoded = await apart(len(raw.data), partial(decode, raw))
         where = self._where(found)
         if isinstance(decoded, Index):
             return {member.blob.digest: (member, where) for member in decoded.members}
@@ -235,7 +238,7 @@ class Lists:
     ) -> dict[str, tuple[Member, str]]:
         async with self._remote(text, access) as source:
             raw = await source.manifest()
-            decoded = decode(raw)
+            decoded = await apart(len(raw.data), partial(decode, raw))
             if not isinstance(decoded, Index):
                 return {raw.digest: (await _member(decoded, raw, source.blob), where)}
             chosen = decoded.members if every else (platforms.choose(decoded, HERE, text),)

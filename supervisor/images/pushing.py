@@ -9,6 +9,7 @@ import msgspec
 
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.images import transports
+from supervisor.images.apart import apart
 from supervisor.images.convert import FORMATS, converted_index
 from supervisor.images.directory_writing import DirectoryDestination
 from supervisor.images.docker_archive_writing import DockerArchiveDestination
@@ -130,7 +131,7 @@ async def push_list(
 ) -> RawManifest:
     """The members first, then the list, which names them by what has become of them. `send_member`: what a member is
     there now; None: it is left out. The list is sent byte for byte where nothing has changed."""
-    index = decode_index(raw)
+    index = await apart(len(raw.data), lambda: decode_index(raw))
     types = destination.manifest_types
     wanted = list_type(wish) or index.media_type
     if types and wanted not in types:

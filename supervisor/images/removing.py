@@ -79,7 +79,11 @@ async def remove(images: Images, request: RemoveImagesRequest, actor: Actor | No
 def _chosen(request: RemoveImagesRequest, view: View) -> tuple[dict[str, list[str]], list[ErrorInfo]]:
     """Ids, each with the names under which it was asked for; an empty one: under none."""
     if request.all:
-        return {image.id: [""] for image in view.images if not image.read_only}, []
+        return {
+            image.id: [""]
+            for image in view.images
+            if not (image.read_only or (request.manifests_only and view.index(image) is None))
+        }, []
     found: dict[str, list[str]] = {}
     errors: list[ErrorInfo] = []
     for name in request.names:

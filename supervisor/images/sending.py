@@ -17,12 +17,12 @@ import trio
 from pyman.api.image import Progress
 from pyman.errors import NotSupported, PymanError, StorageFailed, first_of
 from supervisor.images import manifests as m
+from supervisor.images.apart import apart
 from supervisor.images.blobinfo import Known
 from supervisor.images.convert import FORMATS, converted, layer_type, with_layers
 from supervisor.images.manifests import decode_manifest, encode_manifest
 from supervisor.images.spooling import document, spool
 from supervisor.images.transport import Blob, RawManifest
-from supervisor.storage.records import COMPRESSIONS as STORED
 from supervisor.storage.records import Layer
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ __all__ = ["Outgoing", "Receiver", "Sender", "Wish", "compression_of", "outgoing
 _AT_ONCE = 3
 """Layers of one image that are sent at the same time."""
 _packing = trio.CapacityLimiter(4)
-"""Programs that pack, of all transfers."""
+"""Programs that pack into files, of all transfers; those that write to a client go at his pace, and do little."""
 _FORMATS_BY_TYPE = {media_type: word for word, media_type in FORMATS.items()}
 
 
@@ -152,18 +152,16 @@ class Sender:
 
     async def send(self, image: Outgoing, *, member: bool = False) -> RawManifest:
         """The manifest as it is there now. Errors of the destination; NotSupported, StorageFailed, DiskFull."""
-        original = decode_manifest(image.manifest)
+        original = await apart(len(image.manifest.data), lambda: decode_manifest(image.manifest))
         wanted = self._manifest_type(original)
+        bare = converted(msgspec.structs.replace(original, layers=()), wanted)
         self._board.say("Getting image source signatures")
         layers = await self._send_layers(image, original, wanted)
-        config = converted(msgspec.structs.replace(original, layers=()), wanted).config
-        await self._send_config(config, image.config)
-        self._board.say(f"Copying config {config.digest}")
-        manifest = with_layers(
-            converted(msgspec.structs.replace(original, layers=()), wanted), layers, config
-        )
+        await self._send_config(bare.config, image.config)
+        self._board.say(f"Copying config {bare.config.digest}")
         unchanged = [blob.digest for blob in layers] == [blob.digest for blob in original.layers]
-        raw = image.manifest if unchanged and wanted == original.media_type else encode_manifest(manifest)
+        same = unchanged and wanted == original.media_type
+        raw = image.manifest if same else encode_manifest(with_layers(bare, layers))
         self._board.say("Writing manifest to image destination")
         await self._to.put_manifest(raw, member=member)
         return raw
@@ -235,8 +233,7 @@ class Sender:
         if described is not None:
             found.append(Known(described.digest, described.size, compression_of(described, layer)))
         if layer.compressed_digest and layer.compressed_size > 0:
-            known = Known(layer.compressed_digest, layer.compressed_size, STORED[layer.compression])
-            found.append(known)
+            found.append(Known(layer.compressed_digest, layer.compressed_size, layer.compressed_with))
         if layer.diff_id:
             found += self._memory.known(layer.diff_id)
             if self._compression == "none" and layer.diff_size >= 0:
@@ -267,8 +264,9 @@ class Sender:
     async def _spool(self, layer: Layer, diff: str, tar_split: str, wanted: str) -> Blob:
         compression = self._compression
         media_type = layer_type(wanted, compression)
-        with spool(self._spool_in) as fd:
-            packed = await self._packed(layer, diff, tar_split, fd, compression)
+        async with spool(self._spool_in) as fd:
+            async with _packing:
+                packed = await self._packed(layer, diff, tar_split, fd, compression)
             blob = Blob(packed.digest, packed.size, media_type)
 
             def report(count: int) -> None:
@@ -286,10 +284,9 @@ class Sender:
         def report(count: int) -> None:
             self._note(layer, "packing", count, layer.diff_size)
 
-        async with _packing:
-            packed = await self._pack(
-                diff, tar_split, out, compression=compression, level=self._wish.level, report=report
-            )
+        packed = await self._pack(
+            diff, tar_split, out, compression=compression, level=self._wish.level, report=report
+        )
         if (packed.diff_id, packed.diff_size) != (layer.diff_id, layer.diff_size):
             raise StorageFailed(
                 f"cannot send the layer '{layer.id}': its files are not what they were when it was stored",

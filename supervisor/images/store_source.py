@@ -72,7 +72,7 @@ class StoreSource:
         if not found:
             raise ArchiveRefused(f"cannot find the layer {blob.digest} in '{self.name}'", subject=self.name)
         diff = f"{self._image.directories[found[0]]}/diff"
-        with spool(self._spool_in) as fd:
+        async with spool(self._spool_in) as fd:
             packed = await jobs.pack(diff, self._image.tar_splits[found[0]], fd, report=report)
             yield Feed(fd, 0, packed.size)
 

@@ -10,7 +10,8 @@ from pyman.api.image import TransferReply
 from pyman.api.method import Nothing
 from supervisor.images import searching, transports
 from supervisor.images.pulling import Wish
-from supervisor.rpc.image_transfer import TransferHandlers, actor_of, tell
+from supervisor.rpc.image_transfer import TransferHandlers, tell
+from supervisor.rpc.rootfs import actor_of
 
 if TYPE_CHECKING:
     from pyman.api import image as api
@@ -39,7 +40,7 @@ class ImageHandlers(TransferHandlers):
     async def tree(self, request: api.TreeRequest, call: Call) -> api.TreeReply:
         return await self._images.tree(request.name, whatrequires=request.whatrequires)
 
-    async def diff(self, request: api.NamesRequest, call: Call) -> api.DiffReply:
+    async def diff(self, request: api.DiffRequest, call: Call) -> api.DiffReply:
         return await self._images.diff(request.names)
 
     # ------------------------------------------------------------------ transfers

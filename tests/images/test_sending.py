@@ -121,6 +121,19 @@ async def test_a_second_image_joins_those_of_a_layout_and_takes_a_name_over(
     others.skopeo("copy", f"oci:{place}/out:a", f"dir:{place}/copied")
 
 
+async def test_images_that_are_written_to_a_layout_at_once_are_all_in_it(
+    store: Store, others: Others, image: str, place: Path
+) -> None:
+    (place / "out").mkdir()
+    async with _opened(f"oci:{place}/out:a", place) as one, _opened(f"oci:{place}/out:b", place) as other:
+        for destination, name in ((one, image), (other, "localhost/made:1")):
+            await _sender(destination, place).send(_outgoing(store, name))
+        await one.finish()
+        await other.finish()
+    for name in ("a", "b"):
+        others.skopeo("copy", f"oci:{place}/out:{name}", f"dir:{place}/copied-{name}")
+
+
 async def test_a_dir_with_an_image_holds_the_new_one_alone_afterwards(
     store: Store, others: Others, image: str, place: Path
 ) -> None:
