@@ -23,6 +23,7 @@ from supervisor.conmon.logs import LogKeeper
 from supervisor.events.journal import Journal
 from supervisor.events.sinks import sink_of
 from supervisor.kernel import children, files, process
+from supervisor.kernel.background import background
 from supervisor.kernel.idmaps import IdMaps
 from supervisor.logging import log
 from supervisor.oci import build, namespaces
@@ -108,6 +109,7 @@ class Engine:
                 await tools.start(partial(children.reap_orphans, self.reaped.note))
                 await tools.start(self.services.images.run)
                 tools.start_soon(self.services.logs.run)
+                tools.start_soon(background.run)
                 tools.start_soon(self._empty_trash)
                 sink = sink_of(settings.engine, f"{self.layout.tmp}/events.log", database)
                 if sink is not None:
