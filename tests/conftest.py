@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import runtimes
+from tests.support import runtimes, workers
 from tests.support.engine import Engine, Leftovers
 from tests.support.leaks import KINDS, Belongings, HostLock
 from tests.support.loopwatch import COMPUTING, run_watched
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from tests.support.leaks import Host
+
 _OUTCOME = pytest.StashKey[bool]()
 _places: list[runtimes.Place] = []
 
@@ -36,11 +38,12 @@ _places: list[runtimes.Place] = []
 # Every test
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A shell that starts the tests in the background has them ignore signals, and so would what they start."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    workers.register(config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -69,7 +72,12 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def host_lock() -> Iterator[HostLock]:
+def host(pytestconfig: pytest.Config) -> Iterator[Host]:
+    """Who decides about new things on the host."""
+    worker = pytestconfig.pluginmanager.get_plugin("pyman-worker")
+    if isinstance(worker, workers.Worker):
+        yield worker.host
+        return
     lock = HostLock()
     yield lock
     lock.close()
@@ -77,7 +85,7 @@ def host_lock() -> Iterator[HostLock]:
 
 @pytest.fixture(autouse=True)
 def nothing_leaks(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, host_lock: HostLock
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, host: Host
 ) -> Iterator[None]:
     """Fails a test that leaves a child process, a descriptor, a thread, a mount, a cgroup or a namespace."""
     marker = request.node.get_closest_marker("leaks")
@@ -89,7 +97,7 @@ def nothing_leaks(
     # A test may have made this process adopt orphans; the next one starts as the first did.
     ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     ours = (str(tmp_path_factory.getbasetemp()),)
-    found = before.leftovers(ours, host_lock, holders)
+    found = before.leftovers(ours, host, holders)
     lines = [f"{kind}: {name}" for kind, names in found.items() if kind not in allowed for name in names]
     if lines:
         pytest.fail("the test leaves behind:\n  " + "\n  ".join(lines), pytrace=False)
