@@ -14,15 +14,20 @@ import pytest
 from supervisor.storage.table import locked
 from tests.support.engine import Engine  # noqa: TC001
 from tests.support.images import IMAGE, add_layer, import_image, leave_no_mount, podman
+from tests.support.runtimes import BY_USER
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(
-    not any(os.access(f"{directory}/podman", os.X_OK) for directory in ("/usr/bin", "/usr/local/bin")),
-    reason="needs Podman to make images",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not any(os.access(f"{directory}/podman", os.X_OK) for directory in ("/usr/bin", "/usr/local/bin")),
+        reason="needs Podman to make images",
+    ),
+    # What an image says is in the container's specification before any of them is asked.
+    pytest.mark.oci_runtime(*BY_USER),
+]
 
 CHANGES = (
     'CMD ["sh", "-c", "id -u; pwd; echo $COLOUR"]',

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.images import IMAGE, import_image, podman
+from tests.support.runtimes import BY_USER
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.engine import Engine
     from tests.support.registry import RealRegistry
+
+
+pytestmark = pytest.mark.oci_runtime(*BY_USER)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import leaks, processes
+from tests.support.runtimes import BY_USER
 from tests.support.user import UserEngine
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def test_a_policy_goes_on_after_the_daemon_was_killed(engine: Engine, rootfs: Pa
     assert set(died(engine, "loop")) <= {"2", "137"}
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_a_killed_keeper_takes_only_the_daemon_along(engine: Engine, rootfs: Path) -> None:
     run(engine, rootfs, "web", "while :; do sleep 0.1; done")
     before = state(engine, "web")["Pid"]
@@ -114,6 +116,7 @@ def test_a_killed_keeper_takes_only_the_daemon_along(engine: Engine, rootfs: Pat
     engine.cli("exec", "web", "true")
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_sigterm_leaves_containers_running_and_the_next_supervisor_adopts_them(
     engine: Engine, rootfs: Path
 ) -> None:
@@ -174,6 +177,7 @@ def test_a_stopped_conmon_delays_only_its_own_container(engine: Engine, rootfs: 
     assert "monitor-lost" in statuses(engine, "stuck")
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_a_client_that_stops_reading_holds_up_neither_died_nor_the_policy(
     engine: Engine, rootfs: Path
 ) -> None:
@@ -191,6 +195,7 @@ def test_a_client_that_stops_reading_holds_up_neither_died_nor_the_policy(
         engine.cli("rm", "-f", "-t", "0", "loud")
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_a_killed_client_leaves_a_container_that_can_be_seen_and_removed(
     engine: Engine, rootfs: Path
 ) -> None:
@@ -252,6 +257,7 @@ def test_after_a_reboot_policies_bring_back_what_should_run(engine: Engine, root
     assert "reboot" in engine.out("why", "always") or "booted" in engine.out("why", "always")
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_a_lost_run_directory_is_made_again_and_nothing_alive_is_forgotten(
     engine: Engine, rootfs: Path
 ) -> None:
@@ -263,6 +269,7 @@ def test_a_lost_run_directory_is_made_again_and_nothing_alive_is_forgotten(
     assert (engine.tmpdir / "alive").exists()
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_events_are_numbered_without_gap_across_kills(engine: Engine, rootfs: Path) -> None:
     for _ in range(3):
         engine.cli("run", "--rm", "--rootfs", f"{rootfs}:O", "true")
@@ -271,6 +278,7 @@ def test_events_are_numbered_without_gap_across_kills(engine: Engine, rootfs: Pa
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_a_follower_resumes_by_itself_when_the_daemon_is_killed(engine: Engine, rootfs: Path) -> None:
     with engine.spawn("events", "--format", "{{.Seq}} {{.Status}}", "--since-seq", "0") as follower:
         engine.cli("create", "--name", "a", "--rootfs", f"{rootfs}:O", "true")
