@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from tests.support import processes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 __all__ = [
     "KINDS",
@@ -189,12 +189,17 @@ class Belongings:
         )
 
     def leftovers(
-        self, ours: tuple[str, ...], host: Host, mount_namespaces: tuple[int, ...] = ()
+        self,
+        ours: tuple[str, ...],
+        host: Host,
+        mount_namespaces: tuple[int, ...] = (),
+        shared: Collection[int] = (),
     ) -> dict[str, list[str]]:
         """What is there now and was not then, by kind. Left child processes are ended, so that they harm
-        no later test. `ours`: prefixes of paths that belong to this run."""
-        processes.wait_gone(processes.children() - self.processes, GRACE)
-        left = processes.children() - self.processes
+        no later test. `ours`: prefixes of paths that belong to this run. `shared`: children for later tests, too."""
+        known = self.processes.union(shared)
+        processes.wait_gone(processes.children() - known, GRACE)
+        left = processes.children() - known
         found: dict[str, list[str]] = {}
         if left:
             found["process"] = [processes.describe(pid) for pid in sorted(left)]
