@@ -21,7 +21,6 @@ from supervisor.images.progress import Board
 from supervisor.images.pushing import check_wish, destination_for
 from supervisor.images.sending import Sender, Wish, closing, outgoing
 from supervisor.images.tarring import TarWriter
-from tests.images.made import built
 from tests.storage.others import missing
 
 if TYPE_CHECKING:
@@ -32,11 +31,6 @@ if TYPE_CHECKING:
     from tests.storage.others import Others
 
 pytestmark = pytest.mark.skipif(bool(missing("podman", "skopeo")), reason=missing("podman", "skopeo"))
-
-
-@pytest.fixture
-def image(others: Others, tmp_path: Path) -> str:
-    return built(others, tmp_path)
 
 
 def _outgoing(store: Store, name: str) -> Outgoing:
