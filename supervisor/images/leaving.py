@@ -23,6 +23,7 @@ from supervisor.images.events import Proof, event
 from supervisor.images.lists import Lists
 from supervisor.images.relaying import relay
 from supervisor.images.sending import Sender, Wish, outgoing
+from supervisor.images.store_pushing import push_to_store
 from supervisor.registry import reference
 
 if TYPE_CHECKING:
@@ -103,6 +104,12 @@ class Leaving:
             )
         image = await self._outgoing(found.image)
         where = transports.parse(text)
+        if where.transport == transports.STORAGE:
+            spool_in = self._arriving.spool_in
+            digest = await push_to_store(
+                self._images, where, image, wish=wish, spool_in=spool_in, board=board, text=text, actor=actor
+            )
+            return image.id, digest
         tags = [] if found.by_id else [found.name]
         async with self._destination(where, tags, image, fd, request.access, board) as destination:
             raw = await self._sender(board, destination, wish).send(image)
@@ -147,6 +154,11 @@ class Leaving:
         where = transports.parse(text)
         if where.transport == transports.DOCKER_ARCHIVE:
             raise NotSupported(f"cannot push a manifest list to '{text}'", hint="use oci-archive")
+        if where.transport == transports.STORAGE:
+            raise NotSupported(
+                f"cannot push a manifest list to '{text}'",
+                hint="push its images one by one; in this store, tag gives it another name",
+            )
         async with self._destination(where, [], None, fd, access, board) as destination:
 
             async def send_member(member: Member, sender: Sender) -> RawManifest | None:

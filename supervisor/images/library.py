@@ -19,6 +19,7 @@ from pyman.errors import ImageInUse, InvalidArgument, NoSuchImage, PymanError, S
 from pyman.names import EventStatus
 from supervisor.images import differing, inspecting, listing, mounting, removing
 from supervisor.images.answers import info_of
+from supervisor.images.elsewhere import Elsewhere
 from supervisor.images.events import Ledger, Proof, event
 from supervisor.images.layers import Layers
 from supervisor.images.names import normalized
@@ -71,7 +72,9 @@ class Images:
 
     def __init__(self, store: Store, database: Database, settings: Settings, layout: Layout) -> None:
         self.store = store
+        self._database = database
         self._settings = settings
+        self._layout = layout
         self._running = False
         self._looking = trio.CapacityLimiter(LOOKING)
         self.limiter = trio.CapacityLimiter(CHANGING)
@@ -106,6 +109,7 @@ class Images:
         except PymanError as error:  # what runs does not need the image store
             log.warning("cannot look for leftovers in the image store", error=str(error))
         self.layers.sweep()
+        await self.elsewhere.recover(intents)
         await self.ledger.recover(intents)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -121,6 +125,7 @@ class Images:
                 at_once=self._settings.engine.image_parallel_copies,
             )
             self.storing = Storing(self.store, self.ledger, self.layers)
+            self.elsewhere = Elsewhere(self._database, self._settings, self._layout, works)
             self.pulling = Pulling(self, self.registries, self.partials, self.layers, self.storing, works)
             await self.partials.clean()
             task_status.started()

@@ -74,7 +74,7 @@ async def destination_for(
     sources: Mapping[str, Sequence[Reference]],
     retrying: Callable[[str], None],
 ) -> AsyncIterator[Receiver]:
-    """A place, opened for writing: whoever leaves the block without `finish` has changed nothing there.
+    """A place that is no store, opened for writing: whoever leaves the block without `finish` has changed nothing there.
 
     `tags`: full names that an image gets in an archive which is given none. `fd`: an archive that the client has
     opened; -1: it is made at its path. Errors of the kinds of destinations.
@@ -105,14 +105,8 @@ async def destination_for(
                 destination = archive_destination(writer, place.name)
         elif place.transport == transports.OCI:
             destination = await directory_destination(place.path, place.name)
-        elif place.transport == transports.DIR:
-            destination = await DirectoryDestination.at(place.path)
         else:
-            raise NotSupported(
-                f"cannot push to '{place}': the images of another store are not written to",
-                subject=str(place),
-                hint="save the image, and load it there",
-            )
+            destination = await DirectoryDestination.at(place.path)
         await stack.enter_async_context(closing(destination))
         yield destination
 
