@@ -244,8 +244,9 @@ class PushRequest(msgspec.Struct, frozen=True):
     format: str = ""
     """oci, v2s2; empty: what the image has."""
     compression: str = ""
-    """gzip, zstd, none; empty: gzip."""
+    """gzip, zstd, none; empty: as containers.conf says, else gzip."""
     compression_level: int | None = None
+    """None: as containers.conf says, else a quick one."""
     force_compression: bool = False
     remove_signatures: bool = False
     """They never are sent."""
@@ -274,8 +275,8 @@ class SaveRequest(msgspec.Struct, frozen=True):
     """Of docker-dir: the layers, with gzip."""
     uncompressed: bool = False
     """Of the oci formats: the layers as they are."""
-    multi_image_archive: bool = False
-    """Every name is an image; else those after the first are further names of it."""
+    multi_image_archive: bool | None = None
+    """Every name is an image; else those after the first are further names of it. None: as containers.conf says."""
 
 
 class ImportRequest(msgspec.Struct, frozen=True):

@@ -22,8 +22,9 @@ from supervisor.images.docker import RegistrySource
 from supervisor.images.events import Proof, event
 from supervisor.images.lists import Lists
 from supervisor.images.relaying import relay
-from supervisor.images.sending import Sender, Wish, outgoing
+from supervisor.images.sending import Sender, outgoing
 from supervisor.images.store_pushing import push_to_store
+from supervisor.images.wishes import Wish, check_wish
 from supervisor.registry import reference
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class Leaving:
         """`fd`: what an archive is written to; -1 for a directory. NoSuchImage, InvalidArgument, NotSupported,
         StorageFailed, DiskFull."""
         multi = request.multi_image_archive
+        if multi is None:
+            multi = self._images.engine.multi_image_archive
         saving.check(request, multi=multi)
         if request.format in saving.ARCHIVES and fd < 0:
             raise InvalidArgument("cannot save an archive: there is nothing to write it to")
@@ -94,8 +97,16 @@ class Leaving:
     async def push(self, request: PushRequest, fd: int, board: Board, actor: Actor | None) -> tuple[str, str]:
         """The id of the image, and the digest of the manifest that is there now. `fd`: an archive that the client has
         opened for it; -1: there is none. NoSuchImage, InvalidArgument; errors of the place."""
-        wish = Wish(request.format, request.compression, request.compression_level, request.force_compression)
-        pushing.check_wish(wish)
+        engine = self._images.engine
+        wish = Wish(
+            request.format,
+            request.compression,
+            request.compression_level,
+            request.force_compression,
+            usual=engine.compression_format,
+            usual_level=engine.compression_level,
+        )
+        check_wish(wish)
         found = await self._images.find(request.name, lists="prefer")
         text = request.destination or _own_name(found)
         if await self._images.read(lambda view: view.index(found.image)) is not None:
@@ -122,8 +133,9 @@ class Leaving:
     ) -> tuple[str, str]:
         """The id of the list, and its digest there. As `push`; members that are neither here nor there are brought
         from where they were taken."""
-        wish = Wish(request.format)
-        pushing.check_wish(wish)
+        engine = self._images.engine
+        wish = Wish(request.format, usual=engine.compression_format, usual_level=engine.compression_level)
+        check_wish(wish)
         text = request.destination or request.name
         pushed = await self._push_list(
             request.name, text, wish, request.access, -1, board, actor, every=request.all

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from supervisor.images.view import View
     from supervisor.registry.reference import Reference
     from supervisor.settings.layout import Layout
-    from supervisor.settings.model import Settings
+    from supervisor.settings.model import EngineSettings, Settings
     from supervisor.state.database import Database
     from supervisor.storage.records import Container, Image
     from supervisor.storage.store import Store
@@ -95,6 +95,11 @@ class Images:
         self._settings = settings
         if self._running:
             self.registries.take(settings)
+
+    @property
+    def engine(self) -> EngineSettings:
+        """As they are now."""
+        return self._settings.engine
 
     async def recover(self, intents: Mapping[str, bytes], containers: Collection[str]) -> None:
         """Before anything else is done with images: what a supervisor that was killed has left goes, and what it had

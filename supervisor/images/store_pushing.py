@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from pyman.api.event import Actor
     from supervisor.images.library import Images
     from supervisor.images.progress import Board
-    from supervisor.images.sending import Outgoing, Wish
+    from supervisor.images.sending import Outgoing
     from supervisor.images.transport import RawManifest
     from supervisor.images.transports import Place
+    from supervisor.images.wishes import Wish
     from supervisor.state.changes import EventDraft
     from supervisor.storage.records import Image
 

@@ -264,7 +264,7 @@ def test_save_writes_into_the_file_that_it_is_told(
             "format": "oci-archive",
             "compress": False,
             "uncompressed": True,
-            "multi_image_archive": False,
+            "multi_image_archive": None,
             "path": f"{tmp_path}/a.tar",
         }
     ]

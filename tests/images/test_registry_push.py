@@ -14,7 +14,8 @@ from supervisor.archive import jobs
 from supervisor.images.blobinfo import BlobInfo, Known
 from supervisor.images.progress import Board
 from supervisor.images.registry_writing import RegistryDestination
-from supervisor.images.sending import Sender, Wish, closing, outgoing
+from supervisor.images.sending import Sender, closing, outgoing
+from supervisor.images.wishes import Wish
 from supervisor.registry import reference
 from tests.images.made import built
 from tests.registry.support import Home
