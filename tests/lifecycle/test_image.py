@@ -208,7 +208,7 @@ def test_volumes_of_an_image_are_the_containers_own(engine: Engine, rootfs: Path
     assert set(mounts) == {"/home", "/fresh"}
     where = Path(mounts["/home"]["Source"])
     assert (where / "worker/mine").read_text() == "x\n"
-    engine.cli("rm", "kept")
+    engine.cli("rm", "--volumes", "kept")
     assert not where.exists()
     told = engine.out(
         "run", "--rm", "--image-volume", "tmpfs", IMAGE, "grep", "-c", "^tmpfs /home ", "/proc/mounts"
