@@ -135,7 +135,7 @@ def test_the_digest_of_a_push_goes_into_a_file(
         ("load -i /no/such", "cannot read '/no/such': No such file or directory"),
         ("import /no/such", "cannot read '/no/such': No such file or directory"),
         ("manifest push --add-compression zstd a", "cannot use --add-compression: every image is pushed in one compression"),
-        ("manifest annotate a", "'pyman manifest annotate' needs an image of the list"),
+        ("manifest annotate a", "'pyman manifest annotate' needs an image of the list: give its digest, or --index for the list"),
         ("manifest annotate --index a b", "cannot use --index together with an image of the list"),
         ("manifest add --artifact a b", "cannot use --artifact: lists hold images here, no artifacts"),
         ("manifest create --annotation x a", "option --annotation cannot be 'x': it must be KEY=VALUE"),
