@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.images import IMAGE, import_image, podman
 from tests.support.rootfs import make_rootfs
 from tests.support.user import User, UserPlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.support.engine import Engine
+    from tests.support.registry import RealRegistry
     from tests.support.runtimes import Place
 
 
@@ -36,3 +39,13 @@ def rootfs(request: pytest.FixtureRequest, oci_runtime: Place, rootfs: Path) -> 
         made: Path = request.getfixturevalue("rootfs_of_user")
         return made
     return rootfs
+
+
+@pytest.fixture
+def away(engine: Engine, rootfs: Path, registry: RealRegistry) -> str:
+    """The name of an image that the registry has and the engine has not."""
+    import_image(engine, rootfs, changes=['CMD ["echo", "pulled"]'])
+    name = f"{registry.host}/away/box:latest"
+    podman(engine, "push", "--quiet", "--tls-verify=false", IMAGE, name)
+    podman(engine, "rmi", "--all", "--force")
+    return name
