@@ -414,15 +414,19 @@ class ManifestAddRequest(msgspec.Struct, frozen=True):
 
 
 class ManifestAnnotateRequest(msgspec.Struct, frozen=True):
-    """Change what the list says of a member, or with `remove` take it out."""
+    """Change what the list says of a member, or of itself, or with `remove` take a member out."""
 
     name: str
-    digest: str
+    digest: str = ""
+    """Of a member, or an image; empty: the list itself, of which only `annotations` and `subject` can be said."""
     remove: bool = False
     platform: Platform = Platform()
     os_version: str = ""
     features: list[str] = []
+    os_features: list[str] = []
     annotations: dict[str, str] = {}
+    subject: str = ""
+    """An image or a list, here or in a registry, that the list belongs to."""
 
 
 class ManifestReply(msgspec.Struct, frozen=True):

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.images import IMAGE, import_image, podman
+from tests.storage.images import busybox
+from tests.support.registry import image_config, tar_layer
 from tests.support.rootfs import make_rootfs
 from tests.support.user import User, UserPlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.engine import Engine
     from tests.support.registry import RealRegistry
     from tests.support.runtimes import Place
 
@@ -41,11 +41,10 @@ def rootfs(request: pytest.FixtureRequest, oci_runtime: Place, rootfs: Path) -> 
     return rootfs
 
 
-@pytest.fixture
-def away(engine: Engine, rootfs: Path, registry: RealRegistry) -> str:
-    """The name of an image that the registry has and the engine has not."""
-    import_image(engine, rootfs, changes=['CMD ["echo", "pulled"]'])
-    name = f"{registry.host}/away/box:latest"
-    podman(engine, "push", "--quiet", "--tls-verify=false", IMAGE, name)
-    podman(engine, "rmi", "--all", "--force")
-    return name
+@pytest.fixture(scope="module")
+def away(registry: RealRegistry) -> str:
+    """The name of an image that the registry has and no engine has."""
+    files = {name: content for name, content in busybox().items() if not name.endswith("/")}
+    layer = tar_layer({**files, "bin/echo": "sh", "bin/sleep": "sh"})
+    config = image_config([layer], Cmd=["echo", "pulled"], Env=["PATH=/bin"])
+    return registry.push("away/box", "latest", [layer], config).reference

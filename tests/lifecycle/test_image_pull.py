@@ -6,9 +6,15 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.support.runtimes import BY_USER
+
 if TYPE_CHECKING:
     from tests.support.engine import Engine
     from tests.support.registry import RealRegistry
+
+pytestmark = pytest.mark.oci_runtime(*BY_USER)
 
 
 def test_a_run_pulls_what_is_missing_and_says_so(engine: Engine, away: str) -> None:
