@@ -210,6 +210,9 @@ class PruneImagesRequest(msgspec.Struct, frozen=True):
     external: bool = False
     """Containers of other engines' making (as Buildah's) that use the store."""
     build_cache: bool = False
+    """Also what builds keep for `--mount=type=cache`."""
+    tmpdir: str = ""
+    """For `build_cache`: the caller's $TMPDIR, where builds of his keep it; absolute. Empty: there is none."""
 
 
 class TransferReply(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from pyman.errors import ImageInUse, InvalidArgument, NoSuchImage, PymanError, S
 from pyman.names import EventStatus
 from supervisor.images import differing, inspecting, listing, mounting, removing
 from supervisor.images.answers import info_of
+from supervisor.images.build_cache import remove_build_cache
 from supervisor.images.elsewhere import Elsewhere
 from supervisor.images.events import Ledger, Proof, event
 from supervisor.images.layers import Layers
@@ -274,6 +275,8 @@ class Images:
 
     async def prune(self, request: PruneImagesRequest, actor: Actor | None) -> RemoveImagesReply:
         await self.partials.clean(0)
+        if request.build_cache:
+            await remove_build_cache(self._settings, request.tmpdir)
         return await removing.prune(self, request, actor)
 
     async def mount(self, names: Sequence[str], actor: Actor | None, *, every: bool) -> MountImagesReply:
