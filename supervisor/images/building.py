@@ -23,7 +23,7 @@ from supervisor.kernel.files import storage_error
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from supervisor.images.elsewhere import Elsewhere
+    from supervisor.images.deeds import Deeds
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
     from supervisor.state.changes import EventDraft
@@ -69,7 +69,7 @@ async def build(
     cwd: str,
     environment: Mapping[str, str],
     streams: Sequence[int],
-    elsewhere: Elsewhere,
+    deeds: Deeds,
     told: EventDraft,
 ) -> Result:
     """Run `buildah build` with these arguments. `runtime`: path of the OCI runtime; `streams`: stdin, stdout, stderr.
@@ -80,11 +80,13 @@ async def build(
     """
     program = find_buildah(settings)
     directory = cwd or "/"
-    if not os.path.isabs(directory) or sum(map(len, arguments)) > _ARGUMENT_LIMIT:
+    if not os.path.isabs(directory):
         raise InvalidArgument(f"cannot build in '{directory}': it is not an absolute path")
+    if sum(map(len, arguments)) > _ARGUMENT_LIMIT:
+        raise InvalidArgument(f"cannot build: the arguments have more than {_ARGUMENT_LIMIT} characters")
     theirs, rest = _taken_out(arguments, _ID_OPTION)
-    async with elsewhere.deed(told) as deed:
-        trace = elsewhere.new_build()
+    async with deeds.deed(told) as deed:
+        trace = deeds.new_build()
         await deed.intend(trace)
         await trio.to_thread.run_sync(_make, trace.directory, limiter=limiter)
         argv = [

@@ -13,7 +13,7 @@ from supervisor.images.placing import begun
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.images.elsewhere import Deed
+    from supervisor.images.deeds import Deed
     from supervisor.images.placing import Place
     from supervisor.images.transport import Blob, RawManifest
 

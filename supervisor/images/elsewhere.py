@@ -1,255 +1,237 @@
-"""What is done to images elsewhere, and told exactly once: a push, a save, a build.
+"""Images brought into the stores of other graph roots (`push … containers-storage:[overlay@/srv/store+/run/store]name`).
 
-As with the store an intent is committed first, and the event together with the intent's end. What shows afterwards that
-it was done is a `Trace`. Unlike the store, what is elsewhere may answer late, or not at all: whoever finds an intent
-that is nobody's any more finds out beside everything else, in bounded time. That is the next supervisor, if this one is
-killed, or this one, if a caller leaves in the middle.
-
-What leaves no trace of its own, an archive that is written to a client's descriptor, is told when all of it has been
-written. If the supervisor is killed before that, the client gets no answer, and does not keep what it has got.
+A store is opened for one push, and two pushes into one store come one after the other. It is written by the rules that
+hold for the engine's own: locks, staging, intents; so whoever else uses it finds images that are complete. Which
+stores are being written to is recorded in the engine's state, and what a supervisor that was killed has left in them
+goes when the next one starts. That an image is there is the last step of a push, and the event that one's.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from contextlib import ExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+import stat
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-import outcome
 import trio
 
-from pyman.errors import PymanError, StateDamaged
-from supervisor.images.events import Busy
-from supervisor.images.traces import Built, Question, Sent, Trace, Traces
+from pyman.errors import InvalidArgument, NotSupported, PermissionDenied, PymanError
+from supervisor.images.layers import Layers
+from supervisor.images.storing import Storing
+from supervisor.images.traces import Stored
 from supervisor.logging import log
-from supervisor.state.changes import DropIntent, EventDraft, PutIntent
+from supervisor.settings.overlay import overlay_options, unknown_to
+from supervisor.settings.values import Unusable
+from supervisor.state.changes import DropIntent, PutIntent
+from supervisor.storage.overlay import Overlays
+from supervisor.storage.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from supervisor.registry.client import Registries
-    from supervisor.state.changes import Change
+    from supervisor.images.deeds import Deed
+    from supervisor.images.events import Proof
+    from supervisor.images.transports import Place
+    from supervisor.settings.layout import Layout
+    from supervisor.settings.model import Settings
+    from supervisor.state.changes import EventDraft
     from supervisor.state.database import Database
-    from supervisor.storage.store import Store
+    from supervisor.storage.records import Image
 
-__all__ = ["Deed", "Elsewhere"]
+__all__ = ["Elsewhere", "check_driver", "is_own"]
 
-GRACE = 10.0
-"""Seconds that a last step gets to end, when whoever wanted it has left;"""
-ENDING = 3.0
-"""when the supervisor ends."""
-FIRST = 1.0
-"""Seconds that a start waits for the answers that are to be had on this machine."""
-_PREFIX = "elsewhere-"
+_PREFIX = "store-"
+_THREADS = 2
+"""Apart from the others: another engine may hold the locks of such a store for long."""
+_PATIENCE = 5.0
+"""Seconds that the start of the engine waits for one of them."""
+_DRIVERS = ("", "overlay", "overlay2")
+_OTHER_DRIVERS = ("vfs", "btrfs", "zfs")
+_SHARED = ("overlay", "overlay-layers", "overlay-images", "overlay-containers")
 
-
-class Intent(msgspec.Struct, frozen=True):
-    """As it is recorded."""
-
-    trace: Trace
-    events: list[EventDraft]
+T = TypeVar("T")
 
 
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Intent).decode
+def is_own(place: Place, layout: Layout) -> bool:
+    """Whether a place in a store is in the engine's own."""
+    if not place.graph_root:
+        return True
+    try:
+        return os.path.samefile(place.graph_root, layout.graph_root)
+    except OSError:
+        return False
 
 
-class Deed:
-    """Made by `Elsewhere.deed`. Without an intent it is done when its block ends well; with one, when it says so."""
+def check_driver(place: Place) -> None:
+    """NotSupported: images are not kept in overlays there."""
+    if place.driver not in _DRIVERS:
+        raise NotSupported(
+            f"cannot push to '{place}': stores of the driver '{place.driver}' are not written to",
+            subject=place.driver,
+            hint="only those of overlay are",
+        )
 
-    def __init__(self, elsewhere: Elsewhere, events: Sequence[EventDraft], stack: ExitStack) -> None:
-        self._elsewhere = elsewhere
-        self._stack = stack
-        self.events = list(events)
-        self.trace: Trace | None = None
-        self.key = ""
-        self.done = False
-        self.failed = False
 
-    async def intend(self, trace: Trace) -> None:
-        """Record that this is going to be there; again, when more of it is known. What is still to be found out of the
-        same place is found out before."""
-        if trace == self.trace:
-            return
-        if not self.key:
-            await self._elsewhere.wait_settled(trace.place)
-        key = self.key or f"{_PREFIX}{secrets.token_hex(16)}"
-        await self._elsewhere.record(key, Intent(trace, self.events))
-        self.key, self.trace = key, trace
+class _Told:
+    """A ledger for one change, which is the last step of a deed."""
 
-    async def carry_out(self, trace: Trace, act: Callable[[], Awaitable[object]]) -> None:
-        """The last step, after which it is there. When the caller leaves, it gets some seconds to end. Whatever it
-        raises, it has not happened then."""
-        self._stack.enter_context(self._elsewhere.busy.at_work())
-        await self.intend(trace)
-        failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            with trio.CancelScope(shield=True) as scope:
-                nursery.start_soon(self._elsewhere.limit, scope)
-                done = await outcome.acapture(act)
-                if isinstance(done, outcome.Error) and isinstance(done.error, Exception):
-                    failure = done.error
-                else:
-                    done.unwrap()
-                self.done, self.failed = failure is None, failure is not None
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+    def __init__(self, deed: Deed, root: str, limiter: trio.CapacityLimiter) -> None:
+        self._deed = deed
+        self._root = root
+        self._limiter = limiter
 
-    def made(self, id: str) -> None:
-        """It is done, and this is the image that has come of it."""
-        self.events = _with_id(self.events, id)
-        self.done = True
+    async def carry_out(self, proof: Proof, _events: Sequence[EventDraft], act: Callable[[], T], /) -> T:
+        done: list[T] = []
+
+        async def run() -> None:
+            done.append(await trio.to_thread.run_sync(act, limiter=self._limiter))
+
+        await self._deed.carry_out(Stored(self._root, proof), run)
+        return done[0]
 
 
 class Elsewhere:
-    """One for an engine. `builds`: a directory for what is known of builds, which outlives this boot."""
+    """One for an engine. `nursery`: where layers are brought, longer than whoever asks for them."""
 
-    def __init__(self, database: Database, store: Store, limiter: trio.CapacityLimiter, builds: str) -> None:
+    def __init__(self, database: Database, settings: Settings, layout: Layout, nursery: trio.Nursery) -> None:
         self._database = database
-        self._traces = Traces(store, limiter)
-        self._builds = builds
-        self._questions: dict[str, Question] = {}
-        self._nursery: trio.Nursery | None = None
-        self.busy = Busy()
-        """With last steps, which are still to be told."""
-
-    def open(self, registries: Registries, nursery: trio.Nursery) -> None:
-        """`nursery`: where things are found out, longer than any caller lives."""
-        self._traces.registries = registries
+        self._settings = settings
+        self._layout = layout
         self._nursery = nursery
-
-    def close(self) -> None:
-        """Nothing is found out any more: the next supervisor does."""
-        self._nursery = None
-
-    async def wait_idle(self) -> None:
-        """Until nothing is at its last step; some seconds at most."""
-        with trio.move_on_after(ENDING):
-            await self.busy.wait_idle()
-
-    async def limit(self, scope: trio.CancelScope) -> None:
-        """Once this task is cancelled, the shielded scope of a last step has some seconds."""
-        try:
-            await trio.sleep_forever()
-        finally:
-            scope.deadline = trio.current_time() + (0.0 if self._nursery is None else GRACE)
-
-    # -- doing --------------------------------------------------------------------------------------
+        self._limiter = trio.CapacityLimiter(_THREADS)
+        self._busy: dict[str, trio.Lock] = {}
+        """By graph root."""
 
     @asynccontextmanager
-    async def deed(self, *events: EventDraft) -> AsyncIterator[Deed]:
-        """The block does something, which its events tell when it has ended: once, also if it was cancelled when it
-        had been done. DiskFull, StorageFailed: it is done, and the next supervisor tells it."""
-        with ExitStack() as stack:
-            deed = Deed(self, events, stack)
+    async def opened(self, place: Place, deed: Deed) -> AsyncIterator[Storing]:
+        """The store of a place, to bring an image into; made, if there is none. Whoever leaves the block has left nothing
+        half-made there. InvalidArgument, NotSupported, PermissionDenied, StorageFailed, DiskFull."""
+        settings = self._settings_for(place)
+        root = await self._in_thread(partial(_checked, place))
+        async with self._turn(root):
+            key = f"{_PREFIX}{secrets.token_hex(16)}"
+            await self._database.commit([PutIntent(key, os.fsencode(root))])
+            store = self._store(settings, root)
+            layers = Layers(
+                store, self._limiter, self._nursery, at_once=settings.engine.image_parallel_copies
+            )
+            layers.closed = True  # what was removed is swept here
             try:
-                yield deed
-            except BaseException as error:
-                try:
-                    await self._finish(deed, failed=isinstance(error, Exception))
-                except PymanError as further:
-                    log.warning("cannot tell what was done elsewhere", error=str(further))
-                raise
-            await self._finish(deed, well=True)
+                await self._in_thread(store.undo_transfers)
+                yield Storing(store, _Told(deed, place.graph_root, self._limiter), layers)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._leave(store)
+                    await self._database.commit([DropIntent(key)])
 
-    async def _finish(self, deed: Deed, *, well: bool = False, failed: bool = False) -> None:
-        """Neither: it was given up."""
-        trace = deed.trace
-        with trio.CancelScope(shield=True), self.busy.at_work():
-            if deed.done or (well and trace is None):
-                await self._end(deed.key, trace, deed.events)
-            elif trace is None:
-                return
-            elif deed.failed or (failed and not isinstance(trace, Built)):
-                await self._end(deed.key, trace, [])
-            else:
-                self._settle(deed.key, Intent(trace, deed.events))
-
-    async def record(self, key: str, intent: Intent) -> None:
-        await self._database.commit([PutIntent(key, _encode(intent))])
-
-    async def _end(self, key: str, trace: Trace | None, events: Sequence[EventDraft]) -> None:
-        changes: list[Change] = [DropIntent(key)] if key else []
-        await self._database.commit(changes, events)
-        if isinstance(trace, Built):
-            await self._clear(trace)
-
-    async def _clear(self, trace: Trace) -> None:
+    def images_in(self, root: str) -> list[Image]:
+        """What the store of a graph root has. Blocking. StorageFailed, NotSupported."""
+        store = self._store(self._settings, os.path.realpath(root))
         try:
-            await self._traces.clear(trace)
-        except PymanError as error:
-            log.warning("cannot remove what is left of an image", place=trace.place, error=str(error))
-
-    def new_build(self) -> Built:
-        """Of a directory that has still to be made."""
-        return Built(f"{self._builds}/{secrets.token_hex(16)}")
-
-    # -- finding out --------------------------------------------------------------------------------
+            return [image for image in store.images() if not image.read_only]
+        finally:
+            store.close()
 
     async def recover(self, intents: Mapping[str, bytes]) -> None:
-        """What a supervisor that was killed has left: found out in the background. StateDamaged."""
-        kept: set[str] = set()
+        """What a supervisor that was killed has left in other stores goes; what cannot be reached is tried again at the
+        next start."""
         for key, body in intents.items():
             if not key.startswith(_PREFIX):
                 continue
+            root = os.fsdecode(body)
+            store = self._store(self._settings, root)
             try:
-                intent = _decode(body)
-            except msgspec.DecodeError as error:
-                raise StateDamaged(f"cannot read what was about to be done elsewhere: {error}") from None
-            kept.add(intent.trace.place)
-            self._settle(key, intent)
-        # What is on this machine answers at once, as a rule: before a client changes anything of it.
-        with trio.move_on_after(FIRST):
-            for question in list(self._questions.values()):
-                if not isinstance(question.trace, Sent):
-                    await question.looked.wait()
-        for path in await trio.to_thread.run_sync(_directories, self._builds):
-            if path not in kept:
-                await self._clear(Built(path))
+                with trio.move_on_after(_PATIENCE) as patience:
+                    undo = partial(_undo, store)
+                    await trio.to_thread.run_sync(undo, limiter=self._limiter, abandon_on_cancel=True)
+                if patience.cancelled_caught:
+                    log.warning("cannot look for leftovers in another image store: it is in use", root=root)
+                    continue
+                await self._leave(store)
+            except PymanError as error:
+                log.warning("cannot look for leftovers in another image store", root=root, error=str(error))
+                continue
+            await self._database.commit([DropIntent(key)])
 
-    def _settle(self, key: str, intent: Intent) -> None:
-        if self._nursery is None:
-            return
-        question = self._questions[key] = Question(intent.trace)
-        self._nursery.start_soon(self._find_out, key, intent, question)
-
-    async def _find_out(self, key: str, intent: Intent, question: Question) -> None:
+    async def _leave(self, store: Store) -> None:
         try:
-            seen = await self._traces.find_out(question)
-            events = _with_id(intent.events, seen.id) if seen.id else intent.events
-            if not isinstance(intent.trace, Built):
-                await self._clear(intent.trace)
-            await self._end(key, intent.trace, events if seen.done else [])
-            log.info(
-                "what was begun elsewhere",
-                place=intent.trace.place,
-                done=seen.done,
-                events=[event.status for event in events],
-            )
-        except PymanError as error:  # it is found out once more by the next supervisor
-            log.warning("cannot tell what was done elsewhere", place=intent.trace.place, error=str(error))
+            await store.sweep()
+        except PymanError as error:
+            log.warning("cannot remove what was taken out of another image store", error=str(error))
+        await self._in_thread(store.ground.leave)
+        store.close()
+
+    @asynccontextmanager
+    async def _turn(self, root: str) -> AsyncIterator[None]:
+        lock = self._busy.setdefault(root, trio.Lock())
+        try:
+            async with lock:
+                yield
         finally:
-            del self._questions[key]
-            question.looked.set()
-            question.ended.set()
+            if not lock.locked() and not lock.statistics().tasks_waiting:
+                self._busy.pop(root, None)
 
-    async def wait_settled(self, place: str) -> None:
-        """Until nothing is to be found out of this place: what is done there now would answer for what was."""
-        for question in list(self._questions.values()):
-            if question.trace.place == place:
-                question.hurried.set()
-                await question.ended.wait()
+    async def _in_thread(self, act: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(act, limiter=self._limiter)
+
+    def _settings_for(self, place: Place) -> Settings:
+        """What the place says of its store, and nothing of what storage.conf says of the engine's own."""
+        if unknown := unknown_to(place.options):
+            raise NotSupported(
+                f"cannot push to '{place}': the storage option '{unknown}' is not supported", subject=unknown
+            )
+        try:
+            overlay_options(place.options)
+        except Unusable as error:
+            raise InvalidArgument(
+                f"cannot push to '{place}': the storage option '{error.args[1]}' is not {error}",
+                subject=str(place),
+            ) from None
+        storage = msgspec.structs.replace(self._settings.storage, driver="overlay", options=place.options)
+        return msgspec.structs.replace(self._settings, storage=storage)
+
+    def _store(self, settings: Settings, root: str) -> Store:
+        """What is mounted, and how often, is no business of whoever only brings images: the run root is one of its own
+        and stays empty."""
+        own = msgspec.structs.replace(self._layout, graph_root=root).store_own
+        theirs = msgspec.structs.replace(
+            self._layout, graph_root=root, run_root=f"{own}/run", tmp=f"{own}/mounts"
+        )
+        # The kernel is asked for an overlay where it would be.
+        overlays = Overlays(settings, msgspec.structs.replace(theirs, static=own))
+        return Store(theirs, settings, overlays)
 
 
-def _with_id(events: Sequence[EventDraft], id: str) -> list[EventDraft]:
-    return [msgspec.structs.replace(event, id=id) for event in events]
-
-
-def _directories(builds: str) -> list[str]:
+def _undo(store: Store) -> None:
+    """In a thread that may outlive whoever waits for it."""
     try:
-        return [f"{builds}/{name}" for name in os.listdir(builds)]
-    except OSError:
-        return []
+        store.undo_transfers()
+    finally:
+        store.close()
+
+
+def _checked(place: Place) -> str:
+    """The graph root without links. Blocking. NotSupported: it has another driver. PermissionDenied: it belongs to
+    somebody else, who could have what is written there go elsewhere."""
+    root = os.path.realpath(place.graph_root)
+    if not place.driver and not os.path.isdir(f"{root}/overlay-images"):
+        for driver in _OTHER_DRIVERS:
+            if os.path.isdir(f"{root}/{driver}-images"):
+                raise NotSupported(
+                    f"cannot push to '{place}': it is a store of the driver '{driver}'", subject=driver
+                )
+    for path in (root, *(f"{root}/{name}" for name in _SHARED)):
+        try:
+            status = os.lstat(path)
+        except OSError:
+            continue  # it is to be made; what cannot be reached is told then
+        if not stat.S_ISDIR(status.st_mode):
+            raise InvalidArgument(f"cannot push to '{place}': '{path}' is not a directory", subject=path)
+        if status.st_uid != os.geteuid():
+            raise PermissionDenied(
+                f"cannot push to '{place}': '{path}' belongs to the user {status.st_uid}", subject=path
+            )
+    return root

@@ -1,6 +1,6 @@
 """Image events, exactly once each, though what they tell of happens in a store that others share.
 
-(What happens in no store, but in a registry, a file or a program, is `elsewhere`.)
+(What happens in no store, but in a registry, a file or a program, is in `deeds`.)
 
 First an intent is committed: what is about to be done, how the store shows that it was, and the events of it. Then it
 is done. Then the events and the end of the intent are one commit. A supervisor that is killed in between finds the
@@ -26,12 +26,13 @@ from supervisor.logging import log
 from supervisor.state.changes import DropIntent, EventDraft, PutIntent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pyman.api.event import Actor
     from pyman.names import EventStatus
     from supervisor.state.changes import Change
     from supervisor.state.database import Database
+    from supervisor.storage.records import Image
     from supervisor.storage.store import Store
 
 __all__ = ["Busy", "Intent", "Ledger", "Proof", "event"]
@@ -55,6 +56,17 @@ class Proof(msgspec.Struct, frozen=True, omit_defaults=True):
     """and a manifest of this digest,"""
     mounts: int = -1
     """and is mounted so often; -1: however often."""
+
+    def shown_by(self, images: Iterable[Image]) -> bool:
+        """But for the mounts."""
+        found = next((image for image in images if image.id == self.image), None)
+        if found is None or self.gone:
+            return self.gone and found is None
+        return (
+            set(self.names) <= set(found.names)
+            and not set(self.lost) & set(found.names)
+            and (not self.digest or self.digest in found.digests)
+        )
 
 
 class Intent(msgspec.Struct, frozen=True):
@@ -167,18 +179,9 @@ class Ledger:
             )
 
     def _happened(self, proof: Proof) -> bool:
-        found = {image.id: image for image in self._store.images()}.get(proof.image)
-        if found is None:
-            return proof.gone
-        if proof.gone:
+        if not proof.shown_by(self._store.images()):
             return False
         try:
-            mounted = proof.mounts < 0 or self.mounts(proof.image) == proof.mounts
+            return proof.mounts < 0 or self.mounts(proof.image) == proof.mounts
         except PymanError:
-            mounted = False
-        return (
-            mounted
-            and set(proof.names) <= set(found.names)
-            and not set(proof.lost) & set(found.names)
-            and (not proof.digest or proof.digest in found.digests)
-        )
+            return False

@@ -6,19 +6,21 @@ import errno
 import os
 import secrets
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from pyman.errors import InvalidArgument
 from supervisor.images.folder import limiter
+from supervisor.images.spooling import let_go
 from supervisor.images.traces import Placed
 from supervisor.kernel.files import storage_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from supervisor.images.elsewhere import Deed
+    from supervisor.images.deeds import Deed
 
 __all__ = ["written"]
 
@@ -39,23 +41,18 @@ async def written(path: str, deed: Deed, *, replace: bool) -> AsyncIterator[int]
         raise InvalidArgument(f"cannot write '{path}': {error.strerror}", subject=path) from error
     temporary = f".{name[:200]}.{secrets.token_hex(8)}"
     try:
-        if not replace and os.access(path, os.F_OK):
-            raise _exists(path)
-        fd = _new(above, temporary, path)
-
-        async def place() -> None:
-            _place(above, temporary, name, path, replace=replace)
-
+        fd = await trio.to_thread.run_sync(_new, above, temporary, path, replace, limiter=limiter)
+        place = partial(_place, above, temporary, name, path, replace)
         try:
             inode = os.fstat(fd).st_ino
             trace = Placed(path, path, inode, f"{directory.rstrip('/')}/{temporary}", inode)
             await deed.intend(trace)
             yield fd
-            await deed.carry_out(trace, place)
+            await deed.carry_out(trace, partial(trio.to_thread.run_sync, place, limiter=limiter))
         finally:
-            os.close(fd)
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=above)
+            await let_go(fd)
     finally:
         os.close(above)
 
@@ -64,14 +61,16 @@ def _open_directory(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _new(above: int, temporary: str, path: str) -> int:
+def _new(above: int, temporary: str, path: str, replace: bool) -> int:
+    if not replace and os.access(path, os.F_OK):
+        raise _exists(path)
     try:
         return os.open(temporary, _FLAGS, 0o644, dir_fd=above)
     except OSError as error:
         raise storage_error(error, "write", path) from error
 
 
-def _place(above: int, temporary: str, name: str, path: str, *, replace: bool) -> None:
+def _place(above: int, temporary: str, name: str, path: str, replace: bool) -> None:
     try:
         if replace:
             os.rename(temporary, name, src_dir_fd=above, dst_dir_fd=above)

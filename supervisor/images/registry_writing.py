@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from supervisor.images.blobinfo import BlobInfo
-    from supervisor.images.elsewhere import Deed
+    from supervisor.images.deeds import Deed
     from supervisor.images.transport import Blob, RawManifest
     from supervisor.registry.client import Registries
     from supervisor.registry.reference import Reference

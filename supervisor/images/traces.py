@@ -17,16 +17,20 @@ import trio
 
 from pyman.api.pull import RegistryAccess
 from pyman.errors import PymanError, RegistryDenied, RegistryFailed, UnknownInRegistry
+from supervisor.images.events import Proof
 from supervisor.kernel import files, process
 from supervisor.kernel.files import storage_error
 from supervisor.logging import log
 from supervisor.registry import reference
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from supervisor.registry.client import Registries
+    from supervisor.storage.records import Image
     from supervisor.storage.store import Store
 
-__all__ = ["Built", "Placed", "Question", "Seen", "Sent", "Trace", "Traces", "id_in"]
+__all__ = ["Built", "Placed", "Question", "Seen", "Sent", "Stored", "Trace", "Traces", "id_in"]
 
 LOOK = 10.0
 """Seconds that one look may take."""
@@ -84,7 +88,15 @@ class Built(msgspec.Struct, frozen=True, tag="built"):
         return f"{self.directory}/id"
 
 
-Trace = Sent | Placed | Built
+class Stored(msgspec.Struct, frozen=True, tag="stored"):
+    """The store of another graph root has an image."""
+
+    place: str
+    """The graph root."""
+    proof: Proof
+
+
+Trace = Sent | Placed | Built | Stored
 
 
 class Seen(NamedTuple):
@@ -112,7 +124,8 @@ class Traces:
     """One for an engine."""
 
     registries: Registries
-    """Set before anything is asked."""
+    images_in: Callable[[str], list[Image]]
+    """Both are set before anything is asked."""
 
     def __init__(self, store: Store, limiter: trio.CapacityLimiter) -> None:
         self._store = store
@@ -128,6 +141,8 @@ class Traces:
             return await self._sent(trace, question)
         if isinstance(trace, Placed):
             return await self._placed(trace, question)
+        if isinstance(trace, Stored):
+            return await self._stored(trace, question)
         return await self._built(trace, question)
 
     # -- registries ---------------------------------------------------------------------------------
@@ -177,6 +192,20 @@ class Traces:
         with trio.move_on_after(LOOK):
             return await trio.to_thread.run_sync(look, limiter=self._threads, abandon_on_cancel=True)
         return None
+
+    async def _stored(self, trace: Stored, question: Question) -> Seen:
+        look = partial(self.images_in, trace.place)
+        images: list[Image] | None = None
+        try:
+            with trio.move_on_after(LOOK):
+                images = await trio.to_thread.run_sync(look, limiter=self._threads, abandon_on_cancel=True)
+        except PymanError as error:
+            return _unknown(trace, str(error))
+        finally:
+            question.looked.set()
+        if images is None:
+            return _unknown(trace, "its file system does not answer")
+        return Seen(trace.proof.shown_by(images))
 
     # -- builds -------------------------------------------------------------------------------------
 

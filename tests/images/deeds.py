@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from pyman.names import EventStatus
-from supervisor.images.elsewhere import Deed, Elsewhere
+from supervisor.images.deeds import Deed, Deeds
 from supervisor.images.events import event
 
 if TYPE_CHECKING:
@@ -59,29 +59,27 @@ class Told:
         return self.database.load().intents
 
     @asynccontextmanager
-    async def supervisor(self) -> AsyncIterator[Elsewhere]:
+    async def supervisor(self) -> AsyncIterator[Deeds]:
         """One that begins where the one before has ended. It is killed at the end of the block."""
         async with trio.open_nursery() as nursery:
-            elsewhere = Elsewhere(
-                self.database, self._store, trio.CapacityLimiter(1), str(self.place / "builds")
-            )
-            elsewhere.open(self.registries, nursery)
-            await elsewhere.recover(self.intents)
-            yield elsewhere
+            deeds = Deeds(self.database, self._store, trio.CapacityLimiter(1), str(self.place / "builds"))
+            deeds.open(self.registries, lambda _: [], nursery)
+            await deeds.recover(self.intents)
+            yield deeds
             nursery.cancel_scope.cancel()
 
     async def settle(self) -> None:
         """What the next supervisor finds out."""
-        async with self.supervisor() as elsewhere:
-            await settled(elsewhere)
+        async with self.supervisor() as deeds:
+            await settled(deeds)
 
 
-async def settled(elsewhere: Elsewhere) -> None:
+async def settled(deeds: Deeds) -> None:
     """Nothing is left to be found out."""
-    for question in list(elsewhere._questions.values()):
+    for question in list(deeds._questions.values()):
         await question.ended.wait()
 
 
-def begun(elsewhere: Elsewhere, told: EventDraft = PUSHED) -> Deed:
+def begun(deeds: Deeds, told: EventDraft = PUSHED) -> Deed:
     """A deed whose end never comes: its supervisor is killed before."""
-    return Deed(elsewhere, [told], ExitStack())
+    return Deed(deeds, [told], ExitStack())

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from supervisor.images.elsewhere import Elsewhere
+    from supervisor.images.deeds import Deeds
     from supervisor.storage.store import Store
     from tests.storage.others import Others
 
@@ -62,9 +62,7 @@ def told(store: Store, place: Path) -> Iterator[Told]:
         yield Told(database, store, place)
 
 
-async def _build(
-    store: Store, elsewhere: Elsewhere, context: Path, *arguments: str, output: int
-) -> building.Result:
+async def _build(store: Store, deeds: Deeds, context: Path, *arguments: str, output: int) -> building.Result:
     with _streams(output) as streams:
         return await building.build(
             load(Options(), {"CONTAINERS_CONF": os.devnull}, 0),
@@ -74,7 +72,7 @@ async def _build(
             cwd=str(context),
             environment={"PATH": os.environ["PATH"]},
             streams=streams,
-            elsewhere=elsewhere,
+            deeds=deeds,
             told=event(EventStatus.BUILD, "", "made:1", None),
         )
 
@@ -90,8 +88,8 @@ async def test_an_image_that_buildah_has_built_is_in_the_store_and_told(
     told: Told, store: Store, others: Others, context: Path, log: int
 ) -> None:
     _containerfile(context, "echo from within")
-    async with told.supervisor() as elsewhere:
-        built = await _build(store, elsewhere, context, "-t", "localhost/made:1", output=log)
+    async with told.supervisor() as deeds:
+        built = await _build(store, deeds, context, "-t", "localhost/made:1", output=log)
     said = os.pread(log, 100_000, 0).decode()
     assert built.exit_code == 0, said
     assert "from within" in said
@@ -106,9 +104,9 @@ async def test_the_exit_code_of_a_build_that_fails_is_kept(
     told: Told, store: Store, context: Path, log: int
 ) -> None:
     _containerfile(context, "exit 7")
-    async with told.supervisor() as elsewhere:
-        built = await _build(store, elsewhere, context, output=log)
-        await settled(elsewhere)
+    async with told.supervisor() as deeds:
+        built = await _build(store, deeds, context, output=log)
+        await settled(deeds)
     assert (built.exit_code, built.id) == (7, "")
     assert not store.images()
     assert (told.statuses, told.intents) == ([], {})
@@ -120,8 +118,8 @@ async def test_the_id_is_also_in_the_file_that_the_caller_has_named(
     told: Told, store: Store, context: Path, log: int, words: list[str]
 ) -> None:
     _containerfile(context, "true")
-    async with told.supervisor() as elsewhere:
-        built = await _build(store, elsewhere, context, *words, output=log)
+    async with told.supervisor() as deeds:
+        built = await _build(store, deeds, context, *words, output=log)
     assert (context / "my-id").read_text() == f"sha256:{built.id}"
     assert not (context / "other").exists()
     assert told.statuses == ["build"]
@@ -131,8 +129,8 @@ async def test_the_file_that_the_caller_has_named_may_be_his_output(
     told: Told, store: Store, context: Path, log: int
 ) -> None:
     _containerfile(context, "true")
-    async with told.supervisor() as elsewhere:
-        built = await _build(store, elsewhere, context, "-q", "--iidfile", "/dev/stdout", output=log)
+    async with told.supervisor() as deeds:
+        built = await _build(store, deeds, context, "-q", "--iidfile", "/dev/stdout", output=log)
     assert os.pread(log, 100_000, 0).decode() == f"sha256:{built.id}"
 
 
@@ -140,9 +138,9 @@ async def test_an_id_that_cannot_be_written_is_a_failure_of_the_caller_and_the_i
     told: Told, store: Store, context: Path, log: int
 ) -> None:
     _containerfile(context, "true")
-    async with told.supervisor() as elsewhere:
-        built = await _build(store, elsewhere, context, "--iidfile", "no/such/directory", output=log)
-        await settled(elsewhere)
+    async with told.supervisor() as deeds:
+        built = await _build(store, deeds, context, "--iidfile", "no/such/directory", output=log)
+        await settled(deeds)
     assert built == (125, "")
     assert "cannot write 'no/such/directory'" in os.pread(log, 100_000, 0).decode()
     assert [each.id for each in told.events] == [image.id for image in store.images()]
@@ -157,10 +155,10 @@ async def test_a_build_that_is_given_up_leaves_nothing_running(
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     try:
-        async with told.supervisor() as elsewhere, trio.open_nursery() as nursery:
+        async with told.supervisor() as deeds, trio.open_nursery() as nursery:
 
             async def run() -> None:
-                await _build(store, elsewhere, context, output=writer)
+                await _build(store, deeds, context, output=writer)
 
             nursery.start_soon(run)
             said = b""
@@ -182,9 +180,9 @@ async def test_where_buildah_is_missing_the_error_says_what_to_install(
     told: Told, store: Store, context: Path, log: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(building, "PROGRAM", "no-such-buildah")
-    async with told.supervisor() as elsewhere:
+    async with told.supervisor() as deeds:
         with pytest.raises(NotSupported, match="install the package buildah"):
-            await _build(store, elsewhere, context, output=log)
+            await _build(store, deeds, context, output=log)
 
 
 def _late(id: str, file: str) -> subprocess.Popen[bytes]:
@@ -198,18 +196,18 @@ async def test_a_build_that_goes_on_after_its_supervisor_is_waited_for(
 ) -> None:
     others.podman("import", "-q", "-", "base:1", stdin=tar_of(busybox()))
     id = others.podman("images", "-q", "--no-trunc", "base:1") if in_store else f"sha256:{'a' * 64}"
-    async with told.supervisor() as elsewhere:
-        trace = elsewhere.new_build()
-        await begun(elsewhere, event(EventStatus.BUILD, "", "made:1", None)).intend(trace)
+    async with told.supervisor() as deeds:
+        trace = deeds.new_build()
+        await begun(deeds, event(EventStatus.BUILD, "", "made:1", None)).intend(trace)
     os.makedirs(trace.directory)
     os.makedirs(f"{os.path.dirname(trace.directory)}/nobodys")
     with _late(id, trace.id_file) as program:
         assert program.stdin is not None
-        async with told.supervisor() as elsewhere:
+        async with told.supervisor() as deeds:
             assert told.intents, "it is not held up by it"
             program.stdin.write(b"go\n")
             program.stdin.close()
-            await settled(elsewhere)
+            await settled(deeds)
     expected = [("build", id.removeprefix("sha256:"), "made:1")] if in_store else []
     assert [(each.status, each.id, each.name) for each in told.events] == expected
     assert told.intents == {}

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from pyman.errors import RegistryFailed
-from supervisor.images import elsewhere as elsewhere_module
+from supervisor.images import deeds as deeds_module
 from supervisor.images import traces
 from supervisor.images.outfile import written
 from supervisor.images.placing import begun as placed
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from supervisor.images.elsewhere import Deed
+    from supervisor.images.deeds import Deed
     from supervisor.images.placing import Place
     from supervisor.storage.store import Store
     from tests.support.hostile import Hostile
@@ -63,8 +63,8 @@ async def test_a_directory_in_its_place_is_told_by_the_next_supervisor(
         path.mkdir()
         (path / "first").write_bytes(b"1")
         (path / "last").write_bytes(b"2")
-    async with told.supervisor() as elsewhere:
-        directory = await _write(path, begun(elsewhere))
+    async with told.supervisor() as deeds:
+        directory = await _write(path, begun(deeds))
         if killed == "after":
             await directory.commit()
         else:
@@ -82,11 +82,11 @@ async def test_a_directory_in_its_place_is_told_by_the_next_supervisor(
 async def test_an_archive_in_its_place_is_told_and_one_that_is_not_is_taken_away(
     told: Told, place: Path, *, replace: bool
 ) -> None:
-    async with told.supervisor() as elsewhere:
-        async with written(str(place / "done"), begun(elsewhere), replace=replace) as fd:
+    async with told.supervisor() as deeds:
+        async with written(str(place / "done"), begun(deeds), replace=replace) as fd:
             os.write(fd, b"archive")
         with suppress(ZeroDivisionError):
-            async with written(str(place / "undone"), begun(elsewhere), replace=replace) as fd:
+            async with written(str(place / "undone"), begun(deeds), replace=replace) as fd:
                 os.write(fd, b"archive")
                 (staged,) = place.glob(".undone.*")
                 os.link(staged, place / "kept")
@@ -102,16 +102,16 @@ async def test_an_archive_in_its_place_is_told_and_one_that_is_not_is_taken_away
 async def test_a_file_system_that_does_not_answer_holds_nothing_up(
     told: Told, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with told.supervisor() as elsewhere:
-        (await _write(place / "out", begun(elsewhere)))._close()
+    async with told.supervisor() as deeds:
+        (await _write(place / "out", begun(deeds)))._close()
     answers = threading.Event()
     monkeypatch.setattr(traces, "_is", lambda *_: answers.wait())
     monkeypatch.setattr(traces, "LOOK", 0.2)
-    monkeypatch.setattr(elsewhere_module, "FIRST", 0.05)
+    monkeypatch.setattr(deeds_module, "FIRST", 0.05)
     try:
-        async with told.supervisor() as elsewhere:
-            assert len(elsewhere._questions) == 1, "it goes on beside the rest"
-            await settled(elsewhere)
+        async with told.supervisor() as deeds:
+            assert len(deeds._questions) == 1, "it goes on beside the rest"
+            await settled(deeds)
     finally:
         answers.set()
     assert (told.statuses, told.intents) == ([], {})
@@ -130,8 +130,8 @@ async def registry() -> AsyncIterator[Hostile]:
 async def pushing(told: Told, registry: Hostile, tmp_path: Path) -> AsyncIterator[Told]:
     """A push to the registry that was killed before it was told."""
     async with Home(tmp_path).registries(stall=5.0) as told.registries:
-        async with told.supervisor() as elsewhere:
-            await begun(elsewhere).intend(_sent(registry))
+        async with told.supervisor() as deeds:
+            await begun(deeds).intend(_sent(registry))
         yield told
 
 
@@ -196,11 +196,11 @@ async def test_who_pushes_to_the_same_name_waits_until_it_is_known_what_became_o
     async def put() -> None:
         assert len(registry.asked("/v2/a/manifests/1")) == 2
 
-    async with pushing.supervisor() as elsewhere:
+    async with pushing.supervisor() as deeds:
         with trio.fail_after(10):
-            (question,) = elsewhere._questions.values()
+            (question,) = deeds._questions.values()
             await question.looked.wait()
-            async with elsewhere.deed(PUSHED) as deed:
+            async with deeds.deed(PUSHED) as deed:
                 await deed.carry_out(_sent(registry), put)
     assert pushing.statuses == ["push"]
     assert pushing.intents == {}
@@ -210,21 +210,21 @@ async def test_who_pushes_to_the_same_name_waits_until_it_is_known_what_became_o
 
 
 async def test_a_caller_who_leaves_after_the_last_step_is_told_of(told: Told, place: Path) -> None:
-    async with told.supervisor() as elsewhere:
+    async with told.supervisor() as deeds:
         with trio.CancelScope() as caller:
-            async with elsewhere.deed(PUSHED) as deed:
+            async with deeds.deed(PUSHED) as deed:
                 directory = await _write(place / "out", deed)
                 await deed.carry_out(directory.trace("last"), directory.commit)
                 caller.cancel()
-        assert not elsewhere._questions
+        assert not deeds._questions
     assert told.statuses == ["push"]
     assert told.intents == {}
 
 
 async def test_what_was_written_to_a_client_is_told_also_if_he_leaves_then(told: Told) -> None:
-    async with told.supervisor() as elsewhere:
+    async with told.supervisor() as deeds:
         with trio.CancelScope() as caller:
-            async with elsewhere.deed(PUSHED):
+            async with deeds.deed(PUSHED):
                 caller.cancel()
     assert told.statuses == ["push"]
 
@@ -235,11 +235,11 @@ async def test_a_last_step_gets_some_time_when_its_caller_leaves(
 ) -> None:
     """After that it is looked at as if the supervisor had been killed."""
     await _forget(pushing)
-    monkeypatch.setattr(elsewhere_module, "GRACE", 0.3)
+    monkeypatch.setattr(deeds_module, "GRACE", 0.3)
     registry.on(ASKED, THERE)
-    async with pushing.supervisor() as elsewhere:
+    async with pushing.supervisor() as deeds:
         with trio.CancelScope() as caller:
-            async with elsewhere.deed(PUSHED) as deed:
+            async with deeds.deed(PUSHED) as deed:
 
                 async def put() -> None:
                     caller.cancel()
@@ -249,8 +249,8 @@ async def test_a_last_step_gets_some_time_when_its_caller_leaves(
 
                 await deed.carry_out(_sent(registry), put)
         assert caller.cancelled_caught
-        assert len(elsewhere._questions) == (0 if ends else 1)
-        await settled(elsewhere)
+        assert len(deeds._questions) == (0 if ends else 1)
+        await settled(deeds)
     assert pushing.statuses == ["push"]
     assert pushing.intents == {}
     assert len(registry.asked("/v2/a/manifests/1")) == (0 if ends else 1)
@@ -264,8 +264,8 @@ async def test_a_last_step_that_fails_is_not_told(told: Told, place: Path) -> No
     async def fail() -> None:
         raise RegistryFailed("cannot push: no")
 
-    async with told.supervisor() as elsewhere:
+    async with told.supervisor() as deeds:
         with pytest.raises(RegistryFailed):
-            async with elsewhere.deed(PUSHED) as deed:
+            async with deeds.deed(PUSHED) as deed:
                 await deed.carry_out(Placed(str(place), str(place), place.stat().st_ino), fail)
     assert (told.statuses, told.intents) == ([], {})
