@@ -11,6 +11,7 @@ __all__ = [
     "IdMappings",
     "LogConfig",
     "MemoryLimits",
+    "NamedVolume",
     "Namespace",
     "PidsLimit",
     "ResourceLimits",
@@ -127,6 +128,21 @@ class Caller(msgspec.Struct, frozen=True):
     """Its supplementary groups, for the group keep-groups."""
 
 
+class NamedVolume(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A volume that is mounted into a container."""
+
+    dest: str
+    """Absolute path in the container."""
+    name: str = ""
+    """Empty: an anonymous one, of the container's own. A named one that does not exist is made."""
+    options: list[str] = []
+    """Of the mount: ro, nocopy, and so on."""
+    is_anonymous: bool = False
+    """It goes with the container."""
+    sub_path: str = ""
+    """A directory in the volume that is mounted instead of all of it."""
+
+
 class ContainerSpec(msgspec.Struct, frozen=True):
     """A container to be. Absent fields take the engine's configured default."""
 
@@ -197,6 +213,8 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     cgroup_parent: str = ""
     """A path; with the systemd manager a slice."""
     resource_limits: ResourceLimits = ResourceLimits()
+
+    volumes: list[NamedVolume] = []
 
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}

@@ -208,6 +208,16 @@ def _identity(request: BuildRequest) -> Identity:
     return look_up(request.rootfs, request.spec.user, groups_of(request.spec), account_files(request))
 
 
+def owner_of(request: BuildRequest) -> tuple[int, int]:
+    """The uid and gid of the container's user, in the engine's ids. InvalidArgument, CommandNotExecutable."""
+    identity = _identity(request)
+    if request.userns is None:
+        return identity.uid, identity.gid
+    _check_ids(request, identity)
+    maps = request.userns.maps
+    return outside(identity.uid, maps.uids), outside(identity.gid, maps.gids)
+
+
 def groups_of(spec: ContainerSpec) -> list[str]:
     """The groups to look up. `keep-groups` is none: the OCI runtime leaves the caller's as they are."""
     return [name for name in spec.groups if name != KEEP_GROUPS]
@@ -298,12 +308,7 @@ def _make_working_directory(request: BuildRequest) -> None:
     path = _absolute(request.spec.work_dir)
     if covers(mounts(request, modes(request)), path):
         return
-    identity = _identity(request)
-    owner = identity.uid, identity.gid
-    if request.userns is not None:
-        _check_ids(request, identity)
-        maps = request.userns.maps
-        owner = outside(identity.uid, maps.uids), outside(identity.gid, maps.gids)
+    owner = owner_of(request)
     try:
         make_directory(request.rootfs, path, owner, _root_of(request) or (0, 0))
     except OSError as error:

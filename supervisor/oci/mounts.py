@@ -104,7 +104,7 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     if request.init:
         found.append(Mount(INIT_DESTINATION, "bind", init_program(request), ["bind", "rprivate", "ro"]))
     own = {mount.destination for mount in found}
-    found += [mount for mount in _volumes(request) if mount.destination not in own]
+    found += [mount for mount in (*_named(request), *_volumes(request)) if mount.destination not in own]
     return sorted(found, key=lambda mount: mount.destination.count("/"))
 
 
@@ -120,9 +120,24 @@ def _proc(request: BuildRequest, chosen: dict[str, str]) -> Mount:
     return _HOST_PROC
 
 
+def _named(request: BuildRequest) -> list[Mount]:
+    """The volumes of the container."""
+    return [
+        Mount(
+            volume.dest,
+            "bind",
+            f"{request.volumes[volume.name]}/{volume.sub_path}".rstrip("/"),
+            ["rbind", "rprivate", "nodev", "ro" if "ro" in volume.options else "rw"],
+        )
+        for volume in request.spec.volumes
+    ]
+
+
 def _volumes(request: BuildRequest) -> list[Mount]:
     """Of the image. What the engine itself mounts there goes before."""
     image = request.image
+    if not image.volume_mode:
+        return []
     if image.volume_mode == "tmpfs":
         return [Mount(path, "tmpfs", "tmpfs", [*_VOLUME, "tmpcopyup"]) for path in image.volumes]
     return [

@@ -90,7 +90,7 @@ def _line(
         restarts=observed.history.count,
         auto_remove=spec.remove,
         labels=spec.labels,
-        mounts=definition.image.volumes,
+        mounts=_mounted(definition),
         namespaces=_namespaces(container) if namespaces else {},
         networks=[],
         ports=[],
@@ -99,6 +99,12 @@ def _line(
         is_infra=False,
         size=size,
     )
+
+
+def _mounted(definition: Definition) -> list[str]:
+    """Where in the container."""
+    own = [volume.dest for volume in definition.spec.volumes]
+    return own + (definition.image.volumes if definition.image.volume_mode else [])
 
 
 def _exit_code(container: Container) -> int:
@@ -286,10 +292,24 @@ def _healthcheck(found: Healthcheck | None) -> InspectHealthcheck | None:
 
 def _mounts(request: BuildRequest) -> list[InspectMount]:
     """The volumes that are there; what is a tmpfs is told by none of them, as in Podman."""
+    found = [
+        InspectMount(
+            type="volume",
+            name=volume.name,
+            source=request.volumes[volume.name],
+            destination=volume.dest,
+            driver="local",
+            options=["nodev", "rbind"],
+            rw="ro" not in volume.options,
+            propagation="rprivate",
+            sub_path=volume.sub_path,
+        )
+        for volume in request.spec.volumes
+    ]
     image = request.image
     if image.volume_mode != "anonymous":
-        return []
-    return [
+        return found
+    return found + [
         InspectMount(
             type="volume",
             source=volume_directory(request.volumes_directory, number),

@@ -228,6 +228,13 @@ def _absolute_path(value: Any) -> str:
     return text.rstrip("/") or text
 
 
+def _temporary(value: Any) -> str:
+    text = _string(value)
+    if text != "storage" and not text.startswith("/"):
+        raise Unusable("an absolute path or 'storage'")
+    return text.rstrip("/") or text
+
+
 def _absolute_paths(value: Any) -> tuple[str, ...]:
     paths = _strings(value)
     if any(not path.startswith("/") for path in paths):
@@ -309,11 +316,14 @@ CONVERTERS: Mapping[str, Converter] = {
     "containers.umask": _umask,
     "containers.utsns": _one_of("private", "host"),
     "engine.cgroup_manager": _one_of("systemd", "cgroupfs"),
+    "engine.compression_format": _one_of("", "gzip", "zstd", "zstd:chunked"),
+    "engine.compression_level": _natural,
     "engine.conmon_path": _absolute_paths,
     "engine.events_logfile_max_size": _size,
     "engine.events_logfile_path": _absolute_path,
     "engine.events_logger": _one_of("none", "file", "journald"),
     "engine.helper_binaries_dir": _absolute_paths,
+    "engine.image_copy_tmp_dir": _temporary,
     "engine.image_volume_mode": _one_of("anonymous", "tmpfs", "ignore"),
     "engine.lock_type": _one_of("shm", "file"),
     "engine.num_locks": _positive,
