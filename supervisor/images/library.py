@@ -216,9 +216,11 @@ class Images:
         access: RegistryAccess = ANY_ACCESS,
         actor: Actor | None = None,
         report: Callable[[Progress | str], Awaitable[None]] | None = None,
+        ask: bool = False,
+        alias: str = "",
     ) -> Found:
         """The image of a container to be: what is here, or what is pulled. `policy`: empty means the configured one.
-        `report` is told how a pull goes on. Errors of a pull."""
+        `report` is told how a pull goes on. `ask`, `alias`: as of `Wish`. Errors of a pull."""
         policy = policy or self._settings.engine.pull_policy
         if policy in ("missing", "never") and platform == HERE:
             try:
@@ -226,10 +228,8 @@ class Images:
             except NoSuchImage:
                 if policy == "never":
                     raise
-        async with self.pulling.lease(Wish(name, policy, platform=platform, access=access), actor) as (
-            board,
-            work,
-        ):
+        wish = Wish(name, policy, platform=platform, access=access, ask=ask, alias=alias)
+        async with self.pulling.lease(wish, actor) as (board, work):
             if report is not None:
                 async with aclosing(board.read()) as told:
                     async for item in told:
