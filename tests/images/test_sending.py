@@ -22,7 +22,6 @@ from supervisor.images.pushing import destination_for
 from supervisor.images.sending import Sender, closing, outgoing
 from supervisor.images.tarring import TarWriter
 from supervisor.images.wishes import Wish, check_wish
-from tests.images.made import built
 from tests.storage.others import missing
 
 if TYPE_CHECKING:
@@ -33,11 +32,6 @@ if TYPE_CHECKING:
     from tests.storage.others import Others
 
 pytestmark = pytest.mark.skipif(bool(missing("podman", "skopeo")), reason=missing("podman", "skopeo"))
-
-
-@pytest.fixture
-def image(others: Others, tmp_path: Path) -> str:
-    return built(others, tmp_path)
 
 
 def _outgoing(store: Store, name: str) -> Outgoing:
