@@ -118,8 +118,8 @@ class RunReply(msgspec.Struct, frozen=True):
 
 class SelectionRequest(msgspec.Struct, frozen=True):
     selection: Selection
-    recursive: bool = False
-    """Start: also what the container depends on."""
+    recursive: bool = True
+    """Start and Init: what the container depends on is started first; else it has to run already."""
 
 
 class StopRequest(msgspec.Struct, frozen=True):

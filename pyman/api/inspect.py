@@ -13,6 +13,7 @@ import msgspec
 __all__ = [
     "ExecInspect",
     "ExecProcess",
+    "InspectAfter",
     "InspectConfig",
     "InspectContainer",
     "InspectHealth",
@@ -74,6 +75,15 @@ class InspectRestart(msgspec.Struct, frozen=True, rename="pascal"):
     """Seconds of the current delay."""
     reason: str
     """Why there will be, or will not be, a restart."""
+
+
+class InspectAfter(msgspec.Struct, frozen=True, rename="pascal"):
+    """What a container that is depended on has to be before the other one starts, beside started."""
+
+    container: str
+    """Its id."""
+    condition: str
+    """healthy or completed."""
 
 
 class InspectMount(msgspec.Struct, frozen=True, rename="pascal"):
@@ -261,6 +271,8 @@ class InspectContainer(msgspec.Struct, frozen=True, rename="pascal"):
     exec_ids: list[str] = msgspec.field(name="ExecIDs")
     mounts: list[InspectMount]
     dependencies: list[str]
+    """The ids of the containers that it depends on."""
+    after: list[InspectAfter]
     network_settings: InspectNetwork
     namespace: str
     lock_number: int

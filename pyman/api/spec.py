@@ -16,6 +16,7 @@ __all__ = [
     "ResourceLimits",
     "RestartBackoff",
     "Rlimit",
+    "StartAfter",
 ]
 
 
@@ -114,6 +115,15 @@ class RestartBackoff(msgspec.Struct, frozen=True):
     """Exit codes after which there is no restart."""
 
 
+class StartAfter(msgspec.Struct, frozen=True):
+    """A container that has to be something before this one starts. It is started, if need be."""
+
+    container: str
+    """Name or id."""
+    condition: str = "started"
+    """started, healthy, or completed: ended with exit code 0."""
+
+
 class Caller(msgspec.Struct, frozen=True):
     """What a request takes from the process that made it; nothing is ever read from the supervisor's."""
 
@@ -191,6 +201,10 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     restart_backoff: RestartBackoff = RestartBackoff()
     remove: bool = False
     """Remove it when it has ended."""
+    dependency_containers: list[str] = msgspec.field(name="dependencyContainers", default_factory=list)
+    """Names or ids of containers that are started before this one, and stay as long as it is there."""
+    after: list[StartAfter] = []
+    """The same, with a condition."""
     oci_runtime: str = ""
     log_configuration: LogConfig = LogConfig()
     pid_file: str = ""

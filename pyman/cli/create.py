@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from pyman.cli.cidfile import CidFile
+from pyman.cli.dependencies import DEPENDENCY_OPTIONS, dependency_settings
 from pyman.cli.options import COUNT, CSV, FLAG, LIST, REFUSED, SECONDS, TEXT, TRUE
 from pyman.cli.places import placed
 from pyman.cli.pulling import Pulling
@@ -94,6 +95,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("attach", "a", CSV, "STREAM", "Attach to stdin, stdout or stderr"),
     ("cgroupns", "", TEXT, "MODE", "Cgroup namespace: host or private"),
     ("cidfile", "", TEXT, "FILE", "Write the container's id to a file, which must not exist"),
+    *DEPENDENCY_OPTIONS,
     ("conmon-pidfile", "", TEXT, "FILE", "Write the process id of the container's monitor to a file"),
     ("entrypoint", "", TEXT, "COMMAND", "What the command is given to: a word, or a JSON list of words"),
     ("env", "e", LIST, "NAME[=VALUE]", "Set a variable; without a value the caller's own is taken"),
@@ -238,6 +240,7 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
     spec.update(resource_settings(args))
     spec.update(userns_settings(args))
     spec.update(restart_settings(args))
+    spec.update(dependency_settings(args))
     _log(spec, args)
     for option, field in (
         ("pidfile", "pid_file"),

@@ -6,7 +6,7 @@ lies between reading two fields of one frozen record.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
@@ -17,6 +17,8 @@ from supervisor.runtime.records import ExecObserved, Wanted
 from supervisor.state.database import EventDraft
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyman.api.container import ListContainer
     from pyman.api.event import Actor
     from pyman.names import EventStatus
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from supervisor.runtime.records import Definition, ExecDefinition, Observed
 
 __all__ = ["Container", "ExecSession", "matches"]
+
+T = TypeVar("T")
 
 ENDED_EXECS_KEPT = 32
 """Ended exec sessions of a running container that can still be inspected, in memory only."""
@@ -69,6 +73,20 @@ class Container:
         self.line: tuple[object, ListContainer] | None = None
         """What `ps` was shown last, after what it was made of."""
         self._waiters: list[tuple[frozenset[str], Answer[int]]] = []
+        self._changed: trio.Event | None = None
+        """Set at the next change, if somebody waits for it."""
+
+    @property
+    def health_plan(self) -> None:
+        return None
+
+    @property
+    def health_status(self) -> str:
+        return ""
+
+    @property
+    def gives_up_health(self) -> bool:
+        return False
 
     @property
     def id(self) -> str:
@@ -96,6 +114,7 @@ class Container:
         if observed.run != self.observed.run and self.end_of_run.given:
             self.end_of_run = Answer()
         self.observed = observed
+        self._tell_change()
         if observed.leaving:
             self._dismiss()
         elif moved:
@@ -104,7 +123,20 @@ class Container:
     def gone(self) -> None:
         """Nothing is left of it."""
         self.removed = True
+        self._tell_change()
         self._dismiss()
+
+    def _tell_change(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    async def until(self, look: Callable[[], T | None]) -> T:
+        """What `look` finds, once it finds something; it looks after every change, and may raise."""
+        while (found := look()) is None:
+            self._changed = self._changed or trio.Event()
+            await self._changed.wait()
+        return found
 
     def _dismiss(self) -> None:
         """The container was removed: everybody who still waits is told."""

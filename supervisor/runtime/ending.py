@@ -270,7 +270,8 @@ class Ending:
         """Whether the policy's restart follows the clean-up, which takes about as long."""
         worker, observed = self._worker, self._worker.observed
         due = 0 < observed.restart_at < time.time_ns() + AT_ONCE
-        return due and observed.state is State.STOPPED and not worker.services.ending
+        may = observed.state is State.STOPPED and not worker.services.ending
+        return due and may and worker.services.dependencies.unmet(worker.container) is None
 
     async def _renew(self) -> None:
         """`settle` and the restart as one."""

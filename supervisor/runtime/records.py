@@ -23,6 +23,7 @@ __all__ = [
     "Definition",
     "ExecDefinition",
     "ExecObserved",
+    "Need",
     "Observed",
     "Wanted",
     "decode",
@@ -38,6 +39,14 @@ class Wanted(Enum):
     INITIALIZED = "initialized"
     RUNNING = "running"
     REMOVED = "removed"
+
+
+class Need(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A container that another one depends on."""
+
+    id: str
+    condition: str = "started"
+    """What it has to be before the other one starts: started, healthy, or completed (ended with exit code 0)."""
 
 
 class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -62,6 +71,8 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     log_files: int
     userns: Owned = Owned()
     image: ImageUse = ImageUse()
+    needs: list[Need] = []
+    """What its user has it depend on; `dependencies.needs_of` knows the rest."""
 
     @property
     def image_name(self) -> str:

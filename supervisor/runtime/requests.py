@@ -71,6 +71,8 @@ class Start(Request[Started], kw_only=True):
     columns: int = 0
     stdio: tuple[int, int, int] | None = None
     """Descriptors for the log driver `passthrough`; the worker does not close them."""
+    trigger: str = "user"
+    """What the start is due to: user, or dependency."""
 
 
 class Stop(Request[bool], kw_only=True):
@@ -136,6 +138,7 @@ class NoticeKind(Enum):
     STOP_LATE = "the stop signal did not help in time"
     KILL_LATE = "SIGKILL did not help in time"
     RESTART_DUE = "the time of the policy's restart has come"
+    NEEDS_READY = "what it depends on is ready, or cannot be"
     TAKE_UP = "something failed in the middle and is to be taken up again"
 
 

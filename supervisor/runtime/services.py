@@ -10,6 +10,7 @@ import trio
 
 from supervisor.images.library import Images
 from supervisor.kernel.process import ProcessRef
+from supervisor.runtime.dependencies import Dependencies
 from supervisor.runtime.layers import OwnLayers
 from supervisor.runtime.restart import Budget
 from supervisor.runtime.userns import IdLedger
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from supervisor.images.leaving import Leaving
     from supervisor.oci.runtimes import Runtimes
     from supervisor.runtime.container import Container
+    from supervisor.runtime.registry import Registry
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
     from supervisor.state.database import Database
@@ -83,6 +85,7 @@ class Services:
         runtimes: Runtimes,
         logs: LogKeeper,
         reaped: Reaped,
+        registry: Registry,
     ) -> None:
         self.layout = layout
         self.database = database
@@ -107,6 +110,7 @@ class Services:
         """The container of an id, if there is one."""
         self.dependents: Callable[[str], list[str]] = lambda _id: []
         """The names of the containers that cannot be without that of an id."""
+        self.dependencies = Dependencies(registry)
         self.discard: Callable[[str], None] = lambda _path: None
         """Hands a directory to the task that deletes what was moved into the trash."""
         self.ending = False

@@ -82,7 +82,7 @@ class Stopping:
         if others:
             name = worker.container.name
             raise WrongState(
-                f"cannot remove container '{name}': container '{others[0]}' joins its user namespace",
+                f"cannot remove container '{name}': container '{others[0]}' depends on it",
                 subject=name,
                 hint="remove that one first, or use --depend",
             )

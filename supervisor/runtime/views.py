@@ -10,6 +10,7 @@ from pyman.api.container import ListContainer
 from pyman.api.inspect import (
     ExecInspect,
     ExecProcess,
+    InspectAfter,
     InspectConfig,
     InspectContainer,
     InspectHealthcheck,
@@ -32,6 +33,7 @@ from supervisor.oci.mounts import volume_directory
 from supervisor.oci.security import capabilities
 from supervisor.oci.spec import Cpu, Memory
 from supervisor.oci.users import Identity, look_up
+from supervisor.runtime.dependencies import needs_of
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.policy import policy_of
 from supervisor.runtime.specs import build_request, placement_of
@@ -166,7 +168,12 @@ def _inspect(
         bounding_caps=caps.bounding,
         exec_ids=[id for id, session in container.execs.items() if session.running],
         mounts=_mounts(request),
-        dependencies=[definition.userns.container] if definition.userns.container else [],
+        dependencies=[need.id for need in needs_of(definition)],
+        after=[
+            InspectAfter(need.id, need.condition)
+            for need in needs_of(definition)
+            if need.condition != "started"
+        ],
         network_settings=InspectNetwork(ports=dict.fromkeys(definition.image.ports)),
         namespace=spec.namespace,
         lock_number=definition.lock,

@@ -80,6 +80,9 @@ class Worker:
         self.monitor_fd: Pidfd | None = None
         self.init_fd: Pidfd | None = None
         self._send, self._inbox = trio.open_memory_channel[Any](INBOX)
+        self.unmet: PymanError | None = None
+        """Why what it depends on could not be made ready."""
+        self._awaits_needs = False
         self._timers: dict[NoticeKind, trio.CancelScope] = {}
         self._watches: list[trio.CancelScope] = []
         self._pause = PAUSE_LEAST
@@ -107,6 +110,7 @@ class Worker:
             NoticeKind.STOP_LATE: self.stopping.stop_late,
             NoticeKind.KILL_LATE: self.stopping.kill_late,
             NoticeKind.RESTART_DUE: self.starting.restart_due,
+            NoticeKind.NEEDS_READY: self.starting.needs_ready,
             NoticeKind.TAKE_UP: Recovery(self).adopt,
         }
 
@@ -315,6 +319,21 @@ class Worker:
         self.disarm(kind)
         scope = self._timers[kind] = trio.CancelScope()
         self._nursery.start_soon(self._tell_later, scope, Notice(kind, self.observed.run), seconds)
+
+    def await_needs(self) -> None:
+        """Have what the container depends on started, and be told when it is there: that may take long."""
+        if not self._awaits_needs:
+            self._awaits_needs = True
+            self._nursery.start_soon(self._await_needs, Notice(NoticeKind.NEEDS_READY, self.observed.run))
+
+    async def _await_needs(self, notice: Notice) -> None:
+        try:
+            await self.services.dependencies.ready(self.container, None)
+        except PymanError as error:
+            self.unmet = error
+        finally:
+            self._awaits_needs = False
+        await self._send.send(notice)
 
     def expect_move(self) -> None:
         """A monitor will be placed in its cgroup soon: what the kernel needs for that begins now."""

@@ -246,7 +246,7 @@ def test_a_container_joins_anothers_namespace(shared_engine: Engine, rootfs: Pat
         == f"{theirs}\n0"
     )
     done = engine.cli("rm", "-f", "-t", "0", "owner", check=False)
-    assert "container 'other' joins its user namespace" in done.stderr
+    assert "container 'other' depends on it" in done.stderr
     engine.cli("rm", "-f", "-t", "0", "owner", "other")
     assert engine.out("ps", "-aq") == ""
 
