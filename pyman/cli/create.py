@@ -11,6 +11,7 @@ import os
 
 from pyman.cli.cidfile import CidFile
 from pyman.cli.dependencies import DEPENDENCY_OPTIONS, dependency_settings
+from pyman.cli.healthcheck import HEALTH_OPTIONS, health_settings
 from pyman.cli.options import COUNT, CSV, FLAG, LIST, REFUSED, SECONDS, TEXT, TRUE
 from pyman.cli.places import placed
 from pyman.cli.pulling import Pulling
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CREATE_OPTIONS", "RUN_OPTIONS", "create", "pull_wish", "spec_from"]
 
-_NO_HEALTH = "the health checks of images are shown by inspect, and not run yet"
-
 IMAGE_OPTIONS: tuple[Option, ...] = (
     AUTHFILE,
     CERT_DIR,
@@ -53,23 +52,11 @@ IMAGE_OPTIONS: tuple[Option, ...] = (
     DECRYPTION_KEY,
     ("image-volume", "", TEXT, "MODE", "What the image's volumes are: anonymous, tmpfs, or ignore"),
     *PLATFORM_OPTIONS,
-    ("no-healthcheck", "", FLAG, "", "Forget the health check that the image has"),
     ("pull", "", TEXT, "POLICY", "When the image is pulled: always, missing (default), newer, never"),
     ("quiet", "q", FLAG, "", "Do not show the progress of a pull"),
     *RETRY_OPTIONS,
     SIGNATURE_POLICY,
     TLS_VERIFY,
-    *(
-        (f"health-{name}", "", REFUSED, metavar, _NO_HEALTH)
-        for name, metavar in (
-            ("cmd", "COMMAND"),
-            ("interval", "TIME"),
-            ("on-failure", "ACTION"),
-            ("retries", "N"),
-            ("start-period", "TIME"),
-            ("timeout", "TIME"),
-        )
-    ),
 )
 """About the image that a container is made from."""
 
@@ -102,6 +89,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("env-file", "", CSV, "FILE", "Set the variables in a file"),
     ("env-host", "", FLAG, "", "Set all of the caller's variables"),
     ("group-add", "", CSV, "GROUP", "Further groups of the command; keep-groups alone: the caller's"),
+    *HEALTH_OPTIONS,
     ("hostname", "h", TEXT, "NAME", "The container's host name"),
     ("init", "", FLAG, "", "Run an init that passes signals on and reaps processes"),
     ("init-path", "", TEXT, "FILE", "The init program to use"),
@@ -179,7 +167,6 @@ _COPIED = {
     "unsetenv": "unsetenv",
     "unsetenv_all": "unsetenv_all",
     "group_add": "groups",
-    "no_healthcheck": "no_healthcheck",
 }
 """Options whose value is the spec's field."""
 
@@ -241,6 +228,7 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
     spec.update(userns_settings(args))
     spec.update(restart_settings(args))
     spec.update(dependency_settings(args))
+    spec.update(health_settings(args))
     _log(spec, args)
     for option, field in (
         ("pidfile", "pid_file"),

@@ -17,6 +17,7 @@ from pyman.api.container import (
     ExecInspectReply,
     ExecReply,
     ExistsReply,
+    HealthCheckReply,
     InspectReply,
     ListReply,
     LogsReply,
@@ -343,6 +344,10 @@ class ContainerHandlers(RootfsHandlers):
                 at_once=math.inf,
             )
         )
+
+    async def health_check(self, request: api.NameRequest, call: Call) -> HealthCheckReply:
+        entry = self._view(call).find(request.name)
+        return HealthCheckReply(entry.container.id, await entry.worker.checking.run())
 
     async def exists(self, request: api.ExistsRequest, call: Call) -> ExistsReply:
         try:

@@ -114,6 +114,7 @@ class Ending:
     async def finish(self) -> None:
         """The end is recorded: clean up, then do what a user had asked for."""
         problem: PymanError | None = None
+        await self._worker.checking.over()
         try:
             if self._restarts_at_once():
                 await self._renew()
@@ -198,7 +199,7 @@ class Ending:
         """What a decision changes in the record; its event is added to the others."""
         worker = self._worker
         observed = worker.observed
-        user_asked = observed.asked is not Asked.NOTHING
+        user_asked = observed.asked not in (Asked.NOTHING, Asked.HEALTH_STOP)
         if not decision.restart or observed.wanted is Wanted.REMOVED:
             kind = worker.container.definition.spec.restart_policy
             if kind not in ("", RestartPolicy.NO.value) and not user_asked:
@@ -232,7 +233,7 @@ class Ending:
             "restart_at": int(at * 1e9),
             "restart_delay": at - now,
             "restart_reason": decision.reason,
-            "next_trigger": "policy",
+            "next_trigger": "health" if observed.asked is Asked.HEALTH_RESTART else "policy",
             "again": True,
             "asked_by": None,
         }

@@ -120,6 +120,7 @@ class Engine:
                 await tools.start(self.services.images.run)
                 tools.start_soon(self.services.logs.run)
                 tools.start_soon(background.run)
+                tools.start_soon(self.services.health.run)
                 tools.start_soon(self._empty_trash)
                 sink = sink_of(settings.engine, f"{self.layout.tmp}/events.log", database)
                 if sink is not None:

@@ -136,8 +136,15 @@ def _network(value: str, _find: Find) -> Test:
     return lambda c: (c.definition.spec.netns.nsmode or "none") == value
 
 
+def _health(value: str, _find: Find) -> Test:
+    known = ("starting", "healthy", "unhealthy", "none")
+    if value not in known:
+        raise InvalidArgument(f"cannot filter by health '{value}'", hint=f"known are {', '.join(known)}")
+    return lambda c: (c.health_status or "none") == value
+
+
 def _nothing(_value: str, _find: Find) -> Test:
-    """Volumes, pods and health checks: no container has one."""
+    """Volumes and pods: no container has one."""
     return lambda _container: False
 
 
@@ -146,7 +153,7 @@ KNOWN: dict[str, Callable[[str, Find], Test]] = {
     "before": _before,
     "command": _command,
     "exited": _exited,
-    "health": _nothing,
+    "health": _health,
     "id": _id,
     "label": _label,
     "name": _name,

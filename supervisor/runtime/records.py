@@ -16,6 +16,7 @@ from pyman.api.spec import Caller, ContainerSpec
 from pyman.names import State
 from supervisor.kernel.process import ProcessRef
 from supervisor.oci.imaged import ImageUse
+from supervisor.runtime.health.state import Health
 from supervisor.runtime.restart import Asked, History
 from supervisor.runtime.userns import Owned
 
@@ -126,6 +127,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the coming start is due to: policy, boot, user."""
     again: bool = False
     """The coming start is a restart."""
+    health: Health = Health()
+    """Of the present run, or the last one."""
 
 
 class ExecDefinition(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -14,9 +14,11 @@ import msgspec
 
 from pyman.api.event import Actor
 from supervisor.runtime.answers import Answer
+from supervisor.runtime.health.state import Answered
 from supervisor.runtime.restart import Asked
 
 __all__ = [
+    "Checked",
     "Init",
     "Kill",
     "Mount",
@@ -116,6 +118,15 @@ class Rename(Request[str], kw_only=True):
 class Update(Request[None], kw_only=True):
     restart_policy: str | None = None
     restart_tries: int | None = None
+
+
+class Checked(Request[str], kw_only=True):
+    """What came of a health check of the run of that number. Answered with healthy, starting, unhealthy or stopped."""
+
+    run: int
+    answered: Answered
+    skipped: int = 0
+    """Checks that were skipped since the last answer."""
 
 
 class Mount(Request[str], kw_only=True):

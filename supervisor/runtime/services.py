@@ -11,6 +11,7 @@ import trio
 from supervisor.images.library import Images
 from supervisor.kernel.process import ProcessRef
 from supervisor.runtime.dependencies import Dependencies
+from supervisor.runtime.health.schedule import Schedule
 from supervisor.runtime.layers import OwnLayers
 from supervisor.runtime.restart import Budget
 from supervisor.runtime.userns import IdLedger
@@ -111,6 +112,7 @@ class Services:
         self.dependents: Callable[[str], list[str]] = lambda _id: []
         """The names of the containers that cannot be without that of an id."""
         self.dependencies = Dependencies(registry)
+        self.health = Schedule(settings.pyman.health_checks_at_once)
         self.discard: Callable[[str], None] = lambda _path: None
         """Hands a directory to the task that deletes what was moved into the trash."""
         self.ending = False
@@ -137,6 +139,8 @@ class Services:
         self.images.take(settings)
         mine = settings.pyman
         if former is None or former.pyman != mine:
+            if former is not None:
+                self.health.set_most(mine.health_checks_at_once)
             self.budget = Budget(mine.restart_budget, mine.restart_burst)
             self.database.set_retention(
                 Retention(entries=mine.events_max_entries, bytes=mine.events_max_bytes)

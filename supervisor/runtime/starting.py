@@ -267,4 +267,5 @@ class Starting:
             events.append(worker.event(EventStatus.ATTACH, actor))
         if observed.again:
             events.append(worker.event(EventStatus.RESTART, actor, trigger=trigger))
-        await worker.note(Fact.STARTED, started_at=when, asked_by=None, events=events)
+        fresh = worker.checking.fresh()
+        await worker.note(Fact.STARTED, started_at=when, asked_by=None, events=events, **fresh)

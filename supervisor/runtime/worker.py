@@ -26,6 +26,7 @@ from supervisor.runtime import requests as rq
 from supervisor.runtime.body import Body
 from supervisor.runtime.changing import Changing
 from supervisor.runtime.ending import Ending
+from supervisor.runtime.health.checking import Checking
 from supervisor.runtime.mounting import Mounting
 from supervisor.runtime.records import Wanted, encode, replaced
 from supervisor.runtime.recovery import Recovery
@@ -77,6 +78,7 @@ class Worker:
         self.ending = Ending(self)
         self.changing = Changing(self)
         self.mounting = Mounting(self)
+        self.checking = Checking(self)
         self.monitor_fd: Pidfd | None = None
         self.init_fd: Pidfd | None = None
         self._send, self._inbox = trio.open_memory_channel[Any](INBOX)
@@ -102,6 +104,7 @@ class Worker:
             rq.Update: self.changing.update,
             rq.Mount: self.mounting.mount,
             rq.Unmount: self.mounting.unmount,
+            rq.Checked: self.checking.checked,
         }
         self._on_notice: dict[NoticeKind, Callable[[], Awaitable[None]]] = {
             NoticeKind.MONITOR_GONE: self.ending.monitor_gone,
@@ -121,6 +124,7 @@ class Worker:
         try:
             async with trio.open_nursery() as self._nursery:
                 await self._attempt(Recovery(self).adopt)
+                await self._attempt(self.checking.adopt)
                 adopted.set()
                 while not self.container.removed:
                     message = await self._inbox.receive()
@@ -161,6 +165,7 @@ class Worker:
     def _close(self) -> None:
         """Whoever still waits is told; nobody hangs."""
         self.unwatch()
+        self.checking.stop()
         self.stopping.fail_waiting(self._gone())
         try:
             while True:
@@ -271,6 +276,7 @@ class Worker:
                 self.on_leaving(self.container)
 
         await self.services.database.commit(change, events, durable=durable or leaves, apply=take_over)
+        self.checking.follow()
 
     def event(self, status: EventStatus, actor: Actor | None = None, **attributes: Any) -> EventDraft:
         return self.container.event(status, actor, **attributes)
