@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyman.cli.options import CSV, FLAG, LIST, REFUSED, TEXT, TRUE
 from pyman.cli.places import placed
-from pyman.cli.push import SIGNING, write_digest
+from pyman.cli.push import COMPRESSION_OPTIONS, SIGNING, compression_of, write_digest
 from pyman.cli.registry_options import AUTHFILE, CERT_DIR, CREDS, TLS_VERIFY, access_of, platform_of
 from pyman.errors import InvalidArgument
 
@@ -29,7 +29,6 @@ _MEMBER_OPTIONS: tuple[Option, ...] = (
     ("variant", "", TEXT, "VARIANT", "The variant of the architecture to note"),
 )
 _ARTIFACT = "lists hold images here, no artifacts"
-_INDEX = "only what a list says of its images can be changed"
 CREATE_OPTIONS: tuple[Option, ...] = (
     ("all", "", FLAG, "", "Of a list among the images: all images in it"),
     ("amend", "a", FLAG, "", "Change the list if there is one"),
@@ -55,15 +54,9 @@ ADD_OPTIONS: tuple[Option, ...] = (
 )
 ANNOTATE_OPTIONS: tuple[Option, ...] = (
     *_MEMBER_OPTIONS,
-    ("index", "", REFUSED, "", _INDEX),
-    (
-        "os-features",
-        "",
-        REFUSED,
-        "FEATURE",
-        "the features of the operating system are left as the image has them",
-    ),
-    ("subject", "", REFUSED, "NAME", _INDEX),
+    ("index", "", FLAG, "", "Annotate the list itself, and no image in it"),
+    ("os-features", "", CSV, "FEATURE", "The features of the operating system to note"),
+    ("subject", "", TEXT, "NAME", "The image or list that the list belongs to"),
 )
 INSPECT_OPTIONS: tuple[Option, ...] = (
     AUTHFILE,
@@ -72,20 +65,18 @@ INSPECT_OPTIONS: tuple[Option, ...] = (
     ("verbose", "v", FLAG, "", ""),
 )
 PUSH_OPTIONS: tuple[Option, ...] = (
-    ("add-compression", "", REFUSED, "FORMAT", "every image is pushed in one compression"),
+    ("add-compression", "", CSV, "FORMAT", "Images compressed so for each platform, besides: gzip, zstd (default: as in containers.conf)"),
     ("all", "", TRUE, "", "Push the images in the list, too"),
     AUTHFILE,
     CERT_DIR,
-    ("compression-format", "", REFUSED, "FORMAT", "the images of a list are pushed as they are: push them one by one"),
-    ("compression-level", "", REFUSED, "N", "the images of a list are pushed as they are: push them one by one"),
+    *COMPRESSION_OPTIONS,
     CREDS,
     ("digestfile", "", TEXT, "FILE", "Write the list's digest to a file"),
-    ("force-compression", "", REFUSED, "", "the images of a list are pushed as they are: push them one by one"),
     ("format", "f", TEXT, "FORMAT", "oci or v2s2 (default: what the list has)"),
     _INSECURE,
     ("purge", "p", FLAG, "", ""),
     ("quiet", "q", FLAG, "", "Show no progress"),
-    ("remove-signatures", "", REFUSED, "", "signatures of the images in a list are never pushed"),
+    ("remove-signatures", "", FLAG, "", "Leave the images' signatures behind"),
     ("rm", "", FLAG, "", "Remove the list here when it has been pushed"),
     *SIGNING,
     TLS_VERIFY,
@@ -123,8 +114,22 @@ def add(ctx: Context, args: Parsed) -> int:
 
 
 def annotate(ctx: Context, args: Parsed) -> int:
-    name, digest = args.arguments
-    ctx.out(ctx.call("Image.ManifestAnnotate", {"name": name, "digest": digest, **_member(args)})["id"])
+    name, *digests = args.arguments
+    if digests and args.index:
+        raise InvalidArgument("cannot use --index together with an image of the list")
+    if not digests and not args.index and not args.subject:
+        raise InvalidArgument(
+            f"'pyman {args.command}' needs an image of the list",
+            hint="give its digest, or --index for the list",
+        )
+    request = {
+        "name": name,
+        "digest": "".join(digests),
+        **_member(args),
+        "os_features": args.os_features,
+        "subject": placed(args.subject),
+    }
+    ctx.out(ctx.call("Image.ManifestAnnotate", request)["id"])
     return 0
 
 
@@ -153,6 +158,9 @@ def push(ctx: Context, args: Parsed) -> int:
         "access": _access(args),
         "all": args.all,
         "format": args.format,
+        **compression_of(args),
+        "add_compression": args.add_compression if args.given("add_compression") else None,
+        "remove_signatures": args.remove_signatures,
         "remove_after": args.rm or args.purge,
         "quiet": args.quiet,
     }
