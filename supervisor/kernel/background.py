@@ -75,7 +75,7 @@ class Background:
     async def run(self) -> None:
         """See to it that nothing stands still for too long; for ever."""
         self._serving = True
-        # The clock of another loop, before this one, has nothing to do with its own.
+        # By this loop's clock: another one's may have been ahead of it.
         self._left, self._since = self._stretch, trio.current_time()
         try:
             while True:
