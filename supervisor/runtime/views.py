@@ -13,6 +13,7 @@ from pyman.api.inspect import (
     InspectAfter,
     InspectConfig,
     InspectContainer,
+    InspectDevice,
     InspectHealth,
     InspectHealthcheck,
     InspectHealthLog,
@@ -30,7 +31,7 @@ from pyman.api.inspect import (
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups
-from supervisor.oci import namespaces, placement, resources
+from supervisor.oci import devices, namespaces, placement, resources
 from supervisor.oci.build import environment_of, groups_of
 from supervisor.oci.capabilities import added_and_dropped, of_container
 from supervisor.oci.confinement import apparmor, security_options
@@ -215,6 +216,17 @@ def _apparmor(request: BuildRequest) -> str:
         return apparmor(request)
     except PymanError:
         return request.spec.apparmor_profile
+
+
+def _devices(request: BuildRequest) -> list[InspectDevice]:
+    """Those that it was given: a privileged container has them all."""
+    if request.privileged:
+        return []
+    try:
+        found = devices.given(request)
+    except PymanError:  # one that has gone meanwhile
+        return []
+    return [InspectDevice(each.source, each.node.path, each.access) for each in found]
 
 
 def _state(services: Services, container: Container) -> InspectState:
@@ -405,6 +417,7 @@ def _host_config(
         privileged=request.privileged,
         readonly_rootfs=request.read_only,
         security_opt=security_options(spec),
+        devices=_devices(request),
         shm_size=services.settings.containers.shm_size,
         runtime=definition.runtime,
         cgroup_parent=spec.cgroup_parent,
