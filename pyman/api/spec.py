@@ -9,9 +9,13 @@ __all__ = [
     "ContainerSpec",
     "CpuLimits",
     "IdMappings",
+    "ImageVolume",
     "LogConfig",
     "MemoryLimits",
+    "Mount",
+    "NamedVolume",
     "Namespace",
+    "OverlayVolume",
     "PidsLimit",
     "ResourceLimits",
     "RestartBackoff",
@@ -35,6 +39,51 @@ class IdMappings(msgspec.Struct, frozen=True):
     gid_map: list[str] = []
     sub_uid_name: str = ""
     sub_gid_name: str = ""
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """Something mounted in a container, as mount(8) has it: bind, tmpfs, ramfs or devpts."""
+
+    destination: str
+    type: str = ""
+    """Empty: bind."""
+    source: str = ""
+    """Of a bind: an absolute path on the host."""
+    options: list[str] = []
+    """As podman-run(1) describes them at --volume and --tmpfs."""
+
+
+class NamedVolume(msgspec.Struct, frozen=True):
+    """A volume mounted in a container. It is made if there is none of that name, unless the options have `nocreate`."""
+
+    dest: str
+    name: str = ""
+    """Empty: a new one that goes with the container."""
+    options: list[str] = []
+    is_anonymous: bool = False
+    """It goes with the container although it has a name."""
+    sub_path: str = ""
+    """A directory or file in it that is mounted instead of all of it."""
+
+
+class OverlayVolume(msgspec.Struct, frozen=True):
+    """A directory of the host that is not changed: writes go elsewhere, and end with the run."""
+
+    destination: str
+    source: str
+    options: list[str] = []
+    """`upperdir=` and `workdir=`: directories that keep what is written; `U`."""
+
+
+class ImageVolume(msgspec.Struct, frozen=True):
+    """The files of an image mounted in a container."""
+
+    destination: str
+    source: str
+    """The image, a name or an id."""
+    read_write: bool = False
+    """Writes are possible; they end with the run."""
+    sub_path: str = ""
 
 
 class LogConfig(msgspec.Struct, frozen=True):
@@ -177,6 +226,15 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     cgroup_parent: str = ""
     """A path; with the systemd manager a slice."""
     resource_limits: ResourceLimits = ResourceLimits()
+
+    mounts: list[Mount] = []
+    volumes: list[NamedVolume] = []
+    overlay_volumes: list[OverlayVolume] = []
+    image_volumes: list[ImageVolume] = []
+    volumes_from: list[str] = []
+    """`CONTAINER[:OPTIONS]`: the binds and volumes of that container; the options are ro, rw and z."""
+    shm_size: int | None = None
+    """Bytes of /dev/shm; 0: no limit; none: the configured size."""
 
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}

@@ -19,6 +19,7 @@ from supervisor.kernel.idmaps import has_inside, outside
 from supervisor.oci import devices, limits, resources, security
 from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
+from supervisor.oci.mount_options import root_propagation
 from supervisor.oci.mountpoints import make_directory, make_mount_points
 from supervisor.oci.mounts import INIT_DESTINATION, containerenv, covers, mounted_file, mounts
 from supervisor.oci.namespaces import id_mappings, modes, namespaces, sysctls
@@ -41,6 +42,8 @@ __all__ = [
     "build_exec",
     "environment_of",
     "groups_of",
+    "owner_of",
+    "root_of",
     "write_files",
 ]
 
@@ -73,6 +76,9 @@ def build(request: BuildRequest) -> bytes:
             cgroups_path=request.placement.path,
             devices=devices.host_devices() if request.privileged else [],
             seccomp=security.system_calls(request),
+            rootfs_propagation=root_propagation(mount.options for mount in mounted)
+            if request.mounted
+            else "",
             masked_paths=[] if request.privileged else security.MASKED_PATHS,
             readonly_paths=[] if request.privileged else security.READONLY_PATHS,
         ),
@@ -118,7 +124,7 @@ def write_files(request: BuildRequest) -> None:
     if request.image.own_work_dir:
         _make_working_directory(request)
     for destination, text in account_files(request).items():
-        _write(mounted_file(request, destination), text.encode(errors="replace"), _root_of(request))
+        _write(mounted_file(request, destination), text.encode(errors="replace"), root_of(request))
     if request.userns is not None:
         make_mount_points(request.rootfs, mounts(request, modes(request)), request.userns.maps)
 
@@ -138,7 +144,17 @@ def _write(path: str, content: bytes, owner: tuple[int, int] | None = None) -> N
         raise files.storage_error(error, "write", path) from error
 
 
-def _root_of(request: BuildRequest) -> tuple[int, int] | None:
+def owner_of(request: BuildRequest) -> tuple[int, int]:
+    """uid and gid of the container's command, in the engine's ids. Looks into the root filesystem. As `build`."""
+    identity = _identity(request)
+    if request.userns is None:
+        return identity.uid, identity.gid
+    _check_ids(request, identity)
+    maps = request.userns.maps
+    return outside(identity.uid, maps.uids), outside(identity.gid, maps.gids)
+
+
+def root_of(request: BuildRequest) -> tuple[int, int] | None:
     """The container's root, in the engine's ids; none: the engine's own, or there is none."""
     if request.userns is None:
         return None
@@ -289,14 +305,8 @@ def _make_working_directory(request: BuildRequest) -> None:
     path = _absolute(request.spec.work_dir)
     if covers(mounts(request, modes(request)), path):
         return
-    identity = _identity(request)
-    owner = identity.uid, identity.gid
-    if request.userns is not None:
-        _check_ids(request, identity)
-        maps = request.userns.maps
-        owner = outside(identity.uid, maps.uids), outside(identity.gid, maps.gids)
     try:
-        make_directory(request.rootfs, path, owner, _root_of(request) or (0, 0))
+        make_directory(request.rootfs, path, owner_of(request), root_of(request) or (0, 0))
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ELOOP):
             message = (

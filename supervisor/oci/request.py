@@ -9,6 +9,7 @@ import msgspec
 from pyman.api.spec import ContainerSpec
 from supervisor.kernel.idmaps import IdMaps
 from supervisor.oci.imaged import ImageUse
+from supervisor.oci.mounted import Mounted
 from supervisor.oci.placement import place_of
 from supervisor.settings.model import Settings
 
@@ -49,6 +50,9 @@ class BuildRequest(msgspec.Struct, frozen=True):
     image: ImageUse = ImageUse()
     volumes_directory: str = ""
     """Where the volumes that the image wants are directories, by their numbers."""
+    mounted: list[Mounted] = []
+    volume_paths: dict[str, str] = {}
+    """Where the files of the volumes among these are, by their names."""
     userns: UserNamespace | None = None
     account: Account | None = None
     host_environment: dict[str, str] = {}
@@ -80,6 +84,12 @@ class BuildRequest(msgspec.Struct, frozen=True):
     def placement(self) -> Placement:
         """Of the cgroup."""
         return place_of(self.settings, self.spec, self.caller_cgroup, self.id)
+
+    @property
+    def shm_size(self) -> int:
+        """Bytes; 0: no limit."""
+        asked = self.spec.shm_size
+        return self.settings.containers.shm_size if asked is None else asked
 
     @property
     def init(self) -> bool:

@@ -25,6 +25,7 @@ from supervisor.oci import ahead, build, errors
 from supervisor.runtime import userns, volumes
 from supervisor.runtime.answers import with_beside
 from supervisor.runtime.looking import look_into
+from supervisor.runtime.mounts import staging
 from supervisor.runtime.remains import remove_run
 from supervisor.runtime.specs import build_request, placement_of, root_of
 from supervisor.runtime.userns import Owned
@@ -225,6 +226,8 @@ class Body:
             root = self._mount(space, shift)
             request = build_request(self._services, container.definition, root, space)
             volumes.fill(request, self.deadline)
+            if request.mounted:
+                staging.prepare(self._services, request, self.deadline)
             build.write_files(request)
             spec = build.build(request)
             descriptor = os.open(
@@ -412,6 +415,8 @@ class Body:
         """`again`: there will be another conmon, for the same cgroup."""
         definition = self._container.definition
         shown = definition.userns != Owned()
+        if definition.mounted:
+            staging.undo(self._layout, self.id, self._services.overlays)
         if not self._container.held:
             rootfs.unmount_rootfs(
                 self._layout, self.id, definition.spec, self._services.overlays, shown=shown
@@ -445,9 +450,10 @@ class Body:
             raise files.storage_error(error, "remove", run) from error
         if erase:
             return self._erase()
-        if self._container.held:
-            return []
-        return [moved for path in rootfs.ended_with_run(layout, self.id) if (moved := self._bury(path))]
+        ended = [layout.container_overlays(self.id)] if self._container.definition.mounted else []
+        if not self._container.held:
+            ended += rootfs.ended_with_run(layout, self.id)
+        return [moved for path in ended if (moved := self._bury(path))]
 
     def _erase(self) -> list[str]:
         moved = self._bury(self._layout.container_static(self.id))

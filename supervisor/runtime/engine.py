@@ -32,9 +32,10 @@ from supervisor.runtime import execs, leftovers, refresh, userns
 from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
-from supervisor.runtime.creation import define, new_id
+from supervisor.runtime.creation import NO_SOURCES, define, new_id
 from supervisor.runtime.layers import Layering
 from supervisor.runtime.looking import look_into
+from supervisor.runtime.mounts.settling import Sources
 from supervisor.runtime.probes import Probes
 from supervisor.runtime.records import Observed, encode, replaced
 from supervisor.runtime.registry import Entry, Registry, check_name
@@ -346,7 +347,8 @@ class Engine:
         try:
             lock = self.locks.allocate()
             owner = self._userns_owner(spec)
-            work = partial(self._defined, id, name, lock, spec, caller, owner, image)
+            sources = await self._sources(spec)
+            work = partial(self._defined, id, name, lock, spec, caller, owner, image, sources)
             if image is None:
                 definition = await look_into(spec.rootfs, work, self.settings.pyman.call_deadline)
             else:
@@ -425,6 +427,19 @@ class Engine:
             return None
         return self.view(spec.namespace).find(wish.value).container.definition
 
+    async def _sources(self, spec: ContainerSpec) -> Sources:
+        """What its mounts name. NoSuchContainer, NoSuchImage, AmbiguousId."""
+        if not spec.volumes_from and not spec.image_volumes:
+            return NO_SOURCES
+        view = self.view(spec.namespace)
+        containers = []
+        for wish in spec.volumes_from:
+            name, _, options = wish.partition(":")
+            containers.append((options, view.find(name).container.definition))
+        find = self.services.images.find
+        images = [(await find(wish.source)).image.id for wish in spec.image_volumes]
+        return Sources(containers, images)
+
     def _defined(
         self,
         id: str,
@@ -434,14 +449,15 @@ class Engine:
         caller: Caller,
         owner: Definition | None,
         image: Chosen | None,
+        sources: Sources,
     ) -> Definition:
         """The definition. What cannot be built is refused now, before anything is made."""
         if image is None:
-            definition = define(self.services, id, name, lock, spec, caller, owner)
+            definition = define(self.services, id, name, lock, spec, caller, owner, sources=sources)
             build.build(build_request(self.services, definition, spec.rootfs))
             return definition
         spec, use = image.taken(spec, self.settings.engine.image_volume_mode)
-        definition = define(self.services, id, name, lock, spec, caller, owner, use)
+        definition = define(self.services, id, name, lock, spec, caller, owner, use, sources)
         build.build(build_request(self.services, definition, ""))
         return definition
 

@@ -34,6 +34,7 @@ def build_request(
         settings=services.settings,
         image=definition.image,
         volumes_directory=services.layout.container_volumes(definition.id),
+        mounted=definition.mounted,
         userns=userns,
         account=account_of(services, definition),
         run_directory=services.layout.container_run(definition.id),

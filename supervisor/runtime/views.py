@@ -33,6 +33,7 @@ from supervisor.oci.security import capabilities
 from supervisor.oci.spec import Cpu, Memory
 from supervisor.oci.users import Identity, look_up
 from supervisor.runtime.looking import look_into
+from supervisor.runtime.mounts import showing
 from supervisor.runtime.policy import policy_of
 from supervisor.runtime.specs import build_request, placement_of
 from supervisor.runtime.times import rfc3339
@@ -89,7 +90,7 @@ def _line(
         restarts=observed.history.count,
         auto_remove=spec.remove,
         labels=spec.labels,
-        mounts=definition.image.volumes,
+        mounts=[*definition.image.volumes, *(each.destination for each in definition.mounted)],
         namespaces=_namespaces(container) if namespaces else {},
         networks=[],
         ports=[],
@@ -165,7 +166,7 @@ def _inspect(
         effective_caps=caps.effective,
         bounding_caps=caps.bounding,
         exec_ids=[id for id, session in container.execs.items() if session.running],
-        mounts=_mounts(request),
+        mounts=[*_mounts(request), *showing.mounts(request)],
         dependencies=[definition.userns.container] if definition.userns.container else [],
         network_settings=InspectNetwork(ports=dict.fromkeys(definition.image.ports)),
         namespace=spec.namespace,
@@ -294,7 +295,9 @@ def _host_config(services: Services, request: BuildRequest, container: Container
     limits = resources.in_force(request)
     memory, cpu = limits.memory or Memory(), limits.cpu or Cpu()
     return InspectHostConfig(
-        binds=[],
+        binds=showing.binds(request),
+        tmpfs=showing.tmpfs(request),
+        volumes_from=spec.volumes_from or None,
         cgroup_manager=services.settings.engine.cgroup_manager or "cgroupfs",
         cgroup_mode=modes["cgroup"],
         container_id_file=spec.cid_file,
@@ -328,7 +331,7 @@ def _host_config(services: Services, request: BuildRequest, container: Container
         privileged=request.privileged,
         readonly_rootfs=request.read_only,
         security_opt=[],
-        shm_size=services.settings.containers.shm_size,
+        shm_size=request.shm_size,
         runtime=definition.runtime,
         cgroup_parent=spec.cgroup_parent,
         cgroups=_CGROUPS.get(mode := placement.mode_of(services.settings, spec), mode),

@@ -1,0 +1,220 @@
+"""What will be mounted in a container to be: asked for, configured, another container's, and what its image wants.
+
+By destination each counts for more than the next. Two that were asked for at one destination are refused. Settings, and
+other containers, that change later change nothing of a container that is there.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyman.errors import InvalidArgument, NotSupported
+from pyman.mounttext import destination_of, mount_fields, volume_fields
+from supervisor.oci import mount_options
+from supervisor.oci.mounted import Mounted
+from supervisor.runtime.mounts import idmapping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pyman.api.spec import ContainerSpec, ImageVolume, Mount, NamedVolume, OverlayVolume
+    from supervisor.oci.imaged import ImageUse
+    from supervisor.runtime.records import Definition
+    from supervisor.settings.model import Settings
+
+__all__ = ["LIMIT", "Sources", "settle"]
+
+LIMIT = 4096
+"""Mounts of one container."""
+_TYPES = ("bind", "tmpfs", "ramfs", "devpts")
+_OF_OTHERS = frozenset({"ro", "rw", "z"})
+
+
+class Sources(NamedTuple):
+    """What is looked up elsewhere, before."""
+
+    containers: Sequence[tuple[str, Definition]] = ()
+    """The options after each container of --volumes-from, and its definition."""
+    images: Sequence[str] = ()
+    """The ids of the images that are to be mounted, in their order."""
+
+
+def settle(
+    settings: Settings, spec: ContainerSpec, image: ImageUse, sources: Sources
+) -> tuple[ContainerSpec, list[Mounted]]:
+    """The spec with all volumes that there will be, each with a name, and everything that is mounted. Looks at paths on
+    the host. InvalidArgument, NotSupported."""
+    _check_shm(settings, spec)
+    asked = list(_asked(settings, spec, sources))
+    found: dict[str, Mounted] = {}
+    for each in asked:
+        if found.setdefault(each.destination, each) != each:
+            raise InvalidArgument(
+                f"cannot mount '{each.destination}': two different mounts are to be there",
+                subject=each.destination,
+            )
+    rest = (_configured(settings), _of_others(sources.containers), _of_image(image))
+    for every in rest:
+        for each in every:
+            found.setdefault(each.destination, each)
+    if len(found) > LIMIT:
+        raise InvalidArgument(f"cannot mount {len(found)} things in a container: the most are {LIMIT}")
+    return spec, list(found.values())
+
+
+def _check_shm(settings: Settings, spec: ContainerSpec) -> None:
+    if spec.shm_size is None:
+        return
+    if not 0 <= spec.shm_size < 1 << 63:
+        raise InvalidArgument(f"cannot use --shm-size {spec.shm_size}: it is no size")
+    if (spec.ipcns.nsmode or settings.containers.ipcns) in ("host", "none"):
+        mode = spec.ipcns.nsmode or settings.containers.ipcns
+        raise InvalidArgument(
+            f"cannot use --shm-size together with --ipc {mode}: the container has no /dev/shm of its own"
+        )
+
+
+def _asked(settings: Settings, spec: ContainerSpec, sources: Sources) -> Iterator[Mounted]:
+    rootless = settings.rootless
+    for mount in spec.mounts:
+        yield _mount(mount, rootless)
+    for volume in spec.volumes:
+        yield _volume(volume, rootless)
+    for overlay in spec.overlay_volumes:
+        yield _overlay(overlay, rootless)
+    for wish, id in zip(spec.image_volumes, sources.images, strict=True):
+        yield _image(wish, id)
+
+
+def _mount(wish: Mount, rootless: bool) -> Mounted:
+    where = destination_of(wish.destination, f"the mount '{wish.destination}'")
+    kind = wish.type or "bind"
+    if kind not in _TYPES:
+        raise InvalidArgument(
+            f"cannot mount '{where}': '{kind}' is no type of mount", hint=f"known are {', '.join(_TYPES)}"
+        )
+    if kind != "bind":
+        return Mounted(
+            kind, where, options=mount_options.checked(kind, wish.options, where, rootless=rootless)
+        )
+    source = _directory(wish.source, where)
+    if "no-dereference" in wish.options:
+        raise NotSupported(f"cannot mount '{where}': 'no-dereference' is not there yet")
+    options = _looked_at(kind, wish.options, where, source, rootless)
+    return Mounted(kind, where, source, options)
+
+
+def _looked_at(kind: str, options: Sequence[str], where: str, source: str, rootless: bool) -> list[str]:
+    """For `kind`s of a path on the host, which has to be there."""
+    try:
+        os.stat(source)
+        found = mount_options.checked(kind, options, where, source, rootless=rootless)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InvalidArgument(f"cannot mount '{source}' at '{where}': {reason}", subject=source) from error
+    _check_map(found, where, rootless)
+    return found
+
+
+def _check_map(options: Iterable[str], where: str, rootless: bool) -> None:
+    for option in options:
+        if option.partition("=")[0] == "idmap":
+            if rootless:
+                raise NotSupported(f"cannot mount '{where}' with 'idmap': an ordinary user's mounts may not")
+            idmapping.parse(option, where)
+
+
+def _directory(source: str, where: str) -> str:
+    if not os.path.isabs(source):
+        raise InvalidArgument(
+            f"cannot mount '{source}' at '{where}': it is not an absolute path", subject=source
+        )
+    return os.path.normpath(source).replace("//", "/")
+
+
+def _volume(wish: NamedVolume, rootless: bool) -> Mounted:
+    where = destination_of(wish.dest, f"the volume '{wish.name}'")
+    raise NotSupported(f"cannot mount the volume '{wish.name}': there are no volumes yet")
+    options = mount_options.checked("volume", wish.options, where, rootless=rootless)
+    _check_map(options, where, rootless)
+    if "nocreate" in options and not wish.name:
+        raise InvalidArgument(f"cannot mount '{where}': 'nocreate' goes with the name of a volume")
+    return Mounted(
+        "volume",
+        where,
+        wish.name,
+        options,
+        sub_path=wish.sub_path,
+        anonymous=wish.is_anonymous or not wish.name,
+    )
+
+
+def _overlay(wish: OverlayVolume, rootless: bool) -> Mounted:
+    where = destination_of(wish.destination, f"the volume '{wish.source}'")
+    source = _directory(wish.source, where)
+    options = _looked_at("overlay", wish.options, where, source, rootless)
+    made = Mounted("overlay", where, source, options)
+    for path in (source, made.value("upperdir"), made.value("workdir")):
+        if path is not None and not os.path.isdir(path):
+            raise InvalidArgument(f"cannot mount '{where}': '{path}' is not a directory", subject=path)
+    return made
+
+
+def _image(wish: ImageVolume, id: str) -> Mounted:
+    where = destination_of(wish.destination, f"the image '{wish.source}'")
+    return Mounted("image", where, id, sub_path=wish.sub_path, name=wish.source, read_write=wish.read_write)
+
+
+def _configured(settings: Settings) -> Iterator[Mounted]:
+    """Of containers.conf, where paths are absolute."""
+    conf = settings.containers
+    if not conf.volumes and not conf.mounts:
+        return
+    fields = volume_fields(conf.volumes, str)
+    for name, wishes in mount_fields(conf.mounts, str).items():
+        fields.setdefault(name, []).extend(wishes)
+    import msgspec
+
+    from pyman.api.spec import ContainerSpec
+
+    if fields.pop("image_volumes", None):
+        raise NotSupported("cannot mount an image by containers.mounts: only --mount does that")
+    spec = msgspec.convert(fields, ContainerSpec)
+    yield from _asked(settings, spec, Sources())
+
+
+def _of_others(containers: Iterable[tuple[str, Definition]]) -> Iterator[Mounted]:
+    """The later containers win."""
+    found: dict[str, Mounted] = {}
+    for text, definition in containers:
+        options = text.split(",") if text else []
+        unknown = next((option for option in options if option not in _OF_OTHERS), None)
+        if unknown is not None or len(set(options)) < len(options) or {"ro", "rw"} <= set(options):
+            raise InvalidArgument(
+                f"cannot use --volumes-from '{definition.name}:{text}'",
+                hint="the options are ro or rw, and z",
+            )
+        for each in definition.mounted:
+            if each.kind in ("bind", "volume"):
+                found[each.destination] = _replaced(each, options)
+    yield from found.values()
+
+
+def _replaced(each: Mounted, options: Sequence[str]) -> Mounted:
+    import msgspec
+
+    groups = [{"ro", "rw"}, {"z", "Z"}]
+    dropped = {word for group in groups if group.intersection(options) for word in group}
+    kept = [option for option in each.options if option not in dropped]
+    return msgspec.structs.replace(each, options=[*options, *kept], configured=False)
+
+
+def _of_image(image: ImageUse) -> Iterator[Mounted]:
+    """What nobody asked for. An image that wants a volume in a place where something else is goes without it."""
+    for path in image.volumes:
+        if image.volume_mode == "tmpfs":
+            yield Mounted("tmpfs", path, "", [*IMAGE_VOLUME, "tmpcopyup"], configured=True)
+
+
+IMAGE_VOLUME = ("rprivate", "rw", "nodev", "exec", "rbind")
