@@ -244,8 +244,9 @@ class PushRequest(msgspec.Struct, frozen=True):
     format: str = ""
     """oci, v2s2; empty: what the image has."""
     compression: str = ""
-    """gzip, zstd, none; empty: gzip."""
+    """gzip, zstd, none; empty: as containers.conf says, else gzip."""
     compression_level: int | None = None
+    """None: as containers.conf says, else a quick one."""
     force_compression: bool = False
     remove_signatures: bool = False
     """They never are sent."""
@@ -274,8 +275,8 @@ class SaveRequest(msgspec.Struct, frozen=True):
     """Of docker-dir: the layers, with gzip."""
     uncompressed: bool = False
     """Of the oci formats: the layers as they are."""
-    multi_image_archive: bool = False
-    """Every name is an image; else those after the first are further names of it."""
+    multi_image_archive: bool | None = None
+    """Every name is an image; else those after the first are further names of it. None: as containers.conf says."""
 
 
 class ImportRequest(msgspec.Struct, frozen=True):
@@ -391,15 +392,19 @@ class ManifestAddRequest(msgspec.Struct, frozen=True):
 
 
 class ManifestAnnotateRequest(msgspec.Struct, frozen=True):
-    """Change what the list says of a member, or with `remove` take it out."""
+    """Change what the list says of a member, or of itself, or with `remove` take a member out."""
 
     name: str
-    digest: str
+    digest: str = ""
+    """Of a member, or an image; empty: the list itself, of which only `annotations` and `subject` can be said."""
     remove: bool = False
     platform: Platform = Platform()
     os_version: str = ""
     features: list[str] = []
+    os_features: list[str] = []
     annotations: dict[str, str] = {}
+    subject: str = ""
+    """An image or a list, here or in a registry, that the list belongs to."""
 
 
 class ManifestReply(msgspec.Struct, frozen=True):

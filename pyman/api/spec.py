@@ -53,17 +53,20 @@ class Mount(msgspec.Struct, frozen=True):
     """As podman-run(1) describes them at --volume and --tmpfs."""
 
 
-class NamedVolume(msgspec.Struct, frozen=True):
-    """A volume mounted in a container. It is made if there is none of that name, unless the options have `nocreate`."""
+class NamedVolume(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A volume that is mounted into a container."""
 
     dest: str
+    """Absolute path in the container."""
     name: str = ""
-    """Empty: a new one that goes with the container."""
+    """Empty: an anonymous one, of the container's own. A named one that does not exist is made, unless
+    the options have `nocreate`."""
     options: list[str] = []
+    """As podman-run(1) describes them at --volume."""
     is_anonymous: bool = False
-    """It goes with the container although it has a name."""
+    """It goes with the container."""
     sub_path: str = ""
-    """A directory or file in it that is mounted instead of all of it."""
+    """A directory or file in the volume that is mounted instead of all of it."""
 
 
 class OverlayVolume(msgspec.Struct, frozen=True):

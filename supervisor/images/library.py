@@ -19,6 +19,7 @@ from pyman.errors import ImageInUse, InvalidArgument, NoSuchImage, PymanError, S
 from pyman.names import EventStatus
 from supervisor.images import differing, inspecting, listing, mounting, removing
 from supervisor.images.answers import info_of
+from supervisor.images.elsewhere import Elsewhere
 from supervisor.images.events import Ledger, Proof, event
 from supervisor.images.layers import Layers
 from supervisor.images.names import normalized
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from supervisor.images.view import View
     from supervisor.registry.reference import Reference
     from supervisor.settings.layout import Layout
-    from supervisor.settings.model import Settings
+    from supervisor.settings.model import EngineSettings, Settings
     from supervisor.state.database import Database
     from supervisor.storage.records import Container, Image
     from supervisor.storage.store import Store
@@ -71,7 +72,9 @@ class Images:
 
     def __init__(self, store: Store, database: Database, settings: Settings, layout: Layout) -> None:
         self.store = store
+        self._database = database
         self._settings = settings
+        self._layout = layout
         self._running = False
         self._looking = trio.CapacityLimiter(LOOKING)
         self.limiter = trio.CapacityLimiter(CHANGING)
@@ -93,6 +96,11 @@ class Images:
         if self._running:
             self.registries.take(settings)
 
+    @property
+    def engine(self) -> EngineSettings:
+        """As they are now."""
+        return self._settings.engine
+
     async def recover(self, intents: Mapping[str, bytes], containers: Collection[str]) -> None:
         """Before anything else is done with images: what a supervisor that was killed has left goes, and what it had
         begun is told if it was done. `containers`: the ids of those that this engine has. Where another engine holds
@@ -106,6 +114,7 @@ class Images:
         except PymanError as error:  # what runs does not need the image store
             log.warning("cannot look for leftovers in the image store", error=str(error))
         self.layers.sweep()
+        await self.elsewhere.recover(intents)
         await self.ledger.recover(intents)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -121,6 +130,7 @@ class Images:
                 at_once=self._settings.engine.image_parallel_copies,
             )
             self.storing = Storing(self.store, self.ledger, self.layers)
+            self.elsewhere = Elsewhere(self._database, self._settings, self._layout, works)
             self.pulling = Pulling(self, self.registries, self.partials, self.layers, self.storing, works)
             await self.partials.clean()
             task_status.started()

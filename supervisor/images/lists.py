@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 import trio
 
+from pyman.api.image import ManifestAnnotateRequest
+from pyman.api.pull import RegistryAccess
 from pyman.errors import InvalidArgument, NoSuchImage
 from supervisor.images import listings, platforms, transports
 from supervisor.images.apart import apart
@@ -20,6 +22,7 @@ from supervisor.images.manifests import (
     DOCKER_CONFIG,
     OCI_CONFIG,
     Index,
+    Manifest,
     MemberPlatform,
     decode,
     decode_index,
@@ -36,12 +39,9 @@ if TYPE_CHECKING:
 
     from pyman.api.image import (
         ManifestAddRequest,
-        ManifestAnnotateRequest,
         ManifestCreateRequest,
-        Platform,
-        RegistryAccess,
     )
-    from supervisor.images.manifests import Manifest, Member
+    from supervisor.images.manifests import Member
     from supervisor.images.names import Found
     from supervisor.images.transport import Source
     from supervisor.storage.records import Image
@@ -113,7 +113,7 @@ class Lists:
         members: dict[str, tuple[Member, str]] = {}
         for text in request.images:
             members |= await self._members(text, request.access, every=request.all)
-        wish = _wish(request.platform, request.os_version, request.features)
+        wish = _wish(request)
         async with self._changing:
             index, instances = await self._read(id, request.name)
             index = listings.added(index, [member for member, _ in members.values()])
@@ -126,16 +126,20 @@ class Lists:
         return id
 
     async def annotate(self, request: ManifestAnnotateRequest) -> str:
-        """The id of the list. NoSuchImage; InvalidArgument: it has no such member."""
+        """The id of the list. NoSuchImage; InvalidArgument: it has no such member, or that cannot be said of it."""
+        wish = _wish(request)
+        _check(request, wish)
         id = (await self._find(request.name, lists="only")).image.id
-        digest = await self._digest(request.digest)
+        digest = await self._digest(request.digest) if request.digest else ""
+        subject = await self._subject(request.subject) if request.subject else None
         async with self._changing:
             index, instances = await self._read(id, request.name)
             if request.remove:
                 index = listings.removed(index, digest, request.name)
                 instances.pop(digest, None)
+            elif not digest:
+                index = listings.index_annotated(index, request.annotations, subject)
             else:
-                wish = _wish(request.platform, request.os_version, request.features)
                 index = listings.annotated(
                     index, digest, request.name, platform=wish, annotations=request.annotations
                 )
@@ -148,6 +152,19 @@ class Lists:
             return text
         image = (await self._find(text, lists="member")).image
         return bigdata.digest_of(await self._in_thread(self._store.big_data, image, bigdata.MANIFEST))
+
+    async def _subject(self, text: str) -> Blob:
+        """The manifest of an image, or of a list as it is: of the store, else of a registry."""
+        try:
+            image = (await self._find(text, lists="keep")).image
+            data = await self._in_thread(self._store.big_data, image, bigdata.MANIFEST)
+        except NoSuchImage:
+            async with self._remote(text, RegistryAccess()) as source:
+                data = (await source.manifest()).data
+        raw = RawManifest(data, "")
+        decoded = await apart(len(data), partial(decode, raw))
+        kind = decoded.artifact_type if isinstance(decoded, Manifest) else ""
+        return Blob(raw.digest, len(data), decoded.media_type, artifact_type=kind)
 
     async def inspect(self, name: str, access: RegistryAccess) -> dict[str, Any]:
         """The document of a list here, else the manifest of an image elsewhere."""
@@ -259,12 +276,28 @@ def _data(index: Index, instances: Instances) -> dict[str, bytes]:
     }
 
 
-def _wish(platform: Platform, os_version: str, features: list[str]) -> MemberPlatform:
-    wish = platforms.normalized(platform)
+def _wish(request: ManifestAddRequest | ManifestAnnotateRequest) -> MemberPlatform:
+    wish = platforms.normalized(request.platform)
+    os_features = request.os_features if isinstance(request, ManifestAnnotateRequest) else []
     return MemberPlatform(
         architecture=wish.arch,
         os=wish.os,
-        os_version=os_version,
+        os_version=request.os_version,
+        os_features=os_features or None,
         variant=wish.variant,
-        features=features or None,
+        features=request.features or None,
     )
+
+
+def _check(request: ManifestAnnotateRequest, wish: MemberPlatform) -> None:
+    if request.digest and request.subject:
+        raise InvalidArgument(
+            f"cannot set the subject of '{request.digest}': only a list as a whole has one here",
+            subject=request.digest,
+        )
+    if not request.digest and (wish != MemberPlatform() or request.remove):
+        raise InvalidArgument(
+            f"cannot change '{request.name}': a platform and features are those of an image in it",
+            subject=request.name,
+            hint="name one by its digest",
+        )

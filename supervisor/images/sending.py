@@ -23,6 +23,7 @@ from supervisor.images.convert import FORMATS, converted, layer_type, with_layer
 from supervisor.images.manifests import decode_manifest, encode_manifest
 from supervisor.images.spooling import document, spool
 from supervisor.images.transport import Blob, RawManifest
+from supervisor.images.wishes import compression_for, level_for
 from supervisor.storage.records import Layer
 
 if TYPE_CHECKING:
@@ -32,28 +33,17 @@ if TYPE_CHECKING:
     from supervisor.archive.jobs import Compression, Packed
     from supervisor.images.manifests import Manifest
     from supervisor.images.progress import Board
+    from supervisor.images.wishes import Wish
     from supervisor.storage.records import Image
     from supervisor.storage.store import Store
 
-__all__ = ["Outgoing", "Receiver", "Sender", "Wish", "compression_of", "outgoing"]
+__all__ = ["Outgoing", "Receiver", "Sender", "compression_of", "outgoing"]
 
 _AT_ONCE = 3
 """Layers of one image that are sent at the same time."""
 _packing = trio.CapacityLimiter(4)
 """Programs that pack into files, of all transfers; those that write to a client go at his pace, and do little."""
 _FORMATS_BY_TYPE = {media_type: word for word, media_type in FORMATS.items()}
-
-
-class Wish(msgspec.Struct, frozen=True):
-    """What was asked for; what is empty is up to the image and the destination."""
-
-    format: str = ""
-    """oci, v2s2."""
-    compression: str = ""
-    """gzip, zstd, none."""
-    level: int | None = None
-    force: bool = False
-    """Not even what is there already is taken, if it is compressed otherwise."""
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -146,6 +136,10 @@ class Sender:
         self._wish = wish
         self._pack = pack
         self._memory = memory
+        self._compression: Compression = "none"
+        if not destination.streams:
+            self._compression = compression_for(wish, destination.compression, destination.manifest_types)
+        self._level = level_for(wish, self._compression)
         self._spool_in = spool_in
         """A directory of the file system that has room for layers."""
         self._board = board
@@ -180,7 +174,7 @@ class Sender:
             )
         if wanted:
             return wanted
-        if self._wish.compression == "zstd" and (not types or m.OCI_MANIFEST in types):
+        if self._compression == "zstd" and (not types or m.OCI_MANIFEST in types):
             return m.OCI_MANIFEST  # Docker's has no word for it
         return original.media_type if not types or original.media_type in types else types[0]
 
@@ -242,14 +236,9 @@ class Sender:
         found = [known for known in found if known.compression in usable]
         if self._to.streams or self._wish.force:
             found = [known for known in found if known.compression == self._compression]
-        elif self._wish.compression:
+        elif self._wish.compression or self._wish.usual:
             found.sort(key=lambda known: known.compression != self._compression)
         return list({known.digest: known for known in found}.values())
-
-    @property
-    def _compression(self) -> Compression:
-        wanted = self._wish.compression or self._to.compression
-        return "none" if self._to.streams or wanted == "none" else "zstd" if wanted == "zstd" else "gzip"
 
     async def _stream(self, layer: Layer, diff: str, tar_split: str, wanted: str) -> Blob:
         to: Streaming = self._to  # type: ignore[assignment]  # its `streams` says so
@@ -285,7 +274,7 @@ class Sender:
             self._note(layer, "packing", count, layer.diff_size)
 
         packed = await self._pack(
-            diff, tar_split, out, compression=compression, level=self._wish.level, report=report
+            diff, tar_split, out, compression=compression, level=self._level, report=report
         )
         if (packed.diff_id, packed.diff_size) != (layer.diff_id, layer.diff_size):
             raise StorageFailed(

@@ -144,16 +144,6 @@ def _write(path: str, content: bytes, owner: tuple[int, int] | None = None) -> N
         raise files.storage_error(error, "write", path) from error
 
 
-def owner_of(request: BuildRequest) -> tuple[int, int]:
-    """uid and gid of the container's command, in the engine's ids. Looks into the root filesystem. As `build`."""
-    identity = _identity(request)
-    if request.userns is None:
-        return identity.uid, identity.gid
-    _check_ids(request, identity)
-    maps = request.userns.maps
-    return outside(identity.uid, maps.uids), outside(identity.gid, maps.gids)
-
-
 def root_of(request: BuildRequest) -> tuple[int, int] | None:
     """The container's root, in the engine's ids; none: the engine's own, or there is none."""
     if request.userns is None:
@@ -213,6 +203,16 @@ def _identity(request: BuildRequest) -> Identity:
     if not request.rootfs:
         return Identity(uid=0, gid=0, groups=[], home="/")
     return look_up(request.rootfs, request.spec.user, groups_of(request.spec), account_files(request))
+
+
+def owner_of(request: BuildRequest) -> tuple[int, int]:
+    """The uid and gid of the container's user, in the engine's ids. InvalidArgument, CommandNotExecutable."""
+    identity = _identity(request)
+    if request.userns is None:
+        return identity.uid, identity.gid
+    _check_ids(request, identity)
+    maps = request.userns.maps
+    return outside(identity.uid, maps.uids), outside(identity.gid, maps.gids)
 
 
 def groups_of(spec: ContainerSpec) -> list[str]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-__all__ = ["BINDS", "Mounted"]
+if TYPE_CHECKING:
+    from pyman.api.spec import NamedVolume
+
+__all__ = ["BINDS", "Mounted", "mounted_volume"]
 
 BINDS = frozenset({"bind", "volume", "overlay", "image"})
 """Kinds for which the OCI runtime binds something that is there on the host."""
@@ -19,14 +24,10 @@ class Mounted(msgspec.Struct, frozen=True, omit_defaults=True):
     options: list[str] = []
     """All of them, also those that are not for the OCI runtime."""
     sub_path: str = ""
-    anonymous: bool = False
-    """The volume goes with the container."""
     name: str = ""
     """Of an image, as it was asked for."""
     read_write: bool = False
     """Of an image."""
-    configured: bool = False
-    """The volume is one that the image wants; nobody asked for it."""
 
     def has(self, option: str) -> bool:
         return option in self.options
@@ -53,3 +54,11 @@ class Mounted(msgspec.Struct, frozen=True, omit_defaults=True):
             or self.has("O")
             or self.value("idmap") is not None
         )
+
+
+def mounted_volume(volume: NamedVolume) -> Mounted:
+    """One of the spec's: a definition has its volumes there alone."""
+    options = volume.options
+    if "rbind" not in options and "bind" not in options:
+        options = [*options, "rbind", "rprivate", "nodev"]  # of a container that an earlier version has made
+    return Mounted("volume", volume.dest, volume.name, options, sub_path=volume.sub_path)

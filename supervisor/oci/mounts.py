@@ -126,6 +126,8 @@ def _owner(request: BuildRequest) -> tuple[int, int]:
 def _volumes(request: BuildRequest) -> list[Mount]:
     """Of the image. What the engine itself mounts there goes before."""
     image = request.image
+    if not image.volume_mode:
+        return []
     if image.volume_mode == "tmpfs":
         return [Mount(path, "tmpfs", "tmpfs", [*_VOLUME, "tmpcopyup"]) for path in image.volumes]
     return [

@@ -40,7 +40,7 @@ def source_of(request: BuildRequest, number: int) -> str:
     each = request.mounted[number]
     if each.staged:
         return place_of(request.run_directory, number)
-    return request.volume_paths[each.source] if each.kind == "volume" else each.source
+    return request.volumes[each.source] if each.kind == "volume" else each.source
 
 
 def place_of(run_directory: str, number: int) -> str:

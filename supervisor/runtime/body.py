@@ -22,13 +22,14 @@ from supervisor.kernel import cgroups, files, process
 from supervisor.kernel.userns import with_maps
 from supervisor.logging import log
 from supervisor.oci import ahead, build, errors
-from supervisor.runtime import userns, volumes
+from supervisor.runtime import userns
 from supervisor.runtime.answers import with_beside
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.mounts import staging
 from supervisor.runtime.remains import remove_run
 from supervisor.runtime.specs import build_request, placement_of, root_of
 from supervisor.runtime.userns import Owned
+from supervisor.runtime.volumes.filling import fill
 from supervisor.storage import reach, rootfs
 from supervisor.storage.rootfs import Shift
 
@@ -127,6 +128,7 @@ class Body:
     async def prepare(self) -> None:
         """Directories, root filesystem, config.json, FIFOs. Undone by `clean`; what is made after the deadline,
         by the thread that makes it."""
+        await self._services.volumes.mount_all(self._container.definition.spec, self.id)
         await self._in_time(self._prepare)
 
     async def mount(self) -> str:
@@ -225,7 +227,7 @@ class Body:
             exit.clear_exit(layout.exits, layout.container_persist(self.id), self.id)
             root = self._mount(space, shift)
             request = build_request(self._services, container.definition, root, space)
-            volumes.fill(request, self.deadline)
+            fill(self._services.volumes, request, self.deadline)
             if request.mounted:
                 staging.prepare(self._services, request, self.deadline)
             build.write_files(request)
@@ -331,6 +333,8 @@ class Body:
             steps.start_soon(failures.attempt, partial(self._in_thread, self._give_back))
         # The OCI runtime has been told: it needs the bundle no more.
         await self._sessions_over()
+        volumes = self._services.volumes
+        await failures.attempt(partial(volumes.unmount_all, self._container.definition.spec, self.id))
         if last and not failures.found:
             await failures.attempt(self._unregister)
         erase = last and not failures.found
@@ -415,7 +419,7 @@ class Body:
         """`again`: there will be another conmon, for the same cgroup."""
         definition = self._container.definition
         shown = definition.userns != Owned()
-        if definition.mounted:
+        if definition.has_mounts:
             staging.undo(self._layout, self.id, self._services.overlays)
         if not self._container.held:
             rootfs.unmount_rootfs(
@@ -450,7 +454,7 @@ class Body:
             raise files.storage_error(error, "remove", run) from error
         if erase:
             return self._erase()
-        ended = [layout.container_overlays(self.id)] if self._container.definition.mounted else []
+        ended = [layout.container_overlays(self.id)] if self._container.definition.has_mounts else []
         if not self._container.held:
             ended += rootfs.ended_with_run(layout, self.id)
         return [moved for path in ended if (moved := self._bury(path))]

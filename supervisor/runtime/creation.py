@@ -108,7 +108,7 @@ def define(
             raise InvalidArgument(f"cannot write the pid to '{value}': the path is not absolute")
         if value and not os.path.isdir(os.path.dirname(value)):
             raise InvalidArgument(f"cannot write the pid to '{value}': its directory does not exist")
-    spec, mounted = settling.settle(settings, spec, image, sources)
+    spec, image, mounted = settling.settle(settings, spec, image, sources)
     spec, owned = settle(services, id, spec, runtime, userns_owner, image)
     return Definition(
         id=id,

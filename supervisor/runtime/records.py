@@ -64,6 +64,12 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     userns: Owned = Owned()
     image: ImageUse = ImageUse()
     mounted: list[Mounted] = []
+    """All but its volumes, which the spec has."""
+
+    @property
+    def has_mounts(self) -> bool:
+        """Something may have to be made ready around a run."""
+        return bool(self.mounted or self.spec.volumes)
 
     @property
     def image_name(self) -> str:
@@ -106,6 +112,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     leaving: bool = False
     """It has ended for good: its removal is recorded and told, its name is free, nobody sees it any more.
     What is left of it is being taken away."""
+    volumes: bool = False
+    """Its anonymous volumes go with it."""
     mounts: int = 0
     """How often people have mounted its root filesystem."""
     history: History = History()

@@ -90,7 +90,7 @@ def _line(
         restarts=observed.history.count,
         auto_remove=spec.remove,
         labels=spec.labels,
-        mounts=[*definition.image.volumes, *(each.destination for each in definition.mounted)],
+        mounts=_mounted(definition),
         namespaces=_namespaces(container) if namespaces else {},
         networks=[],
         ports=[],
@@ -99,6 +99,13 @@ def _line(
         is_infra=False,
         size=size,
     )
+
+
+def _mounted(definition: Definition) -> list[str]:
+    """Where in the container."""
+    own = [each.destination for each in definition.mounted]
+    own += [volume.dest for volume in definition.spec.volumes]
+    return own + (definition.image.volumes if definition.image.volume_mode else [])
 
 
 def _exit_code(container: Container) -> int:
@@ -166,7 +173,7 @@ def _inspect(
         effective_caps=caps.effective,
         bounding_caps=caps.bounding,
         exec_ids=[id for id, session in container.execs.items() if session.running],
-        mounts=[*_mounts(request), *showing.mounts(request)],
+        mounts=_mounts(request),
         dependencies=[definition.userns.container] if definition.userns.container else [],
         network_settings=InspectNetwork(ports=dict.fromkeys(definition.image.ports)),
         namespace=spec.namespace,
@@ -270,10 +277,11 @@ def _healthcheck(found: Healthcheck | None) -> InspectHealthcheck | None:
 
 def _mounts(request: BuildRequest) -> list[InspectMount]:
     """The volumes that are there; what is a tmpfs is told by none of them, as in Podman."""
+    found = showing.mounts(request)
     image = request.image
     if image.volume_mode != "anonymous":
-        return []
-    return [
+        return found
+    return found + [
         InspectMount(
             type="volume",
             source=volume_directory(request.volumes_directory, number),

@@ -137,6 +137,10 @@ class EngineSettings(msgspec.Struct, frozen=True):
 
     cgroup_manager: str = "cgroupfs"
     """`cgroupfs` or `systemd`; the latter is the default of a user whose service manager can be reached."""
+    compression_format: str = ""
+    """What layers are compressed with for places that have them compressed: `gzip`, `zstd`; empty: gzip."""
+    compression_level: int | None = None
+    """As the format counts it; none: a quick one."""
     conmon_env_vars: dict[str, str] = msgspec.field(default_factory=lambda: {"PATH": _PATH})
     conmon_path: tuple[str, ...] = (
         "/usr/libexec/podman/conmon",
@@ -168,6 +172,8 @@ class EngineSettings(msgspec.Struct, frozen=True):
     image_volume_mode: str = "anonymous"
     """What becomes of the volumes that an image names: `anonymous`, `tmpfs` or `ignore`."""
     lock_type: str = "shm"
+    multi_image_archive: bool = False
+    """Every name that is saved is an image; else those after the first are further names of it."""
     namespace: str = ""
     num_locks: int = 2048
     """To start with: the supervisor makes more when they are used up."""

@@ -302,6 +302,8 @@ CONVERTERS: Mapping[str, Converter] = {
     "containers.umask": _umask,
     "containers.utsns": _one_of("private", "host"),
     "engine.cgroup_manager": _one_of("systemd", "cgroupfs"),
+    "engine.compression_format": _one_of("", "gzip", "zstd", "zstd:chunked"),
+    "engine.compression_level": _natural,
     "engine.conmon_path": _absolute_paths,
     "engine.events_logfile_max_size": _size,
     "engine.events_logfile_path": _absolute_path,

@@ -2,6 +2,42 @@
 
 from __future__ import annotations
 
-from tests.storage.conftest import open_store, others, place, store
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["open_store", "others", "place", "store"]
+import pytest
+
+from supervisor.kernel import mounts
+from tests.images.made import built
+from tests.storage.conftest import open_store, others, place, store
+from tests.storage.others import Others
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["image", "open_store", "others", "place", "store"]
+
+
+@pytest.fixture(scope="session")
+def _with_image() -> Iterator[Path]:
+    """A graph root as Buildah leaves it, with the image of `built`: nothing in it says where it is."""
+    place = Path(tempfile.mkdtemp(prefix="pyst-", dir="/tmp"))
+    made = Others(place)
+    try:
+        (place / "scratch").mkdir()
+        built(made, place / "scratch")
+        yield made.root
+    finally:
+        for point in mounts.mounts_below(str(place)):
+            mounts.unmount(point, lazy=True)
+        shutil.rmtree(place)
+
+
+@pytest.fixture
+def image(_with_image: Path, others: Others) -> str:
+    """Two layers that Buildah has made, and the name of their image. It is the same for every test."""
+    subprocess.run(["cp", "-a", "-T", _with_image, others.root], check=True)
+    return "localhost/made:2"

@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.images import IMAGE, import_image, podman
+from tests.storage.images import busybox
+from tests.support.registry import image_config, tar_layer
+from tests.support.runtimes import BY_USER
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.engine import Engine
     from tests.support.registry import RealRegistry
 
+pytestmark = pytest.mark.oci_runtime(*BY_USER)
 
-@pytest.fixture
-def away(engine: Engine, rootfs: Path, registry: RealRegistry) -> str:
-    """The name of an image that the registry has and the engine has not."""
-    import_image(engine, rootfs, changes=['CMD ["echo", "pulled"]'])
-    name = f"{registry.host}/away/box:latest"
-    podman(engine, "push", "--quiet", "--tls-verify=false", IMAGE, name)
-    podman(engine, "rmi", "--all", "--force")
-    return name
+
+@pytest.fixture(scope="module")
+def away(registry: RealRegistry) -> str:
+    """The name of an image that the registry has and no engine has."""
+    files = {name: content for name, content in busybox().items() if not name.endswith("/")}
+    layer = tar_layer({**files, "bin/echo": "sh", "bin/sleep": "sh"})
+    config = image_config([layer], Cmd=["echo", "pulled"], Env=["PATH=/bin"])
+    return registry.push("away/box", "latest", [layer], config).reference
 
 
 def test_a_run_pulls_what_is_missing_and_says_so(engine: Engine, away: str) -> None:

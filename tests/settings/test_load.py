@@ -303,6 +303,23 @@ def test_journald_is_replaced_with_a_warning_where_it_cannot_be_had(
     )
 
 
+def test_what_images_are_compressed_with(machine: Machine) -> None:
+    machine.write("etc/containers.conf", '[engine]\ncompression_format = "zstd"\ncompression_level = 19')
+    settings = machine.load()
+    engine = settings.engine
+    assert (engine.compression_format, engine.compression_level, settings.warnings) == ("zstd", 19, ())
+    machine.write("etc/containers.conf", '[engine]\ncompression_format = "zstd:chunked"')
+    settings = machine.load()
+    assert settings.engine.compression_format == "zstd"
+    assert settings.warnings == (
+        "'engine.compression_format' is 'zstd:chunked', which is not written here: using 'zstd'",
+    )
+    for line in ('compression_format = "lzma"', "compression_level = -1", 'multi_image_archive = "yes"'):
+        machine.write("etc/containers.conf", f"[engine]\n{line}")
+        with pytest.raises(InvalidConfig, match=line.partition(" ")[0]):
+            machine.load()
+
+
 def test_json_file_is_another_name_for_k8s_file(machine: Machine) -> None:
     machine.write("etc/containers.conf", '[containers]\nlog_driver = "json-file"')
     settings = machine.load()

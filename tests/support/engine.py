@@ -177,6 +177,10 @@ class Engine:
                     found.append(self._notices.recv(4096).decode())
         return found
 
+    def runs(self) -> bool:
+        """The keeper has been started, and has not ended."""
+        return self.keeper is not None and self.keeper.poll() is None
+
     def kill(self, *, wait: bool = True) -> None:
         """SIGKILL to the daemon; the keeper brings another one. `wait`: until that one is ready."""
         pid = self.pid
@@ -286,6 +290,10 @@ class Engine:
             replies = list(wire.stream("io.pyman.Event.Subscribe", request))
         return [reply["event"] for reply in replies if reply.get("event")]
 
+    def last_seq(self) -> int:
+        """The number of the last event there is; 0: none."""
+        return max((int(event["Seq"]) for event in self.events()), default=0)
+
     def follow(
         self, since_seq: int = 0, timeout: float = 20.0, **filters: list[str]
     ) -> Iterator[dict[str, Any]]:
@@ -335,6 +343,18 @@ class Engine:
         with contextlib.suppress(FileNotFoundError):
             while os.listdir(self.tmpdir / "containers") and time.monotonic() < deadline:
                 time.sleep(0.005)
+
+    def renew(self) -> None:
+        """After a test that failed: everything goes that it may have left, and the next one finds nothing."""
+        with contextlib.suppress(Exception):
+            if self.keeper is not None:
+                self._end_politely()
+        self._remember()
+        self._sweep()
+        for directory in (self.root, self.runroot, self.tmpdir):
+            shutil.rmtree(directory, ignore_errors=True)
+        self.drain_notices()
+        self.start()
 
     def close(self) -> None:
         """Ends it like a user would, then clears away what is left and raises Leftovers for it."""

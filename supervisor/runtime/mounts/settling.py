@@ -9,19 +9,26 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
+from pyman.api.spec import ContainerSpec, NamedVolume
 from pyman.errors import InvalidArgument, NotSupported
 from pyman.mounttext import destination_of, mount_fields, volume_fields
 from supervisor.oci import mount_options
 from supervisor.oci.mounted import Mounted
 from supervisor.runtime.mounts import idmapping
+from supervisor.runtime.registry import check_name
+from supervisor.runtime.volumes.wishes import new_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pyman.api.spec import ContainerSpec, ImageVolume, Mount, NamedVolume, OverlayVolume
+    from pyman.api.spec import ImageVolume, Mount, OverlayVolume
     from supervisor.oci.imaged import ImageUse
     from supervisor.runtime.records import Definition
     from supervisor.settings.model import Settings
+
+    _Each = Mounted | NamedVolume
 
 __all__ = ["LIMIT", "Sources", "settle"]
 
@@ -42,25 +49,37 @@ class Sources(NamedTuple):
 
 def settle(
     settings: Settings, spec: ContainerSpec, image: ImageUse, sources: Sources
-) -> tuple[ContainerSpec, list[Mounted]]:
-    """The spec with all volumes that there will be, each with a name, and everything that is mounted. Looks at paths on
-    the host. InvalidArgument, NotSupported."""
+) -> tuple[ContainerSpec, ImageUse, list[Mounted]]:
+    """The spec with all volumes that there will be, each with its name; what of the image is left; and everything that is
+    mounted but the volumes. Looks at paths on the host. InvalidArgument, NotSupported."""
     _check_shm(settings, spec)
-    asked = list(_asked(settings, spec, sources))
-    found: dict[str, Mounted] = {}
-    for each in asked:
-        if found.setdefault(each.destination, each) != each:
+    found: dict[str, _Each] = {}
+    for each in _asked(settings, spec, sources):
+        where = each.dest if isinstance(each, NamedVolume) else each.destination
+        if found.setdefault(where, each) != each:
             raise InvalidArgument(
-                f"cannot mount '{each.destination}': two different mounts are to be there",
-                subject=each.destination,
+                f"cannot mount '{where}': two different mounts are to be there", subject=where
             )
-    rest = (_configured(settings), _of_others(sources.containers), _of_image(image))
-    for every in rest:
-        for each in every:
-            found.setdefault(each.destination, each)
+    for every in (_configured(settings), _of_others(sources.containers), _of_image(image)):
+        for each in list(every):
+            where = each.dest if isinstance(each, NamedVolume) else each.destination
+            found.setdefault(where, each)
     if len(found) > LIMIT:
         raise InvalidArgument(f"cannot mount {len(found)} things in a container: the most are {LIMIT}")
-    return spec, list(found.values())
+    if image.volume_mode:
+        image = msgspec.structs.replace(image, volume_mode="")
+    volumes = [_named(each) for each in found.values() if isinstance(each, NamedVolume)]
+    mounted = [each for each in found.values() if isinstance(each, Mounted)]
+    if volumes or spec.volumes:
+        spec = msgspec.structs.replace(spec, volumes=volumes)
+    return spec, image, mounted
+
+
+def _named(volume: NamedVolume) -> NamedVolume:
+    if volume.name:
+        check_name(volume.name)
+        return volume
+    return msgspec.structs.replace(volume, name=new_name(), is_anonymous=True)
 
 
 def _check_shm(settings: Settings, spec: ContainerSpec) -> None:
@@ -75,7 +94,7 @@ def _check_shm(settings: Settings, spec: ContainerSpec) -> None:
         )
 
 
-def _asked(settings: Settings, spec: ContainerSpec, sources: Sources) -> Iterator[Mounted]:
+def _asked(settings: Settings, spec: ContainerSpec, sources: Sources) -> Iterator[_Each]:
     rootless = settings.rootless
     for mount in spec.mounts:
         yield _mount(mount, rootless)
@@ -133,21 +152,13 @@ def _directory(source: str, where: str) -> str:
     return os.path.normpath(source).replace("//", "/")
 
 
-def _volume(wish: NamedVolume, rootless: bool) -> Mounted:
+def _volume(wish: NamedVolume, rootless: bool) -> NamedVolume:
     where = destination_of(wish.dest, f"the volume '{wish.name}'")
-    raise NotSupported(f"cannot mount the volume '{wish.name}': there are no volumes yet")
     options = mount_options.checked("volume", wish.options, where, rootless=rootless)
     _check_map(options, where, rootless)
     if "nocreate" in options and not wish.name:
         raise InvalidArgument(f"cannot mount '{where}': 'nocreate' goes with the name of a volume")
-    return Mounted(
-        "volume",
-        where,
-        wish.name,
-        options,
-        sub_path=wish.sub_path,
-        anonymous=wish.is_anonymous or not wish.name,
-    )
+    return msgspec.structs.replace(wish, dest=where, options=options)
 
 
 def _overlay(wish: OverlayVolume, rootless: bool) -> Mounted:
@@ -166,7 +177,7 @@ def _image(wish: ImageVolume, id: str) -> Mounted:
     return Mounted("image", where, id, sub_path=wish.sub_path, name=wish.source, read_write=wish.read_write)
 
 
-def _configured(settings: Settings) -> Iterator[Mounted]:
+def _configured(settings: Settings) -> Iterator[_Each]:
     """Of containers.conf, where paths are absolute."""
     conf = settings.containers
     if not conf.volumes and not conf.mounts:
@@ -174,19 +185,15 @@ def _configured(settings: Settings) -> Iterator[Mounted]:
     fields = volume_fields(conf.volumes, str)
     for name, wishes in mount_fields(conf.mounts, str).items():
         fields.setdefault(name, []).extend(wishes)
-    import msgspec
-
-    from pyman.api.spec import ContainerSpec
-
     if fields.pop("image_volumes", None):
         raise NotSupported("cannot mount an image by containers.mounts: only --mount does that")
     spec = msgspec.convert(fields, ContainerSpec)
     yield from _asked(settings, spec, Sources())
 
 
-def _of_others(containers: Iterable[tuple[str, Definition]]) -> Iterator[Mounted]:
-    """The later containers win."""
-    found: dict[str, Mounted] = {}
+def _of_others(containers: Iterable[tuple[str, Definition]]) -> Iterator[_Each]:
+    """Their binds and volumes, as they are mounted there; the later containers win."""
+    found: dict[str, _Each] = {}
     for text, definition in containers:
         options = text.split(",") if text else []
         unknown = next((option for option in options if option not in _OF_OTHERS), None)
@@ -195,26 +202,29 @@ def _of_others(containers: Iterable[tuple[str, Definition]]) -> Iterator[Mounted
                 f"cannot use --volumes-from '{definition.name}:{text}'",
                 hint="the options are ro or rw, and z",
             )
+        for volume in definition.spec.volumes:
+            found[volume.dest] = msgspec.structs.replace(volume, options=_replaced(volume.options, options))
         for each in definition.mounted:
-            if each.kind in ("bind", "volume"):
-                found[each.destination] = _replaced(each, options)
+            if each.kind == "bind":
+                replaced = msgspec.structs.replace(each, options=_replaced(each.options, options))
+                found[each.destination] = replaced
     yield from found.values()
 
 
-def _replaced(each: Mounted, options: Sequence[str]) -> Mounted:
-    import msgspec
-
+def _replaced(old: Sequence[str], options: Sequence[str]) -> list[str]:
     groups = [{"ro", "rw"}, {"z", "Z"}]
     dropped = {word for group in groups if group.intersection(options) for word in group}
-    kept = [option for option in each.options if option not in dropped]
-    return msgspec.structs.replace(each, options=[*options, *kept], configured=False)
+    return [*options, *(option for option in old if option not in dropped)]
 
 
-def _of_image(image: ImageUse) -> Iterator[Mounted]:
+def _of_image(image: ImageUse) -> Iterator[_Each]:
     """What nobody asked for. An image that wants a volume in a place where something else is goes without it."""
-    for path in image.volumes:
-        if image.volume_mode == "tmpfs":
-            yield Mounted("tmpfs", path, "", [*IMAGE_VOLUME, "tmpcopyup"], configured=True)
+    for path in image.volumes if image.volume_mode else ():
+        if image.volume_mode == "anonymous":
+            yield NamedVolume(dest=path, is_anonymous=True, options=list(_IMAGE_VOLUME))
+        else:
+            yield Mounted("tmpfs", path, options=[*_IMAGE_TMPFS, "tmpcopyup"])
 
 
-IMAGE_VOLUME = ("rprivate", "rw", "nodev", "exec", "rbind")
+_IMAGE_TMPFS = ("rprivate", "rw", "nodev", "exec")
+_IMAGE_VOLUME = (*_IMAGE_TMPFS, "rbind")

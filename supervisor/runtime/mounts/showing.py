@@ -35,7 +35,7 @@ def _shown(each: Mounted, request: BuildRequest) -> InspectMount:
     return InspectMount(
         type={"overlay": "bind"}.get(each.kind, each.kind),
         name=each.source if is_volume else "",
-        source=request.volume_paths.get(each.source, "") if is_volume else each.source or each.kind,
+        source=request.volumes.get(each.source, "") if is_volume else each.source or each.kind,
         destination=each.destination,
         driver="local" if is_volume else "",
         mode=next((option for option in each.options if option in ("z", "Z")), ""),

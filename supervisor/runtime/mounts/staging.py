@@ -72,7 +72,7 @@ class _Stage:
     def _source(self, each: Mounted) -> str:
         if each.kind == "image":
             return ""
-        return self._request.volume_paths[each.source] if each.kind == "volume" else each.source
+        return self._request.volumes[each.source] if each.kind == "volume" else each.source
 
     def _stage(self, stack: ExitStack, number: int, each: Mounted, source: str, target: str) -> None:
         os.makedirs(os.path.dirname(target), mode=0o711, exist_ok=True)
