@@ -24,6 +24,8 @@ __all__ = [
     "INTERFACE",
     "BuildReply",
     "BuildRequest",
+    "CandidatesReply",
+    "CandidatesRequest",
     "DiffReply",
     "DiffRequest",
     "HistoryEntry",
@@ -208,6 +210,9 @@ class PruneImagesRequest(msgspec.Struct, frozen=True):
     external: bool = False
     """Containers of other engines' making (as Buildah's) that use the store."""
     build_cache: bool = False
+    """Also what builds keep for `--mount=type=cache`."""
+    tmpdir: str = ""
+    """For `build_cache`: the caller's $TMPDIR, where builds of his keep it; absolute. Empty: there is none."""
 
 
 class TransferReply(msgspec.Struct, frozen=True):
@@ -234,6 +239,26 @@ class PullRequest(msgspec.Struct, frozen=True):
     access: RegistryAccess = RegistryAccess()
     quiet: bool = False
     """No progress."""
+    ask: bool = False
+    """A person can be asked what a short name means. Where registries.conf wants that, the answer is AmbiguousId, and
+    `Candidates` tells among what to choose. Without it the places are tried in turn, or the name is refused."""
+    alias: str = ""
+    """The short name for which the reference was chosen: remembered for all engines, once the image is here."""
+
+
+class CandidatesRequest(msgspec.Struct, frozen=True):
+    reference: str
+    """A name for a registry, perhaps a short one."""
+
+
+class CandidatesReply(msgspec.Struct, frozen=True):
+    """What a name may be pulled as, in the order in which it is tried."""
+
+    references: list[str]
+    short: str = ""
+    """The short name, without tag and digest; empty: it was a full one."""
+    choose: bool = False
+    """registries.conf wants a person to choose."""
 
 
 class PushRequest(msgspec.Struct, frozen=True):
@@ -468,6 +493,13 @@ _ROWS = (
     Method("Remove", RemoveImagesRequest, RemoveImagesReply, "Remove images.", access=Access.OWNER),
     Method("Prune", PruneImagesRequest, RemoveImagesReply, "Remove unused images.", access=Access.OWNER),
     Method("Pull", PullRequest, TransferReply, "Bring an image into the store.", descriptors_in=1, **_LONG),
+    Method(
+        "Candidates",
+        CandidatesRequest,
+        CandidatesReply,
+        "What a name may be pulled as, by registries.conf.",
+        access=Access.READ,
+    ),
     Method("Push", PushRequest, TransferReply, "Send an image elsewhere.", descriptors_in=1, **_LONG),
     Method(
         "Load",

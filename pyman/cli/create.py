@@ -36,12 +36,15 @@ from pyman.errors import InvalidArgument, NotSupported, ProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeVar
 
     from pyman.cli.context import Context
     from pyman.cli.options import Option, Parsed
 
-__all__ = ["CREATE_OPTIONS", "RUN_OPTIONS", "create", "pull_wish", "spec_from"]
+    T = TypeVar("T")
+
+__all__ = ["CREATE_OPTIONS", "RUN_OPTIONS", "create", "of_image", "pull_wish", "spec_from"]
 
 _NO_HEALTH = "the health checks of images are shown by inspect, and not run yet"
 
@@ -183,7 +186,7 @@ def create(ctx: Context, args: Parsed) -> int:
     spec, caller = spec_from(args, ctx)
     request = {"spec": spec, "caller": caller, "replace": args.replace, **pull_wish(args)}
     with CidFile(args.cidfile) as cid_file:
-        reply = _create(ctx, request, quiet=args.quiet)
+        reply = of_image(ctx, request, lambda request: _create(ctx, request, quiet=args.quiet))
         cid_file.write(reply["id"])
     for warning in reply.get("warnings") or ():
         ctx.warn(warning)
@@ -199,6 +202,20 @@ def _create(ctx: Context, request: dict[str, Any], *, quiet: bool) -> dict[str, 
                 return reply.parameters
             pulling.show(reply.parameters)
     raise ProtocolError("cannot use the answer to Container.Create: it has no end")  # pragma: no cover
+
+
+def of_image(ctx: Context, request: dict[str, Any], make: Callable[[dict[str, Any]], T]) -> T:
+    """What `make` gives for a create or run request, whose image a person may have to choose first."""
+    image = request["spec"].get("image", "")
+    if not image:
+        return make(request)
+    from pyman.cli.shortnames import decided
+
+    def bring(name: str, wish: dict[str, Any]) -> T:
+        spec, pull = {**request["spec"], "image": name}, {**request.get("pull", {}), **wish}
+        return make({**request, "spec": spec, "pull": pull} if pull else request)
+
+    return decided(ctx, image, bring)
 
 
 def pull_wish(args: Parsed) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pyman.errors import ImageInUse, InvalidArgument, NoSuchImage, PymanError, S
 from pyman.names import EventStatus
 from supervisor.images import differing, inspecting, listing, mounting, removing
 from supervisor.images.answers import info_of
+from supervisor.images.build_cache import remove_build_cache
 from supervisor.images.elsewhere import Elsewhere
 from supervisor.images.events import Ledger, Proof, event
 from supervisor.images.layers import Layers
@@ -215,9 +216,11 @@ class Images:
         access: RegistryAccess = ANY_ACCESS,
         actor: Actor | None = None,
         report: Callable[[Progress | str], Awaitable[None]] | None = None,
+        ask: bool = False,
+        alias: str = "",
     ) -> Found:
         """The image of a container to be: what is here, or what is pulled. `policy`: empty means the configured one.
-        `report` is told how a pull goes on. Errors of a pull."""
+        `report` is told how a pull goes on. `ask`, `alias`: as of `Wish`. Errors of a pull."""
         policy = policy or self._settings.engine.pull_policy
         if policy in ("missing", "never") and platform == HERE:
             try:
@@ -225,10 +228,8 @@ class Images:
             except NoSuchImage:
                 if policy == "never":
                     raise
-        async with self.pulling.lease(Wish(name, policy, platform=platform, access=access), actor) as (
-            board,
-            work,
-        ):
+        wish = Wish(name, policy, platform=platform, access=access, ask=ask, alias=alias)
+        async with self.pulling.lease(wish, actor) as (board, work):
             if report is not None:
                 async with aclosing(board.read()) as told:
                     async for item in told:
@@ -274,6 +275,8 @@ class Images:
 
     async def prune(self, request: PruneImagesRequest, actor: Actor | None) -> RemoveImagesReply:
         await self.partials.clean(0)
+        if request.build_cache:
+            await remove_build_cache(self._settings, request.tmpdir)
         return await removing.prune(self, request, actor)
 
     async def mount(self, names: Sequence[str], actor: Actor | None, *, every: bool) -> MountImagesReply:

@@ -15,7 +15,7 @@ import msgspec
 
 from pyman.api.event import Actor
 from pyman.api.image import RemovedImage, RemoveImagesReply
-from pyman.errors import ImageInUse, InvalidArgument, NoSuchImage, NotSupported, PymanError
+from pyman.errors import ImageInUse, InvalidArgument, NoSuchImage, PymanError
 from pyman.names import EventStatus
 from supervisor.images import listing
 from supervisor.images.answers import info_of
@@ -100,9 +100,7 @@ def _chosen(request: RemoveImagesRequest, view: View) -> tuple[dict[str, list[st
 
 
 async def prune(images: Images, request: PruneImagesRequest, actor: Actor | None) -> RemoveImagesReply:
-    """What nothing uses, until there is no more of it. InvalidArgument, NotSupported, and errors of a removal."""
-    if request.build_cache:
-        raise NotSupported("cannot prune the cache of builds: use buildah prune")
+    """What nothing uses, until there is no more of it. InvalidArgument, and errors of a removal."""
     filters = {key: list(values) for key, values in request.filters.items()}
     filters.setdefault("readonly", ["false"])
     filters.setdefault("containers", ["external" if request.external else "false"])

@@ -56,7 +56,6 @@ WITHOUT_EFFECT: dict[str, frozenset[str]] = {
             "exit_command_delay",
             "healthcheck_events",
             "image_build_format",
-            "image_copy_tmp_dir",
             "image_default_format",
             "image_default_transport",
             "infra_command",

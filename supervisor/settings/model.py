@@ -167,6 +167,9 @@ class EngineSettings(msgspec.Struct, frozen=True):
         "/usr/libexec/podman",
         "/usr/lib/podman",
     )
+    image_copy_tmp_dir: str = "/var/tmp"  # noqa: S108 - Podman's default
+    """Where Buildah keeps the caches of builds, unless $TMPDIR says otherwise; `storage`: `tmp` in the graph root. What
+    pyman has to keep for a while lies in the graph root in any case."""
     image_parallel_copies: int = 0
     """Blobs that are transferred at once; 0: as many as pyman finds right."""
     image_volume_mode: str = "anonymous"

@@ -222,6 +222,13 @@ def _absolute_path(value: Any) -> str:
     return text.rstrip("/") or text
 
 
+def _temporary(value: Any) -> str:
+    text = _string(value)
+    if text != "storage" and not text.startswith("/"):
+        raise Unusable("an absolute path or 'storage'")
+    return text.rstrip("/") or text
+
+
 def _absolute_paths(value: Any) -> tuple[str, ...]:
     paths = _strings(value)
     if any(not path.startswith("/") for path in paths):
@@ -309,6 +316,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "engine.events_logfile_path": _absolute_path,
     "engine.events_logger": _one_of("none", "file", "journald"),
     "engine.helper_binaries_dir": _absolute_paths,
+    "engine.image_copy_tmp_dir": _temporary,
     "engine.image_volume_mode": _one_of("anonymous", "tmpfs", "ignore"),
     "engine.lock_type": _one_of("shm", "file"),
     "engine.num_locks": _positive,

@@ -14,11 +14,21 @@ from supervisor.kernel import mounts
 from tests.images.made import built
 from tests.storage.conftest import open_store, others, place, store
 from tests.storage.others import Others
+from tests.support import sharing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["image", "open_store", "others", "place", "store"]
+    from tests.support.engine import Engine
+
+__all__ = ["engine", "image", "open_store", "others", "place", "store"]
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, module_engine: Engine) -> Iterator[Engine]:
+    """In this room it is shared by the tests of a module, each of which finds neither image nor container."""
+    with sharing.borrowed(module_engine, request, images=True) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="session")

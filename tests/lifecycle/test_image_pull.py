@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.storage.images import busybox
-from tests.support.registry import image_config, tar_layer
 from tests.support.runtimes import BY_USER
 
 if TYPE_CHECKING:
@@ -17,15 +15,6 @@ if TYPE_CHECKING:
     from tests.support.registry import RealRegistry
 
 pytestmark = pytest.mark.oci_runtime(*BY_USER)
-
-
-@pytest.fixture(scope="module")
-def away(registry: RealRegistry) -> str:
-    """The name of an image that the registry has and no engine has."""
-    files = {name: content for name, content in busybox().items() if not name.endswith("/")}
-    layer = tar_layer({**files, "bin/echo": "sh", "bin/sleep": "sh"})
-    config = image_config([layer], Cmd=["echo", "pulled"], Env=["PATH=/bin"])
-    return registry.push("away/box", "latest", [layer], config).reference
 
 
 def test_a_run_pulls_what_is_missing_and_says_so(engine: Engine, away: str) -> None:

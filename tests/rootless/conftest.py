@@ -28,10 +28,9 @@ def engine(request: pytest.FixtureRequest, user: User, programs: Path) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def module_engine(request: pytest.FixtureRequest, user: User, programs: Path) -> Iterator[UserEngine]:
-    """Behind `shared_engine`; with a fixture `keeping` of the module's, one for each of what it gives."""
-    keeping = request.getfixturevalue("keeping") if "keeping" in request.fixturenames else {}
-    with sharing.shared(UserEngine(user, programs, more=keeping)) as engine:
+def module_engine(user: User, programs: Path) -> Iterator[UserEngine]:
+    """Behind `shared_engine`."""
+    with sharing.shared(UserEngine(user, programs)) as engine:
         yield engine
 
 

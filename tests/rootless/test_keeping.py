@@ -11,18 +11,27 @@ import pytest
 
 from pyman.errors import UserNamespaceFailed
 from supervisor.rootless.entering import NO_HANDLES, enter
-from tests.support import processes
+from tests.support import processes, sharing
+from tests.support.user import UserEngine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.user import UserEngine
+    from tests.support.user import User
 
 
 @pytest.fixture(scope="module", autouse=True, params=["handles", "pause process"])
 def keeping(request: pytest.FixtureRequest) -> dict[str, str]:
     """Both ways of finding the namespaces again."""
     return {NO_HANDLES: "1"} if request.param == "pause process" else {}
+
+
+@pytest.fixture(scope="module")
+def module_engine(user: User, programs: Path, keeping: dict[str, str]) -> Iterator[UserEngine]:
+    """One for each way."""
+    with sharing.shared(UserEngine(user, programs, more=keeping)) as engine:
+        yield engine
 
 
 def told(engine: UserEngine) -> Path:

@@ -1,12 +1,13 @@
 """Supervisors of a test's own, and those that the tests of a module share.
 
-Sharing saves a second per test. Whoever shares one may kill it and start it again, and is owed no more than that there
-is no container: its events are those of all, so a container whose events count has a name of its own.
+Sharing saves a second per test. Whoever shares one may kill it and start it again; there is no container at first, and
+`Engine.events` are those of the test.
 """
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -54,16 +55,28 @@ def shared(engine: Some) -> Iterator[Some]:
 
 
 @contextlib.contextmanager
-def borrowed(engine: Some, request: pytest.FixtureRequest) -> Iterator[Some]:
-    """For one test. After one that has failed it begins anew, so that the next ones do not suffer for it."""
+def borrowed(engine: Some, request: pytest.FixtureRequest, *, images: bool = False) -> Iterator[Some]:
+    """For one test, which may change its configuration. `images`: remove them after it. After one that has failed it
+    begins anew, so that the next ones do not suffer for it."""
+    engine.since = engine.last_seq()
+    files = {path: path.read_text() for path in (engine.configuration, engine.storage_configuration)}
     yield engine
+    changed = {path: text for path, text in files.items() if path.read_text() != text}
+    for path, text in changed.items():
+        path.write_text(text)
+    for name in (".config", ".cache", ".local"):
+        shutil.rmtree(engine.path / name, ignore_errors=True)
     if not _passed(request):
         _show(engine)
         engine.renew()
         return
     try:
         assert engine.runs(), "the test has not started again the supervisor that it shares"
+        if changed:
+            engine.call("io.pyman.System.Reload")
         engine.remove_containers()
+        if images:
+            engine.remove_images()
     except BaseException:
         engine.renew()
         raise
