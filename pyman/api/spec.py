@@ -223,6 +223,26 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     read_write_tmpfs: bool = True
     """With a read-only root filesystem: tmpfs on /run, /tmp and /var/tmp."""
     privileged: bool = False
+    cap_add: list[str] = []
+    """Capabilities that it has besides the configured ones: names, or ALL. A user other than root has them in effect."""
+    cap_drop: list[str] = []
+    """Capabilities that it does not have; with ALL it has only what is added."""
+    no_new_privileges: bool = False
+    seccomp_profile_path: str = ""
+    """Where `seccomp_profile` comes from, as inspect shows it; `unconfined`: no profile; empty: the configured one."""
+    seccomp_profile: str = ""
+    """The text of a profile, in the format of Docker and of containers-common."""
+    apparmor_profile: str = ""
+    """Of the host, by its name; `unconfined`: none; empty: the configured one."""
+    selinux_opts: list[str] = []
+    """`user:`, `role:`, `type:`, `level:`, `filetype:` with a value, or `disable`."""
+    label_nested: bool = False
+    mask: list[str] = []
+    """Paths of which the container sees nothing."""
+    unmask: list[str] = []
+    """Paths, or patterns of such, that are not hidden or read-only though they usually are; or ALL."""
+    procfs_opts: list[str] = []
+    """Options of the container's /proc, instead of the usual ones."""
     r_limits: list[Rlimit] = []
     cgroups_mode: str = ""
     """enabled, disabled, no-conmon or split."""

@@ -30,6 +30,7 @@ from pyman.cli.registry_options import (
 )
 from pyman.cli.resources import RESOURCE_OPTIONS, resource_settings
 from pyman.cli.restart import RESTART_OPTIONS, restart_settings
+from pyman.cli.security import SECURITY_OPTIONS, security_settings
 from pyman.cli.userns import USERNS_OPTIONS, userns_settings
 from pyman.cli.values import absolute, environment, labels, read_pairs, rlimits, size
 from pyman.errors import InvalidArgument, NotSupported, ProtocolError
@@ -77,10 +78,7 @@ IMAGE_OPTIONS: tuple[Option, ...] = (
 """About the image that a container is made from."""
 
 _NO_NETWORKS = "there are no networks yet but none and host"
-_NO_CAPABILITIES = "a container has the usual capabilities, or with --privileged all"
 _LATER: tuple[Option, ...] = (
-    ("cap-add", "", REFUSED, "CAPABILITY", _NO_CAPABILITIES),
-    ("cap-drop", "", REFUSED, "CAPABILITY", _NO_CAPABILITIES),
     ("pod", "", REFUSED, "POD", "there are no pods yet"),
     ("pod-id-file", "", REFUSED, "FILE", "there are no pods yet"),
     ("publish", "p", REFUSED, "PORT", _NO_NETWORKS),
@@ -128,6 +126,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
         "The first argument is a directory to use as root filesystem; DIR:O protects it, DIR:idmap keeps its ids",
     ),
     ("runtime", "", TEXT, "NAME", "OCI runtime, a name or a path"),
+    *SECURITY_OPTIONS,
     ("stop-signal", "", TEXT, "SIGNAL", "The signal that asks the container to stop"),
     ("stop-timeout", "", SECONDS, "SECONDS", "How long a stop waits before SIGKILL"),
     ("timeout", "", COUNT, "SECONDS", "Kill the container after so many seconds"),
@@ -253,6 +252,7 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
     spec.update(mount_settings(args))
     spec.update(userns_settings(args))
     spec.update(restart_settings(args))
+    spec.update(security_settings(args))
     _log(spec, args)
     for option, field in (
         ("pidfile", "pid_file"),

@@ -16,7 +16,7 @@ import msgspec
 from pyman.errors import CommandNotExecutable, InvalidArgument, StorageFailed
 from supervisor.kernel import files
 from supervisor.kernel.idmaps import has_inside, outside
-from supervisor.oci import devices, limits, resources, security
+from supervisor.oci import capabilities, confinement, devices, limits, resources, security
 from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
 from supervisor.oci.mount_options import root_propagation
@@ -60,6 +60,8 @@ def build(request: BuildRequest) -> bytes:
     chosen = modes(request)
     mounted = mounts(request, chosen)
     uid_mappings, gid_mappings = id_mappings(request)
+    masked, read_only = security.hidden_paths(request)
+    confinement.check(request)
     whole = Spec(
         oci_version=OCI_VERSION,
         process=_process(request, chosen, mounted),
@@ -79,8 +81,8 @@ def build(request: BuildRequest) -> bytes:
             rootfs_propagation=root_propagation(mount.options for mount in mounted)
             if request.mounted
             else "",
-            masked_paths=[] if request.privileged else security.MASKED_PATHS,
-            readonly_paths=[] if request.privileged else security.READONLY_PATHS,
+            masked_paths=masked,
+            readonly_paths=read_only,
         ),
     )
     return _encoder.encode(whole)
@@ -103,11 +105,16 @@ def build_exec(request: ExecBuildRequest) -> bytes:
         cwd=_absolute(request.work_dir or spec.work_dir or "/"),
         terminal=request.terminal,
         console_size=_size(request.rows, request.columns),
-        capabilities=security.capabilities(
-            container, identity.uid, privileged=request.privileged or container.privileged
+        capabilities=capabilities.of_command(
+            container,
+            identity.uid,
+            privileged=request.privileged,
+            same_user=request.user in ("", spec.user),
         ),
         rlimits=limits.rlimits(container),
         oom_score_adj=container.settings.containers.oom_score_adj,
+        no_new_privileges=spec.no_new_privileges,
+        apparmor_profile=confinement.apparmor(container),
     )
     return _encoder.encode(process)
 
@@ -193,9 +200,11 @@ def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence
         cwd=_working_directory(request, mounted),
         terminal=spec.terminal,
         console_size=_size(request.rows, request.columns) if spec.terminal else None,
-        capabilities=security.capabilities(request, identity.uid, privileged=request.privileged),
+        capabilities=capabilities.of_container(request, identity.uid),
         rlimits=limits.rlimits(request),
         oom_score_adj=request.settings.containers.oom_score_adj,
+        no_new_privileges=spec.no_new_privileges,
+        apparmor_profile=confinement.apparmor(request),
     )
 
 

@@ -14,6 +14,7 @@ from pyman.errors import NotSupported, StorageFailed
 from supervisor.kernel.idmaps import has_inside
 from supervisor.oci.accounts import account_files
 from supervisor.oci.host import this_host
+from supervisor.oci.security import proc_options
 from supervisor.oci.spec import Mount
 from supervisor.oci.user_mounts import superseded, user_mounts
 from supervisor.oci.users import look_up
@@ -78,7 +79,7 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     )
     rigid = request.read_only and not spec.read_write_tmpfs
     dev = msgspec.structs.replace(_DEV, options=[*_DEV.options, "ro"]) if rigid else _DEV
-    found = [_HOST_PROC if request.restricted and chosen["pid"] == "host" else _PROC, dev, pts]
+    found = [_proc(request, chosen), dev, pts]
     if request.restricted and chosen["network"] == "host":
         found.append(_HOST_SYS[access])
     else:
@@ -121,6 +122,18 @@ def _owner(request: BuildRequest) -> tuple[int, int]:
         return 0, 0
     found = look_up(request.rootfs, request.spec.user, (), account_files(request))
     return found.uid, found.gid
+
+
+def _proc(request: BuildRequest, chosen: dict[str, str]) -> Mount:
+    options = proc_options(request.spec)
+    if not request.restricted or chosen["pid"] != "host":
+        return Mount("/proc", "proc", "proc", options) if options else _PROC
+    if options:
+        raise NotSupported(
+            "cannot use --security-opt proc-opts together with --pid host: it is the host's /proc that is shown",
+            subject="proc-opts",
+        )
+    return _HOST_PROC
 
 
 def _volumes(request: BuildRequest) -> list[Mount]:

@@ -28,9 +28,10 @@ from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups
 from supervisor.oci import namespaces, placement, resources
 from supervisor.oci.build import environment_of, groups_of
+from supervisor.oci.capabilities import added_and_dropped, of_container
+from supervisor.oci.confinement import apparmor, security_options
 from supervisor.oci.mounts import volume_directory
-from supervisor.oci.security import capabilities
-from supervisor.oci.spec import Cpu, Memory
+from supervisor.oci.spec import Capabilities, Cpu, Memory
 from supervisor.oci.users import Identity, look_up
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.mounts import showing
@@ -147,7 +148,7 @@ def _inspect(
     run = layout.container_run(definition.id)
     command = [*(spec.entrypoint or []), *spec.command]
     request = build_request(services, definition, spec.rootfs)
-    caps = capabilities(request, identity.uid, privileged=request.privileged)
+    caps = _capabilities(request, identity.uid)
     return InspectContainer(
         id=definition.id,
         created=rfc3339(definition.created),
@@ -180,10 +181,26 @@ def _inspect(
         lock_number=definition.lock,
         is_infra=False,
         config=_config(request, container, identity),
-        host_config=_host_config(services, request, container),
+        host_config=_host_config(services, request, container, caps.bounding),
+        app_armor_profile=_apparmor(request),
         size_rw=None if size is None else size["rwSize"],
         size_root_fs=None if size is None else size["rootFsSize"],
     )
+
+
+def _capabilities(request: BuildRequest, uid: int) -> Capabilities:
+    """None where what was asked for is not possible any more."""
+    try:
+        return of_container(request, uid)
+    except PymanError:
+        return Capabilities()
+
+
+def _apparmor(request: BuildRequest) -> str:
+    try:
+        return apparmor(request)
+    except PymanError:
+        return request.spec.apparmor_profile
 
 
 def _state(services: Services, container: Container) -> InspectState:
@@ -295,12 +312,15 @@ def _mounts(request: BuildRequest) -> list[InspectMount]:
     ]
 
 
-def _host_config(services: Services, request: BuildRequest, container: Container) -> InspectHostConfig:
+def _host_config(
+    services: Services, request: BuildRequest, container: Container, bounding: list[str]
+) -> InspectHostConfig:
     definition = container.definition
     spec = definition.spec
     policy = policy_of(spec, services.settings)
     modes = namespaces.modes(request)
     limits = resources.in_force(request)
+    cap_add, cap_drop = added_and_dropped(request, bounding)
     memory, cpu = limits.memory or Memory(), limits.cpu or Cpu()
     return InspectHostConfig(
         binds=showing.binds(request),
@@ -329,8 +349,8 @@ def _host_config(services: Services, request: BuildRequest, container: Container
         ),
         auto_remove=spec.remove,
         annotations=spec.annotations,
-        cap_add=[],
-        cap_drop=[],
+        cap_add=cap_add,
+        cap_drop=cap_drop,
         ipc_mode=modes["ipc"],
         pid_mode=modes["pid"],
         uts_mode=modes["uts"],
@@ -338,7 +358,7 @@ def _host_config(services: Services, request: BuildRequest, container: Container
         id_mappings=_id_mappings(definition),
         privileged=request.privileged,
         readonly_rootfs=request.read_only,
-        security_opt=[],
+        security_opt=security_options(spec),
         shm_size=request.shm_size,
         runtime=definition.runtime,
         cgroup_parent=spec.cgroup_parent,

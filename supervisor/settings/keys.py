@@ -12,10 +12,8 @@ __all__ = ["KNOWN_TABLES", "NOT_YET", "WITHOUT_EFFECT"]
 
 NOT_YET: dict[str, dict[str, object]] = {
     "containers": {
-        "apparmor_profile": "container-default",
         "base_hosts_file": "",
         "cgroup_conf": [],
-        "devices": [],
         "dns_options": [],
         "dns_searches": [],
         "dns_servers": [],

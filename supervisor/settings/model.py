@@ -78,6 +78,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     """`[containers]`: the defaults of a new container."""
 
     annotations: dict[str, str] = {}
+    apparmor_profile: str = ""
+    """For containers that ask for none, where there is AppArmor; empty: none is set."""
     cgroupns: str = ""
     """Empty: private on the unified hierarchy, host elsewhere."""
     cgroups: str = "enabled"
@@ -100,6 +102,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
         default_factory=lambda: {"net.ipv4.ping_group_range": "0 0"}
     )
     default_ulimits: tuple[Rlimit, ...] = ()
+    devices: tuple[str, ...] = ()
+    """As of --device."""
     env: dict[str, str] = msgspec.field(default_factory=lambda: {"PATH": _PATH, "TERM": "xterm"})
     init: bool = False
     init_path: str = ""

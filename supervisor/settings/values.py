@@ -208,6 +208,12 @@ def _capabilities(value: Any) -> tuple[str, ...]:
     return tuple(sorted(full))
 
 
+def _apparmor(value: Any) -> str:
+    """Podman's default stands for a profile that Podman itself makes and loads."""
+    text = _string(value)
+    return "" if text == "container-default" else text
+
+
 def _umask(value: Any) -> str:
     text = _string(value)
     if not UMASK.fullmatch(text):
@@ -292,6 +298,7 @@ _BY_TYPE: Mapping[Any, Converter] = {
 CONVERTERS: Mapping[str, Converter] = {
     "storage.auto_userns_min_size": _positive,
     "storage.auto_userns_max_size": _positive,
+    "containers.apparmor_profile": _apparmor,
     "containers.cgroupns": _one_of("", "private", "host"),
     "containers.cgroups": _one_of("enabled", "no-conmon", "disabled"),
     "containers.default_capabilities": _capabilities,

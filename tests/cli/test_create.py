@@ -134,7 +134,6 @@ def test_what_cannot_be_meant_is_refused_by_name(line: str, sentence: str) -> No
         ("--device=/dev/null", "unknown option --device: see 'pyman create --help'"),
         ("--publish=80:80", "cannot use --publish: there are no networks yet but none and host"),
         ("-P", "cannot use -P: there are no networks yet but none and host"),
-        ("--cap-add=ALL", "cannot use --cap-add: a container has the usual capabilities, or with --privileged all"),
         ("--pod=p", "cannot use --pod: there are no pods yet"),
     ],
 )  # fmt: skip
