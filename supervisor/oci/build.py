@@ -76,7 +76,7 @@ def build(request: BuildRequest) -> bytes:
             sysctl=sysctls(request, chosen),
             resources=resources.resources(request),
             cgroups_path=request.placement.path,
-            devices=devices.host_devices() if request.privileged else [],
+            devices=devices.nodes(request),
             seccomp=security.system_calls(request),
             rootfs_propagation=root_propagation(mount.options for mount in mounted)
             if request.mounted

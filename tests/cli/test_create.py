@@ -131,7 +131,7 @@ def test_what_cannot_be_meant_is_refused_by_name(line: str, sentence: str) -> No
 @pytest.mark.parametrize(
     "option, sentence",
     [
-        ("--device=/dev/null", "unknown option --device: see 'pyman create --help'"),
+        ("--hardware=/dev/null", "unknown option --hardware: see 'pyman create --help'"),
         ("--publish=80:80", "cannot use --publish: there are no networks yet but none and host"),
         ("-P", "cannot use -P: there are no networks yet but none and host"),
         ("--pod=p", "cannot use --pod: there are no pods yet"),
