@@ -214,6 +214,14 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """User[:group], names or numbers."""
     groups: list[str] = []
     """Further groups, names or numbers; or `keep-groups` alone: the caller's."""
+    manage_password: bool = True
+    """Users and groups that its /etc/passwd and /etc/group do not have get a line there."""
+    passwd_entry: str = ""
+    """That line, with $USERNAME, $UID, $GID, $NAME and $HOME; empty: the usual one."""
+    group_entry: str = ""
+    """Likewise, with $GROUPNAME, $GID and $USERLIST."""
+    hostusers: list[str] = []
+    """Users of the host, names or numbers, whom its /etc/passwd is to have."""
     hostname: str = ""
     umask: str = ""
     """Octal; empty: 0022."""

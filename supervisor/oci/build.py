@@ -16,7 +16,7 @@ import msgspec
 from pyman.errors import CommandNotExecutable, InvalidArgument, StorageFailed
 from supervisor.kernel import files
 from supervisor.kernel.idmaps import has_inside, outside
-from supervisor.oci import capabilities, confinement, devices, limits, resources, security
+from supervisor.oci import accounts, capabilities, confinement, devices, limits, resources, security
 from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
 from supervisor.oci.mount_options import root_propagation
@@ -62,6 +62,7 @@ def build(request: BuildRequest) -> bytes:
     uid_mappings, gid_mappings = id_mappings(request)
     masked, read_only = security.hidden_paths(request)
     confinement.check(request)
+    accounts.check(request.spec)
     whole = Spec(
         oci_version=OCI_VERSION,
         process=_process(request, chosen, mounted),

@@ -179,6 +179,7 @@ class Engine:
         self.services.find = self._container
         self.services.volumes.containers = lambda: self.registry.containers
         self.services.volumes.discard = self._discard
+        self.services.volumes.remove_container = self._remove_with_volume
         self.services.dependents = self._names_of_dependents
         self.services.images.is_external = lambda id: self.registry.get(id) is None
         self.services.images.name_of = self._name_of
@@ -202,7 +203,7 @@ class Engine:
         clear = partial(leftovers.clear, self.layout, known, executing)
         services.overlays.adopt(await trio.to_thread.run_sync(clear))
         await services.images.recover(loaded.intents, set(known))
-        await services.volumes.recover(loaded, rebooted=rebooted)
+        await services.volumes.recover(loaded, frozenset(known), rebooted=rebooted)
         files.write_atomic(self.layout.alive, b"", 0o600)
         for definition, state in observed:
             self._add(await legacy.adopted(services, definition, state), state)
@@ -515,6 +516,12 @@ class Engine:
         entry = self.registry.get(id)
         if entry is not None:
             await entry.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
+
+    async def _remove_with_volume(self, id: str, timeout: float | None, actor: Actor | None) -> None:
+        """With the volume that it uses."""
+        entry = self.registry.get(id)
+        if entry is not None:
+            await entry.worker.ask(rq.Remove(force=True, timeout=timeout, actor=actor))
 
     async def rename(self, entry: Entry, name: str, actor: Actor | None) -> None:
         """Both names belong to the container until it has taken over the new one."""

@@ -28,6 +28,7 @@ from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups
 from supervisor.oci import devices, namespaces, placement, resources
+from supervisor.oci.accounts import account_files
 from supervisor.oci.build import environment_of, groups_of
 from supervisor.oci.capabilities import added_and_dropped, of_container
 from supervisor.oci.confinement import apparmor, security_options
@@ -54,6 +55,8 @@ _CGROUPS = {"enabled": "default"}
 """Podman's word, in inspect."""
 LOOK = 2.0
 """Seconds that `inspect` waits for a root filesystem."""
+_SOMEBODY = 65534
+"""Stands for a user who is not root, where no more can be told."""
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 
@@ -133,12 +136,20 @@ async def inspect_view(
 ) -> InspectContainer:
     """Everything known of a container, in Podman's shape."""
     spec = container.definition.spec
-    look = partial(look_up, spec.rootfs, spec.user, groups_of(spec))
+    request = build_request(services, container.definition, spec.rootfs)
     try:
-        identity = await look_into(spec.rootfs, look, LOOK)
-    except PymanError:  # the root filesystem is not what it was; it is no reason not to show the rest
-        identity = Identity(uid=0, gid=0, groups=[], home="/")
+        identity = await look_into(spec.rootfs, partial(_identity, request), LOOK)
+    except (
+        PymanError
+    ):  # the root filesystem is not what it was, or not mounted; it is no reason not to show the rest
+        is_root = spec.user.partition(":")[0] in ("", "root", "0")
+        identity = Identity(uid=0 if is_root else _SOMEBODY, gid=0, groups=[], home="/")
     return _inspect(services, container, identity, size)
+
+
+def _identity(request: BuildRequest) -> Identity:
+    spec = request.spec
+    return look_up(spec.rootfs, spec.user, groups_of(spec), account_files(request))
 
 
 def _inspect(
