@@ -27,8 +27,8 @@ from supervisor.kernel import mounts
 from supervisor.logging import log
 from supervisor.runtime.volumes import driver
 from supervisor.runtime.volumes.ground import Ground
-from supervisor.runtime.volumes.records import Volume, VolumeObserved, Wish
-from supervisor.runtime.volumes.wishes import defined, new_name
+from supervisor.runtime.volumes.records import Volume, VolumeObserved
+from supervisor.runtime.volumes.wishes import defined, new_name, wish_of
 from supervisor.state.changes import DeleteRecord, DropIntent, EventDraft, PutIntent, PutRecord, PutState
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pyman.api.event import Actor
     from pyman.api.spec import ContainerSpec, NamedVolume
     from supervisor.runtime.container import Container
+    from supervisor.runtime.volumes.records import Wish
     from supervisor.settings.layout import Layout
     from supervisor.state.changes import Change, Loaded
     from supervisor.state.database import Database
@@ -233,13 +234,14 @@ class Volumes:
     @asynccontextmanager
     async def joined(self, spec: ContainerSpec, actor: Actor | None) -> AsyncIterator[Batch]:
         """While a container is recorded: its volumes are there and stay. Those that are missing are made, and recorded
-        with it, or are taken away again. `spec`: every volume in it has a name (`named`). As `ensure`."""
+        with it, or are taken away again. `spec`: every volume in it has a name. As `ensure`; NoSuchVolume: one is
+        missing that was not to be made."""
         if not spec.volumes:
             yield Batch(self)
             return
         async with self._changing:
             missing = {volume.name: volume for volume in spec.volumes if volume.name not in self._entries}
-            wishes = [Wish(name=name, anonymous=volume.is_anonymous) for name, volume in missing.items()]
+            wishes = [wish_of(volume) for volume in missing.values()]
             async with self._made(wishes, actor) as batch:
                 yield batch
 
