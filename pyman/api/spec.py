@@ -9,10 +9,13 @@ __all__ = [
     "ContainerSpec",
     "CpuLimits",
     "IdMappings",
+    "ImageVolume",
     "LogConfig",
     "MemoryLimits",
+    "Mount",
     "NamedVolume",
     "Namespace",
+    "OverlayVolume",
     "PidsLimit",
     "ResourceLimits",
     "RestartBackoff",
@@ -36,6 +39,54 @@ class IdMappings(msgspec.Struct, frozen=True):
     gid_map: list[str] = []
     sub_uid_name: str = ""
     sub_gid_name: str = ""
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """Something mounted in a container, as mount(8) has it: bind, tmpfs, ramfs or devpts."""
+
+    destination: str
+    type: str = ""
+    """Empty: bind."""
+    source: str = ""
+    """Of a bind: an absolute path on the host."""
+    options: list[str] = []
+    """As podman-run(1) describes them at --volume and --tmpfs."""
+
+
+class NamedVolume(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A volume that is mounted into a container."""
+
+    dest: str
+    """Absolute path in the container."""
+    name: str = ""
+    """Empty: an anonymous one, of the container's own. A named one that does not exist is made, unless
+    the options have `nocreate`."""
+    options: list[str] = []
+    """As podman-run(1) describes them at --volume."""
+    is_anonymous: bool = False
+    """It goes with the container."""
+    sub_path: str = ""
+    """A directory or file in the volume that is mounted instead of all of it."""
+
+
+class OverlayVolume(msgspec.Struct, frozen=True):
+    """A directory of the host that is not changed: writes go elsewhere, and end with the run."""
+
+    destination: str
+    source: str
+    options: list[str] = []
+    """`upperdir=` and `workdir=`: directories that keep what is written; `U`."""
+
+
+class ImageVolume(msgspec.Struct, frozen=True):
+    """The files of an image mounted in a container."""
+
+    destination: str
+    source: str
+    """The image, a name or an id."""
+    read_write: bool = False
+    """Writes are possible; they end with the run."""
+    sub_path: str = ""
 
 
 class LogConfig(msgspec.Struct, frozen=True):
@@ -128,21 +179,6 @@ class Caller(msgspec.Struct, frozen=True):
     """Its supplementary groups, for the group keep-groups."""
 
 
-class NamedVolume(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A volume that is mounted into a container."""
-
-    dest: str
-    """Absolute path in the container."""
-    name: str = ""
-    """Empty: an anonymous one, of the container's own. A named one that does not exist is made."""
-    options: list[str] = []
-    """Of the mount: ro, nocopy, and so on."""
-    is_anonymous: bool = False
-    """It goes with the container."""
-    sub_path: str = ""
-    """A directory in the volume that is mounted instead of all of it."""
-
-
 class ContainerSpec(msgspec.Struct, frozen=True):
     """A container to be. Absent fields take the engine's configured default."""
 
@@ -178,6 +214,14 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """User[:group], names or numbers."""
     groups: list[str] = []
     """Further groups, names or numbers; or `keep-groups` alone: the caller's."""
+    manage_password: bool = True
+    """Users and groups that its /etc/passwd and /etc/group do not have get a line there."""
+    passwd_entry: str = ""
+    """That line, with $USERNAME, $UID, $GID, $NAME and $HOME; empty: the usual one."""
+    group_entry: str = ""
+    """Likewise, with $GROUPNAME, $GID and $USERLIST."""
+    hostusers: list[str] = []
+    """Users of the host, names or numbers, whom its /etc/passwd is to have."""
     hostname: str = ""
     umask: str = ""
     """Octal; empty: 0022."""
@@ -218,7 +262,14 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """A path; with the systemd manager a slice."""
     resource_limits: ResourceLimits = ResourceLimits()
 
+    mounts: list[Mount] = []
     volumes: list[NamedVolume] = []
+    overlay_volumes: list[OverlayVolume] = []
+    image_volumes: list[ImageVolume] = []
+    volumes_from: list[str] = []
+    """`CONTAINER[:OPTIONS]`: the binds and volumes of that container; the options are ro, rw and z."""
+    shm_size: int | None = None
+    """Bytes of /dev/shm; 0: no limit; none: the configured size."""
 
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from pyman.cli.cidfile import CidFile
+from pyman.cli.mounts import MOUNT_OPTIONS, mount_settings
 from pyman.cli.options import COUNT, CSV, FLAG, LIST, REFUSED, SECONDS, TEXT, TRUE
 from pyman.cli.places import placed
 from pyman.cli.pulling import Pulling
@@ -76,17 +77,12 @@ IMAGE_OPTIONS: tuple[Option, ...] = (
 )
 """About the image that a container is made from."""
 
-_NO_MOUNTS = "there are no mounts yet, but for the volumes of images"
 _NO_NETWORKS = "there are no networks yet but none and host"
 _LATER: tuple[Option, ...] = (
-    ("mount", "", REFUSED, "MOUNT", _NO_MOUNTS),
     ("pod", "", REFUSED, "POD", "there are no pods yet"),
     ("pod-id-file", "", REFUSED, "FILE", "there are no pods yet"),
     ("publish", "p", REFUSED, "PORT", _NO_NETWORKS),
     ("publish-all", "P", REFUSED, "", _NO_NETWORKS),
-    ("tmpfs", "", REFUSED, "DIR", _NO_MOUNTS),
-    ("volume", "v", REFUSED, "VOLUME", _NO_MOUNTS),
-    ("volumes-from", "", REFUSED, "CONTAINER", _NO_MOUNTS),
 )
 """What people who know Podman try first."""
 
@@ -110,6 +106,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("label-file", "", CSV, "FILE", "Set the labels in a file"),
     ("log-driver", "", TEXT, "DRIVER", "Where output goes: k8s-file, json-file, none, passthrough"),
     ("log-opt", "", CSV, "KEY=VALUE", "Setting of the log driver: path, max-size, max-file, tag"),
+    *MOUNT_OPTIONS,
     ("name", "", TEXT, "NAME", "The container's name"),
     ("network|net", "", LIST, "MODE", "Network: none or host"),
     ("pid", "", TEXT, "MODE", "Process namespace: host or private"),
@@ -252,6 +249,7 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
     _labels(spec, args)
     _namespaces(spec, args)
     spec.update(resource_settings(args))
+    spec.update(mount_settings(args))
     spec.update(userns_settings(args))
     spec.update(restart_settings(args))
     spec.update(security_settings(args))

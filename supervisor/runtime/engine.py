@@ -32,9 +32,10 @@ from supervisor.runtime import execs, leftovers, refresh, userns
 from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
-from supervisor.runtime.creation import define, new_id
+from supervisor.runtime.creation import NO_SOURCES, define, new_id
 from supervisor.runtime.layers import Layering
 from supervisor.runtime.looking import look_into
+from supervisor.runtime.mounts.settling import Sources
 from supervisor.runtime.probes import Probes
 from supervisor.runtime.records import Observed, encode, replaced
 from supervisor.runtime.registry import Entry, Registry, check_name
@@ -178,6 +179,7 @@ class Engine:
         self.services.find = self._container
         self.services.volumes.containers = lambda: self.registry.containers
         self.services.volumes.discard = self._discard
+        self.services.volumes.remove_container = self._remove_with_volume
         self.services.dependents = self._names_of_dependents
         self.services.images.is_external = lambda id: self.registry.get(id) is None
         self.services.images.name_of = self._name_of
@@ -201,7 +203,7 @@ class Engine:
         clear = partial(leftovers.clear, self.layout, known, executing)
         services.overlays.adopt(await trio.to_thread.run_sync(clear))
         await services.images.recover(loaded.intents, set(known))
-        await services.volumes.recover(loaded, rebooted=rebooted)
+        await services.volumes.recover(loaded, frozenset(known), rebooted=rebooted)
         files.write_atomic(self.layout.alive, b"", 0o600)
         for definition, state in observed:
             self._add(await legacy.adopted(services, definition, state), state)
@@ -353,7 +355,8 @@ class Engine:
         try:
             lock = self.locks.allocate()
             owner = self._userns_owner(spec)
-            work = partial(self._defined, id, name, lock, spec, caller, owner, image)
+            sources = await self._sources(spec)
+            work = partial(self._defined, id, name, lock, spec, caller, owner, image, sources)
             if image is None:
                 definition = await look_into(spec.rootfs, work, self.settings.pyman.call_deadline)
             else:
@@ -440,6 +443,19 @@ class Engine:
             return None
         return self.view(spec.namespace).find(wish.value).container.definition
 
+    async def _sources(self, spec: ContainerSpec) -> Sources:
+        """What its mounts name. NoSuchContainer, NoSuchImage, AmbiguousId."""
+        if not spec.volumes_from and not spec.image_volumes:
+            return NO_SOURCES
+        view = self.view(spec.namespace)
+        containers = []
+        for wish in spec.volumes_from:
+            name, _, options = wish.partition(":")
+            containers.append((options, view.find(name).container.definition))
+        find = self.services.images.find
+        images = [(await find(wish.source)).image.id for wish in spec.image_volumes]
+        return Sources(containers, images)
+
     def _defined(
         self,
         id: str,
@@ -449,14 +465,15 @@ class Engine:
         caller: Caller,
         owner: Definition | None,
         image: Chosen | None,
+        sources: Sources,
     ) -> Definition:
         """The definition. What cannot be built is refused now, before anything is made."""
         if image is None:
-            definition = define(self.services, id, name, lock, spec, caller, owner)
+            definition = define(self.services, id, name, lock, spec, caller, owner, sources=sources)
             build.build(build_request(self.services, definition, spec.rootfs))
             return definition
         spec, use = image.taken(spec, self.settings.engine.image_volume_mode)
-        definition = define(self.services, id, name, lock, spec, caller, owner, use)
+        definition = define(self.services, id, name, lock, spec, caller, owner, use, sources)
         build.build(build_request(self.services, definition, ""))
         return definition
 
@@ -499,6 +516,12 @@ class Engine:
         entry = self.registry.get(id)
         if entry is not None:
             await entry.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
+
+    async def _remove_with_volume(self, id: str, timeout: float | None, actor: Actor | None) -> None:
+        """With the volume that it uses."""
+        entry = self.registry.get(id)
+        if entry is not None:
+            await entry.worker.ask(rq.Remove(force=True, timeout=timeout, actor=actor))
 
     async def rename(self, entry: Entry, name: str, actor: Actor | None) -> None:
         """Both names belong to the container until it has taken over the new one."""

@@ -16,6 +16,7 @@ from pyman.api.spec import Caller, ContainerSpec
 from pyman.names import State
 from supervisor.kernel.process import ProcessRef
 from supervisor.oci.imaged import ImageUse
+from supervisor.oci.mounted import Mounted
 from supervisor.runtime.restart import Asked, History
 from supervisor.runtime.userns import Owned
 
@@ -62,6 +63,13 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     log_files: int
     userns: Owned = Owned()
     image: ImageUse = ImageUse()
+    mounted: list[Mounted] = []
+    """All but its volumes, which the spec has."""
+
+    @property
+    def has_mounts(self) -> bool:
+        """Something may have to be made ready around a run."""
+        return bool(self.mounted or self.spec.volumes)
 
     @property
     def image_name(self) -> str:

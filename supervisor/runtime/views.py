@@ -28,6 +28,7 @@ from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups
 from supervisor.oci import devices, namespaces, placement, resources
+from supervisor.oci.accounts import account_files
 from supervisor.oci.build import environment_of, groups_of
 from supervisor.oci.capabilities import added_and_dropped, of_container
 from supervisor.oci.confinement import apparmor, security_options
@@ -35,6 +36,7 @@ from supervisor.oci.mounts import volume_directory
 from supervisor.oci.spec import Capabilities, Cpu, Memory
 from supervisor.oci.users import Identity, look_up
 from supervisor.runtime.looking import look_into
+from supervisor.runtime.mounts import showing
 from supervisor.runtime.policy import policy_of
 from supervisor.runtime.specs import build_request, placement_of
 from supervisor.runtime.times import rfc3339
@@ -53,6 +55,8 @@ _CGROUPS = {"enabled": "default"}
 """Podman's word, in inspect."""
 LOOK = 2.0
 """Seconds that `inspect` waits for a root filesystem."""
+_SOMEBODY = 65534
+"""Stands for a user who is not root, where no more can be told."""
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 
@@ -104,7 +108,8 @@ def _line(
 
 def _mounted(definition: Definition) -> list[str]:
     """Where in the container."""
-    own = [volume.dest for volume in definition.spec.volumes]
+    own = [each.destination for each in definition.mounted]
+    own += [volume.dest for volume in definition.spec.volumes]
     return own + (definition.image.volumes if definition.image.volume_mode else [])
 
 
@@ -131,12 +136,20 @@ async def inspect_view(
 ) -> InspectContainer:
     """Everything known of a container, in Podman's shape."""
     spec = container.definition.spec
-    look = partial(look_up, spec.rootfs, spec.user, groups_of(spec))
+    request = build_request(services, container.definition, spec.rootfs)
     try:
-        identity = await look_into(spec.rootfs, look, LOOK)
-    except PymanError:  # the root filesystem is not what it was; it is no reason not to show the rest
-        identity = Identity(uid=0, gid=0, groups=[], home="/")
+        identity = await look_into(spec.rootfs, partial(_identity, request), LOOK)
+    except (
+        PymanError
+    ):  # the root filesystem is not what it was, or not mounted; it is no reason not to show the rest
+        is_root = spec.user.partition(":")[0] in ("", "root", "0")
+        identity = Identity(uid=0 if is_root else _SOMEBODY, gid=0, groups=[], home="/")
     return _inspect(services, container, identity, size)
+
+
+def _identity(request: BuildRequest) -> Identity:
+    spec = request.spec
+    return look_up(spec.rootfs, spec.user, groups_of(spec), account_files(request))
 
 
 def _inspect(
@@ -304,20 +317,7 @@ def _healthcheck(found: Healthcheck | None) -> InspectHealthcheck | None:
 
 def _mounts(request: BuildRequest) -> list[InspectMount]:
     """The volumes that are there; what is a tmpfs is told by none of them, as in Podman."""
-    found = [
-        InspectMount(
-            type="volume",
-            name=volume.name,
-            source=request.volumes[volume.name],
-            destination=volume.dest,
-            driver="local",
-            options=["nodev", "rbind"],
-            rw="ro" not in volume.options,
-            propagation="rprivate",
-            sub_path=volume.sub_path,
-        )
-        for volume in request.spec.volumes
-    ]
+    found = showing.mounts(request)
     image = request.image
     if image.volume_mode != "anonymous":
         return found
@@ -346,7 +346,9 @@ def _host_config(
     cap_add, cap_drop = added_and_dropped(request, bounding)
     memory, cpu = limits.memory or Memory(), limits.cpu or Cpu()
     return InspectHostConfig(
-        binds=[],
+        binds=showing.binds(request),
+        tmpfs=showing.tmpfs(request),
+        volumes_from=spec.volumes_from or None,
         cgroup_manager=services.settings.engine.cgroup_manager or "cgroupfs",
         cgroup_mode=modes["cgroup"],
         container_id_file=spec.cid_file,
@@ -381,7 +383,7 @@ def _host_config(
         readonly_rootfs=request.read_only,
         security_opt=security_options(spec),
         devices=_devices(request),
-        shm_size=services.settings.containers.shm_size,
+        shm_size=request.shm_size,
         runtime=definition.runtime,
         cgroup_parent=spec.cgroup_parent,
         cgroups=_CGROUPS.get(mode := placement.mode_of(services.settings, spec), mode),

@@ -140,8 +140,9 @@ def test_keep_id_runs_the_command_as_the_caller(shared_engine: Engine, rootfs: P
     assert idmaps.IdRange(user.uid, 0, 1) in maps.uids
     assert idmaps.IdRange(user.gid, 0, 1) in maps.gids
     # Also for a command that runs as somebody else.
-    others = ("--userns", "keep-id", "--user", "777:777")
-    assert _run(shared_engine, rootfs, *others, script="tail -n1 /etc/passwd") == entry
+    others = ("--userns", "keep-id", "--user", "777:777", "--passwd-entry", "$USERNAME:x:$UID:$GID:::")
+    seen = _run(shared_engine, rootfs, *others, script="tail -n2 /etc/passwd")
+    assert seen.splitlines() == [f"{user.name}:x:{user.uid}:{user.gid}:::", "777:x:777:777:::"]
     by_name = ("--userns", "keep-id", "--user", user.name, "-w", "/tmp")
     script = "id -u; echo $HOME; tail -n1 /etc/passwd | cut -d: -f6"
     assert _run(shared_engine, rootfs, *by_name, script=script).split() == [str(user.uid), "/tmp", "/tmp"]
