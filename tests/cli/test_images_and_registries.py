@@ -210,7 +210,13 @@ def test_a_login_is_kept_for_docker_which_others_read(
     shared_engine.cli(*words, host, input=PASSWORD)
     content = json.loads(file.read_text())
     assert (content["psFormat"], list(content["auths"])) == ("table", [host])
-    argv = ["skopeo", "inspect", f"--authfile={file}", f"--cert-dir={tmp_path}", f"docker://{host}/cli/docker:1"]
+    argv = [
+        "skopeo",
+        "inspect",
+        f"--authfile={file}",
+        f"--cert-dir={tmp_path}",
+        f"docker://{host}/cli/docker:1",
+    ]
     assert subprocess.run(argv, capture_output=True, timeout=30, check=False).returncode == 0
     refused = shared_engine.cli(*words, f"{host}/cli", input=PASSWORD, check=False)
     assert (refused.returncode, "in Docker's form" in refused.stderr) == (125, True)
