@@ -206,7 +206,7 @@ def test_a_login_is_kept_for_docker_which_others_read(
     (tmp_path / "ca.crt").write_bytes(secure_registry.authority.read_bytes())
     file.write_text('{"psFormat": "table"}')
     secure_registry.push("cli/docker", "1", [tar_layer({"a": b"b"})])
-    words = ["login", "--compat-auth-file", file, "--cert-dir", tmp_path, "-u", USER, "--password-stdin"]
+    words = ["login", f"--compat-auth-file={file}", f"--cert-dir={tmp_path}", "-u", USER, "--password-stdin"]
     shared_engine.cli(*words, host, input=PASSWORD)
     content = json.loads(file.read_text())
     assert (content["psFormat"], list(content["auths"])) == ("table", [host])
@@ -220,7 +220,7 @@ def test_a_login_is_kept_for_docker_which_others_read(
     assert subprocess.run(argv, capture_output=True, timeout=30, check=False).returncode == 0
     refused = shared_engine.cli(*words, f"{host}/cli", input=PASSWORD, check=False)
     assert (refused.returncode, "in Docker's form" in refused.stderr) == (125, True)
-    refused = shared_engine.cli(*words, "--authfile", file, host, input=PASSWORD, check=False)
+    refused = shared_engine.cli(*words, f"--authfile={file}", host, input=PASSWORD, check=False)
     assert "together with --authfile" in refused.stderr
     shared_engine.cli("logout", "--compat-auth-file", file, host)
     assert json.loads(file.read_text())["auths"] == {}
