@@ -27,8 +27,8 @@ from supervisor.kernel import mounts
 from supervisor.logging import log
 from supervisor.runtime.volumes import driver
 from supervisor.runtime.volumes.ground import Ground
-from supervisor.runtime.volumes.records import Volume, VolumeObserved, Wish
-from supervisor.runtime.volumes.wishes import defined, new_name
+from supervisor.runtime.volumes.records import Volume, VolumeObserved
+from supervisor.runtime.volumes.wishes import defined, new_name, wish_of
 from supervisor.state.changes import DeleteRecord, DropIntent, EventDraft, PutIntent, PutRecord, PutState
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pyman.api.event import Actor
     from pyman.api.spec import ContainerSpec, NamedVolume
     from supervisor.runtime.container import Container
+    from supervisor.runtime.volumes.records import Wish
     from supervisor.settings.layout import Layout
     from supervisor.state.changes import Change, Loaded
     from supervisor.state.database import Database
@@ -134,6 +135,20 @@ class Volumes:
     def __iter__(self) -> Iterator[Entry]:
         return iter(list(self._entries.values()))
 
+    def seen(self) -> dict[str, Entry]:
+        """Those that people see: not what goes with a container that has been removed, and is being taken away."""
+        leaving = {
+            volume.name
+            for container in self.containers()
+            if container.observed.leaving and container.takes_volumes
+            for volume in container.definition.spec.volumes
+            if volume.is_anonymous
+        }
+        if not leaving:
+            return self._entries
+        used = self.used()
+        return {name: entry for name, entry in self._entries.items() if name not in leaving or name in used}
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -150,16 +165,19 @@ class Volumes:
 
     def look_up(self, name: str) -> Entry:
         """By its name or the beginning of it, as people give it. NoSuchVolume, AmbiguousId."""
-        if name in self._entries or not name:
-            return self.find(name)
-        found = [entry for known, entry in self._entries.items() if known.startswith(name)]
+        seen = self.seen()
+        if name in seen:
+            return seen[name]
+        found = [entry for known, entry in seen.items() if known.startswith(name)] if name else []
         if len(found) > 1:
             raise AmbiguousId(
                 f"cannot tell which volume '{name}' is: {len(found)} names begin with it",
                 subject=name,
                 hint="give more of it",
             )
-        return found[0] if found else self.find(name)
+        if not found:
+            raise NoSuchVolume(f"cannot find volume '{name}'", subject=name)
+        return found[0]
 
     def path(self, name: str) -> str:
         """Where the data of a volume is, or will be."""
@@ -216,13 +234,14 @@ class Volumes:
     @asynccontextmanager
     async def joined(self, spec: ContainerSpec, actor: Actor | None) -> AsyncIterator[Batch]:
         """While a container is recorded: its volumes are there and stay. Those that are missing are made, and recorded
-        with it, or are taken away again. `spec`: every volume in it has a name (`named`). As `ensure`."""
+        with it, or are taken away again. `spec`: every volume in it has a name. As `ensure`; NoSuchVolume: one is
+        missing that was not to be made."""
         if not spec.volumes:
             yield Batch(self)
             return
         async with self._changing:
             missing = {volume.name: volume for volume in spec.volumes if volume.name not in self._entries}
-            wishes = [Wish(name=name, anonymous=volume.is_anonymous) for name, volume in missing.items()]
+            wishes = [wish_of(volume) for volume in missing.values()]
             async with self._made(wishes, actor) as batch:
                 yield batch
 
