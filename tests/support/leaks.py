@@ -77,8 +77,8 @@ def cgroup_directories(pattern: re.Pattern[str] = _CGROUP) -> set[str]:
 
 
 def _directories(root: str) -> Iterator[str]:
-    """The directory and all below it. Twice for every test: cgroups without children, most of them, are not listed,
-    since the kernel counts a directory's children as links."""
+    """The directory and all below it. For every test: cgroups without children, most of them, are not listed, since
+    the kernel counts a directory's children as links."""
     todo = [root]
     while todo:
         directory = todo.pop()
