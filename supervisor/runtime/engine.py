@@ -183,6 +183,7 @@ class Engine:
         self.services.dependents = self._names_of_dependents
         self.services.images.is_external = lambda id: self.registry.get(id) is None
         self.services.images.name_of = self._name_of
+        self.services.images.mounting = self._mounting
         self.services.images.remove_container = self._remove_by_force
 
     async def _recover(self, loaded: Loaded) -> None:
@@ -510,6 +511,15 @@ class Engine:
     def _name_of(self, id: str) -> str:
         entry = self.registry.get(id)
         return entry.container.name if entry is not None else ""
+
+    def _mounting(self, image: str) -> list[str]:
+        """The containers in which an image is mounted beside their own."""
+        return [
+            container.id
+            for container in self.registry.containers
+            if not container.observed.leaving
+            and any(each.kind == "image" and each.source == image for each in container.definition.mounted)
+        ]
 
     async def _remove_by_force(self, id: str, actor: Actor | None) -> None:
         """With the image that it uses."""

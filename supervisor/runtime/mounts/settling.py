@@ -203,7 +203,12 @@ def _of_others(containers: Iterable[tuple[str, Definition]]) -> Iterator[_Each]:
                 hint="the options are ro or rw, and z",
             )
         for volume in definition.spec.volumes:
-            found[volume.dest] = msgspec.structs.replace(volume, options=_replaced(volume.options, options))
+            # One that is removed meanwhile is missed.
+            changed = [
+                *_replaced(volume.options, options),
+                *([] if "nocreate" in volume.options else ["nocreate"]),
+            ]
+            found[volume.dest] = msgspec.structs.replace(volume, options=changed)
         for each in definition.mounted:
             if each.kind == "bind":
                 replaced = msgspec.structs.replace(each, options=_replaced(each.options, options))
