@@ -8,6 +8,7 @@ __all__ = [
     "Caller",
     "ContainerSpec",
     "CpuLimits",
+    "HealthConfig",
     "IdMappings",
     "ImageVolume",
     "LogConfig",
@@ -20,6 +21,8 @@ __all__ = [
     "ResourceLimits",
     "RestartBackoff",
     "Rlimit",
+    "StartAfter",
+    "StartupHealthConfig",
 ]
 
 
@@ -166,6 +169,38 @@ class RestartBackoff(msgspec.Struct, frozen=True):
     """Exit codes after which there is no restart."""
 
 
+class HealthConfig(msgspec.Struct, frozen=True, rename="pascal"):
+    """A health check. Times in nanoseconds; what is none is the image's, or the default."""
+
+    test: list[str] = []
+    """`CMD` and the words of a command, `CMD-SHELL` and one line, or `NONE`; empty: the image's."""
+    interval: int | None = None
+    """Default 30 s. 0: it runs only when somebody asks for it."""
+    timeout: int | None = None
+    """Default 30 s."""
+    start_period: int | None = None
+    """After the start, in which a failure does not count. Default 0."""
+    retries: int | None = None
+    """Failures in a row that make the container unhealthy. Default 3; of a start-up check: failures after which the
+    container is restarted, default 0: never."""
+
+
+class StartupHealthConfig(HealthConfig, frozen=True, rename="pascal"):
+    """The check that comes first. It has no start period."""
+
+    successes: int = 0
+    """As many and it has passed; 0: one."""
+
+
+class StartAfter(msgspec.Struct, frozen=True):
+    """A container that has to be something before this one starts. It is started, if need be."""
+
+    container: str
+    """Name or id."""
+    condition: str = "started"
+    """started, healthy, or completed: ended with exit code 0."""
+
+
 class Caller(msgspec.Struct, frozen=True):
     """What a request takes from the process that made it; nothing is ever read from the supervisor's."""
 
@@ -198,6 +233,20 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """anonymous, tmpfs or ignore; empty: the configured one."""
     no_healthcheck: bool = False
     """Forget the one that the image has."""
+    healthconfig: HealthConfig | None = None
+    """The health check, or what of the image's is changed."""
+    startup_health_config: StartupHealthConfig | None = msgspec.field(
+        name="startupHealthConfig", default=None
+    )
+    """The check that comes first, until it has passed."""
+    health_check_on_failure_action: str = ""
+    """What becomes of an unhealthy container: none (as if empty), kill, restart or stop."""
+    health_log_destination: str = msgspec.field(name="healthLogDestination", default="")
+    """local (as if empty), events_logger, or the path of a directory that gets the log as a file, too."""
+    health_max_log_count: int | None = msgspec.field(name="healthMaxLogCount", default=None)
+    """Answers that are kept; 0: as many as have room. None: 5."""
+    health_max_log_size: int | None = msgspec.field(name="healthMaxLogSize", default=None)
+    """Bytes of an answer that are kept; 0: as many as have room. None: 500."""
 
     command: list[str] = []
     """Empty: the image's, unless an entrypoint is given here."""
@@ -284,6 +333,10 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     restart_backoff: RestartBackoff = RestartBackoff()
     remove: bool = False
     """Remove it when it has ended."""
+    dependency_containers: list[str] = msgspec.field(name="dependencyContainers", default_factory=list)
+    """Names or ids of containers that are started before this one, and stay as long as it is there."""
+    after: list[StartAfter] = []
+    """The same, with a condition."""
     oci_runtime: str = ""
     log_configuration: LogConfig = LogConfig()
     pid_file: str = ""

@@ -110,6 +110,7 @@ COMMANDS: dict[str, Command] = {
     "container diff": ("diff", "container_diff", "CONTAINER_DIFF_OPTIONS", "CONTAINER", 0, 1, "Show what a container changes"),
     "container inspect": ("inspect", "container_inspect", "CONTAINER_INSPECT_OPTIONS", _MANY, 0, -1, "Show containers"),
     "container prune": ("container", "prune", "PRUNE_OPTIONS", "", 0, 0, "Remove all containers that do not run"),
+    "healthcheck run": ("healthcheck", "run", "RUN_OPTIONS", "CONTAINER", 1, 1, "Run the health check of a container"),
     "image diff": ("diff", "image_diff", "IMAGE_DIFF_OPTIONS", "IMAGE [IMAGE]", 1, 2, "Show what an image changes"),
     "image exists": ("image", "exists", "EXISTS_OPTIONS", "IMAGE", 1, 1, "Say by the exit status if it exists"),
     "image inspect": ("inspect", "image_inspect", "IMAGE_INSPECT_OPTIONS", _IMAGES, 0, -1, "Show images"),
@@ -179,6 +180,7 @@ ALIASES = {
 
 GROUPS = {
     "container": "Manage containers",
+    "healthcheck": "Manage health checks",
     "image": "Manage images",
     "manifest": "Manage lists of images for several platforms",
     "system": "Manage the engine",
@@ -193,7 +195,6 @@ LATER = frozenset(
             "checkpoint",
             "cp",
             "generate",
-            "healthcheck",
             "kube",
             "network",
             "play",

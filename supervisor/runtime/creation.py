@@ -17,8 +17,9 @@ from pyman.errors import InvalidArgument, NotSupported
 from supervisor.conmon import logs
 from supervisor.oci import placement, resources
 from supervisor.oci.imaged import ImageUse
+from supervisor.runtime.health.plan import check_plan
 from supervisor.runtime.mounts import settling
-from supervisor.runtime.mounts.settling import Sources
+from supervisor.runtime.mounts.sources import Sources
 from supervisor.runtime.policy import check_policy
 from supervisor.runtime.records import Definition
 from supervisor.runtime.userns import check_groups, settle
@@ -91,6 +92,7 @@ def define(
     check_texts(caller)
     _check_root(spec)
     check_policy(spec)
+    check_plan(spec, image.healthcheck)
     spec = msgspec.structs.replace(
         spec, name=name, entrypoint=[] if spec.entrypoint == [""] else spec.entrypoint
     )

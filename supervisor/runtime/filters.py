@@ -136,6 +136,13 @@ def _network(value: str, _find: Find) -> Test:
     return lambda c: (c.definition.spec.netns.nsmode or "none") == value
 
 
+def _health(value: str, _find: Find) -> Test:
+    known = ("starting", "healthy", "unhealthy", "none")
+    if value not in known:
+        raise InvalidArgument(f"cannot filter by health '{value}'", hint=f"known are {', '.join(known)}")
+    return lambda c: (c.health_status or "none") == value
+
+
 def _volume(value: str, _find: Find) -> Test:
     """The name of one, or where it is in the container; both as `NAME:PATH`."""
     name, colon, path = value.partition(":")
@@ -150,7 +157,7 @@ def _volume(value: str, _find: Find) -> Test:
 
 
 def _nothing(_value: str, _find: Find) -> Test:
-    """Pods and health checks: no container has one."""
+    """Pods: no container has one."""
     return lambda _container: False
 
 
@@ -159,7 +166,7 @@ KNOWN: dict[str, Callable[[str, Find], Test]] = {
     "before": _before,
     "command": _command,
     "exited": _exited,
-    "health": _nothing,
+    "health": _health,
     "id": _id,
     "label": _label,
     "name": _name,

@@ -17,6 +17,7 @@ from pyman.names import State
 from supervisor.kernel.process import ProcessRef
 from supervisor.oci.imaged import ImageUse
 from supervisor.oci.mounted import Mounted
+from supervisor.runtime.health.state import Health
 from supervisor.runtime.restart import Asked, History
 from supervisor.runtime.userns import Owned
 
@@ -24,6 +25,7 @@ __all__ = [
     "Definition",
     "ExecDefinition",
     "ExecObserved",
+    "Need",
     "Observed",
     "Wanted",
     "decode",
@@ -39,6 +41,14 @@ class Wanted(Enum):
     INITIALIZED = "initialized"
     RUNNING = "running"
     REMOVED = "removed"
+
+
+class Need(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A container that another one depends on."""
+
+    id: str
+    condition: str = "started"
+    """What it has to be before the other one starts: started, healthy, or completed (ended with exit code 0)."""
 
 
 class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -65,6 +75,8 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     image: ImageUse = ImageUse()
     mounted: list[Mounted] = []
     """All but its volumes, which the spec has."""
+    needs: list[Need] = []
+    """What its user has it depend on; `dependencies.needs_of` knows the rest."""
 
     @property
     def has_mounts(self) -> bool:
@@ -125,6 +137,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the coming start is due to: policy, boot, user."""
     again: bool = False
     """The coming start is a restart."""
+    health: Health = Health()
+    """Of the present run, or the last one."""
 
 
 class ExecDefinition(msgspec.Struct, frozen=True, omit_defaults=True):

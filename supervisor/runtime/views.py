@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyman.api.container import ListContainer
 from pyman.api.inspect import (
     ExecInspect,
     ExecProcess,
+    InspectAfter,
     InspectConfig,
     InspectContainer,
     InspectDevice,
+    InspectHealth,
     InspectHealthcheck,
+    InspectHealthLog,
     InspectHostConfig,
     InspectIdMappings,
     InspectLogConfig,
@@ -21,6 +24,7 @@ from pyman.api.inspect import (
     InspectNetwork,
     InspectRestart,
     InspectRestartPolicy,
+    InspectStartupHealthcheck,
     InspectState,
     InspectUlimit,
 )
@@ -35,6 +39,7 @@ from supervisor.oci.confinement import apparmor, security_options
 from supervisor.oci.mounts import volume_directory
 from supervisor.oci.spec import Capabilities, Cpu, Memory
 from supervisor.oci.users import Identity, look_up
+from supervisor.runtime.dependencies import needs_of
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.mounts import showing
 from supervisor.runtime.policy import policy_of
@@ -43,9 +48,9 @@ from supervisor.runtime.times import rfc3339
 from supervisor.runtime.userns import mode_of
 
 if TYPE_CHECKING:
-    from supervisor.oci.imaged import Healthcheck
     from supervisor.oci.request import BuildRequest
     from supervisor.runtime.container import Container, ExecSession
+    from supervisor.runtime.health.plan import Plan
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
 
@@ -90,7 +95,7 @@ def _line(
         exited_at=observed.finished_at // 1_000_000_000,
         exit_code=_exit_code(container),
         state=observed.state.value,
-        status="wedged" if observed.monitor_state == "wedged" else "",
+        status=_detail(container),
         pid=observed.init.pid if observed.init is not None and observed.state in STATES_WITH_PROCESS else 0,
         restarts=observed.history.count,
         auto_remove=spec.remove,
@@ -104,6 +109,12 @@ def _line(
         is_infra=False,
         size=size,
     )
+
+
+def _detail(container: Container) -> str:
+    if container.observed.monitor_state == "wedged":
+        return "wedged"
+    return container.health_status if container.state in (State.RUNNING, State.PAUSED) else ""
 
 
 def _mounted(definition: Definition) -> list[str]:
@@ -187,7 +198,12 @@ def _inspect(
         bounding_caps=caps.bounding,
         exec_ids=[id for id, session in container.execs.items() if session.running],
         mounts=_mounts(request),
-        dependencies=[definition.userns.container] if definition.userns.container else [],
+        dependencies=[need.id for need in needs_of(definition)],
+        after=[
+            InspectAfter(need.id, need.condition)
+            for need in needs_of(definition)
+            if need.condition != "started"
+        ],
         network_settings=InspectNetwork(ports=dict.fromkeys(definition.image.ports)),
         namespace=spec.namespace,
         lock_number=definition.lock,
@@ -246,7 +262,19 @@ def _state(services: Services, container: Container) -> InspectState:
         finished_at=rfc3339(observed.finished_at),
         cgroup_path=_cgroup_path(services, container) if alive else "",
         monitor=observed.monitor_state if alive else "",
+        health=_health(container),
     )
+
+
+def _health(container: Container) -> InspectHealth:
+    if not container.health_status:
+        return InspectHealth()
+    health = container.observed.health
+    log = [
+        InspectHealthLog(rfc3339(entry.start), rfc3339(entry.end), entry.exit_code, entry.output)
+        for entry in health.log
+    ]
+    return InspectHealth(health.status, health.streak, log, health.skipped)
 
 
 def _cgroup_path(services: Services, container: Container) -> str:
@@ -298,21 +326,30 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
         create_command=spec.create_command,
         init=request.init,
         exposed_ports={port: {} for port in definition.image.ports} or None,
-        healthcheck=_healthcheck(definition.image.healthcheck),
+        **_healthcheck(container.health_plan),
         volumes={path: {} for path in definition.image.volumes} or None,
     )
 
 
-def _healthcheck(found: Healthcheck | None) -> InspectHealthcheck | None:
-    if found is None:
-        return None
-    return InspectHealthcheck(
-        test=found.test,
-        interval=found.interval,
-        timeout=found.timeout,
-        start_period=found.start_period,
-        retries=found.retries,
-    )
+def _healthcheck(plan: Plan | None) -> dict[str, Any]:
+    """What `InspectConfig` says of it."""
+    if plan is None:
+        return {}
+    startup = plan.startup
+    return {
+        "healthcheck": InspectHealthcheck(
+            plan.test, plan.interval, plan.timeout, plan.start_period, plan.retries
+        ),
+        "startup_health_check": None
+        if startup is None
+        else InspectStartupHealthcheck(
+            startup.test, startup.interval, startup.timeout, startup.retries, startup.successes
+        ),
+        "healthcheck_on_failure_action": plan.on_failure,
+        "health_log_destination": plan.log_destination,
+        "health_max_log_count": plan.log_count,
+        "health_max_log_size": plan.log_size,
+    }
 
 
 def _mounts(request: BuildRequest) -> list[InspectMount]:

@@ -250,6 +250,8 @@ class PymanSettings(msgspec.Struct, frozen=True):
     """What becomes of containers when the supervisor is told to end: `leave` or `stop`."""
     call_deadline: float = 30.0
     """For one call of an OCI runtime or of conmon."""
+    health_checks_at_once: int = 16
+    """Health checks of all containers that run at the same time, at most."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
 
