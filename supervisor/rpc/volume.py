@@ -71,7 +71,7 @@ class VolumeHandlers:
         )
 
     async def exists(self, request: api.VolumeRequest, call: Call) -> ExistsReply:
-        return ExistsReply(exists=self._book.get(request.name) is not None)
+        return ExistsReply(exists=request.name in self._book.seen())
 
     async def reload(self, request: Nothing, call: Call) -> api.ReloadVolumesReply:
         errors: list[ErrorInfo] = []
@@ -87,7 +87,7 @@ class VolumeHandlers:
         if every:
             if names:
                 raise InvalidArgument("cannot combine names and --all")
-            return sorted(self._book, key=lambda entry: entry.name), []
+            return sorted(self._book.seen().values(), key=lambda entry: entry.name), []
         if not names:
             raise InvalidArgument("cannot tell which volume is meant", hint="give a name")
         found: dict[str, Entry] = {}

@@ -163,6 +163,7 @@ def _wish(services: Services, definition: Definition, request: CommitRequest) ->
         docker=kind == "docker",
         squash=request.squash,
         changes=tuple(request.changes),
+        override=request.config,
         settings=_settings(services, definition, volumes=request.include_volumes),
         command=" ".join([*(definition.spec.entrypoint or []), *definition.spec.command]),
         uids=maps.uids,

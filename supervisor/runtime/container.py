@@ -123,6 +123,11 @@ class Container:
             return False
         return self.holds > 0 or observed.mounts > 0
 
+    @property
+    def takes_volumes(self) -> bool:
+        """Its anonymous volumes go with it when it is removed."""
+        return self.definition.spec.remove or self.observed.volumes
+
     def observe(self, observed: Observed) -> None:
         """Take over what the database has just committed, and wake those who waited for it."""
         moved = observed.state is not self.observed.state

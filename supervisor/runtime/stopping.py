@@ -341,7 +341,7 @@ class Stopping:
         worker.services.logs.remove(container.id)
         await worker.body.erase()
         events = [] if container.observed.leaving else [worker.event(EventStatus.REMOVE, actor)]
-        volumes = volumes or container.definition.spec.remove
+        volumes = volumes or container.takes_volumes
         async with worker.services.volumes.left(container, actor, wanted=volumes) as gone:
             await worker.services.database.commit(
                 [DeleteRecord("container", container.id), *gone.changes],

@@ -356,3 +356,32 @@ def test_locks_and_listings_know_them(box: Engine) -> None:
     assert box.cli("volume", "exists", "list", check=False).returncode == 1
     (one,) = json.loads(box.out("inspect", "listed"))
     assert one["Mountpoint"].endswith("/volumes/listed/_data")
+
+
+def test_a_copy_that_a_killed_supervisor_had_finished_is_moved_into_the_volume(box: Engine) -> None:
+    box.cli("volume", "create", "half")
+    where = Path(shown(box, "half")["Mountpoint"])
+    (own,) = where.parent.parent.glob(".pyman-*")
+    for path in (own / "copy-half/b", own / "copy-none", own / "new-0"):
+        path.mkdir(parents=True)
+    (own / "copy-half/a").write_text("copied\n")
+    (own / "new-0/part").write_text("of a copy")
+    box.kill()
+    until(lambda: sorted(os.listdir(own)) == ["copy-half"], "what nobody needs is deleted")
+    assert said(box, "cat /home/a; ls /home", {"name": "half", "dest": "/home"}) == ["copied", "a", "b"]
+    until(lambda: os.listdir(own) == [], "it is moved as a whole")
+
+
+def test_what_goes_with_a_container_is_not_seen_any_more_when_that_is_gone(box: Engine) -> None:
+    for _ in range(3):
+        box.cli("run", "--rm", IMAGE, "true")
+        assert volumes(box) == []
+
+
+def test_containers_are_found_by_their_volumes(box: Engine) -> None:
+    make(box, "has", "true", {"name": "found", "dest": "/data"})
+    make(box, "has-not", "true")
+    for value in ("found", "/data", "found:/data"):
+        assert box.out("ps", "--all", "--filter", f"volume={value}", "--format", "{{.Names}}") == "has"
+    assert box.out("ps", "--all", "--filter", "volume=found:/other", "--quiet") == ""
+    assert box.out("ps", "--all", "--filter", "volume=found", "--format", "{{.Mounts}}") == "[/data]"

@@ -267,6 +267,24 @@ def test_apparmor_profiles_are_those_that_are_loaded(tmp_path: Path, monkeypatch
         profile_of(apparmor_profile="nine")
 
 
+def test_labels_are_refused_where_they_would_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confinement, "SELINUX", str(tmp_path))
+    build(request(selinux_opts=["disable"]))
+    with pytest.raises(NotSupported, match="--security-opt label=type:t: containers get no labels"):
+        build(request(selinux_opts=["type:t"]))
+    with pytest.raises(NotSupported, match="--security-opt label=nested: containers get no labels"):
+        build(request(label_nested=True))
+
+
+def test_what_was_asked_for_is_noted() -> None:
+    noted = built(
+        request(selinux_opts=["type:t", "level:l"], label_nested=True, seccomp_profile_path="unconfined")
+    )["annotations"]
+    assert noted["io.podman.annotations.label"] == "type:t,label=level:l,label=nested"
+    assert noted["io.podman.annotations.seccomp"] == "unconfined"
+    assert "io.podman.annotations.apparmor" not in noted
+
+
 def test_labels_are_checked_wherever_they_are_kept() -> None:
     build(request(selinux_opts=["user:u", "role:r", "type:t", "level:s0:c1,c2", "filetype:f", "disable"]))
     for option in ("", "tpye:t", "type:", "type", "type:a b", "type:a:b"):

@@ -135,6 +135,20 @@ class Volumes:
     def __iter__(self) -> Iterator[Entry]:
         return iter(list(self._entries.values()))
 
+    def seen(self) -> dict[str, Entry]:
+        """Those that people see: not what goes with a container that has been removed, and is being taken away."""
+        leaving = {
+            volume.name
+            for container in self.containers()
+            if container.observed.leaving and container.takes_volumes
+            for volume in container.definition.spec.volumes
+            if volume.is_anonymous
+        }
+        if not leaving:
+            return self._entries
+        used = self.used()
+        return {name: entry for name, entry in self._entries.items() if name not in leaving or name in used}
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -151,16 +165,19 @@ class Volumes:
 
     def look_up(self, name: str) -> Entry:
         """By its name or the beginning of it, as people give it. NoSuchVolume, AmbiguousId."""
-        if name in self._entries or not name:
-            return self.find(name)
-        found = [entry for known, entry in self._entries.items() if known.startswith(name)]
+        seen = self.seen()
+        if name in seen:
+            return seen[name]
+        found = [entry for known, entry in seen.items() if known.startswith(name)] if name else []
         if len(found) > 1:
             raise AmbiguousId(
                 f"cannot tell which volume '{name}' is: {len(found)} names begin with it",
                 subject=name,
                 hint="give more of it",
             )
-        return found[0] if found else self.find(name)
+        if not found:
+            raise NoSuchVolume(f"cannot find volume '{name}'", subject=name)
+        return found[0]
 
     def path(self, name: str) -> str:
         """Where the data of a volume is, or will be."""

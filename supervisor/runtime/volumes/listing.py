@@ -55,7 +55,7 @@ def selected(
         if key not in known:
             raise InvalidArgument(f"cannot filter volumes by '{key}'", hint=f"known are {', '.join(known)}")
         tests.append(_test(book, key, values))
-    entries = sorted(book, key=lambda entry: entry.name)
+    entries = sorted(book.seen().values(), key=lambda entry: entry.name)
     return [entry for entry in entries if all(test(entry) for test in tests)]
 
 
