@@ -340,6 +340,7 @@ def _annotations(request: BuildRequest) -> dict[str, str]:
         "io.podman.annotations.privileged": _truth(request.privileged),
         "org.opencontainers.image.stopSignal": str(request.stop_signal),
         **(_of_scope(request) if request.placement.systemd else {}),
+        **confinement.noted(spec),
         **({_KEEPS_GROUPS: "1"} if KEEP_GROUPS in spec.groups else {}),
         **defaults.annotations,
         **spec.annotations,

@@ -222,12 +222,12 @@ def test_an_ordinary_user_gives_the_hosts_device(shared_engine: Engine, rootfs: 
         assert "this container's cgroup does not limit devices" in refused(shared_engine, rootfs, *more)
 
 
-@pytest.mark.oci_runtime("runc", "crun")
 def test_a_privileged_container_sees_everything(shared_engine: Engine, rootfs: Path) -> None:
-    script = f"{STATUS}; ls /dev/net /dev/loop0; grep -cE ' /sys/firmware|proc /proc/' /proc/mounts; {attempts('/dev/kmsg')}"
+    script = f"{STATUS}; ls /dev/net /dev/loop0; grep -cE ' /sys/firmware|proc /proc/' /proc/mounts; {attempts('/dev/full')}"
     seen = run(shared_engine, rootfs, "--privileged", script=script)
     found = parsed(seen.split("\n/dev/loop0")[0])
-    assert found.active == found.bounding == EVERY
+    assert found.active == found.bounding
+    assert "CAP_SYS_ADMIN" in found.active if isinstance(shared_engine, UserEngine) else found.active == EVERY
     assert seen.split("\n")[-2:] == ["0", "yes"]
     assert "tun" in seen
 
@@ -263,6 +263,38 @@ def test_limits_are_the_ones_asked_for(shared_engine: Engine, rootfs: Path) -> N
     own = resource.getrlimit(resource.RLIMIT_NOFILE)
     seen = run(shared_engine, rootfs, "--ulimit", "host", script="ulimit -Sn; ulimit -Hn").split()
     assert [int(number) for number in seen] == list(own)
+
+
+@pytest.fixture
+def configured(shared_engine: Engine, readable: Path) -> Iterator[None]:
+    profile(readable / "seccomp.json", "mkdir", "mkdirat")
+    before = shared_engine.configuration.read_text()
+    shared_engine.configuration.write_text(f"""{before}
+[containers]
+annotations = ["kind=configured"]
+default_capabilities = ["CHOWN", "CAP_KILL"]
+default_ulimits = ["nofile=111:222"]
+devices = ["/dev/zero:/dev/mine:rw"]
+seccomp_profile = "{readable}/seccomp.json"
+""")
+    shared_engine.cli("system", "reload")
+    yield
+    shared_engine.configuration.write_text(before)
+    shared_engine.cli("system", "reload")
+
+
+@pytest.mark.usefixtures("configured")
+@pytest.mark.skipif(not this_host().seccomp, reason="this kernel has no seccomp")
+def test_what_is_configured_holds_for_every_container(shared_engine: Engine, rootfs: Path) -> None:
+    script = f"{STATUS}; echo; ulimit -Sn; ulimit -Hn; {attempts('/dev/mine')}; mkdir /made 2>&1"
+    seen, rest = run(shared_engine, rootfs, "--cap-drop", "kill", script=f"{script}; true").split("\n\n")
+    assert parsed(seen).active == parsed(seen).bounding == {"CAP_CHOWN"}
+    assert rest.split("\n")[:3] == ["111", "222", "yes"]
+    assert "Block device required" in rest
+    shared_engine.cli("create", "--name", "c", "--cap-add", "net_raw", "--rootfs", f"{rootfs}:O", "true")
+    told = shared_engine.inspect("c")["HostConfig"]
+    assert (told["CapAdd"], told["CapDrop"]) == (["CAP_NET_RAW"], [])
+    assert [device["PathInContainer"] for device in told["Devices"]] == ["/dev/mine"]
 
 
 @pytest.mark.oci_runtime("runc", "rootless")
