@@ -33,11 +33,11 @@ from supervisor.runtime import execs, leftovers, refresh, userns
 from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
-from supervisor.runtime.creation import NO_SOURCES, define, new_id
+from supervisor.runtime.creation import define, new_id
 from supervisor.runtime.dependencies import Turns, needs_of
 from supervisor.runtime.layers import Layering
 from supervisor.runtime.looking import look_into
-from supervisor.runtime.mounts.settling import Sources
+from supervisor.runtime.mounts.sources import look_up, mounting
 from supervisor.runtime.probes import Probes
 from supervisor.runtime.records import Observed, encode, replaced
 from supervisor.runtime.registry import Entry, Registry, check_name
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.answers import Answer
     from supervisor.runtime.execs import Exec
     from supervisor.runtime.imaged import Chosen
+    from supervisor.runtime.mounts.sources import Sources
     from supervisor.runtime.records import Definition, ExecDefinition, ExecObserved
     from supervisor.runtime.registry import View
     from supervisor.runtime.volumes.book import Batch
@@ -195,6 +196,7 @@ class Engine:
         self.services.dependents = self._names_of_dependents
         self.services.images.is_external = lambda id: self.registry.get(id) is None
         self.services.images.name_of = self._name_of
+        self.services.images.mounting = lambda image: mounting(self.registry.containers, image)
         self.services.images.remove_container = self._remove_by_force
 
     async def _recover(self, loaded: Loaded) -> None:
@@ -372,7 +374,7 @@ class Engine:
         try:
             lock = self.locks.allocate()
             owner = self._userns_owner(spec)
-            sources = await self._sources(spec)
+            sources = await look_up(self.services.images, self.view(spec.namespace), spec)
             work = partial(self._defined, id, name, lock, spec, caller, owner, image, sources)
             if image is None:
                 definition = await look_into(spec.rootfs, work, self.settings.pyman.call_deadline)
@@ -460,19 +462,6 @@ class Engine:
         if wish.nsmode != "container" or not wish.value:
             return None
         return self.view(spec.namespace).find(wish.value).container.definition
-
-    async def _sources(self, spec: ContainerSpec) -> Sources:
-        """What its mounts name. NoSuchContainer, NoSuchImage, AmbiguousId."""
-        if not spec.volumes_from and not spec.image_volumes:
-            return NO_SOURCES
-        view = self.view(spec.namespace)
-        containers = []
-        for wish in spec.volumes_from:
-            name, _, options = wish.partition(":")
-            containers.append((options, view.find(name).container.definition))
-        find = self.services.images.find
-        images = [(await find(wish.source)).image.id for wish in spec.image_volumes]
-        return Sources(containers, images)
 
     def _defined(
         self,

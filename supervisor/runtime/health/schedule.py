@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Check", "Schedule"]
 
-REMEMBERED = 4096
+REMEMBERED = 1000
 """Delays of the last checks that are kept, for those who want to know."""
 
 
