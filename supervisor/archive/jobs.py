@@ -33,6 +33,7 @@ __all__ = [
     "index",
     "pack",
     "pack_tree",
+    "recompress",
     "spool",
     "unpack",
 ]
@@ -125,7 +126,8 @@ async def unpack(
     ignore_chown_errors: bool = False,
     report: Callable[[int], None] | None = None,
 ) -> Unpacked:
-    """Unpack a layer into the empty directory `target`, and write the new file `tar_split`.
+    """Unpack a layer into the directory `target`, and write the new file `tar_split`; empty: none. What is in the
+    directory already is replaced, but a directory by a directory: those become one.
 
     `digest`, `size`: what the feed's bytes must have; `diff_id`: the digest that they must have uncompressed.
     `whiteouts`: "overlay" makes the kernel's of them, "none" leaves the files `.wh.*` as they are, for fuse-overlayfs.
@@ -174,6 +176,34 @@ async def pack(
         "report": report is not None,
     }
     return await running.run("pack", job, (out,), kind=Packed, doing="pack the layer", report=report)
+
+
+async def recompress(
+    feed: Feed,
+    out: int,
+    *,
+    digest: str,
+    size: int = -1,
+    compression: Compression,
+    level: int | None = None,
+    report: Callable[[int], None] | None = None,
+) -> Packed:
+    """Write an archive to a descriptor, compressed otherwise than it comes.
+
+    `digest`, `size`: what the feed's bytes must have; `report` is called with those that were read. Raises ArchiveRefused,
+    DigestMismatch, DiskFull and StorageFailed. Part of the archive may have been written then.
+    """
+    job = {
+        "feed": (feed.fd, feed.offset, feed.length, feed.growth),
+        "out": out,
+        "digest": digest,
+        "size": size,
+        "compression": compression,
+        "level": level,
+        "report": report is not None,
+    }
+    fds = (*_fds(feed), out)
+    return await running.run("recompress", job, fds, kind=Packed, doing="compress the layer", report=report)
 
 
 async def pack_tree(

@@ -16,9 +16,11 @@ import msgspec
 from pyman.errors import CommandNotExecutable, InvalidArgument, StorageFailed
 from supervisor.kernel import files
 from supervisor.kernel.idmaps import has_inside, outside
-from supervisor.oci import devices, limits, resources, security
+from supervisor.oci import accounts, capabilities, confinement, devices, limits, resources, security
 from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
+from supervisor.oci.host import this_host
+from supervisor.oci.mount_options import root_propagation
 from supervisor.oci.mountpoints import make_directory, make_mount_points
 from supervisor.oci.mounts import INIT_DESTINATION, containerenv, covers, mounted_file, mounts
 from supervisor.oci.namespaces import id_mappings, modes, namespaces, sysctls
@@ -41,6 +43,8 @@ __all__ = [
     "build_exec",
     "environment_of",
     "groups_of",
+    "owner_of",
+    "root_of",
     "write_files",
 ]
 
@@ -57,6 +61,9 @@ def build(request: BuildRequest) -> bytes:
     chosen = modes(request)
     mounted = mounts(request, chosen)
     uid_mappings, gid_mappings = id_mappings(request)
+    masked, read_only = security.hidden_paths(request)
+    confinement.check(request)
+    accounts.check(request.spec)
     whole = Spec(
         oci_version=OCI_VERSION,
         process=_process(request, chosen, mounted),
@@ -71,10 +78,13 @@ def build(request: BuildRequest) -> bytes:
             sysctl=sysctls(request, chosen),
             resources=resources.resources(request),
             cgroups_path=request.placement.path,
-            devices=devices.host_devices() if request.privileged else [],
+            devices=devices.nodes(request),
             seccomp=security.system_calls(request),
-            masked_paths=[] if request.privileged else security.MASKED_PATHS,
-            readonly_paths=[] if request.privileged else security.READONLY_PATHS,
+            rootfs_propagation=root_propagation(mount.options for mount in mounted)
+            if request.mounted
+            else "",
+            masked_paths=masked,
+            readonly_paths=read_only,
         ),
     )
     return _encoder.encode(whole)
@@ -97,11 +107,16 @@ def build_exec(request: ExecBuildRequest) -> bytes:
         cwd=_absolute(request.work_dir or spec.work_dir or "/"),
         terminal=request.terminal,
         console_size=_size(request.rows, request.columns),
-        capabilities=security.capabilities(
-            container, identity.uid, privileged=request.privileged or container.privileged
+        capabilities=capabilities.of_command(
+            container,
+            identity.uid,
+            privileged=request.privileged,
+            same_user=request.user in ("", spec.user),
         ),
         rlimits=limits.rlimits(container),
         oom_score_adj=container.settings.containers.oom_score_adj,
+        no_new_privileges=spec.no_new_privileges,
+        apparmor_profile=confinement.apparmor(container),
     )
     return _encoder.encode(process)
 
@@ -118,7 +133,7 @@ def write_files(request: BuildRequest) -> None:
     if request.image.own_work_dir:
         _make_working_directory(request)
     for destination, text in account_files(request).items():
-        _write(mounted_file(request, destination), text.encode(errors="replace"), _root_of(request))
+        _write(mounted_file(request, destination), text.encode(errors="replace"), root_of(request))
     if request.userns is not None:
         make_mount_points(request.rootfs, mounts(request, modes(request)), request.userns.maps)
 
@@ -138,7 +153,7 @@ def _write(path: str, content: bytes, owner: tuple[int, int] | None = None) -> N
         raise files.storage_error(error, "write", path) from error
 
 
-def _root_of(request: BuildRequest) -> tuple[int, int] | None:
+def root_of(request: BuildRequest) -> tuple[int, int] | None:
     """The container's root, in the engine's ids; none: the engine's own, or there is none."""
     if request.userns is None:
         return None
@@ -187,9 +202,11 @@ def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence
         cwd=_working_directory(request, mounted),
         terminal=spec.terminal,
         console_size=_size(request.rows, request.columns) if spec.terminal else None,
-        capabilities=security.capabilities(request, identity.uid, privileged=request.privileged),
+        capabilities=capabilities.of_container(request, identity.uid),
         rlimits=limits.rlimits(request),
         oom_score_adj=request.settings.containers.oom_score_adj,
+        no_new_privileges=spec.no_new_privileges,
+        apparmor_profile=confinement.apparmor(request),
     )
 
 
@@ -226,19 +243,21 @@ def _user(request: BuildRequest, identity: Identity) -> User:
 
 def _check_ids(request: BuildRequest, identity: Identity) -> None:
     """An OCI runtime only says that an argument is invalid."""
-    if request.userns is None:
+    own = request.userns is not None
+    if not own and not request.settings.rootless:
         return
-    maps = request.userns.maps
+    maps = request.userns.maps if request.userns is not None else this_host().id_maps
     for kind, lines, ids in (
         ("uid", maps.uids, [identity.uid]),
         ("gid", maps.gids, [identity.gid, *identity.groups]),
     ):
         for id in ids:
             if not has_inside(id, lines):
+                whose = "the container's" if own else "this user's"
                 raise InvalidArgument(
-                    f"cannot use the {kind} {id}: the container's user namespace does not have it",
+                    f"cannot use the {kind} {id}: {whose} user namespace does not have it",
                     subject=str(id),
-                    hint="give another --user, or a larger --userns",
+                    hint="give another --user, or a larger --userns" if own else "give another --user",
                 )
 
 
@@ -299,9 +318,8 @@ def _make_working_directory(request: BuildRequest) -> None:
     path = _absolute(request.spec.work_dir)
     if covers(mounts(request, modes(request)), path):
         return
-    owner = owner_of(request)
     try:
-        make_directory(request.rootfs, path, owner, _root_of(request) or (0, 0))
+        make_directory(request.rootfs, path, owner_of(request), root_of(request) or (0, 0))
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ELOOP):
             message = (
@@ -325,6 +343,7 @@ def _annotations(request: BuildRequest) -> dict[str, str]:
         "io.podman.annotations.privileged": _truth(request.privileged),
         "org.opencontainers.image.stopSignal": str(request.stop_signal),
         **(_of_scope(request) if request.placement.systemd else {}),
+        **confinement.noted(spec),
         **({_KEEPS_GROUPS: "1"} if KEEP_GROUPS in spec.groups else {}),
         **defaults.annotations,
         **spec.annotations,

@@ -12,10 +12,8 @@ __all__ = ["KNOWN_TABLES", "NOT_YET", "WITHOUT_EFFECT"]
 
 NOT_YET: dict[str, dict[str, object]] = {
     "containers": {
-        "apparmor_profile": "container-default",
         "base_hosts_file": "",
         "cgroup_conf": [],
-        "devices": [],
         "dns_options": [],
         "dns_searches": [],
         "dns_servers": [],
@@ -24,10 +22,8 @@ NOT_YET: dict[str, dict[str, object]] = {
         "interface_name": "",
         "keyring": True,
         "label_users": False,
-        "mounts": [],
         "no_hosts": False,
         "tz": "",
-        "volumes": [],
     },
     "engine": {
         "hooks_dir": ["/usr/share/containers/oci/hooks.d"],
@@ -46,7 +42,6 @@ WITHOUT_EFFECT: dict[str, frozenset[str]] = {
     "engine": frozenset(
         {
             "active_service",
-            "add_compression",
             "cdi_spec_dirs",
             "chown_copied_files",
             "compat_api_enforce_docker_hub",

@@ -78,6 +78,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     """`[containers]`: the defaults of a new container."""
 
     annotations: dict[str, str] = {}
+    apparmor_profile: str = ""
+    """For containers that ask for none, where there is AppArmor; empty: none is set."""
     cgroupns: str = ""
     """Empty: private on the unified hierarchy, host elsewhere."""
     cgroups: str = "enabled"
@@ -100,6 +102,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
         default_factory=lambda: {"net.ipv4.ping_group_range": "0 0"}
     )
     default_ulimits: tuple[Rlimit, ...] = ()
+    devices: tuple[str, ...] = ()
+    """As of --device."""
     env: dict[str, str] = msgspec.field(default_factory=lambda: {"PATH": _PATH, "TERM": "xterm"})
     init: bool = False
     init_path: str = ""
@@ -110,6 +114,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     log_size_max: int = -1
     """Bytes; not positive: no limit."""
     log_tag: str = ""
+    mounts: tuple[str, ...] = ()
+    """As --mount has them, for every container."""
     netns: str = "private"
     oom_score_adj: int | None = None
     pidns: str = "private"
@@ -126,11 +132,15 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     userns: str = "host"
     """A mode of --userns, with its options: `keep-id:uid=200`."""
     utsns: str = "private"
+    volumes: tuple[str, ...] = ()
+    """As --volume has them, for every container."""
 
 
 class EngineSettings(msgspec.Struct, frozen=True):
     """`[engine]`: how the supervisor works."""
 
+    add_compression: tuple[str, ...] = ()
+    """In what compressions each platform of a manifest list is pushed besides: `gzip`, `zstd`."""
     cgroup_manager: str = "cgroupfs"
     """`cgroupfs` or `systemd`; the latter is the default of a user whose service manager can be reached."""
     compression_format: str = ""
@@ -240,6 +250,8 @@ class PymanSettings(msgspec.Struct, frozen=True):
     """What becomes of containers when the supervisor is told to end: `leave` or `stop`."""
     call_deadline: float = 30.0
     """For one call of an OCI runtime or of conmon."""
+    health_checks_at_once: int = 16
+    """Health checks of all containers that run at the same time, at most."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
 

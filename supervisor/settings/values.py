@@ -208,6 +208,12 @@ def _capabilities(value: Any) -> tuple[str, ...]:
     return tuple(sorted(full))
 
 
+def _apparmor(value: Any) -> str:
+    """Podman's default stands for a profile that Podman itself makes and loads."""
+    text = _string(value)
+    return "" if text == "container-default" else text
+
+
 def _umask(value: Any) -> str:
     text = _string(value)
     if not UMASK.fullmatch(text):
@@ -259,6 +265,13 @@ def _one_of(*words: str) -> Converter:
     return convert
 
 
+def _compressions(value: Any) -> tuple[str, ...]:
+    words = _strings(value)
+    if any(word not in ("gzip", "zstd", "zstd:chunked") for word in words):
+        raise Unusable("a list of 'gzip', 'zstd' and 'zstd:chunked'")
+    return words
+
+
 def _oom_score(value: Any) -> int:
     score = _integer(value)
     if not -1000 <= score <= 1000:
@@ -292,6 +305,7 @@ _BY_TYPE: Mapping[Any, Converter] = {
 CONVERTERS: Mapping[str, Converter] = {
     "storage.auto_userns_min_size": _positive,
     "storage.auto_userns_max_size": _positive,
+    "containers.apparmor_profile": _apparmor,
     "containers.cgroupns": _one_of("", "private", "host"),
     "containers.cgroups": _one_of("enabled", "no-conmon", "disabled"),
     "containers.default_capabilities": _capabilities,
@@ -308,6 +322,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "containers.shm_size": _positive_size,
     "containers.umask": _umask,
     "containers.utsns": _one_of("private", "host"),
+    "engine.add_compression": _compressions,
     "engine.cgroup_manager": _one_of("systemd", "cgroupfs"),
     "engine.compression_format": _one_of("", "gzip", "zstd", "zstd:chunked"),
     "engine.compression_level": _natural,
@@ -332,6 +347,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "pyman.call_deadline": _above_zero,
     "pyman.events_max_bytes": _size,
     "pyman.events_max_entries": _positive,
+    "pyman.health_checks_at_once": _positive,
     "pyman.log_level": _one_of("debug", "info", "warning", "error"),
     "pyman.on_stop": _one_of("leave", "stop"),
     "pyman.restart_budget": _above_zero,
