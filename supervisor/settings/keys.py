@@ -15,6 +15,7 @@ NOT_YET: dict[str, dict[str, object]] = {
         "apparmor_profile": "container-default",
         "base_hosts_file": "",
         "cgroup_conf": [],
+        "container_name_as_hostname": False,
         "devices": [],
         "dns_options": [],
         "dns_searches": [],

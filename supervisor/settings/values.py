@@ -307,7 +307,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "engine.events_logfile_path": _absolute_path,
     "engine.events_logger": _one_of("none", "file", "journald"),
     "engine.helper_binaries_dir": _absolute_paths,
-    "engine.image_volume_mode": _one_of("anonymous", "tmpfs", "ignore"),
+    "engine.image_volume_mode": _one_of("", "anonymous", "tmpfs", "ignore"),
     "engine.lock_type": _one_of("shm", "file"),
     "engine.num_locks": _positive,
     "engine.pull_policy": _one_of("always", "missing", "newer", "never"),
