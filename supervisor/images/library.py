@@ -85,6 +85,8 @@ class Images:
         """What one of this engine's containers is called."""
         self.remove_container: Callable[[str, Actor | None], Awaitable[None]] = _no_containers
         """Remove one of this engine's containers, whatever it does."""
+        self.settled: Callable[[Collection[str]], Awaitable[None]] = _nothing_leaves
+        """Wait for what is left of those of these containers that were removed."""
         self.ledger.mounts = self.mount_count
 
     def take(self, settings: Settings) -> None:
@@ -304,6 +306,10 @@ class Images:
 
 async def _no_containers(id: str, _actor: Actor | None) -> None:
     raise ImageInUse(f"cannot remove the container {id[:12]}", subject=id)
+
+
+async def _nothing_leaves(_ids: Collection[str]) -> None:
+    pass
 
 
 def _own(image: Image) -> Image:

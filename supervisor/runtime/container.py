@@ -60,6 +60,8 @@ class Container:
         self.execs: dict[str, ExecSession] = {}
         self.ended_execs: dict[str, ExecSession] = {}
         self.removed = False
+        self.vanished = trio.Event()
+        """Nothing is left of it any more; its removal may have been told before."""
         self.layer: Layering | None = None
         """Of its layer in the image store that is being made; none: it has been there for long, or there is none."""
         self.holds = 0
@@ -104,6 +106,7 @@ class Container:
     def gone(self) -> None:
         """Nothing is left of it."""
         self.removed = True
+        self.vanished.set()
         self._dismiss()
 
     def _dismiss(self) -> None:

@@ -47,7 +47,7 @@ from supervisor.state.database import Database, DeleteRecord, PutRecord, Retenti
 from supervisor.state.locks import Locks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from pyman.api.container import ExecRequest, Selection
     from pyman.api.event import Actor
@@ -66,6 +66,8 @@ __all__ = ["Engine"]
 
 
 NO_MAPS = IdMaps()
+LEAVING = 10.0
+"""Seconds that an image is not removed for containers of which something is left."""
 ADOPTION = 5.0
 """Seconds that all containers together get to be adopted before the supervisor calls itself ready."""
 AT_ONCE = 32
@@ -176,6 +178,7 @@ class Engine:
         self.services.images.is_external = lambda id: self.registry.get(id) is None
         self.services.images.name_of = self._name_of
         self.services.images.remove_container = self._remove_by_force
+        self.services.images.settled = self._settled
 
     async def _recover(self, loaded: Loaded) -> None:
         """From the records to workers. Nothing that is alive is forgotten, whatever else is missing."""
@@ -482,6 +485,13 @@ class Engine:
         entry = self.registry.get(id)
         if entry is not None:
             await entry.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
+
+    async def _settled(self, ids: Collection[str]) -> None:
+        """What is left of those that were removed is gone, too; one that is stuck is waited for no longer than LEAVING."""
+        with trio.move_on_after(LEAVING):
+            for entry in [self.registry.get(id) for id in ids]:
+                if entry is not None and entry.container.observed.leaving:
+                    await entry.container.vanished.wait()
 
     async def rename(self, entry: Entry, name: str, actor: Actor | None) -> None:
         """Both names belong to the container until it has taken over the new one."""
