@@ -12,12 +12,14 @@
           NoSuchContainer           no container has that name or id
           NoSuchExec                no exec session has that id
           NoSuchImage               no image here has that name or id
+          NoSuchVolume              no volume has that name
           UnknownInRegistry         a registry does not have that image, tag or blob
         AmbiguousId                 a short id, or a short name, that fits several objects
         ImageInUse                  containers, or other images, or other engines use it
+        VolumeInUse                 containers use it
         RegistryDenied              a registry wants a login, or refuses this one
         SignatureRefused            the signature policy does not permit an image
-        NameInUse                   the name belongs to another container
+        NameInUse                   the name belongs to another container or volume
         WrongState                  the container is not in a state that permits this
         PermissionDenied            this user, or this socket, may not
         CommandNotFound             no such command in the container; exit status 127
@@ -89,6 +91,7 @@ __all__ = [
     "NoSuchContainer",
     "NoSuchExec",
     "NoSuchImage",
+    "NoSuchVolume",
     "NotFound",
     "NotSupported",
     "OptionDiffers",
@@ -105,6 +108,7 @@ __all__ = [
     "StorageFailed",
     "UnknownInRegistry",
     "UserNamespaceFailed",
+    "VolumeInUse",
     "WrongState",
     "first_of",
     "from_wire",
@@ -183,6 +187,10 @@ class NoSuchImage(NotFound):
     pass
 
 
+class NoSuchVolume(NotFound):
+    pass
+
+
 class UnknownInRegistry(NotFound):
     pass
 
@@ -192,6 +200,10 @@ class AmbiguousId(CallerError):
 
 
 class ImageInUse(CallerError):
+    pass
+
+
+class VolumeInUse(CallerError):
     pass
 
 

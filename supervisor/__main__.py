@@ -26,7 +26,9 @@ def main(words: Sequence[str] | None = None) -> int:
             gc.disable()  # what is imported is no garbage; `daemon.Control.settle` turns it on again
             from supervisor import daemon_start
 
-            return daemon_start.run(words[1:])
+            status = daemon_start.run(words[1:])
+            gc.freeze()  # or whoever ends it waits while the interpreter looks for cycles in all of it
+            return status
         if "maintain" in words and parse(words).words[:1] == ["maintain"]:
             from supervisor import maintain
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import runtimes
-from tests.support.engine import Engine, Leftovers
+from tests.support import runtimes, sharing, workers
+from tests.support.engine import Engine
 from tests.support.leaks import KINDS, Belongings, HostLock
 from tests.support.loopwatch import COMPUTING, run_watched
 from tests.support.registry import RealRegistry
@@ -31,18 +31,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-_OUTCOME = pytest.StashKey[bool]()
+    from tests.support.leaks import Host
+
 _places: list[runtimes.Place] = []
 
 
 # Every test
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A shell that starts the tests in the background has them ignore signals, and so would what they start."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    workers.register(config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -66,12 +68,17 @@ def pytest_runtest_makereport(
 ) -> Iterator[None]:  # pragma: no cover - run by pytest itself
     report = yield
     if call.when == "call":
-        item.stash[_OUTCOME] = report.passed  # type: ignore[attr-defined]
+        item.stash[sharing.OUTCOME] = report.passed  # type: ignore[attr-defined]
     return report
 
 
 @pytest.fixture(scope="session")
-def host_lock() -> Iterator[HostLock]:
+def host(pytestconfig: pytest.Config) -> Iterator[Host]:
+    """Who decides about new things on the host."""
+    worker = pytestconfig.pluginmanager.get_plugin("pyman-worker")
+    if isinstance(worker, workers.Worker):
+        yield worker.host
+        return
     lock = HostLock()
     yield lock
     lock.close()
@@ -79,7 +86,7 @@ def host_lock() -> Iterator[HostLock]:
 
 @pytest.fixture(autouse=True)
 def nothing_leaks(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, host_lock: HostLock
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, host: Host
 ) -> Iterator[None]:
     """Fails a test that leaves a child process, a descriptor, a thread, a mount, a cgroup or a namespace."""
     marker = request.node.get_closest_marker("leaks")
@@ -91,7 +98,7 @@ def nothing_leaks(
     # A test may have made this process adopt orphans; the next one starts as the first did.
     ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     ours = (str(tmp_path_factory.getbasetemp()),)
-    found = before.leftovers(ours, host_lock, holders)
+    found = before.leftovers(ours, host, holders, sharing.keepers())
     lines = [f"{kind}: {name}" for kind, names in found.items() if kind not in allowed for name in names]
     if lines:
         pytest.fail("the test leaves behind:\n  " + "\n  ".join(lines), pytrace=False)
@@ -189,32 +196,25 @@ def engine(request: pytest.FixtureRequest, oci_runtime: runtimes.Place) -> Itera
     """A running supervisor of the test's own; ended with all its containers afterwards."""
     options = request.node.get_closest_marker("engine_options")
     config = request.node.get_closest_marker("engine_config")
-    engine = make_engine(
+    made = make_engine(
         request, oci_runtime, options=options.args if options else (), config=config.args[0] if config else ""
     )
-    try:
-        engine.start()
+    with sharing.owned(made, request) as engine:
         yield engine
-    finally:
-        _close(engine, failed=not request.node.stash.get(_OUTCOME, False))
 
 
 @pytest.fixture(scope="module")
 def module_engine(request: pytest.FixtureRequest, oci_runtime: runtimes.Place) -> Iterator[Engine]:
     """Behind `shared_engine`; tests do not use it directly."""
-    engine = make_engine(request, oci_runtime)
-    try:
-        engine.start()
+    with sharing.shared(make_engine(request, oci_runtime)) as engine:
         yield engine
-    finally:
-        _close(engine, failed=False)
 
 
 @pytest.fixture
-def shared_engine(module_engine: Engine) -> Iterator[Engine]:
-    """A supervisor for tests that do not harm it: one per module, without containers at every start."""
-    yield module_engine
-    module_engine.remove_containers()
+def shared_engine(request: pytest.FixtureRequest, module_engine: Engine) -> Iterator[Engine]:
+    """A supervisor for the tests of a module, without containers at every start."""
+    with sharing.borrowed(module_engine, request) as engine:
+        yield engine
 
 
 # Registries
@@ -232,12 +232,3 @@ def secure_registry() -> Iterator[RealRegistry]:
     """The same with HTTPS and a login; its authority is in no trust store."""
     with RealRegistry(tls=True, login=True) as one:
         yield one
-
-
-def _close(engine: Engine, *, failed: bool) -> None:
-    if failed:
-        print(f"--- {engine.log}\n{engine.log_text()}")  # noqa: T201 - pytest shows it with the failure
-    try:
-        engine.close()
-    except Leftovers as error:
-        pytest.fail(str(error), pytrace=False)

@@ -3,68 +3,133 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
+import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from tests.support import processes
-from tests.support.leaks import Belongings
+from tests.support import leaks, processes
+from tests.support.leaks import Belongings, hierarchies
 from tests.support.loopwatch import run_watched
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.leaks import HostLock
+    from tests.support.leaks import Host
     from tests.support.runtimes import Place
 
 
-def _leftovers(before: Belongings, path: Path, host_lock: HostLock) -> dict[str, list[str]]:
-    return before.leftovers((str(path),), host_lock)
+def _leftovers(before: Belongings, path: Path, host: Host) -> dict[str, list[str]]:
+    return before.leftovers((str(path),), host)
 
 
-def test_a_left_descriptor_is_found(tmp_path: Path, host_lock: HostLock) -> None:
+def test_a_left_descriptor_is_found(tmp_path: Path, host: Host) -> None:
     before = Belongings.now()
     descriptor = os.open("/dev/null", os.O_RDONLY)
     try:
-        assert _leftovers(before, tmp_path, host_lock) == {"descriptor": [f"{descriptor} -> /dev/null"]}
+        assert _leftovers(before, tmp_path, host) == {"descriptor": [f"{descriptor} -> /dev/null"]}
     finally:
         os.close(descriptor)
 
 
-def test_a_left_child_process_is_found_and_ended(tmp_path: Path, host_lock: HostLock) -> None:
+def test_a_left_child_process_is_found_and_ended(
+    tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaks, "GRACE", 0.1)
     before = Belongings.now()
     child = subprocess.Popen(["sleep", "60"])
-    found = _leftovers(before, tmp_path, host_lock)
+    found = _leftovers(before, tmp_path, host)
     assert list(found) == ["process"]
     assert "sleep 60" in found["process"][0]
     assert child.pid not in processes.children()
     child.returncode = -9  # it was reaped behind this object's back
 
 
-def test_a_left_thread_is_found(tmp_path: Path, host_lock: HostLock) -> None:
+def test_a_left_thread_is_found(tmp_path: Path, host: Host) -> None:
     before = Belongings.now()
     leave = threading.Event()
     thread = threading.Thread(target=leave.wait, name="left behind")
     thread.start()
     try:
-        assert list(_leftovers(before, tmp_path, host_lock)) == ["thread"]
+        assert list(_leftovers(before, tmp_path, host)) == ["thread"]
     finally:
         leave.set()
         thread.join()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
-def test_a_left_mount_is_found(tmp_path: Path, host_lock: HostLock) -> None:
+def test_a_left_mount_is_found(tmp_path: Path, host: Host) -> None:
     before = Belongings.now()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)
     try:
-        assert _leftovers(before, tmp_path, host_lock) == {"mount": [str(tmp_path)]}
+        assert _leftovers(before, tmp_path, host) == {"mount": [str(tmp_path)]}
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+_CONFTEST = """
+from tests.conftest import host, nothing_leaks, pytest_configure
+from tests.support import leaks
+
+leaks.LOCK = {lock!r}
+"""
+_LEAVES = """
+import os, subprocess
+
+def test_leaves_a_mount():
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", {mount!r}], check=True)
+
+def test_leaves_a_cgroup():
+    os.mkdir({cgroup!r})
+
+def test_leaves_nothing():
+    pass
+"""
+
+
+def _run(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """A run of the tests at `path` under the checks of this one."""
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={path}", f"--basetemp={path}/base"]
+    return subprocess.run(
+        [sys.executable, *words, *options, path / "tests"],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYMAN_TESTS_ALONE": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_left_where_no_path_says_whose_it_is_fails_the_run(tmp_path: Path, workers: int) -> None:
+    mount = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
+    cgroup = Path(hierarchies()[0]) / f"{mount.name}-{secrets.token_hex(32)}"
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/conftest.py").write_text(_CONFTEST.format(lock=str(tmp_path / "lock")))
+    (tmp_path / "tests/test_it.py").write_text(_LEAVES.format(mount=str(mount), cgroup=str(cgroup)))
+    try:
+        done = _run(tmp_path, f"--numprocesses={workers}")
+        assert done.returncode == 1, done.stderr
+        if workers:
+            # The other worker may have seen it, too.
+            for kind, path in (("mount", mount), ("cgroup", cgroup)):
+                (line,) = (line for line in done.stdout.splitlines() if f"{kind} {path}, left by " in line)
+                assert f"tests/test_it.py::test_leaves_a_{kind}" in line
+            assert "3 passed" in done.stdout
+        else:
+            assert f"mount: {mount}\n" in done.stdout
+            assert f"cgroup: {cgroup}\n" in done.stdout
+            assert "3 passed, 2 errors" in done.stdout
+    finally:
+        subprocess.run(["umount", mount], check=True)
+        mount.rmdir()
+        cgroup.rmdir()
 
 
 def test_a_step_that_computes_is_found() -> None:

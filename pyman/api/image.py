@@ -24,7 +24,10 @@ __all__ = [
     "INTERFACE",
     "BuildReply",
     "BuildRequest",
+    "CandidatesReply",
+    "CandidatesRequest",
     "DiffReply",
+    "DiffRequest",
     "HistoryEntry",
     "HistoryReply",
     "ImageSummary",
@@ -207,6 +210,9 @@ class PruneImagesRequest(msgspec.Struct, frozen=True):
     external: bool = False
     """Containers of other engines' making (as Buildah's) that use the store."""
     build_cache: bool = False
+    """Also what builds keep for `--mount=type=cache`."""
+    tmpdir: str = ""
+    """For `build_cache`: the caller's $TMPDIR, where builds of his keep it; absolute. Empty: there is none."""
 
 
 class TransferReply(msgspec.Struct, frozen=True):
@@ -228,11 +234,31 @@ class PullRequest(msgspec.Struct, frozen=True):
     """With a transport (`docker-archive:…`, `oci:…`, `dir:…`), or a name for a registry."""
     all_tags: bool = False
     policy: str = "always"
-    """always, missing, newer or never."""
+    """always, missing, newer or never; of a place that is no registry: always, whatever it says."""
     platform: Platform = Platform()
     access: RegistryAccess = RegistryAccess()
     quiet: bool = False
     """No progress."""
+    ask: bool = False
+    """A person can be asked what a short name means. Where registries.conf wants that, the answer is AmbiguousId, and
+    `Candidates` tells among what to choose. Without it the places are tried in turn, or the name is refused."""
+    alias: str = ""
+    """The short name for which the reference was chosen: remembered for all engines, once the image is here."""
+
+
+class CandidatesRequest(msgspec.Struct, frozen=True):
+    reference: str
+    """A name for a registry, perhaps a short one."""
+
+
+class CandidatesReply(msgspec.Struct, frozen=True):
+    """What a name may be pulled as, in the order in which it is tried."""
+
+    references: list[str]
+    short: str = ""
+    """The short name, without tag and digest; empty: it was a full one."""
+    choose: bool = False
+    """registries.conf wants a person to choose."""
 
 
 class PushRequest(msgspec.Struct, frozen=True):
@@ -243,8 +269,9 @@ class PushRequest(msgspec.Struct, frozen=True):
     format: str = ""
     """oci, v2s2; empty: what the image has."""
     compression: str = ""
-    """gzip, zstd, none; empty: gzip."""
+    """gzip, zstd, none; empty: as containers.conf says, else gzip."""
     compression_level: int | None = None
+    """None: as containers.conf says, else a quick one."""
     force_compression: bool = False
     remove_signatures: bool = False
     """They never are sent."""
@@ -273,8 +300,8 @@ class SaveRequest(msgspec.Struct, frozen=True):
     """Of docker-dir: the layers, with gzip."""
     uncompressed: bool = False
     """Of the oci formats: the layers as they are."""
-    multi_image_archive: bool = False
-    """Every name is an image; else those after the first are further names of it."""
+    multi_image_archive: bool | None = None
+    """Every name is an image; else those after the first are further names of it. None: as containers.conf says."""
 
 
 class ImportRequest(msgspec.Struct, frozen=True):
@@ -308,6 +335,11 @@ class UnmountRequest(msgspec.Struct, frozen=True):
     all: bool = False
     force: bool = False
     """Whatever the count of its mounts says."""
+
+
+class DiffRequest(msgspec.Struct, frozen=True):
+    names: list[str]
+    """One image, or two."""
 
 
 class DiffReply(msgspec.Struct, frozen=True):
@@ -385,15 +417,19 @@ class ManifestAddRequest(msgspec.Struct, frozen=True):
 
 
 class ManifestAnnotateRequest(msgspec.Struct, frozen=True):
-    """Change what the list says of a member, or with `remove` take it out."""
+    """Change what the list says of a member, or of itself, or with `remove` take a member out."""
 
     name: str
-    digest: str
+    digest: str = ""
+    """Of a member, or an image; empty: the list itself, of which only `annotations` and `subject` can be said."""
     remove: bool = False
     platform: Platform = Platform()
     os_version: str = ""
     features: list[str] = []
+    os_features: list[str] = []
     annotations: dict[str, str] = {}
+    subject: str = ""
+    """An image or a list, here or in a registry, that the list belongs to."""
 
 
 class ManifestReply(msgspec.Struct, frozen=True):
@@ -457,6 +493,13 @@ _ROWS = (
     Method("Remove", RemoveImagesRequest, RemoveImagesReply, "Remove images.", access=Access.OWNER),
     Method("Prune", PruneImagesRequest, RemoveImagesReply, "Remove unused images.", access=Access.OWNER),
     Method("Pull", PullRequest, TransferReply, "Bring an image into the store.", descriptors_in=1, **_LONG),
+    Method(
+        "Candidates",
+        CandidatesRequest,
+        CandidatesReply,
+        "What a name may be pulled as, by registries.conf.",
+        access=Access.READ,
+    ),
     Method("Push", PushRequest, TransferReply, "Send an image elsewhere.", descriptors_in=1, **_LONG),
     Method(
         "Load",
@@ -479,7 +522,7 @@ _ROWS = (
     Method("Unmount", UnmountRequest, MountImagesReply, "Undo mounts.", access=Access.OWNER),
     Method(
         "Diff",
-        NamesRequest,
+        DiffRequest,
         DiffReply,
         "What the last layer, or a second image, changes.",
         access=Access.READ,

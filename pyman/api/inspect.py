@@ -80,11 +80,14 @@ class InspectMount(msgspec.Struct, frozen=True, rename="pascal"):
     type: str
     source: str
     destination: str
+    name: str = ""
+    """Of a volume."""
     driver: str = ""
     mode: str = ""
     options: list[str] = []
     rw: bool = msgspec.field(name="RW", default=True)
     propagation: str = ""
+    sub_path: str = ""
 
 
 class InspectNetwork(msgspec.Struct, frozen=True, rename="pascal"):

@@ -61,3 +61,7 @@ class PullWish(msgspec.Struct, frozen=True):
     access: RegistryAccess = RegistryAccess()
     quiet: bool = False
     """No progress."""
+    ask: bool = False
+    """As of PullRequest."""
+    alias: str = ""
+    """As of PullRequest."""

@@ -11,6 +11,7 @@ __all__ = [
     "IdMappings",
     "LogConfig",
     "MemoryLimits",
+    "NamedVolume",
     "Namespace",
     "PidsLimit",
     "ResourceLimits",
@@ -127,6 +128,21 @@ class Caller(msgspec.Struct, frozen=True):
     """Its supplementary groups, for the group keep-groups."""
 
 
+class NamedVolume(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A volume that is mounted into a container."""
+
+    dest: str
+    """Absolute path in the container."""
+    name: str = ""
+    """Empty: an anonymous one, of the container's own. A named one that does not exist is made."""
+    options: list[str] = []
+    """Of the mount: ro, nocopy, and so on."""
+    is_anonymous: bool = False
+    """It goes with the container."""
+    sub_path: str = ""
+    """A directory in the volume that is mounted instead of all of it."""
+
+
 class ContainerSpec(msgspec.Struct, frozen=True):
     """A container to be. Absent fields take the engine's configured default."""
 
@@ -171,12 +187,34 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     read_write_tmpfs: bool = True
     """With a read-only root filesystem: tmpfs on /run, /tmp and /var/tmp."""
     privileged: bool = False
+    cap_add: list[str] = []
+    """Capabilities that it has besides the configured ones: names, or ALL. A user other than root has them in effect."""
+    cap_drop: list[str] = []
+    """Capabilities that it does not have; with ALL it has only what is added."""
+    no_new_privileges: bool = False
+    seccomp_profile_path: str = ""
+    """Where `seccomp_profile` comes from, as inspect shows it; `unconfined`: no profile; empty: the configured one."""
+    seccomp_profile: str = ""
+    """The text of a profile, in the format of Docker and of containers-common."""
+    apparmor_profile: str = ""
+    """Of the host, by its name; `unconfined`: none; empty: the configured one."""
+    selinux_opts: list[str] = []
+    """`user:`, `role:`, `type:`, `level:`, `filetype:` with a value, or `disable`."""
+    label_nested: bool = False
+    mask: list[str] = []
+    """Paths of which the container sees nothing."""
+    unmask: list[str] = []
+    """Paths, or patterns of such, that are not hidden or read-only though they usually are; or ALL."""
+    procfs_opts: list[str] = []
+    """Options of the container's /proc, instead of the usual ones."""
     r_limits: list[Rlimit] = []
     cgroups_mode: str = ""
     """enabled, disabled, no-conmon or split."""
     cgroup_parent: str = ""
     """A path; with the systemd manager a slice."""
     resource_limits: ResourceLimits = ResourceLimits()
+
+    volumes: list[NamedVolume] = []
 
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}

@@ -29,18 +29,22 @@ from pyman.cli.registry_options import (
 )
 from pyman.cli.resources import RESOURCE_OPTIONS, resource_settings
 from pyman.cli.restart import RESTART_OPTIONS, restart_settings
+from pyman.cli.security import SECURITY_OPTIONS, security_settings
 from pyman.cli.userns import USERNS_OPTIONS, userns_settings
 from pyman.cli.values import absolute, environment, labels, read_pairs, rlimits, size
 from pyman.errors import InvalidArgument, NotSupported, ProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeVar
 
     from pyman.cli.context import Context
     from pyman.cli.options import Option, Parsed
 
-__all__ = ["CREATE_OPTIONS", "RUN_OPTIONS", "create", "pull_wish", "spec_from"]
+    T = TypeVar("T")
+
+__all__ = ["CREATE_OPTIONS", "RUN_OPTIONS", "create", "of_image", "pull_wish", "spec_from"]
 
 _NO_HEALTH = "the health checks of images are shown by inspect, and not run yet"
 
@@ -74,10 +78,7 @@ IMAGE_OPTIONS: tuple[Option, ...] = (
 
 _NO_MOUNTS = "there are no mounts yet, but for the volumes of images"
 _NO_NETWORKS = "there are no networks yet but none and host"
-_NO_CAPABILITIES = "a container has the usual capabilities, or with --privileged all"
 _LATER: tuple[Option, ...] = (
-    ("cap-add", "", REFUSED, "CAPABILITY", _NO_CAPABILITIES),
-    ("cap-drop", "", REFUSED, "CAPABILITY", _NO_CAPABILITIES),
     ("mount", "", REFUSED, "MOUNT", _NO_MOUNTS),
     ("pod", "", REFUSED, "POD", "there are no pods yet"),
     ("pod-id-file", "", REFUSED, "FILE", "there are no pods yet"),
@@ -128,6 +129,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
         "The first argument is a directory to use as root filesystem; DIR:O protects it, DIR:idmap keeps its ids",
     ),
     ("runtime", "", TEXT, "NAME", "OCI runtime, a name or a path"),
+    *SECURITY_OPTIONS,
     ("stop-signal", "", TEXT, "SIGNAL", "The signal that asks the container to stop"),
     ("stop-timeout", "", SECONDS, "SECONDS", "How long a stop waits before SIGKILL"),
     ("timeout", "", COUNT, "SECONDS", "Kill the container after so many seconds"),
@@ -186,7 +188,7 @@ def create(ctx: Context, args: Parsed) -> int:
     spec, caller = spec_from(args, ctx)
     request = {"spec": spec, "caller": caller, "replace": args.replace, **pull_wish(args)}
     with CidFile(args.cidfile) as cid_file:
-        reply = _create(ctx, request, quiet=args.quiet)
+        reply = of_image(ctx, request, lambda request: _create(ctx, request, quiet=args.quiet))
         cid_file.write(reply["id"])
     for warning in reply.get("warnings") or ():
         ctx.warn(warning)
@@ -202,6 +204,20 @@ def _create(ctx: Context, request: dict[str, Any], *, quiet: bool) -> dict[str, 
                 return reply.parameters
             pulling.show(reply.parameters)
     raise ProtocolError("cannot use the answer to Container.Create: it has no end")  # pragma: no cover
+
+
+def of_image(ctx: Context, request: dict[str, Any], make: Callable[[dict[str, Any]], T]) -> T:
+    """What `make` gives for a create or run request, whose image a person may have to choose first."""
+    image = request["spec"].get("image", "")
+    if not image:
+        return make(request)
+    from pyman.cli.shortnames import decided
+
+    def bring(name: str, wish: dict[str, Any]) -> T:
+        spec, pull = {**request["spec"], "image": name}, {**request.get("pull", {}), **wish}
+        return make({**request, "spec": spec, "pull": pull} if pull else request)
+
+    return decided(ctx, image, bring)
 
 
 def pull_wish(args: Parsed) -> dict[str, Any]:
@@ -238,6 +254,7 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
     spec.update(resource_settings(args))
     spec.update(userns_settings(args))
     spec.update(restart_settings(args))
+    spec.update(security_settings(args))
     _log(spec, args)
     for option, field in (
         ("pidfile", "pid_file"),

@@ -116,6 +116,8 @@ def prune(ctx: Context, args: Parsed) -> int:
         "external": args.external,
         "build_cache": args.build_cache,
     }
+    if args.build_cache and (tmpdir := os.environ.get("TMPDIR")):
+        request["tmpdir"] = os.path.abspath(tmpdir)
     reply = ctx.call("Image.Prune", request)
     for image in reply["images"]:
         for identity in image["deleted"]:

@@ -118,7 +118,7 @@ COMMANDS: dict[str, Command] = {
     "image tree": ("history", "tree", "TREE_OPTIONS", "IMAGE", 1, 1, "Show the layers of an image as a tree"),
     "image unmount": ("image", "unmount", "UNMOUNT_OPTIONS", "[IMAGE...]", 0, -1, "Unmount images"),
     "manifest add": ("manifest", "add", "ADD_OPTIONS", "LIST IMAGE [IMAGE...]", 2, -1, "Add images to a list"),
-    "manifest annotate": ("manifest", "annotate", "ANNOTATE_OPTIONS", "LIST DIGEST", 2, 2, "Change what a list says of an image"),
+    "manifest annotate": ("manifest", "annotate", "ANNOTATE_OPTIONS", "LIST [DIGEST]", 1, 2, "Change what a list says of an image, or of itself"),
     "manifest create": ("manifest", "create", "CREATE_OPTIONS", "LIST [IMAGE...]", 1, -1, "Make a list"),
     "manifest exists": ("manifest", "exists", "EXISTS_OPTIONS", "LIST", 1, 1, "Say by the exit status if it exists"),
     "manifest inspect": ("manifest", "inspect", "INSPECT_OPTIONS", "LIST", 1, 1, "Show a list, here or in a registry"),

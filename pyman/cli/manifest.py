@@ -29,7 +29,6 @@ _MEMBER_OPTIONS: tuple[Option, ...] = (
     ("variant", "", TEXT, "VARIANT", "The variant of the architecture to note"),
 )
 _ARTIFACT = "lists hold images here, no artifacts"
-_INDEX = "only what a list says of its images can be changed"
 CREATE_OPTIONS: tuple[Option, ...] = (
     ("all", "", FLAG, "", "Of a list among the images: all images in it"),
     ("amend", "a", FLAG, "", "Change the list if there is one"),
@@ -55,15 +54,9 @@ ADD_OPTIONS: tuple[Option, ...] = (
 )
 ANNOTATE_OPTIONS: tuple[Option, ...] = (
     *_MEMBER_OPTIONS,
-    ("index", "", REFUSED, "", _INDEX),
-    (
-        "os-features",
-        "",
-        REFUSED,
-        "FEATURE",
-        "the features of the operating system are left as the image has them",
-    ),
-    ("subject", "", REFUSED, "NAME", _INDEX),
+    ("index", "", FLAG, "", "Annotate the list itself, and no image in it"),
+    ("os-features", "", CSV, "FEATURE", "The features of the operating system to note"),
+    ("subject", "", TEXT, "NAME", "The image or list that the list belongs to"),
 )
 INSPECT_OPTIONS: tuple[Option, ...] = (
     AUTHFILE,
@@ -123,8 +116,22 @@ def add(ctx: Context, args: Parsed) -> int:
 
 
 def annotate(ctx: Context, args: Parsed) -> int:
-    name, digest = args.arguments
-    ctx.out(ctx.call("Image.ManifestAnnotate", {"name": name, "digest": digest, **_member(args)})["id"])
+    name, *digests = args.arguments
+    if digests and args.index:
+        raise InvalidArgument("cannot use --index together with an image of the list")
+    if not digests and not args.index and not args.subject:
+        raise InvalidArgument(
+            f"'pyman {args.command}' needs an image of the list",
+            hint="give its digest, or --index for the list",
+        )
+    request = {
+        "name": name,
+        "digest": "".join(digests),
+        **_member(args),
+        "os_features": args.os_features,
+        "subject": placed(args.subject),
+    }
+    ctx.out(ctx.call("Image.ManifestAnnotate", request)["id"])
     return 0
 
 

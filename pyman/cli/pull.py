@@ -67,12 +67,15 @@ def pull(ctx: Context, args: Parsed) -> int:
 
 def _pull(ctx: Context, request: dict[str, Any], reference: str, *, quiet: bool) -> dict[str, Any]:
     from pyman.cli.places import placed, to_read
+    from pyman.cli.shortnames import decided
     from pyman.cli.transfer import follow
 
     with to_read(reference) as descriptors:
-        return follow(
-            ctx, "Image.Pull", {**request, "reference": placed(reference)}, descriptors, quiet=quiet
-        )
+
+        def bring(name: str, wish: dict[str, Any]) -> dict[str, Any]:
+            return follow(ctx, "Image.Pull", {**request, **wish, "reference": name}, descriptors, quiet=quiet)
+
+        return decided(ctx, placed(reference), bring)
 
 
 def _show(ctx: Context, result: dict[str, list[str]]) -> None:

@@ -7,7 +7,7 @@ import os
 from pyman.cli.attached import ALL_STREAMS, Wish, talk
 from pyman.cli.cidfile import CidFile
 from pyman.cli.context import flush
-from pyman.cli.create import RUN_OPTIONS, pull_wish, spec_from
+from pyman.cli.create import RUN_OPTIONS, of_image, pull_wish, spec_from
 from pyman.cli.pulling import Pulling
 from pyman.cli.session import STDERR, STDOUT
 from pyman.cli.signals import Interrupted, die
@@ -54,7 +54,13 @@ def run(ctx: Context, args: Parsed) -> int:
                 container = reply.parameters.get("id", container)
 
             passed = (0, 1, 2) if passthrough else ()
-            return talk(ctx, "Container.Run", request, wish, descriptors=passed, before_start=created)
+            return of_image(
+                ctx,
+                request,
+                lambda asked: talk(
+                    ctx, "Container.Run", asked, wish, descriptors=passed, before_start=created
+                ),
+            )
     except Interrupted as end:
         return die(end.number)
     except (BrokenPipeError, StorageFailed):
@@ -109,12 +115,17 @@ def _note_created(ctx: Context, cid_file: CidFile, reply: Reply) -> None:
 
 def _detached(ctx: Context, args: Parsed, request: dict[str, Any], *, passthrough: bool) -> int:
     with CidFile(args.cidfile) as cid_file, Pulling(quiet=args.quiet) as pulling:
-        container = ""
-        for reply in ctx.connect().stream("Container.Run", request, (0, 1, 2) if passthrough else ()):
-            reply.close()
-            pulling.show(reply.parameters)
-            _note_created(ctx, cid_file, reply)
-            container = reply.parameters["id"]
+
+        def make(request: dict[str, Any]) -> str:
+            container = ""
+            for reply in ctx.connect().stream("Container.Run", request, (0, 1, 2) if passthrough else ()):
+                reply.close()
+                pulling.show(reply.parameters)
+                _note_created(ctx, cid_file, reply)
+                container = reply.parameters["id"]
+            return container
+
+        container = of_image(ctx, request, make)
     if not passthrough:  # the container's output is there
         ctx.out(container)
     return 0

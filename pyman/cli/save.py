@@ -31,7 +31,7 @@ SAVE_OPTIONS: tuple[Option, ...] = (
         "m",
         FLAG,
         "",
-        "Every argument is an image; else the further ones are names of the first",
+        "Every argument is an image; else the further ones are names of the first (default: as in containers.conf)",
     ),
     ("output", "o", TEXT, "FILE", "Write there (default: standard output)"),
     ("quiet", "q", FLAG, "", "Show no progress"),
@@ -59,7 +59,7 @@ def save(ctx: Context, args: Parsed) -> int:
         "format": form,
         "compress": args.compress,
         "uncompressed": args.uncompressed,
-        "multi_image_archive": args.multi_image_archive,
+        "multi_image_archive": args.multi_image_archive if args.given("multi_image_archive") else None,
     }
     if form in _DIRECTORIES:
         return _directory(ctx, args, request)

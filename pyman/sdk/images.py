@@ -129,7 +129,11 @@ class Images:
 
     async def diff(self, *names: str) -> api.DiffReply:
         """What the last layer changes, or what the first image changes of a second that it is built upon."""
-        return await self._call("Diff", api.NamesRequest([*names]), api.DiffReply)
+        return await self._call("Diff", api.DiffRequest([*names]), api.DiffReply)
+
+    async def candidates(self, reference: str) -> api.CandidatesReply:
+        """What a name may be pulled as, by registries.conf."""
+        return await self._call("Candidates", api.CandidatesRequest(reference), api.CandidatesReply)
 
     # Bringing and sending
 

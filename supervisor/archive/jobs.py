@@ -29,6 +29,7 @@ __all__ = [
     "Spooled",
     "Unpacked",
     "changes",
+    "compare",
     "index",
     "pack",
     "pack_tree",
@@ -220,6 +221,14 @@ async def changes(upper: str, lowers: Sequence[str]) -> Changes:
     """
     job = {"upper": upper, "lowers": list(lowers)}
     return await running.run("changes", job, kind=Changes, doing="tell the changes")
+
+
+async def compare(new: Sequence[str], old: Sequence[str]) -> Changes:
+    """How the tree that layers show (the topmost first) differs from that of others, as `diff` tells it: by type, mode,
+    owner, time, size, target and attributes. Raises StorageFailed.
+    """
+    job = {"new": list(new), "old": list(old)}
+    return await running.run("comparison", job, kind=Changes, doing="tell the differences")
 
 
 async def index(fd: int, spool: int, *, report: Callable[[int], None] | None = None) -> Contents:

@@ -1,6 +1,6 @@
-"""What the layers below a directory of an overlay show of it, and what the topmost one changes.
+"""What layers upon one another show, and what the topmost one changes.
 
-Layers are directories: `0` is the uppermost, whose files are looked at, `1` and so on lie below it, the nearest first.
+Layers are directories. Where one is looked at upon others it is `0`, and `1` and so on lie below it, the nearest first.
 Names are looked up layer by layer, as the overlay does: what a white-out hides, what lies below an opaque directory or
 below a file is not there. No link is followed. Standard library only.
 
@@ -51,9 +51,24 @@ class Below:
     def __bool__(self) -> bool:
         return bool(self._directories)
 
-    def look(self, name: bytes) -> tuple[os.stat_result | None, Below]:
-        """What it shows by that name, and, if that is a directory, what that consists of. None: nothing."""
+    def is_as(self, other: Below) -> bool:
+        """It consists of the same directories, so nothing in it differs."""
+        return self._directories == other._directories
+
+    def names(self) -> set[bytes]:
+        """What it may show; `look` says if it does. OSError."""
+        return {
+            name
+            for directory in self._directories
+            for name in os.listdir(directory)
+            if not name.startswith(WHITEOUT)
+        }
+
+    def look(self, name: bytes) -> tuple[os.stat_result | None, bytes, Below]:
+        """What it shows by that name, where that can be opened, and, if it is a directory, what that consists of.
+        None: nothing. OSError."""
         shown: os.stat_result | None = None
+        place = b""
         inner: list[bytes] = []
         for directory in self._directories:
             path = directory + b"/" + name
@@ -65,13 +80,14 @@ class Below:
                 continue
             if is_whiteout(status):
                 break
-            shown = shown or status
+            if shown is None:
+                shown, place = status, path
             if not stat.S_ISDIR(status.st_mode):
                 break
             inner.append(path)
             if is_opaque(path):
                 break
-        return shown, Below(inner)
+        return shown, place, Below(inner)
 
 
 class Found:
@@ -129,7 +145,7 @@ def _listed(directory: bytes, prefix: bytes, below: Below, layer: bool) -> Itera
             continue
         if name:
             hidden.add(name)
-        shown, inner = below.look(name or entry) if below else (None, below)
+        shown, _, inner = below.look(name or entry) if below else (None, b"", below)
         yield Found(prefix + (name or entry), place, status, shown, inner, removed=bool(name))
 
 

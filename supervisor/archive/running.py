@@ -18,6 +18,7 @@ import trio
 from pyman.errors import StorageFailed
 from supervisor.archive.failures import KINDS
 from supervisor.kernel import children, files
+from supervisor.kernel.background import background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,10 +72,11 @@ async def run(
                 raise files.storage_error(error, "start", argv[0]) from error
         heard = _Heard(kind, doing, report)
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_read, answers[0], heard.answer)
-                nursery.start_soon(_read, complaints[0], heard.complaint)
-            await child.wait()
+            with background.program(child):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_read, answers[0], heard.answer)
+                    nursery.start_soon(_read, complaints[0], heard.complaint)
+                await child.wait()
         finally:
             await child.kill()
     if heard.size > _LARGE:

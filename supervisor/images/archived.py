@@ -11,9 +11,9 @@ import posixpath
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from pyman.errors import ArchiveRefused, StorageFailed
+from pyman.errors import StorageFailed
 from supervisor.archive.feed import Feed
-from supervisor.images.folder import absent, read_range
+from supervisor.images.folder import Files, absent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -26,7 +26,7 @@ _HOPS = 8
 """Links from one member to the next."""
 
 
-class Archived:
+class Archived(Files):
     """`fd`: the archive, regular and not compressed; it stays the caller's."""
 
     def __init__(self, name: str, fd: int, members: Iterable[Part]) -> None:
@@ -56,15 +56,6 @@ class Archived:
     async def size(self, member: str) -> int:
         found = self.find(member)
         return -1 if found is None else found.size
-
-    async def read(self, member: str, limit: int) -> bytes:
-        async with self.open(member) as feed:
-            if feed.length > limit:
-                raise ArchiveRefused(
-                    f"cannot use '{self.name}': its '{member}' has {feed.length} bytes, {limit} are the most",
-                    subject=self.name,
-                )
-            return await read_range(feed, limit)
 
     @asynccontextmanager
     async def open(self, member: str) -> AsyncIterator[Feed]:

@@ -16,12 +16,14 @@ import trio
 from pyman.errors import InvalidArgument, PymanError
 from pyman.names import EventStatus
 from supervisor.images import loading, opening, transports
+from supervisor.images.elsewhere import is_own
 from supervisor.images.events import event
 from supervisor.images.importing import Importing
 from supervisor.images.names import normalized
 from supervisor.images.sending import outgoing
 from supervisor.images.store_source import StoreSource, other_store
 from supervisor.images.view import HERE
+from supervisor.registry import reference
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -137,10 +139,15 @@ class Arriving:
             async with opening.place(where, self.spool_in, fd) as candidate:
                 yield candidate
             return
-        elsewhere = where.graph_root and os.path.realpath(where.graph_root) != self._layout.graph_root
-        if elsewhere:
-            async with other_store(where, self._settings, self._layout, self.spool_in) as source:
-                yield opening.Candidate(_names_of(where.name), _given(source))
+        if not await self._in_thread(partial(is_own, where, self._layout)):
+            store = f"[overlay@{where.graph_root}]"
+            async with other_store(where, self._settings, self._layout, self.spool_in) as (source, name):
+                inside = reference.parse(name).name if name else ""
+                full = name or f"@{where.name}"
+                await self._images.registries.permit_place(
+                    where.transport, f"{store}{inside}", f"{store}{full}"
+                )
+                yield opening.Candidate((name,) if name else (), _given(source))
             return
         found = await self._images.find(where.name)
         image = await self._in_thread(partial(outgoing, self._images.store, found.image))
@@ -163,13 +170,6 @@ class Arriving:
         """The new image and its names. InvalidArgument, ArchiveRefused, DiskFull, StorageFailed."""
         names = (str(normalized(request.reference)),) if request.reference else ()
         return await self._importing.import_archive(request, names, fd, board, actor), names
-
-
-def _names_of(name: str) -> tuple[str, ...]:
-    """Of an image of another store: an id gives it none."""
-    digits = name.removeprefix("sha256:")
-    is_id = len(digits) >= 12 and not digits.strip("0123456789abcdef")
-    return () if is_id else (str(normalized(name)),)
 
 
 def _given(source: Source) -> Callable[[], Awaitable[Source]]:

@@ -76,8 +76,10 @@ async def build(
     """
     program = find_buildah(settings)
     directory = cwd or "/"
-    if not os.path.isabs(directory) or sum(map(len, arguments)) > _ARGUMENT_LIMIT:
+    if not os.path.isabs(directory):
         raise InvalidArgument(f"cannot build in '{directory}': it is not an absolute path")
+    if sum(map(len, arguments)) > _ARGUMENT_LIMIT:
+        raise InvalidArgument(f"cannot build: the arguments have more than {_ARGUMENT_LIMIT} characters")
     told = _value_of(arguments, _ID_OPTION)
     with tempfile.TemporaryDirectory(prefix="build-", dir=layout.tmp) as own:
         id_file = os.path.join(directory, told) if told else f"{own}/id"

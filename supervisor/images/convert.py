@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from supervisor.images.transport import Blob
 
-__all__ = ["FORMATS", "converted", "converted_index", "layer_type", "media_type_for", "with_layers"]
+__all__ = ["FORMATS", "converted", "converted_index", "layer_type", "with_layers"]
 
 FORMATS = {"oci": m.OCI_MANIFEST, "v2s2": m.DOCKER_MANIFEST}
 """The words of the command line."""
@@ -41,16 +41,6 @@ _COMPRESSED = {
     m.OCI_MANIFEST: {"none": m.OCI_LAYER, "gzip": m.OCI_LAYER_GZIP, "zstd": m.OCI_LAYER_ZSTD},
     m.DOCKER_MANIFEST: {"none": m.DOCKER_LAYER_PLAIN, "gzip": m.DOCKER_LAYER},
 }
-
-
-def media_type_for(wish: str, present: str) -> str:
-    """The type of the manifest to write: as asked for (`oci`, `v2s2`), else as it is. InvalidArgument is the
-    command line's to raise; here NotSupported."""
-    if not wish:
-        return present
-    if wish not in FORMATS:
-        raise NotSupported(f"cannot write a manifest of the format '{wish}'", hint="oci and v2s2 are known")
-    return FORMATS[wish]
 
 
 def layer_type(manifest_type: str, compression: str) -> str:

@@ -1,11 +1,11 @@
-"""What the layers of an image change: its last one, or those that it has above another image."""
+"""What an image changes: of what lies below its last layer, or of another image, whatever the two have in common."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pyman.api.image import DiffReply
-from pyman.errors import InvalidArgument, NotSupported
+from pyman.errors import InvalidArgument
 from supervisor.archive import jobs
 
 if TYPE_CHECKING:
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from supervisor.images.library import Images
     from supervisor.images.view import View
     from supervisor.storage.records import Layer
+    from supervisor.storage.store import Store
 
-__all__ = ["OF_THE_ENGINE", "combined", "differ"]
+__all__ = ["OF_THE_ENGINE", "differ"]
 
 OF_THE_ENGINE = frozenset(
     {
@@ -28,28 +29,24 @@ OF_THE_ENGINE = frozenset(
 
 
 async def differ(images: Images, names: Sequence[str]) -> DiffReply:
-    """What the first image changes: of the layers below its last one, or of the second image, which it is made of.
-    What a run leaves there is left out, as Podman does.     NoSuchImage, InvalidArgument, NotSupported, StorageFailed."""
+    """What the first image changes: of the layers below its last one, or of the second image. What a run leaves there is
+    left out. NoSuchImage, InvalidArgument, StorageFailed."""
     if not 1 <= len(names) <= 2:
         raise InvalidArgument("cannot tell differences: give one image, or two")
 
-    def look(view: View) -> tuple[list[Layer], int]:
-        chain = view.chain(view.find(names[0]).image)
+    def look(view: View) -> tuple[list[str], list[str]]:
+        first = _layers(images.store, view.chain(view.find(names[0]).image))
         if len(names) == 1:
-            return chain, 1 if chain else 0
-        other = view.find(names[1]).image.top_layer
-        ids = [layer.id for layer in chain]
-        if other not in ids:
-            raise NotSupported(
-                f"cannot tell the differences of '{names[0]}' and '{names[1]}': the first is not built upon the second",
-                subject=names[1],
-            )
-        return chain, ids.index(other)
+            return first, first[1:]
+        return first, _layers(images.store, view.chain(view.find(names[1]).image))
 
-    chain, count = await images.read(look)
-    directories = [f"{images.store.directory(layer)}/diff" for layer in chain]
-    steps = [await jobs.changes(directories[at], directories[at + 1 :]) for at in range(count - 1, -1, -1)]
-    found = combined(steps)
+    new, old = await images.read(look)
+    # Of a last layer its own marks tell the most: a file that was written anew with what it had is changed, too.
+    found = await (jobs.changes(new[0], old) if new and new[1:] == old else jobs.compare(new, old))
+    return await images.in_thread(_reply, found)
+
+
+def _reply(found: Changes) -> DiffReply:
     return DiffReply(
         **{
             kind: [path for path in getattr(found, kind) if path not in OF_THE_ENGINE]
@@ -58,23 +55,6 @@ async def differ(images: Images, names: Sequence[str]) -> DiffReply:
     )
 
 
-def combined(steps: Sequence[Changes]) -> DiffReply:
-    """One after the other, as a whole: what comes and goes in between is not told."""
-    kinds: dict[str, str] = {}
-    for step in steps:
-        for path in step.deleted:
-            was_added = kinds.get(path) == "added"
-            for known in [known for known in kinds if known == path or known.startswith(f"{path}/")]:
-                del kinds[known]
-            if not was_added:
-                kinds[path] = "deleted"
-        for path in step.added:
-            kinds[path] = "changed" if kinds.get(path) == "deleted" else "added"
-        for path in step.changed:
-            kinds.setdefault(path, "changed")
-    return DiffReply(
-        **{
-            name: sorted(path for path, kind in kinds.items() if kind == name)
-            for name in ("changed", "added", "deleted")
-        }
-    )
+def _layers(store: Store, chain: Sequence[Layer]) -> list[str]:
+    """Their files, topmost first."""
+    return [f"{store.directory(layer)}/diff" for layer in chain]

@@ -17,7 +17,7 @@ import msgspec
 from pyman.errors import ArchiveRefused, InvalidArgument
 from supervisor.archive.feed import Feed
 from supervisor.images.config import decode_config
-from supervisor.images.folder import absent, hash_range, read_range, verified
+from supervisor.images.folder import absent, hash_range, read_document, read_range, verified
 from supervisor.images.manifests import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_LAYER_ZSTD, DOCKER_MANIFEST
 from supervisor.images.transport import CONFIG_LIMIT, MANIFEST_LIMIT, RawManifest
 from supervisor.registry import reference
@@ -57,18 +57,9 @@ class Item(msgspec.Struct, frozen=True, rename="pascal"):
     layers: list[str] | None = None
 
 
-_items_decoder = msgspec.json.Decoder(list[Item])
-
-
 async def items(files: Files) -> list[Item]:
     """The images of an archive, in its order. ArchiveRefused."""
-    data = await files.read(MANIFEST, MANIFEST_LIMIT)
-    try:
-        found = _items_decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ArchiveRefused(
-            f"cannot use '{files.name}': its {MANIFEST}: {error}", subject=files.name
-        ) from None
+    found = await read_document(files, MANIFEST, MANIFEST_LIMIT, list[Item])
     if len(found) > IMAGE_LIMIT or sum(len(each.repo_tags or ()) for each in found) > _TAG_LIMIT:
         raise ArchiveRefused(f"cannot use '{files.name}': it has too many images", subject=files.name)
     return found
@@ -185,7 +176,7 @@ class DockerArchiveSource:
 async def _describe(files: Files, member: str, diff_id: str) -> dict[str, Any]:
     """The descriptor of a layer, its fields in the order in which other engines write them."""
     async with files.open(member) as feed:
-        magic = await read_range(Feed(feed.fd, feed.offset, min(feed.length, 6)), 6)
+        magic = await read_range(Feed(feed.fd, feed.offset, min(feed.length, 6)))
         media_type = next((kind for known, kind in _MAGIC.items() if magic.startswith(known)), None)
         if media_type is None:
             return {"mediaType": DOCKER_LAYER, "size": feed.length, "digest": diff_id}

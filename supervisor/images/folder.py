@@ -12,8 +12,9 @@ import hashlib
 import os
 import stat
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import msgspec
 import trio
 
 from pyman.errors import ArchiveRefused, DigestMismatch, InvalidArgument
@@ -21,13 +22,14 @@ from supervisor.archive.feed import Feed
 from supervisor.kernel.files import open_beneath, storage_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from pyman.errors import PymanError
 
-__all__ = ["Files", "Folder", "absent", "hash_range", "limiter", "read_range", "verified"]
+__all__ = ["Files", "Folder", "absent", "hash_range", "limiter", "read_document", "read_range", "verified"]
 
+T = TypeVar("T")
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _CHUNK = 1 << 20
 limiter = trio.CapacityLimiter(8)
@@ -44,6 +46,13 @@ class Files(Protocol):
 
     async def read(self, member: str, limit: int) -> bytes:
         """ArchiveRefused: it is absent, or has more than `limit` bytes."""
+        async with self.open(member) as feed:
+            if feed.length > limit:
+                raise ArchiveRefused(
+                    f"cannot use '{self.name}': its '{member}' has {feed.length} bytes, {limit} are the most",
+                    subject=self.name,
+                )
+            return await read_range(feed)
 
     def open(self, member: str) -> AbstractAsyncContextManager[Feed]:
         """A complete file, always with its length. ArchiveRefused: it is absent."""
@@ -51,11 +60,22 @@ class Files(Protocol):
     async def aclose(self) -> None: ...
 
 
+async def read_document(files: Files, member: str, limit: int, kind: type[T]) -> T:
+    """What a member in JSON says. ArchiveRefused: as `Files.read`, or it is damaged."""
+    data = await files.read(member, limit)
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ArchiveRefused(
+            f"cannot use '{files.name}': its {member}: {error}", subject=files.name
+        ) from None
+
+
 def absent(files: str, member: str) -> ArchiveRefused:
     return ArchiveRefused(f"cannot use '{files}': it has no '{member}'", subject=files)
 
 
-class Folder:
+class Folder(Files):
     """A directory as `Files`."""
 
     def __init__(self, name: str, directory: int) -> None:
@@ -79,12 +99,6 @@ class Folder:
         if fd >= 0:
             os.close(fd)
         return size
-
-    async def read(self, member: str, limit: int) -> bytes:
-        async with self.open(member) as feed:
-            if feed.length > limit:
-                raise _too_large(self.name, member, limit)
-            return await read_range(feed, limit)
 
     @asynccontextmanager
     async def open(self, member: str) -> AsyncIterator[Feed]:
@@ -117,30 +131,9 @@ class Folder:
         return storage_error(error, "read", f"{self.name}/{member}")
 
 
-def _too_large(files: str, member: str, limit: int) -> ArchiveRefused:
-    return ArchiveRefused(f"cannot use '{files}': its '{member}' has more than {limit} bytes", subject=files)
-
-
-async def read_range(feed: Feed, limit: int) -> bytes:
-    """The bytes of a complete feed of at most `limit` bytes. ArchiveRefused: it is shorter than its length."""
-    if feed.length > limit:
-        raise ArchiveRefused(f"cannot read {feed.length} bytes: {limit} are the most")
-    return await trio.to_thread.run_sync(_read, feed, limiter=limiter)
-
-
-def _read(feed: Feed) -> bytes:
-    parts: list[bytes] = []
-    at, end = feed.offset, feed.offset + feed.length
-    while at < end:
-        try:
-            part = os.pread(feed.fd, min(_CHUNK, end - at), at)
-        except OSError as error:
-            raise storage_error(error, "read", "the image") from error
-        if not part:
-            raise ArchiveRefused("cannot read the image: it ends too early")
-        parts.append(part)
-        at += len(part)
-    return b"".join(parts)
+async def read_range(feed: Feed) -> bytes:
+    """The bytes of a complete feed. ArchiveRefused: it is shorter than its length."""
+    return await trio.to_thread.run_sync(lambda: b"".join(_parts(feed)), limiter=limiter)
 
 
 async def hash_range(feed: Feed) -> str:
@@ -150,6 +143,13 @@ async def hash_range(feed: Feed) -> str:
 
 def _hash(feed: Feed) -> str:
     hashed = hashlib.sha256()
+    for part in _parts(feed):
+        hashed.update(part)
+    return f"sha256:{hashed.hexdigest()}"
+
+
+def _parts(feed: Feed) -> Iterator[bytes]:
+    """In a thread of Trio's."""
     at, end = feed.offset, feed.offset + feed.length
     while at < end:
         trio.from_thread.check_cancelled()
@@ -159,9 +159,8 @@ def _hash(feed: Feed) -> str:
             raise storage_error(error, "read", "the image") from error
         if not part:
             raise ArchiveRefused("cannot read the image: it ends too early")
-        hashed.update(part)
+        yield part
         at += len(part)
-    return f"sha256:{hashed.hexdigest()}"
 
 
 def verified(data: bytes, digest: str, of: str) -> bytes:

@@ -29,7 +29,6 @@ from supervisor.images.sharing import Sharing
 from supervisor.images.transport import Blob
 from supervisor.images.unpacking import unpack
 from supervisor.logging import log
-from supervisor.storage.records import COMPRESSIONS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -114,6 +113,8 @@ class Layers:
         # A processor is left to containers that start meanwhile; downloads need none.
         self._unpacking = trio.CapacityLimiter(max(1, len(os.sched_getaffinity(0)) - 1))
         self._sweeping = False
+        self._settling = trio.Lock()
+        """Nobody finds a layer that is just being removed."""
         self.closed = False
         """The end has come: what is to be removed is left to the next start."""
         self._works: Sharing[Layer] = Sharing(nursery)
@@ -152,11 +153,17 @@ class Layers:
         if not brought:
             return
         with trio.CancelScope(shield=True):
-            try:
-                if await self._in_thread(self._store.delete_layers, brought):
-                    self.sweep()
-            except PymanError as error:
-                log.warning("cannot remove the layers of an image that did not come", error=str(error))
+            async with self._settling:
+                # Another image may have found them, which is not there yet: one of an archive, or begun meanwhile.
+                wanted = {work.about.wanted.id for work in self._works.works}
+                free = [id for id in brought if id not in wanted]
+                try:
+                    gone = await self._in_thread(self._store.delete_layers, free) if free else []
+                except PymanError as error:
+                    log.warning("cannot remove the layers of an image that did not come", error=str(error))
+                    return
+            if gone:
+                self.sweep()
 
     async def _in_thread(self, act: Callable[..., T], *arguments: Any) -> T:
         return await trio.to_thread.run_sync(act, *arguments, limiter=self._limiter)
@@ -164,7 +171,8 @@ class Layers:
     async def _bring(self, coming: Coming, source: Source, below: Work[Layer] | None) -> Layer:
         """The work on one layer. `below`: that on the one it lies upon."""
         wanted = coming.wanted
-        there = await self._in_thread(self._store.find_layer, wanted.id)
+        async with self._settling:
+            there = await self._in_thread(self._store.find_layer, wanted.id)
         if there is not None:
             coming.tell("exists", wanted.blob.size)
             return there
@@ -219,9 +227,11 @@ class Layers:
                     raise
                 log.info("a layer of the store is not what it was: bringing it anew", layer=layer.id[:12])
                 continue
-            there = COMPRESSIONS[layer.compression] if layer.compression < len(COMPRESSIONS) else "none"
             return staged, msgspec.structs.replace(
-                unpacked, digest=layer.compressed_digest, size=layer.compressed_size, compression=there
+                unpacked,
+                digest=layer.compressed_digest,
+                size=layer.compressed_size,
+                compression=layer.compressed_with or "none",
             )
         return None
 

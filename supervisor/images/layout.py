@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pyman.errors import ArchiveRefused, NotSupported
-from supervisor.images.folder import verified
+from supervisor.images.folder import read_document, verified
 from supervisor.images.manifests import INDEXES, MANIFESTS, check_digest, media_type_of
 from supervisor.images.transport import CONFIG_LIMIT, MANIFEST_LIMIT, Blob, RawManifest
 
@@ -58,9 +58,6 @@ class _Index(msgspec.Struct, frozen=True, rename="camel"):
     manifests: list[_Descriptor] | None = None
 
 
-_index_decoder = msgspec.json.Decoder(_Index)
-
-
 def blob_path(digest: str) -> str:
     """Where a layout has a blob. ArchiveRefused, NotSupported: it is no digest that is known here."""
     algorithm, _, digits = check_digest(digest).partition(":")
@@ -70,13 +67,7 @@ def blob_path(digest: str) -> str:
 async def entries(files: Files) -> list[Entry]:
     """The images of a layout, in its order. ArchiveRefused, NotSupported: it is no layout that can be read."""
     await _check_version(files)
-    data = await files.read(INDEX_FILE, MANIFEST_LIMIT)
-    try:
-        index = _index_decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ArchiveRefused(
-            f"cannot use '{files.name}': its {INDEX_FILE}: {error}", subject=files.name
-        ) from None
+    index = await read_document(files, INDEX_FILE, MANIFEST_LIMIT, _Index)
     listed = index.manifests or []
     if len(listed) > ENTRY_LIMIT:
         raise ArchiveRefused(

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import trio
 
 from pyman.errors import ArchiveRefused, InvalidArgument
-from supervisor.images.folder import Folder
+from supervisor.images.folder import Folder, read_document
 from supervisor.images.layout import INDEX_FILE, LAYOUT_FILE, NAME, blob_path
 from supervisor.images.manifests import OCI_INDEX, OCI_MANIFEST
 from supervisor.images.placing import Place
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LayoutDestination", "archive_destination", "directory_destination"]
 
+_finishing = trio.Lock()
+"""Whoever writes an index has read what others have written."""
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -36,13 +39,11 @@ class LayoutDestination:
     """What layers are compressed with, unless something else is asked for."""
     streams = False
 
-    def __init__(
-        self, name: str, sink: TarWriter | Place, image: str, present: list[dict[str, Any]] | None = None
-    ) -> None:
+    def __init__(self, name: str, sink: TarWriter | Place, image: str) -> None:
         self.name = name
         self._sink = sink
         self._image = image
-        self._index = present or []
+        self._listed: list[RawManifest] = []
         self._written: dict[str, int] = {}
 
     async def has(self, blob: Blob) -> bool:
@@ -63,9 +64,9 @@ class LayoutDestination:
             self._written[path] = len(manifest.data)
             await self._sink.add_bytes(path, manifest.data)
         if not member:
-            self._list(manifest)
+            self._listed.append(manifest)
 
-    def _list(self, manifest: RawManifest) -> None:
+    def _add(self, manifest: RawManifest, index: list[dict[str, Any]]) -> None:
         entry: dict[str, Any] = {
             "mediaType": manifest.media_type,
             "digest": manifest.digest,
@@ -73,24 +74,31 @@ class LayoutDestination:
         }
         if self._image:
             entry["annotations"] = {NAME: self._image}
-            for other in self._index:
+            for other in index:
                 if (other.get("annotations") or {}).get(NAME) == self._image:
                     del other["annotations"][NAME]
-        for at, other in enumerate(self._index):
+        for at, other in enumerate(index):
             nameless = not (other.get("annotations") or {}).get(NAME)
             if other.get("digest") == manifest.digest and nameless:
-                self._index[at] = entry
+                index[at] = entry
                 return
-        self._index.append(entry)
+        index.append(entry)
 
     async def finish(self) -> None:
-        index = msgspec.json.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": self._index})
         await self._sink.add_bytes(LAYOUT_FILE, _LAYOUT)
-        await self._sink.add_bytes(INDEX_FILE, index)
-        if isinstance(self._sink, Place):
-            await self._sink.commit()
-        else:
+        if not isinstance(self._sink, Place):
+            await self._sink.add_bytes(INDEX_FILE, self._index([]))
             await self._sink.close()
+            return
+        async with _finishing:
+            present = await _present(self._sink, self.name)
+            await self._sink.add_bytes(INDEX_FILE, self._index(present))
+            await self._sink.commit()
+
+    def _index(self, present: list[dict[str, Any]]) -> bytes:
+        for manifest in self._listed:
+            self._add(manifest, present)
+        return msgspec.json.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": present})
 
     async def aclose(self) -> None:
         if isinstance(self._sink, Place):
@@ -107,7 +115,8 @@ async def directory_destination(path: str, image: str) -> LayoutDestination:
     """InvalidArgument: there is something else than a layout already. ArchiveRefused: a damaged one."""
     place = await Place.at(path)
     try:
-        return LayoutDestination(path, place, image, await _present(place, path))
+        await _present(place, path)
+        return LayoutDestination(path, place, image)
     except BaseException:
         await place.abandon()
         raise
@@ -123,10 +132,9 @@ async def _present(place: Place, path: str) -> list[dict[str, Any]]:
         )
     folder = await Folder.at(path)
     try:
-        data = await folder.read(INDEX_FILE, MANIFEST_LIMIT)
-        document = msgspec.json.decode(data, type=dict[str, Any])
+        document = await read_document(folder, INDEX_FILE, MANIFEST_LIMIT, dict[str, Any])
         return msgspec.convert(document.get("manifests") or [], list[dict[str, Any]])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.ValidationError as error:
         raise ArchiveRefused(f"cannot use '{path}': its {INDEX_FILE}: {error}", subject=path) from None
     finally:
         await folder.aclose()

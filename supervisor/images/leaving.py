@@ -22,11 +22,13 @@ from supervisor.images.docker import RegistrySource
 from supervisor.images.events import Proof, event
 from supervisor.images.lists import Lists
 from supervisor.images.relaying import relay
-from supervisor.images.sending import Sender, Wish, outgoing
+from supervisor.images.sending import Sender, outgoing
+from supervisor.images.store_pushing import push_to_store
+from supervisor.images.wishes import Wish, check_wish
 from supervisor.registry import reference
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from pyman.api.event import Actor
     from pyman.api.image import ManifestPushRequest, PushRequest, SaveRequest
@@ -78,6 +80,8 @@ class Leaving:
         """`fd`: what an archive is written to; -1 for a directory. NoSuchImage, InvalidArgument, NotSupported,
         StorageFailed, DiskFull."""
         multi = request.multi_image_archive
+        if multi is None:
+            multi = self._images.engine.multi_image_archive
         saving.check(request, multi=multi)
         if request.format in saving.ARCHIVES and fd < 0:
             raise InvalidArgument("cannot save an archive: there is nothing to write it to")
@@ -93,8 +97,16 @@ class Leaving:
     async def push(self, request: PushRequest, fd: int, board: Board, actor: Actor | None) -> tuple[str, str]:
         """The id of the image, and the digest of the manifest that is there now. `fd`: an archive that the client has
         opened for it; -1: there is none. NoSuchImage, InvalidArgument; errors of the place."""
-        wish = Wish(request.format, request.compression, request.compression_level, request.force_compression)
-        pushing.check_wish(wish)
+        engine = self._images.engine
+        wish = Wish(
+            request.format,
+            request.compression,
+            request.compression_level,
+            request.force_compression,
+            usual=engine.compression_format,
+            usual_level=engine.compression_level,
+        )
+        check_wish(wish)
         found = await self._images.find(request.name, lists="prefer")
         text = request.destination or _own_name(found)
         if await self._images.read(lambda view: view.index(found.image)) is not None:
@@ -103,7 +115,14 @@ class Leaving:
             )
         image = await self._outgoing(found.image)
         where = transports.parse(text)
-        async with self._destination(where, found, image, fd, request.access, board) as destination:
+        if where.transport == transports.STORAGE:
+            spool_in = self._arriving.spool_in
+            digest = await push_to_store(
+                self._images, where, image, wish=wish, spool_in=spool_in, board=board, text=text, actor=actor
+            )
+            return image.id, digest
+        tags = [] if found.by_id else [found.name]
+        async with self._destination(where, tags, image, fd, request.access, board) as destination:
             raw = await self._sender(board, destination, wish).send(image)
             await destination.finish()
         await self._images.ledger.tell(event(EventStatus.PUSH, found.image.id, text, actor))
@@ -114,8 +133,9 @@ class Leaving:
     ) -> tuple[str, str]:
         """The id of the list, and its digest there. As `push`; members that are neither here nor there are brought
         from where they were taken."""
-        wish = Wish(request.format)
-        pushing.check_wish(wish)
+        engine = self._images.engine
+        wish = Wish(request.format, usual=engine.compression_format, usual_level=engine.compression_level)
+        check_wish(wish)
         text = request.destination or request.name
         pushed = await self._push_list(
             request.name, text, wish, request.access, -1, board, actor, every=request.all
@@ -143,11 +163,15 @@ class Leaving:
         every: bool,
     ) -> tuple[str, str]:
         image, raw, instances = await self.lists.read(name)
-        found = await self._images.find(name, lists="keep")
         where = transports.parse(text)
         if where.transport == transports.DOCKER_ARCHIVE:
             raise NotSupported(f"cannot push a manifest list to '{text}'", hint="use oci-archive")
-        async with self._destination(where, found, None, fd, access, board) as destination:
+        if where.transport == transports.STORAGE:
+            raise NotSupported(
+                f"cannot push a manifest list to '{text}'",
+                hint="push its images one by one; in this store, tag gives it another name",
+            )
+        async with self._destination(where, [], None, fd, access, board) as destination:
 
             async def send_member(member: Member, sender: Sender) -> RawManifest | None:
                 if not every:
@@ -206,7 +230,7 @@ class Leaving:
     async def _destination(
         self,
         where: Place,
-        found: Found,
+        tags: Sequence[str],
         image: Outgoing | None,
         fd: int,
         access: RegistryAccess,
@@ -216,7 +240,6 @@ class Leaving:
         if where.transport == transports.REGISTRY and image is not None:
             domain = reference.parse(where.name).domain
             sources = await self._in_thread(partial(self._sources, image, domain))
-        tags = [] if found.by_id else [found.name]
         async with pushing.destination_for(
             where,
             tags=tags,

@@ -19,7 +19,7 @@ from supervisor.images.docker_archive import (
     Item,
     tags_of,
 )
-from supervisor.images.folder import absent, hash_range
+from supervisor.images.folder import absent, hash_range, read_document
 from supervisor.images.transport import CONFIG_LIMIT, MANIFEST_LIMIT
 
 if TYPE_CHECKING:
@@ -57,13 +57,7 @@ async def is_legacy(files: Files) -> bool:
 
 async def images(files: Files) -> dict[str, list[str]]:
     """Ids of the last layers, each with the full names of its image. ArchiveRefused."""
-    data = await files.read(REPOSITORIES, MANIFEST_LIMIT)
-    try:
-        repositories = msgspec.json.decode(data, type=dict[str, dict[str, str]])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ArchiveRefused(
-            f"cannot use '{files.name}': its {REPOSITORIES}: {error}", subject=files.name
-        ) from None
+    repositories = await read_document(files, REPOSITORIES, MANIFEST_LIMIT, dict[str, dict[str, str]])
     found: dict[str, list[str]] = {}
     for name, tags in repositories.items():
         for tag, id in tags.items():
@@ -118,13 +112,7 @@ async def _assembled(
 async def _document(files: Files, id: str) -> dict[str, Any]:
     if await files.size(f"{id}/layer.tar") < 0:
         raise absent(files.name, f"{id}/layer.tar")
-    data = await files.read(f"{id}/json", CONFIG_LIMIT)
-    try:
-        return msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ArchiveRefused(
-            f"cannot use '{files.name}': its {id}/json: {error}", subject=files.name
-        ) from None
+    return await read_document(files, f"{id}/json", CONFIG_LIMIT, dict[str, Any])
 
 
 def _converted(document: dict[str, Any], files: Files) -> _Step:

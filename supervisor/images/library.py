@@ -19,6 +19,8 @@ from pyman.errors import ImageInUse, InvalidArgument, NoSuchImage, PymanError, S
 from pyman.names import EventStatus
 from supervisor.images import differing, inspecting, listing, mounting, removing
 from supervisor.images.answers import info_of
+from supervisor.images.build_cache import remove_build_cache
+from supervisor.images.elsewhere import Elsewhere
 from supervisor.images.events import Ledger, Proof, event
 from supervisor.images.layers import Layers
 from supervisor.images.names import normalized
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from supervisor.images.view import View
     from supervisor.registry.reference import Reference
     from supervisor.settings.layout import Layout
-    from supervisor.settings.model import Settings
+    from supervisor.settings.model import EngineSettings, Settings
     from supervisor.state.database import Database
     from supervisor.storage.records import Container, Image
     from supervisor.storage.store import Store
@@ -71,7 +73,9 @@ class Images:
 
     def __init__(self, store: Store, database: Database, settings: Settings, layout: Layout) -> None:
         self.store = store
+        self._database = database
         self._settings = settings
+        self._layout = layout
         self._running = False
         self._looking = trio.CapacityLimiter(LOOKING)
         self.limiter = trio.CapacityLimiter(CHANGING)
@@ -95,6 +99,11 @@ class Images:
         if self._running:
             self.registries.take(settings)
 
+    @property
+    def engine(self) -> EngineSettings:
+        """As they are now."""
+        return self._settings.engine
+
     async def recover(self, intents: Mapping[str, bytes], containers: Collection[str]) -> None:
         """Before anything else is done with images: what a supervisor that was killed has left goes, and what it had
         begun is told if it was done. `containers`: the ids of those that this engine has. Where another engine holds
@@ -108,6 +117,7 @@ class Images:
         except PymanError as error:  # what runs does not need the image store
             log.warning("cannot look for leftovers in the image store", error=str(error))
         self.layers.sweep()
+        await self.elsewhere.recover(intents)
         await self.ledger.recover(intents)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -123,8 +133,9 @@ class Images:
                 at_once=self._settings.engine.image_parallel_copies,
             )
             self.storing = Storing(self.store, self.ledger, self.layers)
+            self.elsewhere = Elsewhere(self._database, self._settings, self._layout, works)
             self.pulling = Pulling(self, self.registries, self.partials, self.layers, self.storing, works)
-            await trio.to_thread.run_sync(self.partials.clean, limiter=self.limiter)
+            await self.partials.clean()
             task_status.started()
             await trio.sleep_forever()
 
@@ -165,15 +176,6 @@ class Images:
         except (NoSuchImage, InvalidArgument):
             return False
         return True
-
-    async def config_bytes(self, image: Image) -> bytes:
-        """The configuration of an image, as it is kept. StorageFailed, NotSupported (a manifest list)."""
-
-        def look(view: View) -> bytes:
-            view.documents.config(image)
-            return view.documents.raw(image, view.documents.config_key(image))
-
-        return await self.read(look)
 
     async def inspect(self, names: Sequence[str]) -> InspectImagesReply:
         """An error in the reply for each name that cannot be told of."""
@@ -216,9 +218,11 @@ class Images:
         access: RegistryAccess = ANY_ACCESS,
         actor: Actor | None = None,
         report: Callable[[Progress | str], Awaitable[None]] | None = None,
+        ask: bool = False,
+        alias: str = "",
     ) -> Found:
         """The image of a container to be: what is here, or what is pulled. `policy`: empty means the configured one.
-        `report` is told how a pull goes on. Errors of a pull."""
+        `report` is told how a pull goes on. `ask`, `alias`: as of `Wish`. Errors of a pull."""
         policy = policy or self._settings.engine.pull_policy
         if policy in ("missing", "never") and platform == HERE:
             try:
@@ -226,10 +230,8 @@ class Images:
             except NoSuchImage:
                 if policy == "never":
                     raise
-        async with self.pulling.lease(Wish(name, policy, platform=platform, access=access), actor) as (
-            board,
-            work,
-        ):
+        wish = Wish(name, policy, platform=platform, access=access, ask=ask, alias=alias)
+        async with self.pulling.lease(wish, actor) as (board, work):
             if report is not None:
                 async with aclosing(board.read()) as told:
                     async for item in told:
@@ -274,7 +276,9 @@ class Images:
         return await removing.remove(self, request, actor)
 
     async def prune(self, request: PruneImagesRequest, actor: Actor | None) -> RemoveImagesReply:
-        await self.in_thread(partial(self.partials.clean, 0))
+        await self.partials.clean(0)
+        if request.build_cache:
+            await remove_build_cache(self._settings, request.tmpdir)
         return await removing.prune(self, request, actor)
 
     async def mount(self, names: Sequence[str], actor: Actor | None, *, every: bool) -> MountImagesReply:

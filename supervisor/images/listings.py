@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pyman.errors import InvalidArgument
-from supervisor.images.manifests import DOCKER_LIST, OCI_INDEX, Index, Member, MemberPlatform, encode_index
+from supervisor.images.manifests import (
+    DOCKER_LIST,
+    OCI_INDEX,
+    Index,
+    Member,
+    MemberPlatform,
+    described_blob,
+    encode_index,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -83,9 +91,11 @@ def annotated(
     return _with(index, tuple(changed if each.blob.digest == digest else each for each in index.members))
 
 
-def index_annotated(index: Index, annotations: Mapping[str, str]) -> Index:
-    """What is said of the list as a whole."""
-    return msgspec.structs.replace(index, annotations={**index.annotations, **annotations})
+def index_annotated(index: Index, annotations: Mapping[str, str], subject: Blob | None = None) -> Index:
+    """What is said of the list as a whole; `subject`: what it belongs to; None: as before."""
+    return msgspec.structs.replace(
+        index, annotations={**index.annotations, **annotations}, subject=subject or index.subject
+    )
 
 
 def _member(index: Index, digest: str, name: str) -> Member:
@@ -133,6 +143,8 @@ def described(index: Index) -> dict[str, Any]:
     document: dict[str, Any] = {"schemaVersion": 2, "mediaType": _form(index), "manifests": members}
     if index.artifact_type:
         document["artifactType"] = index.artifact_type
+    if index.subject is not None:
+        document["subject"] = described_blob(index.subject)
     if index.annotations:
         document["annotations"] = dict(index.annotations)
     return document

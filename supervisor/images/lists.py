@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 import trio
 
+from pyman.api.image import ManifestAnnotateRequest
+from pyman.api.pull import RegistryAccess
 from pyman.errors import InvalidArgument, NoSuchImage
 from supervisor.images import listings, platforms, transports
+from supervisor.images.apart import apart
 from supervisor.images.config import decode_config
 from supervisor.images.manifests import (
     DOCKER_CONFIG,
     OCI_CONFIG,
     Index,
+    Manifest,
     MemberPlatform,
     decode,
     decode_index,
@@ -35,12 +39,9 @@ if TYPE_CHECKING:
 
     from pyman.api.image import (
         ManifestAddRequest,
-        ManifestAnnotateRequest,
         ManifestCreateRequest,
-        Platform,
-        RegistryAccess,
     )
-    from supervisor.images.manifests import Manifest, Member
+    from supervisor.images.manifests import Member
     from supervisor.images.names import Found
     from supervisor.images.transport import Source
     from supervisor.storage.records import Image
@@ -92,7 +93,7 @@ class Lists:
                 )
             index, instances = listings.EMPTY, Instances()
             if present is not None:
-                index, instances = await self._read(present, name)
+                index, instances = await self._read(present.id, name)
             if request.annotations:
                 index = listings.index_annotated(index, request.annotations)
             index = listings.added(index, [member for member, _ in members.values()])
@@ -108,38 +109,42 @@ class Lists:
 
     async def add(self, request: ManifestAddRequest) -> str:
         """The id of the list. NoSuchImage, InvalidArgument; errors of the places of its members."""
-        image = (await self._find(request.name, lists="only")).image
+        id = (await self._find(request.name, lists="only")).image.id
         members: dict[str, tuple[Member, str]] = {}
         for text in request.images:
             members |= await self._members(text, request.access, every=request.all)
-        wish = _wish(request.platform, request.os_version, request.features)
+        wish = _wish(request)
         async with self._changing:
-            index, instances = await self._read(image, request.name)
+            index, instances = await self._read(id, request.name)
             index = listings.added(index, [member for member, _ in members.values()])
             for digest in members:
                 index = listings.annotated(
                     index, digest, request.name, platform=wish, annotations=request.annotations
                 )
             instances |= {digest: where for digest, (_, where) in members.items()}
-            await self._write(image.id, index, instances)
-        return image.id
+            await self._write(id, index, instances)
+        return id
 
     async def annotate(self, request: ManifestAnnotateRequest) -> str:
-        """The id of the list. NoSuchImage; InvalidArgument: it has no such member."""
-        image = (await self._find(request.name, lists="only")).image
-        digest = await self._digest(request.digest)
+        """The id of the list. NoSuchImage; InvalidArgument: it has no such member, or that cannot be said of it."""
+        wish = _wish(request)
+        _check(request, wish)
+        id = (await self._find(request.name, lists="only")).image.id
+        digest = await self._digest(request.digest) if request.digest else ""
+        subject = await self._subject(request.subject) if request.subject else None
         async with self._changing:
-            index, instances = await self._read(image, request.name)
+            index, instances = await self._read(id, request.name)
             if request.remove:
                 index = listings.removed(index, digest, request.name)
                 instances.pop(digest, None)
+            elif not digest:
+                index = listings.index_annotated(index, request.annotations, subject)
             else:
-                wish = _wish(request.platform, request.os_version, request.features)
                 index = listings.annotated(
                     index, digest, request.name, platform=wish, annotations=request.annotations
                 )
-            await self._write(image.id, index, instances)
-        return image.id
+            await self._write(id, index, instances)
+        return id
 
     async def _digest(self, text: str) -> str:
         """What a member is called: its digest, or an image of the store."""
@@ -148,6 +153,19 @@ class Lists:
         image = (await self._find(text, lists="member")).image
         return bigdata.digest_of(await self._in_thread(self._store.big_data, image, bigdata.MANIFEST))
 
+    async def _subject(self, text: str) -> Blob:
+        """The manifest of an image, or of a list as it is: of the store, else of a registry."""
+        try:
+            image = (await self._find(text, lists="keep")).image
+            data = await self._in_thread(self._store.big_data, image, bigdata.MANIFEST)
+        except NoSuchImage:
+            async with self._remote(text, RegistryAccess()) as source:
+                data = (await source.manifest()).data
+        raw = RawManifest(data, "")
+        decoded = await apart(len(data), partial(decode, raw))
+        kind = decoded.artifact_type if isinstance(decoded, Manifest) else ""
+        return Blob(raw.digest, len(data), decoded.media_type, artifact_type=kind)
+
     async def inspect(self, name: str, access: RegistryAccess) -> dict[str, Any]:
         """The document of a list here, else the manifest of an image elsewhere."""
         try:
@@ -155,12 +173,12 @@ class Lists:
         except (NoSuchImage, InvalidArgument):
             async with self._remote(name, access) as source:
                 raw = await source.manifest()
-            decoded = decode(raw)
+            decoded = await apart(len(raw.data), partial(decode, raw))
             if isinstance(decoded, Index):
                 return listings.described(decoded)
             document: dict[str, Any] = msgspec.json.decode(raw.data)
             return document
-        index, _ = await self._read(found.image, name)
+        index, _ = await self._read(found.image.id, name)
         return listings.described(index)
 
     async def read(self, name: str) -> tuple[Image, RawManifest, Instances]:
@@ -168,12 +186,14 @@ class Lists:
         image = (await self._find(name, lists="only")).image
         data = await self._in_thread(self._store.big_data, image, bigdata.MANIFEST)
         raw = RawManifest(data, "")
-        index = decode_index(raw)
+        index = await apart(len(data), partial(decode_index, raw))
         return image, RawManifest(data, index.media_type), await self._instances(image)
 
-    async def _read(self, image: Image, name: str) -> tuple[Index, Instances]:
+    async def _read(self, id: str, name: str) -> tuple[Index, Instances]:
+        """By its id: a record that was read before is not that of a list which has been changed meanwhile."""
+        image: Image = await self._in_thread(self._store.image, id)
         data = await self._in_thread(self._store.big_data, image, bigdata.MANIFEST)
-        decoded = decode(RawManifest(data, ""))
+        decoded = await apart(len(data), partial(decode, RawManifest(data, "")))
         if not isinstance(decoded, Index):
             raise InvalidArgument(f"cannot change '{name}': it is no manifest list", subject=name)
         return decoded, await self._instances(image)
@@ -213,7 +233,7 @@ class Lists:
         found = await self._find(name, lists="keep" if every else "member")
         data = await self._in_thread(self._store.big_data, found.image, bigdata.MANIFEST)
         raw = RawManifest(data, "")
-        decoded = decode(raw)
+        decoded = await apart(len(raw.data), partial(decode, raw))
         where = self._where(found)
         if isinstance(decoded, Index):
             return {member.blob.digest: (member, where) for member in decoded.members}
@@ -235,7 +255,7 @@ class Lists:
     ) -> dict[str, tuple[Member, str]]:
         async with self._remote(text, access) as source:
             raw = await source.manifest()
-            decoded = decode(raw)
+            decoded = await apart(len(raw.data), partial(decode, raw))
             if not isinstance(decoded, Index):
                 return {raw.digest: (await _member(decoded, raw, source.blob), where)}
             chosen = decoded.members if every else (platforms.choose(decoded, HERE, text),)
@@ -256,12 +276,28 @@ def _data(index: Index, instances: Instances) -> dict[str, bytes]:
     }
 
 
-def _wish(platform: Platform, os_version: str, features: list[str]) -> MemberPlatform:
-    wish = platforms.normalized(platform)
+def _wish(request: ManifestAddRequest | ManifestAnnotateRequest) -> MemberPlatform:
+    wish = platforms.normalized(request.platform)
+    os_features = request.os_features if isinstance(request, ManifestAnnotateRequest) else []
     return MemberPlatform(
         architecture=wish.arch,
         os=wish.os,
-        os_version=os_version,
+        os_version=request.os_version,
+        os_features=os_features or None,
         variant=wish.variant,
-        features=features or None,
+        features=request.features or None,
     )
+
+
+def _check(request: ManifestAnnotateRequest, wish: MemberPlatform) -> None:
+    if request.digest and request.subject:
+        raise InvalidArgument(
+            f"cannot set the subject of '{request.digest}': only a list as a whole has one here",
+            subject=request.digest,
+        )
+    if not request.digest and (wish != MemberPlatform() or request.remove):
+        raise InvalidArgument(
+            f"cannot change '{request.name}': a platform and features are those of an image in it",
+            subject=request.name,
+            hint="name one by its digest",
+        )

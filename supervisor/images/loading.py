@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from pyman.errors import ArchiveRefused
 from supervisor.images import platforms
+from supervisor.images.apart import apart
 from supervisor.images.manifests import Index, decode
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ async def _chosen(source: Source, platform: Platform) -> tuple[RawManifest | Non
     """The list, if there is one, and the manifest of the member that is wanted. A list may be in a list, once."""
     top = manifest = await source.manifest()
     for _ in range(2):
-        decoded = decode(manifest)
+        decoded = await apart(len(manifest.data), partial(decode, manifest))
         if not isinstance(decoded, Index):
             return (None if manifest is top else top), manifest
         member = (
@@ -104,6 +106,6 @@ async def _chosen(source: Source, platform: Platform) -> tuple[RawManifest | Non
             else platforms.choose(decoded, platform, source.name)
         )
         manifest = await source.manifest(member.blob.digest)
-    if isinstance(decode(manifest), Index):
+    if isinstance(await apart(len(manifest.data), partial(decode, manifest)), Index):
         raise ArchiveRefused(f"cannot use '{source.name}': its lists have no end", subject=source.name)
     return top, manifest

@@ -39,6 +39,7 @@ __all__ = [
     "decode",
     "decode_index",
     "decode_manifest",
+    "described_blob",
     "encode_index",
     "encode_manifest",
     "media_type_of",
@@ -263,7 +264,7 @@ def _manifest(document: _Document, kind: str, raw: RawManifest) -> Manifest:
         layers=tuple(_blob(each, "a layer") for each in document.layers or ()),
         annotations=document.annotations or {},
         artifact_type=document.artifact_type,
-        subject=None if document.subject is None else _blob(document.subject, "a subject"),
+        subject=_subject(document.subject),
     )
 
 
@@ -277,8 +278,14 @@ def _index(document: _Document, kind: str, raw: RawManifest) -> Index:
         ),
         annotations=document.annotations or {},
         artifact_type=document.artifact_type,
-        subject=None if document.subject is None else _blob(document.subject, "a subject"),
+        subject=_subject(document.subject),
     )
+
+
+def _subject(descriptor: _Descriptor | None) -> Blob | None:
+    if descriptor is None:
+        return None
+    return msgspec.structs.replace(_blob(descriptor, "a subject"), artifact_type=descriptor.artifact_type)
 
 
 def _blob(descriptor: _Descriptor, what: str) -> Blob:
@@ -301,10 +308,10 @@ def encode_manifest(manifest: Manifest) -> RawManifest:
     document: dict[str, Any] = {"schemaVersion": 2, "mediaType": manifest.media_type}
     if manifest.artifact_type:
         document["artifactType"] = manifest.artifact_type
-    document["config"] = _described(manifest.config)
-    document["layers"] = [_described(layer) for layer in manifest.layers]
+    document["config"] = described_blob(manifest.config)
+    document["layers"] = [described_blob(layer) for layer in manifest.layers]
     if manifest.subject is not None:
-        document["subject"] = _described(manifest.subject)
+        document["subject"] = described_blob(manifest.subject)
     if manifest.annotations and manifest.is_oci:
         document["annotations"] = manifest.annotations
     return RawManifest(msgspec.json.encode(document), manifest.media_type)
@@ -318,7 +325,7 @@ def encode_index(index: Index) -> RawManifest:
     oci = index.media_type == OCI_INDEX
     members: list[dict[str, Any]] = []
     for member in index.members:
-        described = _described(member.blob)
+        described = described_blob(member.blob)
         if not oci:
             described.pop("annotations", None)
         platform = msgspec.to_builtins(member.platform)
@@ -329,14 +336,17 @@ def encode_index(index: Index) -> RawManifest:
         members.append(described)
     document["manifests"] = members
     if index.subject is not None and oci:
-        document["subject"] = _described(index.subject)
+        document["subject"] = described_blob(index.subject)
     if index.annotations and oci:
         document["annotations"] = index.annotations
     return RawManifest(msgspec.json.encode(document), index.media_type)
 
 
-def _described(blob: Blob) -> dict[str, Any]:
+def described_blob(blob: Blob) -> dict[str, Any]:
+    """A descriptor, as it stands in a document."""
     described: dict[str, Any] = {"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size}
+    if blob.artifact_type:
+        described["artifactType"] = blob.artifact_type
     if blob.urls:
         described["urls"] = list(blob.urls)
     if blob.annotations:

@@ -13,19 +13,15 @@ from supervisor.images.events import Proof, event
 from supervisor.images.inspecting import repo_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from pyman.api.event import Actor
     from supervisor.images.library import Images
     from supervisor.images.names import Found
     from supervisor.images.view import View
+    from supervisor.storage.records import Image
 
 __all__ = ["listed", "mount", "unmount"]
-
-
-def _refuse_both(names: Sequence[str], every: bool, doing: str) -> None:
-    if names and every:
-        raise InvalidArgument(f"cannot {doing} images: give names or all, not both")
 
 
 def _chosen(names: Sequence[str], every: bool, view: View) -> list[Found | PymanError]:
@@ -48,37 +44,52 @@ async def mount(
     images: Images, names: Sequence[str], actor: Actor | None, *, every: bool
 ) -> MountImagesReply:
     """Once more for each. Errors stand beside the names."""
-    _refuse_both(names, every, "mount")
+
+    async def once(image: Image, name: str) -> str:
+        count = await images.in_thread(images.mount_count, image.id)
+        done = await images.ledger.carry_out(
+            Proof(image=image.id, mounts=count + 1),
+            [event(EventStatus.MOUNT, image.id, name, actor)],
+            partial(images.store.mount_image, image.id),
+        )
+        return done.path
+
     if not names and not every:
         return await listed(images)
-    chosen = await images.read(partial(_chosen, names, every))
-    asked = names or [found.name for found in chosen if not isinstance(found, PymanError)]
-    reply: list[MountedImage] = []
-    for name, found in zip(asked, chosen, strict=True):
-        if isinstance(found, PymanError):
-            reply.append(MountedImage("", "", [], name, info_of(found, name)))
-            continue
-        image = found.image
-        try:
-            count = await images.in_thread(images.mount_count, image.id)
-            done = await images.ledger.carry_out(
-                Proof(image=image.id, mounts=count + 1),
-                [event(EventStatus.MOUNT, image.id, name, actor)],
-                partial(images.store.mount_image, image.id),
-            )
-            reply.append(MountedImage(image.id, done.path, repo_tags(image), name))
-        except PymanError as error:
-            reply.append(MountedImage(image.id, "", repo_tags(image), name, info_of(error, name)))
-    return MountImagesReply(images=reply)
+    return await _each(images, names, every, "mount", once)
 
 
 async def unmount(
     images: Images, names: Sequence[str], actor: Actor | None, *, every: bool, force: bool
 ) -> MountImagesReply:
     """One mount of each, with `force` all of them. What is not mounted is passed over."""
-    _refuse_both(names, every, "unmount")
+
+    async def once(image: Image, name: str) -> str | None:
+        count = await images.in_thread(images.mount_count, image.id)
+        if not count:
+            return None
+        await images.ledger.carry_out(
+            Proof(image=image.id, mounts=0 if force else count - 1),
+            [event(EventStatus.UNMOUNT, image.id, name, actor)],
+            partial(images.store.unmount_image, image.id, force=force),
+        )
+        return ""
+
     if not names and not every:
         raise InvalidArgument("cannot unmount images: give names, or all")
+    return await _each(images, names, every, "unmount", once)
+
+
+async def _each(
+    images: Images,
+    names: Sequence[str],
+    every: bool,
+    doing: str,
+    act: Callable[[Image, str], Awaitable[str | None]],
+) -> MountImagesReply:
+    """`act`: the path where an image is now, empty: nowhere; None: there was nothing to do."""
+    if names and every:
+        raise InvalidArgument(f"cannot {doing} images: give names or all, not both")
     chosen = await images.read(partial(_chosen, names, every))
     asked = names or [found.name for found in chosen if not isinstance(found, PymanError)]
     reply: list[MountedImage] = []
@@ -88,15 +99,9 @@ async def unmount(
             continue
         image = found.image
         try:
-            count = await images.in_thread(images.mount_count, image.id)
-            if not count:
-                continue
-            await images.ledger.carry_out(
-                Proof(image=image.id, mounts=0 if force else count - 1),
-                [event(EventStatus.UNMOUNT, image.id, name, actor)],
-                partial(images.store.unmount_image, image.id, force=force),
-            )
-            reply.append(MountedImage(image.id, "", repo_tags(image), name))
+            path = await act(image, name)
+            if path is not None:
+                reply.append(MountedImage(image.id, path, repo_tags(image), name))
         except PymanError as error:
             reply.append(MountedImage(image.id, "", repo_tags(image), name, info_of(error, name)))
     return MountImagesReply(images=reply)

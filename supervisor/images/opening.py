@@ -53,7 +53,7 @@ async def archive(
     fd: int, name: str, spool_in: str, report: Callable[[int], None] | None = None
 ) -> AsyncIterator[Archived]:
     """An archive that the client has opened. ArchiveRefused, DiskFull, StorageFailed."""
-    with spool(spool_in) as spooled:
+    async with spool(spool_in) as spooled:
         contents = await jobs.index(fd, spooled, report=report)
         inside = spooled if contents.spooled else fd
         files = await trio.to_thread.run_sync(Archived, name, inside, contents.members, limiter=limiter)

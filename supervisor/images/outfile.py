@@ -12,6 +12,7 @@ import trio
 
 from pyman.errors import InvalidArgument
 from supervisor.images.folder import limiter
+from supervisor.images.spooling import let_go
 from supervisor.kernel.files import storage_error
 
 if TYPE_CHECKING:
@@ -35,16 +36,14 @@ async def written(path: str, *, replace: bool) -> AsyncIterator[int]:
         raise InvalidArgument(f"cannot write '{path}': {error.strerror}", subject=path) from error
     temporary = f".{name[:200]}.{secrets.token_hex(8)}"
     try:
-        if not replace and os.access(path, os.F_OK):
-            raise _exists(path)
-        fd = _new(above, temporary, path)
+        fd = await trio.to_thread.run_sync(_new, above, temporary, path, replace, limiter=limiter)
         try:
             yield fd
-            _place(above, temporary, name, path, replace=replace)
+            await trio.to_thread.run_sync(_place, above, temporary, name, path, replace, limiter=limiter)
         finally:
-            os.close(fd)
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=above)
+            await let_go(fd)
     finally:
         os.close(above)
 
@@ -53,14 +52,16 @@ def _open_directory(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _new(above: int, temporary: str, path: str) -> int:
+def _new(above: int, temporary: str, path: str, replace: bool) -> int:
+    if not replace and os.access(path, os.F_OK):
+        raise _exists(path)
     try:
         return os.open(temporary, _FLAGS, 0o644, dir_fd=above)
     except OSError as error:
         raise storage_error(error, "write", path) from error
 
 
-def _place(above: int, temporary: str, name: str, path: str, *, replace: bool) -> None:
+def _place(above: int, temporary: str, name: str, path: str, replace: bool) -> None:
     try:
         if replace:
             os.rename(temporary, name, src_dir_fd=above, dst_dir_fd=above)

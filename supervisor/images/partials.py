@@ -18,7 +18,9 @@ import trio
 
 from pyman.errors import ArchiveRefused, DigestMismatch, PymanError, first_of
 from supervisor.archive.feed import Feed
+from supervisor.images.folder import limiter
 from supervisor.images.manifests import check_digest
+from supervisor.images.spooling import let_go
 from supervisor.kernel.files import storage_error
 
 if TYPE_CHECKING:
@@ -64,19 +66,17 @@ class Partials:
         path = self._path(digest)
         entry = self._entries.setdefault(digest, _Entry())
         entry.users += 1
+        fd = -1
         try:
             fd = self._open(path)
-            try:
-                async with self._growing(entry, fd, fetch) as feed:
-                    yield feed
-                entry.read = True
-            except (ArchiveRefused, DigestMismatch):
-                with suppress(OSError):
-                    os.unlink(path)
-                entry.whole = False
-                raise
-            finally:
-                os.close(fd)
+            async with self._growing(entry, fd, fetch) as feed:
+                yield feed
+            entry.read = True
+        except (ArchiveRefused, DigestMismatch):
+            with suppress(OSError):
+                os.unlink(path)
+            entry.whole = False
+            raise
         finally:
             entry.users -= 1
             if not entry.users:
@@ -85,6 +85,8 @@ class Partials:
                 if entry.read:
                     with suppress(OSError):
                         os.unlink(path)
+            if fd >= 0:
+                await let_go(fd)
 
     def _open(self, path: str) -> int:
         try:
@@ -133,12 +135,25 @@ class Partials:
         except OSError:
             return 0
 
-    def clean(self, kept: float = KEPT) -> None:
-        """Remove what nobody has asked for in so many seconds. Blocking."""
-        busy = {digest.partition(":")[2] for digest in self._entries}
+    async def clean(self, kept: float = KEPT) -> None:
+        """Remove what nobody has asked for in so many seconds."""
+        for name in await trio.to_thread.run_sync(self._old, kept, limiter=limiter):
+            # Whether somebody has begun with it meanwhile is seen here, where nobody can begin before it is gone.
+            if f"sha256:{name}" in self._entries:
+                continue
+            path = f"{self._directory}/{name}"
+            with suppress(OSError):
+                fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    os.unlink(path)
+                finally:
+                    await let_go(fd)
+
+    def _old(self, kept: float) -> list[str]:
+        found: list[str] = []
         with suppress(OSError), os.scandir(self._directory) as entries:
-            for found in entries:
+            for each in entries:
                 with suppress(OSError):
-                    age = time.time() - found.stat(follow_symlinks=False).st_mtime
-                    if found.name not in busy and age >= kept:
-                        os.unlink(found.path)
+                    if time.time() - each.stat(follow_symlinks=False).st_mtime >= kept:
+                        found.append(each.name)
+        return found

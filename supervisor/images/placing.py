@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Place"]
 
 _CHUNK = 16 << 20
+_STAGING = ".pyman-"
+"""How directories are called in which somebody is still writing."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -58,7 +60,7 @@ class Place:
             except FileNotFoundError:
                 above = os.path.dirname(path)
                 base, inside = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), False
-            name = f".pyman-{secrets.token_hex(8)}"
+            name = f"{_STAGING}{secrets.token_hex(8)}"
             os.mkdir(name, 0o755, dir_fd=base)
             staging = os.open(name, _DIRECTORY, dir_fd=base)
             os.fchmod(staging, 0o755)
@@ -76,7 +78,7 @@ class Place:
         """What the place holds already."""
         if not self.existed:
             return []
-        return [name for name in os.listdir(self._base) if name != self._staging_name]
+        return [name for name in os.listdir(self._base) if not name.startswith(_STAGING)]
 
     def size(self, member: str) -> int:
         """Bytes of a regular file that is there already, or was added; -1: there is none."""

@@ -57,6 +57,10 @@ class Wish(msgspec.Struct, frozen=True):
     all_tags: bool = False
     platform: Platform = HERE
     access: RegistryAccess = RegistryAccess()
+    ask: bool = False
+    """Somebody is there who can choose what a short name means."""
+    alias: str = ""
+    """The short name for which the name was chosen: remembered when the image is here."""
 
 
 class Pulled(msgspec.Struct, frozen=True):
@@ -104,9 +108,12 @@ class Pulling:
 
     async def _run(self, wish: Wish, board: Board, actor: Actor | None) -> Pulled:
         try:
-            return await self._pull(wish, board, actor)
+            pulled = await self._pull(wish, board, actor)
+            if wish.alias:
+                await self._registries.record_alias(wish.alias, reference.parse(_name_of(wish)))
+            return pulled
         except PymanError as error:
-            if wish.policy != "never":
+            if wish.policy != "never" and not (wish.ask and isinstance(error, AmbiguousId)):
                 told = event(EventStatus.PULL_ERROR, "", wish.name, actor, {"error": str(error)})
                 await self._images.ledger.tell(told)
             raise
@@ -115,6 +122,8 @@ class Pulling:
 
     async def _pull(self, wish: Wish, board: Board, actor: Actor | None) -> Pulled:
         name = _name_of(wish)
+        if wish.alias:
+            _check_alias(wish)
         if not wish.all_tags:
             return Pulled((await self._pull_one(name, wish, board, actor),))
         repository = (await self._registries.candidates(name)).references[0].bare()
@@ -133,8 +142,8 @@ class Pulling:
         full = name if local is None or wish.platform != HERE else local.name
         try:
             candidates = await self._registries.candidates(full)
-            candidates.refuse_ambiguous()
-        except InvalidArgument:
+            candidates.refuse_ambiguous(ask=wish.ask)
+        except (AmbiguousId, InvalidArgument):
             if fallback is not None:
                 return fallback
             raise
@@ -228,6 +237,15 @@ def _name_of(wish: Wish) -> str:
     if wish.name.startswith("docker://"):
         return str(reference.parse(wish.name.removeprefix("docker://")).tagged())
     return wish.name
+
+
+def _check_alias(wish: Wish) -> None:
+    short = reference.parse_short(wish.alias)
+    if short.domain or short != short.bare():
+        raise InvalidArgument(
+            f"cannot remember '{wish.alias}' as an alias: it is no short name without a tag",
+            subject=wish.alias,
+        )
 
 
 def _joined(name: str, errors: list[PymanError]) -> PymanError:

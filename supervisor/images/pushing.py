@@ -9,7 +9,8 @@ import msgspec
 
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.images import transports
-from supervisor.images.convert import FORMATS, converted_index
+from supervisor.images.apart import apart
+from supervisor.images.convert import converted_index
 from supervisor.images.directory_writing import DirectoryDestination
 from supervisor.images.docker_archive_writing import DockerArchiveDestination
 from supervisor.images.layout_writing import archive_destination, directory_destination
@@ -27,38 +28,14 @@ if TYPE_CHECKING:
     from pyman.api.image import RegistryAccess
     from supervisor.images.blobinfo import BlobInfo
     from supervisor.images.manifests import Member
-    from supervisor.images.sending import Receiver, Sender, Wish
+    from supervisor.images.sending import Receiver, Sender
     from supervisor.images.transport import RawManifest
     from supervisor.images.transports import Place
+    from supervisor.images.wishes import Wish
     from supervisor.registry.client import Registries
     from supervisor.registry.reference import Reference
 
-__all__ = ["check_wish", "destination_for", "list_type", "push_list"]
-
-LEVELS = {"gzip": (0, 9), "zstd": (1, 22)}
-
-
-def check_wish(wish: Wish) -> None:
-    """InvalidArgument: it is none that can be granted."""
-    if wish.format and wish.format not in FORMATS:
-        raise InvalidArgument(f"cannot push in the format '{wish.format}'", hint="oci and v2s2 are known")
-    if wish.compression not in ("", "gzip", "zstd", "none"):
-        raise InvalidArgument(
-            f"cannot compress layers with '{wish.compression}'", hint="gzip, zstd and none are known"
-        )
-    if wish.compression == "zstd" and wish.format == "v2s2":
-        raise InvalidArgument("cannot compress with zstd in the format v2s2", hint="use the format oci")
-    if wish.force and not wish.compression:
-        raise InvalidArgument("cannot force a compression: none is named")
-    if wish.level is not None:
-        if wish.compression == "none":
-            raise InvalidArgument("cannot compress with a level and not at all")
-        low, high = LEVELS[wish.compression or "gzip"]
-        if not low <= wish.level <= high:
-            raise InvalidArgument(
-                f"cannot compress with the level {wish.level}",
-                hint=f"{wish.compression or 'gzip'} has those from {low} to {high}",
-            )
+__all__ = ["destination_for", "list_type", "push_list"]
 
 
 @asynccontextmanager
@@ -73,7 +50,7 @@ async def destination_for(
     sources: Mapping[str, Sequence[Reference]],
     retrying: Callable[[str], None],
 ) -> AsyncIterator[Receiver]:
-    """A place, opened for writing: whoever leaves the block without `finish` has changed nothing there.
+    """A place that is no store, opened for writing: whoever leaves the block without `finish` has changed nothing there.
 
     `tags`: full names that an image gets in an archive which is given none. `fd`: an archive that the client has
     opened; -1: it is made at its path. Errors of the kinds of destinations.
@@ -104,14 +81,8 @@ async def destination_for(
                 destination = archive_destination(writer, place.name)
         elif place.transport == transports.OCI:
             destination = await directory_destination(place.path, place.name)
-        elif place.transport == transports.DIR:
-            destination = await DirectoryDestination.at(place.path)
         else:
-            raise NotSupported(
-                f"cannot push to '{place}': the images of another store are not written to",
-                subject=str(place),
-                hint="save the image, and load it there",
-            )
+            destination = await DirectoryDestination.at(place.path)
         await stack.enter_async_context(closing(destination))
         yield destination
 
@@ -130,7 +101,7 @@ async def push_list(
 ) -> RawManifest:
     """The members first, then the list, which names them by what has become of them. `send_member`: what a member is
     there now; None: it is left out. The list is sent byte for byte where nothing has changed."""
-    index = decode_index(raw)
+    index = await apart(len(raw.data), lambda: decode_index(raw))
     types = destination.manifest_types
     wanted = list_type(wish) or index.media_type
     if types and wanted not in types:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -12,12 +12,13 @@ import trio
 from pyman.api.image import Progress
 from pyman.errors import ArchiveRefused, DigestMismatch, StorageFailed
 from supervisor.archive.feed import Feed
+from supervisor.images.apart import apart
 from supervisor.images.folder import hash_range, limiter
 from supervisor.images.manifests import decode_manifest
 from supervisor.images.spooling import document, spool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator
 
     from supervisor.images.progress import Board
     from supervisor.images.sending import Receiver
@@ -33,9 +34,8 @@ async def relay(
     source: Source, manifest: RawManifest, destination: Receiver, spool_in: str, board: Board
 ) -> RawManifest:
     """The manifest of one image and all that it names; what is there already is not read. Errors of both sides."""
-    decoded = decode_manifest(manifest)
-    for layer in dict.fromkeys(blob.digest for blob in decoded.layers):
-        blob = next(each for each in decoded.layers if each.digest == layer)
+    decoded = await apart(len(manifest.data), lambda: decode_manifest(manifest))
+    for blob in {layer.digest: layer for layer in decoded.layers}.values():
         if await destination.has(blob):
             board.note(Progress(blob.digest, "exists", blob.size, blob.size))
         else:
@@ -67,7 +67,7 @@ async def _pass_on(source: Source, blob: Blob, destination: Receiver, spool_in: 
                 f"cannot use '{source.name}': a blob is not what its digest {blob.digest} says",
                 subject=source.name,
             )
-        with _from_beginning(feed, spool_in) as (fd, copy):
+        async with _from_beginning(feed, spool_in) as (fd, copy):
             if copy:
                 await trio.to_thread.run_sync(_copy, feed, fd, limiter=limiter)
             await destination.put_blob(blob, fd, going)
@@ -97,13 +97,13 @@ async def _complete(feed: Feed) -> Feed:
     return feed
 
 
-@contextmanager
-def _from_beginning(feed: Feed, spool_in: str) -> Iterator[tuple[int, bool]]:
+@asynccontextmanager
+async def _from_beginning(feed: Feed, spool_in: str) -> AsyncIterator[tuple[int, bool]]:
     """A file that begins with the feed's bytes, and whether they have to be copied there first."""
     if feed.offset == 0:
         yield feed.fd, False
         return
-    with spool(spool_in) as fd:
+    async with spool(spool_in) as fd:
         yield fd, True
 
 

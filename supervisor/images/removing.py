@@ -15,7 +15,7 @@ import msgspec
 
 from pyman.api.event import Actor
 from pyman.api.image import RemovedImage, RemoveImagesReply
-from pyman.errors import ImageInUse, InvalidArgument, NoSuchImage, NotSupported, PymanError
+from pyman.errors import ImageInUse, InvalidArgument, NoSuchImage, PymanError
 from pyman.names import EventStatus
 from supervisor.images import listing
 from supervisor.images.answers import info_of
@@ -79,7 +79,11 @@ async def remove(images: Images, request: RemoveImagesRequest, actor: Actor | No
 def _chosen(request: RemoveImagesRequest, view: View) -> tuple[dict[str, list[str]], list[ErrorInfo]]:
     """Ids, each with the names under which it was asked for; an empty one: under none."""
     if request.all:
-        return {image.id: [""] for image in view.images if not image.read_only}, []
+        return {
+            image.id: [""]
+            for image in view.images
+            if not (image.read_only or (request.manifests_only and view.index(image) is None))
+        }, []
     found: dict[str, list[str]] = {}
     errors: list[ErrorInfo] = []
     for name in request.names:
@@ -96,9 +100,7 @@ def _chosen(request: RemoveImagesRequest, view: View) -> tuple[dict[str, list[st
 
 
 async def prune(images: Images, request: PruneImagesRequest, actor: Actor | None) -> RemoveImagesReply:
-    """What nothing uses, until there is no more of it. InvalidArgument, NotSupported, and errors of a removal."""
-    if request.build_cache:
-        raise NotSupported("cannot prune the cache of builds: use buildah prune")
+    """What nothing uses, until there is no more of it. InvalidArgument, and errors of a removal."""
     filters = {key: list(values) for key, values in request.filters.items()}
     filters.setdefault("readonly", ["false"])
     filters.setdefault("containers", ["external" if request.external else "false"])

@@ -9,8 +9,9 @@ from supervisor.images.directory_writing import DirectoryDestination
 from supervisor.images.docker_archive_writing import DockerArchiveDestination
 from supervisor.images.layout_writing import archive_destination, directory_destination
 from supervisor.images.names import normalized
-from supervisor.images.sending import Wish, closing
+from supervisor.images.sending import closing
 from supervisor.images.tarring import TarWriter
+from supervisor.images.wishes import Wish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

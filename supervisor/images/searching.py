@@ -44,6 +44,8 @@ async def search(registries: Registries, request: SearchRequest) -> SearchReply:
         )
     if not 0 <= request.limit <= _MOST:
         raise InvalidArgument(f"cannot use the limit {request.limit}: it is not from 1 to {_MOST}")
+    if request.list_tags and request.filters:
+        raise InvalidArgument("cannot filter tags: filters are for the names of repositories")
     fits = _filter(request.filters)
     found: dict[str, list[SearchResult]] = {}
     failed: dict[str, PymanError] = {}
@@ -143,8 +145,10 @@ async def login(registries: Registries, request: LoginRequest) -> LoginReply:
 
 
 async def logout(registries: Registries, request: LogoutRequest) -> None:
-    """Raises NotFound: nobody is logged in."""
+    """Raises NotFound: nobody is logged in; InvalidArgument."""
     access = RegistryAccess(auth_file=request.auth_file)
+    if request.all and request.registry:
+        raise InvalidArgument(f"cannot log out of '{request.registry}': give it, or all, not both")
     if request.all:
         await registries.logout("", access, all=True)
     else:

@@ -17,12 +17,13 @@ import trio
 from pyman.api.image import Progress
 from pyman.errors import NotSupported, PymanError, StorageFailed, first_of
 from supervisor.images import manifests as m
+from supervisor.images.apart import apart
 from supervisor.images.blobinfo import Known
 from supervisor.images.convert import FORMATS, converted, layer_type, with_layers
 from supervisor.images.manifests import decode_manifest, encode_manifest
 from supervisor.images.spooling import document, spool
 from supervisor.images.transport import Blob, RawManifest
-from supervisor.storage.records import COMPRESSIONS as STORED
+from supervisor.images.wishes import compression_for, level_for
 from supervisor.storage.records import Layer
 
 if TYPE_CHECKING:
@@ -32,28 +33,17 @@ if TYPE_CHECKING:
     from supervisor.archive.jobs import Compression, Packed
     from supervisor.images.manifests import Manifest
     from supervisor.images.progress import Board
+    from supervisor.images.wishes import Wish
     from supervisor.storage.records import Image
     from supervisor.storage.store import Store
 
-__all__ = ["Outgoing", "Receiver", "Sender", "Wish", "compression_of", "outgoing"]
+__all__ = ["Outgoing", "Receiver", "Sender", "compression_of", "outgoing"]
 
 _AT_ONCE = 3
 """Layers of one image that are sent at the same time."""
 _packing = trio.CapacityLimiter(4)
-"""Programs that pack, of all transfers."""
+"""Programs that pack into files, of all transfers; those that write to a client go at his pace, and do little."""
 _FORMATS_BY_TYPE = {media_type: word for word, media_type in FORMATS.items()}
-
-
-class Wish(msgspec.Struct, frozen=True):
-    """What was asked for; what is empty is up to the image and the destination."""
-
-    format: str = ""
-    """oci, v2s2."""
-    compression: str = ""
-    """gzip, zstd, none."""
-    level: int | None = None
-    force: bool = False
-    """Not even what is there already is taken, if it is compressed otherwise."""
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -146,24 +136,26 @@ class Sender:
         self._wish = wish
         self._pack = pack
         self._memory = memory
+        self._compression: Compression = "none"
+        if not destination.streams:
+            self._compression = compression_for(wish, destination.compression, destination.manifest_types)
+        self._level = level_for(wish, self._compression)
         self._spool_in = spool_in
         """A directory of the file system that has room for layers."""
         self._board = board
 
     async def send(self, image: Outgoing, *, member: bool = False) -> RawManifest:
         """The manifest as it is there now. Errors of the destination; NotSupported, StorageFailed, DiskFull."""
-        original = decode_manifest(image.manifest)
+        original = await apart(len(image.manifest.data), lambda: decode_manifest(image.manifest))
         wanted = self._manifest_type(original)
+        bare = converted(msgspec.structs.replace(original, layers=()), wanted)
         self._board.say("Getting image source signatures")
         layers = await self._send_layers(image, original, wanted)
-        config = converted(msgspec.structs.replace(original, layers=()), wanted).config
-        await self._send_config(config, image.config)
-        self._board.say(f"Copying config {config.digest}")
-        manifest = with_layers(
-            converted(msgspec.structs.replace(original, layers=()), wanted), layers, config
-        )
+        await self._send_config(bare.config, image.config)
+        self._board.say(f"Copying config {bare.config.digest}")
         unchanged = [blob.digest for blob in layers] == [blob.digest for blob in original.layers]
-        raw = image.manifest if unchanged and wanted == original.media_type else encode_manifest(manifest)
+        same = unchanged and wanted == original.media_type
+        raw = image.manifest if same else encode_manifest(with_layers(bare, layers))
         self._board.say("Writing manifest to image destination")
         await self._to.put_manifest(raw, member=member)
         return raw
@@ -182,7 +174,7 @@ class Sender:
             )
         if wanted:
             return wanted
-        if self._wish.compression == "zstd" and (not types or m.OCI_MANIFEST in types):
+        if self._compression == "zstd" and (not types or m.OCI_MANIFEST in types):
             return m.OCI_MANIFEST  # Docker's has no word for it
         return original.media_type if not types or original.media_type in types else types[0]
 
@@ -235,8 +227,7 @@ class Sender:
         if described is not None:
             found.append(Known(described.digest, described.size, compression_of(described, layer)))
         if layer.compressed_digest and layer.compressed_size > 0:
-            known = Known(layer.compressed_digest, layer.compressed_size, STORED[layer.compression])
-            found.append(known)
+            found.append(Known(layer.compressed_digest, layer.compressed_size, layer.compressed_with))
         if layer.diff_id:
             found += self._memory.known(layer.diff_id)
             if self._compression == "none" and layer.diff_size >= 0:
@@ -245,14 +236,9 @@ class Sender:
         found = [known for known in found if known.compression in usable]
         if self._to.streams or self._wish.force:
             found = [known for known in found if known.compression == self._compression]
-        elif self._wish.compression:
+        elif self._wish.compression or self._wish.usual:
             found.sort(key=lambda known: known.compression != self._compression)
         return list({known.digest: known for known in found}.values())
-
-    @property
-    def _compression(self) -> Compression:
-        wanted = self._wish.compression or self._to.compression
-        return "none" if self._to.streams or wanted == "none" else "zstd" if wanted == "zstd" else "gzip"
 
     async def _stream(self, layer: Layer, diff: str, tar_split: str, wanted: str) -> Blob:
         to: Streaming = self._to  # type: ignore[assignment]  # its `streams` says so
@@ -267,8 +253,9 @@ class Sender:
     async def _spool(self, layer: Layer, diff: str, tar_split: str, wanted: str) -> Blob:
         compression = self._compression
         media_type = layer_type(wanted, compression)
-        with spool(self._spool_in) as fd:
-            packed = await self._packed(layer, diff, tar_split, fd, compression)
+        async with spool(self._spool_in) as fd:
+            async with _packing:
+                packed = await self._packed(layer, diff, tar_split, fd, compression)
             blob = Blob(packed.digest, packed.size, media_type)
 
             def report(count: int) -> None:
@@ -286,10 +273,9 @@ class Sender:
         def report(count: int) -> None:
             self._note(layer, "packing", count, layer.diff_size)
 
-        async with _packing:
-            packed = await self._pack(
-                diff, tar_split, out, compression=compression, level=self._wish.level, report=report
-            )
+        packed = await self._pack(
+            diff, tar_split, out, compression=compression, level=self._level, report=report
+        )
         if (packed.diff_id, packed.diff_size) != (layer.diff_id, layer.diff_size):
             raise StorageFailed(
                 f"cannot send the layer '{layer.id}': its files are not what they were when it was stored",

@@ -7,22 +7,24 @@ configuration, and so the image's id, stays the same.
 from __future__ import annotations
 
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
-from pyman.errors import ArchiveRefused, NotSupported, StorageFailed
+from pyman.errors import ArchiveRefused, NoSuchImage, NotSupported, StorageFailed
 from supervisor.archive import jobs
 from supervisor.archive.feed import Feed
-from supervisor.images.convert import layer_type, with_layers
+from supervisor.images.convert import converted, layer_type, with_layers
 from supervisor.images.folder import limiter, verified
 from supervisor.images.manifests import decode_manifest, encode_manifest
+from supervisor.images.names import normalized
 from supervisor.images.sending import outgoing
 from supervisor.images.spooling import spool
 from supervisor.images.transport import Blob
+from supervisor.registry import reference
 from supervisor.storage.overlay import Overlays
 from supervisor.storage.store import Store
 
@@ -34,18 +36,25 @@ if TYPE_CHECKING:
     from supervisor.images.transports import Place
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
+    from supervisor.storage.records import Image
 
 __all__ = ["StoreSource", "other_store"]
+
+_SHORTEST_ID = 12
+"""Digits of what is taken for the beginning of an id."""
 
 
 class StoreSource:
     """`image`: an image that is no list."""
 
-    def __init__(self, image: Outgoing, name: str, spool_in: str) -> None:
+    def __init__(self, image: Outgoing, name: str, spool_in: str, media_type: str = "") -> None:
+        """`media_type`: of the manifest that is told; empty: that of the image. NotSupported: it has what the other
+        format cannot say."""
         self.name = name
         self._image = image
         self._spool_in = spool_in
-        original = decode_manifest(image.manifest)
+        bare = msgspec.structs.replace(decode_manifest(image.manifest), layers=())
+        original = converted(bare, media_type or bare.media_type)
         layers = []
         for layer, tar_split in zip(image.layers, image.tar_splits, strict=True):
             if not layer.diff_id or not tar_split:
@@ -72,7 +81,7 @@ class StoreSource:
         if not found:
             raise ArchiveRefused(f"cannot find the layer {blob.digest} in '{self.name}'", subject=self.name)
         diff = f"{self._image.directories[found[0]]}/diff"
-        with spool(self._spool_in) as fd:
+        async with spool(self._spool_in) as fd:
             packed = await jobs.pack(diff, self._image.tar_splits[found[0]], fd, report=report)
             yield Feed(fd, 0, packed.size)
 
@@ -83,9 +92,9 @@ class StoreSource:
 @asynccontextmanager
 async def other_store(
     place: Place, settings: Settings, layout: Layout, spool_in: str
-) -> AsyncIterator[StoreSource]:
-    """An image of another graph root. NotSupported: that is no overlay store. NoSuchImage, AmbiguousId,
-    StorageFailed."""
+) -> AsyncIterator[tuple[StoreSource, str]]:
+    """An image of another graph root, and the full name that it has there; empty: it is named by its id. NotSupported:
+    that is no overlay store. NoSuchImage, AmbiguousId, InvalidArgument, StorageFailed."""
     if place.driver not in ("", "overlay"):
         raise NotSupported(
             f"cannot read '{place}': only stores of the driver overlay can be read", subject=str(place)
@@ -99,8 +108,21 @@ async def other_store(
     theirs = msgspec.structs.replace(layout, graph_root=place.graph_root, run_root=run_root)
     store = Store(theirs, settings, Overlays(settings, theirs))
     try:
-        image = await trio.to_thread.run_sync(store.resolve, place.name, limiter=limiter)
+        image, name = await trio.to_thread.run_sync(_find, store, place.name, limiter=limiter)
         read = await trio.to_thread.run_sync(partial(outgoing, store, image), limiter=limiter)
-        yield StoreSource(read, str(place), spool_in)
+        yield StoreSource(read, str(place), spool_in), name
     finally:
         store.close()
+
+
+def _find(store: Store, name: str) -> tuple[Image, str]:
+    """A name without a registry is one of docker.io, as in other engines, or else one of those that are only here."""
+    digits = name.removeprefix("sha256:")
+    if len(digits) >= _SHORTEST_ID and not digits.strip("0123456789abcdef"):
+        with suppress(NoSuchImage):
+            return store.resolve(digits), ""
+    for full in dict.fromkeys((str(reference.parse(name).tagged()), str(normalized(name)))):
+        image = store.named(full)
+        if image is not None:
+            return image, full
+    raise NoSuchImage(f"cannot find the image '{name}' in '{store.root}'", subject=name)

@@ -9,7 +9,7 @@ image that lacks something.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
@@ -24,18 +24,20 @@ from supervisor.storage.layers import DEPTH, layer_id
 from supervisor.storage.records import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pyman.api.event import Actor
     from pyman.names import EventStatus
-    from supervisor.images.events import Ledger
     from supervisor.images.layers import Layers
     from supervisor.images.manifests import Manifest
     from supervisor.images.progress import Board
     from supervisor.images.transport import RawManifest, Source
+    from supervisor.state.changes import EventDraft
     from supervisor.storage.store import Store
 
-__all__ = ["Stored", "Storing"]
+__all__ = ["Recorder", "Stored", "Storing"]
+
+T = TypeVar("T")
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -49,10 +51,16 @@ class Stored(msgspec.Struct, frozen=True):
         return self.image.id
 
 
-class Storing:
-    """One for an engine."""
+class Recorder(Protocol):
+    """As `events.Ledger`."""
 
-    def __init__(self, store: Store, ledger: Ledger, layers: Layers) -> None:
+    async def carry_out(self, proof: Proof, events: Sequence[EventDraft], act: Callable[[], T], /) -> T: ...
+
+
+class Storing:
+    """One for a store."""
+
+    def __init__(self, store: Store, ledger: Recorder, layers: Layers) -> None:
         self._store = store
         self._ledger = ledger
         self._layers = layers

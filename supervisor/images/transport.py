@@ -34,6 +34,8 @@ class Blob(msgspec.Struct, frozen=True):
     media_type: str = ""
     annotations: dict[str, str] = {}
     urls: tuple[str, ...] = ()
+    artifact_type: str = ""
+    """Of a manifest that others belong to."""
 
 
 class RawManifest(msgspec.Struct, frozen=True):

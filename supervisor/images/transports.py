@@ -35,6 +35,7 @@ _ELSEWHERE = {
 _PART = r"[A-Za-z0-9]+(?:(?:--|[-._:@+])[A-Za-z0-9]+)*"
 _LAYOUT_NAME = re.compile(rf"{_PART}(?:/{_PART})*")
 """What OCI permits as `org.opencontainers.image.ref.name`."""
+_ID = re.compile(r"[0-9a-f]{64}")
 _NAME_LIMIT = 512
 _INDEX_DIGITS = 6
 _PATH_LIMIT = 4095
@@ -63,6 +64,15 @@ class Place(msgspec.Struct, frozen=True):
             return f"{STORAGE}:{self._store}{self.name}"
         inside = f":@{self.index}" if self.index >= 0 else f":{self.name}" if self.name else ""
         return f"{self.transport}:{self.path}{inside}"
+
+    @property
+    def wanted(self) -> tuple[str, str]:
+        """Of an image that is written to a store: the full name that it gets there, and the id that it has to have;
+        either may be empty. InvalidArgument."""
+        before, at, after = self.name.rpartition("@")
+        if _ID.fullmatch(after):
+            return (str(reference.parse(before).tagged()) if at else ""), after
+        return str(reference.parse(self.name).tagged()), ""
 
     @property
     def _store(self) -> str:

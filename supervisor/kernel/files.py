@@ -28,6 +28,7 @@ __all__ = [
     "open_beneath",
     "open_in_root",
     "remove_tree",
+    "rename_new",
     "storage_error",
     "sync_file_system",
     "write_atomic",
@@ -35,6 +36,7 @@ __all__ = [
 
 _OPENAT2 = 437
 """The same number on every architecture."""
+_AT_FDCWD, _NOREPLACE = -100, 1
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_BENEATH, _RESOLVE_IN_ROOT = 0x02, 0x08, 0x10
 _OPEN_HOW = struct.Struct("=QQQ")
 
@@ -126,6 +128,13 @@ def _open(directory: int, path: str, flags: int, mode: int, resolve: int) -> int
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
     return int(fd)
+
+
+def rename_new(source: str, target: str) -> None:
+    """Rename, unless there is something at the target. OSError: EEXIST."""
+    if _libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _NOREPLACE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), target)
 
 
 async def remove_tree(path: str, *, deadline: float = math.inf) -> None:

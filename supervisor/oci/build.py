@@ -16,7 +16,7 @@ import msgspec
 from pyman.errors import CommandNotExecutable, InvalidArgument, StorageFailed
 from supervisor.kernel import files
 from supervisor.kernel.idmaps import has_inside, outside
-from supervisor.oci import devices, limits, resources, security
+from supervisor.oci import capabilities, confinement, devices, limits, resources, security
 from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
 from supervisor.oci.mountpoints import make_directory, make_mount_points
@@ -57,6 +57,8 @@ def build(request: BuildRequest) -> bytes:
     chosen = modes(request)
     mounted = mounts(request, chosen)
     uid_mappings, gid_mappings = id_mappings(request)
+    masked, read_only = security.hidden_paths(request)
+    confinement.check(request)
     whole = Spec(
         oci_version=OCI_VERSION,
         process=_process(request, chosen, mounted),
@@ -73,8 +75,8 @@ def build(request: BuildRequest) -> bytes:
             cgroups_path=request.placement.path,
             devices=devices.host_devices() if request.privileged else [],
             seccomp=security.system_calls(request),
-            masked_paths=[] if request.privileged else security.MASKED_PATHS,
-            readonly_paths=[] if request.privileged else security.READONLY_PATHS,
+            masked_paths=masked,
+            readonly_paths=read_only,
         ),
     )
     return _encoder.encode(whole)
@@ -97,11 +99,16 @@ def build_exec(request: ExecBuildRequest) -> bytes:
         cwd=_absolute(request.work_dir or spec.work_dir or "/"),
         terminal=request.terminal,
         console_size=_size(request.rows, request.columns),
-        capabilities=security.capabilities(
-            container, identity.uid, privileged=request.privileged or container.privileged
+        capabilities=capabilities.of_command(
+            container,
+            identity.uid,
+            privileged=request.privileged,
+            same_user=request.user in ("", spec.user),
         ),
         rlimits=limits.rlimits(container),
         oom_score_adj=container.settings.containers.oom_score_adj,
+        no_new_privileges=spec.no_new_privileges,
+        apparmor_profile=confinement.apparmor(container),
     )
     return _encoder.encode(process)
 
@@ -187,9 +194,11 @@ def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence
         cwd=_working_directory(request, mounted),
         terminal=spec.terminal,
         console_size=_size(request.rows, request.columns) if spec.terminal else None,
-        capabilities=security.capabilities(request, identity.uid, privileged=request.privileged),
+        capabilities=capabilities.of_container(request, identity.uid),
         rlimits=limits.rlimits(request),
         oom_score_adj=request.settings.containers.oom_score_adj,
+        no_new_privileges=spec.no_new_privileges,
+        apparmor_profile=confinement.apparmor(request),
     )
 
 
@@ -197,6 +206,16 @@ def _identity(request: BuildRequest) -> Identity:
     if not request.rootfs:
         return Identity(uid=0, gid=0, groups=[], home="/")
     return look_up(request.rootfs, request.spec.user, groups_of(request.spec), account_files(request))
+
+
+def owner_of(request: BuildRequest) -> tuple[int, int]:
+    """The uid and gid of the container's user, in the engine's ids. InvalidArgument, CommandNotExecutable."""
+    identity = _identity(request)
+    if request.userns is None:
+        return identity.uid, identity.gid
+    _check_ids(request, identity)
+    maps = request.userns.maps
+    return outside(identity.uid, maps.uids), outside(identity.gid, maps.gids)
 
 
 def groups_of(spec: ContainerSpec) -> list[str]:
@@ -289,12 +308,7 @@ def _make_working_directory(request: BuildRequest) -> None:
     path = _absolute(request.spec.work_dir)
     if covers(mounts(request, modes(request)), path):
         return
-    identity = _identity(request)
-    owner = identity.uid, identity.gid
-    if request.userns is not None:
-        _check_ids(request, identity)
-        maps = request.userns.maps
-        owner = outside(identity.uid, maps.uids), outside(identity.gid, maps.gids)
+    owner = owner_of(request)
     try:
         make_directory(request.rootfs, path, owner, _root_of(request) or (0, 0))
     except OSError as error:

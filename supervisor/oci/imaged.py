@@ -33,7 +33,7 @@ class ImageUse(msgspec.Struct, frozen=True, omit_defaults=True):
     volumes: list[str] = []
     """Where it wants volumes; paths in the container."""
     volume_mode: str = ""
-    """`anonymous` or `tmpfs`; empty where it wants none."""
+    """`anonymous` or `tmpfs`; empty where it wants none, and where they are volumes of the container's spec."""
     healthcheck: Healthcheck | None = None
     own_work_dir: bool = False
     """The working directory is the image's, and is made where it is missing."""

@@ -12,6 +12,7 @@ from pyman.errors import NotSupported, StorageFailed
 from supervisor.kernel.idmaps import has_inside
 from supervisor.oci.accounts import account_files
 from supervisor.oci.host import this_host
+from supervisor.oci.security import proc_options
 from supervisor.oci.spec import Mount
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     pts = Mount(
         "/dev/pts", "devpts", "devpts", [*_PTS, *([f"gid={_TTY}"] if _has_terminals(request) else [])]
     )
-    found = [_HOST_PROC if request.restricted and chosen["pid"] == "host" else _PROC, _DEV, pts]
+    found = [_proc(request, chosen), _DEV, pts]
     if request.restricted and chosen["network"] == "host":
         found.append(_HOST_SYS[access])
     else:
@@ -103,13 +104,40 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     if request.init:
         found.append(Mount(INIT_DESTINATION, "bind", init_program(request), ["bind", "rprivate", "ro"]))
     own = {mount.destination for mount in found}
-    found += [mount for mount in _volumes(request) if mount.destination not in own]
+    found += [mount for mount in (*_named(request), *_volumes(request)) if mount.destination not in own]
     return sorted(found, key=lambda mount: mount.destination.count("/"))
+
+
+def _proc(request: BuildRequest, chosen: dict[str, str]) -> Mount:
+    options = proc_options(request.spec)
+    if not request.restricted or chosen["pid"] != "host":
+        return Mount("/proc", "proc", "proc", options) if options else _PROC
+    if options:
+        raise NotSupported(
+            "cannot use --security-opt proc-opts together with --pid host: it is the host's /proc that is shown",
+            subject="proc-opts",
+        )
+    return _HOST_PROC
+
+
+def _named(request: BuildRequest) -> list[Mount]:
+    """The volumes of the container."""
+    return [
+        Mount(
+            volume.dest,
+            "bind",
+            f"{request.volumes[volume.name]}/{volume.sub_path}".rstrip("/"),
+            ["rbind", "rprivate", "nodev", "ro" if "ro" in volume.options else "rw"],
+        )
+        for volume in request.spec.volumes
+    ]
 
 
 def _volumes(request: BuildRequest) -> list[Mount]:
     """Of the image. What the engine itself mounts there goes before."""
     image = request.image
+    if not image.volume_mode:
+        return []
     if image.volume_mode == "tmpfs":
         return [Mount(path, "tmpfs", "tmpfs", [*_VOLUME, "tmpcopyup"]) for path in image.volumes]
     return [

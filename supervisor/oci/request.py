@@ -47,8 +47,11 @@ class BuildRequest(msgspec.Struct, frozen=True):
     run_directory: str
     """Where `write_files` puts the files that are mounted into the container."""
     image: ImageUse = ImageUse()
+    volumes: dict[str, str] = {}
+    """Where the volumes of the spec are, by their names."""
     volumes_directory: str = ""
-    """Where the volumes that the image wants are directories, by their numbers."""
+    """Where the volumes that the image wants are directories, by their numbers: of a container that was made before
+    there were volumes."""
     userns: UserNamespace | None = None
     account: Account | None = None
     host_environment: dict[str, str] = {}

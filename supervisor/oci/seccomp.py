@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pyman.errors import InvalidConfig
+from pyman.errors import InvalidArgument, InvalidConfig
 from supervisor.oci.host import this_host
+from supervisor.oci.seccomp_file import LIMIT, BadProfile, errno_of, parse
 
-__all__ = ["profile"]
+if TYPE_CHECKING:
+    from supervisor.oci.seccomp_file import Profile, Rule
+
+__all__ = ["of_text", "profile"]
 
 _ARCHITECTURES = {
     "x86_64": ("SCMP_ARCH_X86_64", {"amd64", "x86_64"}),
@@ -33,48 +37,6 @@ _ARCHITECTURES = {
 }
 """`uname -m` to libseccomp's name and the words that profiles use."""
 _X32 = "SCMP_ARCH_X32"
-
-
-class _Condition(msgspec.Struct, frozen=True):
-    arches: frozenset[str] = frozenset()
-    caps: frozenset[str] = frozenset()
-    min_kernel: str = msgspec.field(name="minKernel", default="")
-
-
-class _Argument(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    index: int
-    value: int
-    op: str
-    value_two: int = 0
-
-
-class _Rule(msgspec.Struct, frozen=True, rename="camel"):
-    action: str
-    names: list[str] = []
-    name: str = ""
-    args: list[_Argument] | None = None
-    errno_ret: int | None = None
-    includes: _Condition = _Condition()
-    excludes: _Condition = _Condition()
-
-
-class _Architecture(msgspec.Struct, frozen=True, rename="camel"):
-    architecture: str
-    sub_architectures: list[str] | None = None
-
-
-class _Profile(msgspec.Struct, frozen=True, rename="camel"):
-    default_action: str
-    default_errno_ret: int | None = None
-    arch_map: list[_Architecture] = []
-    architectures: list[str] | None = None
-    flags: list[str] = []
-    syscalls: list[_Rule] = []
-
-
-# Made here and not at first use: specs are built in threads, and msgspec learns a type in steps that two
-# threads at once turn into a crash of the process.
-_decode = msgspec.json.Decoder(_Profile).decode
 
 
 def profile(path: str, capabilities: tuple[str, ...]) -> msgspec.Raw:
@@ -90,39 +52,56 @@ def profile(path: str, capabilities: tuple[str, ...]) -> msgspec.Raw:
 def _encoded(path: str, _changed: int, _size: int, capabilities: tuple[str, ...]) -> msgspec.Raw:
     try:
         with open(path, "rb") as file:
-            found = _decode(file.read(4 << 20))
+            found = parse(file.read(LIMIT + 1), strict=False)
     except OSError as error:
         raise _unusable(path, (error.strerror or str(error)).lower()) from error
-    except msgspec.DecodeError as error:
+    except BadProfile as error:
         raise _unusable(path, str(error)) from error
     return msgspec.Raw(msgspec.json.encode(_chosen(found, os.uname().machine, frozenset(capabilities))))
 
 
-def _chosen(found: _Profile, machine: str, capabilities: frozenset[str]) -> dict[str, Any]:
+@lru_cache(maxsize=16)
+def of_text(text: str, name: str, capabilities: tuple[str, ...]) -> msgspec.Raw:
+    """As `profile`, of a text that a user has given and that came from the file `name`. InvalidArgument."""
+    try:
+        found = parse(text, strict=True)
+    except BadProfile as error:
+        raise InvalidArgument(f"cannot use --security-opt seccomp={name}: {error}", subject=name) from None
+    return msgspec.Raw(msgspec.json.encode(_chosen(found, os.uname().machine, frozenset(capabilities))))
+
+
+def _chosen(found: Profile, machine: str, capabilities: frozenset[str]) -> dict[str, Any]:
     native, words = _ARCHITECTURES.get(machine, ("", {machine}))
     result: dict[str, Any] = {"defaultAction": found.default_action}
-    if found.default_errno_ret is not None:
-        result["defaultErrnoRet"] = found.default_errno_ret
+    number = errno_of(found.default_errno, found.default_errno_ret)
+    if number is not None:
+        result["defaultErrnoRet"] = number
     architectures = found.architectures or _with_sub_architectures(found, native)
     if architectures:
         result["architectures"] = architectures
     if found.flags:
         result["flags"] = found.flags
+    if found.listener_path:
+        result["listenerPath"] = found.listener_path
+    if found.listener_metadata:
+        result["listenerMetadata"] = found.listener_metadata
     result["syscalls"] = [
-        _syscall(rule) for rule in found.syscalls if _applies(rule, words, capabilities, os.uname().release)
+        _syscall(rule)
+        for rule in found.syscalls or ()
+        if _applies(rule, words, capabilities, os.uname().release)
     ]
     return result
 
 
-def _with_sub_architectures(found: _Profile, native: str) -> list[str]:
-    for entry in found.arch_map:
+def _with_sub_architectures(found: Profile, native: str) -> list[str]:
+    for entry in found.arch_map or ():
         if entry.architecture == native:
             others = entry.sub_architectures or []
             return [native, *(name for name in others if name != _X32 or this_host().x32)]
     return []
 
 
-def _applies(rule: _Rule, words: set[str], capabilities: frozenset[str], release: str) -> bool:
+def _applies(rule: Rule, words: set[str], capabilities: frozenset[str], release: str) -> bool:
     included, excluded = rule.includes, rule.excludes
     if included.arches and not included.arches & words:
         return False
@@ -140,10 +119,11 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in numbers if number.isdecimal())
 
 
-def _syscall(rule: _Rule) -> dict[str, Any]:
+def _syscall(rule: Rule) -> dict[str, Any]:
     entry: dict[str, Any] = {"names": rule.names or [rule.name], "action": rule.action}
-    if rule.errno_ret is not None:
-        entry["errnoRet"] = rule.errno_ret
+    number = errno_of(rule.errno, rule.errno_ret)
+    if number is not None:
+        entry["errnoRet"] = number
     if rule.args:
         entry["args"] = rule.args
     return entry

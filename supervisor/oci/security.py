@@ -1,24 +1,38 @@
-"""What a container's processes may do: capabilities, hidden parts of /proc and /sys, system calls.
+"""What a container may see and call: hidden parts of /proc and /sys, system calls, profiles of the host.
 
-A privileged container has every capability that this process can pass on, sees everything and may call
-everything. The capabilities of a user other than root are only a bound: nothing is in effect at first.
+A privileged container sees everything and may call everything, unless it asks for a seccomp profile or for paths to be
+masked. The texts of --security-opt that decide here were taken apart by the client.
 """
 
 from __future__ import annotations
 
+import posixpath
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from supervisor.oci import seccomp
+from pyman.errors import InvalidArgument, NotSupported
+from supervisor.oci import capabilities, seccomp
 from supervisor.oci.host import this_host
-from supervisor.oci.spec import Capabilities
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import msgspec
 
+    from pyman.api.spec import ContainerSpec
     from supervisor.oci.request import BuildRequest
 
-__all__ = ["MASKED_PATHS", "READONLY_PATHS", "capabilities", "system_calls"]
+__all__ = [
+    "MASKED_PATHS",
+    "READONLY_PATHS",
+    "UNCONFINED",
+    "hidden_paths",
+    "proc_options",
+    "system_calls",
+]
 
+UNCONFINED = "unconfined"
+_ALL = "all"
 MASKED_PATHS = [
     "/proc/acpi",
     "/proc/kcore",
@@ -41,25 +55,92 @@ READONLY_PATHS = [
     "/proc/sys",
     "/proc/sysrq-trigger",
 ]
-
-
-def _bounding(request: BuildRequest, privileged: bool) -> list[str]:
-    possible = this_host().capabilities
-    if privileged:
-        return list(possible)
-    return [name for name in request.settings.containers.default_capabilities if name in possible]
-
-
-def capabilities(request: BuildRequest, uid: int, *, privileged: bool) -> Capabilities:
-    """`uid` is the user's in the container."""
-    bounding = _bounding(request, privileged)
-    active = bounding if uid == 0 else []
-    return Capabilities(bounding=bounding, effective=active, permitted=active)
+_PROC_FLAGS = frozenset(
+    (
+        "nosuid",
+        "noexec",
+        "nodev",
+        "suid",
+        "exec",
+        "dev",
+        "ro",
+        "rw",
+        "relatime",
+        "noatime",
+        "strictatime",
+        "subset=pid",
+    )
+)
+_HIDEPID = frozenset(("0", "1", "2", "4", "off", "noaccess", "invisible", "ptraceable"))
 
 
 def system_calls(request: BuildRequest) -> msgspec.Raw | None:
-    """The seccomp profile, ready to be written; none for a privileged container or without a profile."""
-    profile = request.settings.containers.seccomp_profile
-    if request.privileged or profile in ("", "unconfined") or not this_host().seccomp:
+    """The seccomp profile, ready to be written; none without one, and for a privileged container that asks for none.
+    InvalidArgument, NotSupported: the one that was asked for cannot be used. InvalidConfig: the configured one."""
+    spec, configured = request.spec, request.settings.containers.seccomp_profile
+    asked = spec.seccomp_profile_path
+    if asked == UNCONFINED:
         return None
-    return seccomp.profile(profile, tuple(_bounding(request, privileged=False)))
+    if spec.seccomp_profile:
+        if not this_host().seccomp:
+            raise NotSupported(
+                f"cannot use --security-opt seccomp={asked}: this kernel has no seccomp", subject=asked
+            )
+        return seccomp.of_text(spec.seccomp_profile, asked, _capabilities(request))
+    if asked:
+        raise InvalidArgument(
+            f"cannot use --security-opt seccomp={asked}: its text is missing",
+            subject=asked,
+            hint="the text of the profile goes along in seccomp_profile",
+        )
+    if request.privileged or configured in ("", UNCONFINED) or not this_host().seccomp:
+        return None
+    return seccomp.profile(configured, _capabilities(request))
+
+
+def _capabilities(request: BuildRequest) -> tuple[str, ...]:
+    return tuple(capabilities.bounding(request))
+
+
+def hidden_paths(request: BuildRequest) -> tuple[list[str], list[str]]:
+    """Paths in the container that nothing can be read of, and paths that are read-only. InvalidArgument."""
+    spec = request.spec
+    for option, paths in (("mask", spec.mask), ("unmask", spec.unmask)):
+        for path in paths:
+            if not path.startswith("/") and not (option == "unmask" and path.lower() == _ALL):
+                raise InvalidArgument(
+                    f"cannot use --security-opt {option}={path}: the path is not absolute", subject=path
+                )
+    if request.privileged:
+        return list(spec.mask), []
+    if not spec.mask and not spec.unmask:
+        return MASKED_PATHS, READONLY_PATHS
+    masked = [path for path in MASKED_PATHS if not _is_shown(path, spec.unmask)]
+    return [*masked, *spec.mask], [path for path in READONLY_PATHS if not _is_shown(path, spec.unmask)]
+
+
+def _is_shown(path: str, patterns: Sequence[str]) -> bool:
+    return any(pattern.lower() == _ALL or _matches(path, pattern) for pattern in patterns)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """As a shell's: a star is no slash."""
+    names, globs = path.split("/"), posixpath.normpath(pattern).split("/")
+    return len(names) == len(globs) and all(
+        fnmatchcase(name, glob.replace("[^", "[!")) for name, glob in zip(names, globs, strict=True)
+    )
+
+
+def proc_options(spec: ContainerSpec) -> list[str]:
+    """The options of the container's /proc, instead of the usual ones; empty: none were asked for. InvalidArgument."""
+    for option in spec.procfs_opts:
+        key, _, value = option.partition("=")
+        if option in _PROC_FLAGS or (key == "hidepid" and value in _HIDEPID):
+            continue
+        if key != "gid" or not value.isdecimal() or len(value) > 10:
+            raise InvalidArgument(
+                f"cannot use --security-opt proc-opts={option}: /proc has no such option",
+                subject=option,
+                hint="it has hidepid=, gid= and subset=pid, and the flags that every mount has",
+            )
+    return list(spec.procfs_opts)

@@ -68,6 +68,9 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     capabilities: Capabilities | None = None
     rlimits: list[PosixRlimit] = []
     oom_score_adj: int | None = None
+    no_new_privileges: bool = False
+    apparmor_profile: str = ""
+    selinux_label: str = ""
 
 
 class Root(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -105,9 +108,14 @@ class Device(msgspec.Struct, frozen=True, rename="camel"):
     gid: int
 
 
-class DeviceRule(msgspec.Struct, frozen=True):
+class DeviceRule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of the cgroup. Without a type and a number it is about every device."""
+
     allow: bool
     access: str
+    type: str = ""
+    major: int | None = None
+    minor: int | None = None
 
 
 class Pids(msgspec.Struct, frozen=True):
@@ -150,6 +158,7 @@ class Linux(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """Already encoded: the profile is long and the same for nearly every container."""
     masked_paths: list[str] = []
     readonly_paths: list[str] = []
+    mount_label: str = ""
 
 
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):

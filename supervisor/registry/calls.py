@@ -18,6 +18,7 @@ import trio
 
 from pyman.errors import EngineStopped, RegistryFailed, from_wire
 from supervisor.kernel import children
+from supervisor.kernel.background import background
 from supervisor.logging import log
 from supervisor.registry.exchange import Exchange, ExchangeEnded
 from supervisor.registry.messages import Answer, Failed, Progress, Taken
@@ -187,7 +188,7 @@ class _Program:
     async def watch(self) -> None:
         assert self._child is not None  # noqa: S101 - it is ours
         try:
-            with self._end:
+            with self._end, background.program(self._child):
                 code = await self._child.wait()
                 if code:
                     log.warning("the registry program has ended", pid=self._child.pid, code=code)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from pyman.errors import InvalidArgument, PermissionDenied, SignatureRefused
+from pyman.errors import AmbiguousId, InvalidArgument, PermissionDenied, SignatureRefused
 from supervisor.logging import log
 from supervisor.registry.aliases import record_alias
 from supervisor.registry.messages import AuthFile, Endpoint
@@ -36,21 +36,22 @@ class Candidates(msgspec.Struct, frozen=True):
     description: str = ""
     """How they were found, for people; empty: the name was a full one."""
     choose: bool = False
-    """The configuration wants the user to choose among them, where there is a user to ask; then
+    """The configuration wants the user to choose among them, where there is a user to ask (`refuse_ambiguous`); then
     `Registries.record_alias` remembers it."""
     enforced: bool = False
-    """Where nobody can be asked, the name is refused: `refuse_ambiguous`."""
+    """Where nobody can be asked, the name is refused."""
     short: str = ""
     """The short name, without tag and digest."""
 
-    def refuse_ambiguous(self) -> None:
-        """For a caller that cannot ask a user. Raises InvalidArgument where one has to be asked."""
-        if self.choose and self.enforced:
+    def refuse_ambiguous(self, *, ask: bool = False) -> None:
+        """Raises AmbiguousId where a user has to be asked, or, with `ask`, should be, who can be."""
+        if self.choose and (self.enforced or ask):
             listed = ", ".join(str(reference) for reference in self.references)
-            raise InvalidArgument(
+            mode = "enforcing" if self.enforced else "permissive"
+            raise AmbiguousId(
                 f"cannot tell which image '{self.short}' means: it may be {listed}",
                 subject=self.short,
-                hint="give the full name; the short-name-mode in registries.conf is 'enforcing'",
+                hint=f"give the full name; the short-name-mode in registries.conf is '{mode}'",
             )
 
 

@@ -222,7 +222,9 @@ class ContainerHandlers(RootfsHandlers):
         timeout = _timeout(request.timeout)
 
         def wish() -> rq.Remove:
-            return rq.Remove(actor=actor_of(call), force=request.force, timeout=timeout)
+            return rq.Remove(
+                actor=actor_of(call), force=request.force, timeout=timeout, volumes=request.volumes
+            )
 
         selected = {
             found.container.id

@@ -5,15 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pyman.api import image as api
 from pyman.api.container import ExistsReply
 from pyman.api.image import TransferReply
 from pyman.api.method import Nothing
 from supervisor.images import searching, transports
+from supervisor.images.names import stripped
 from supervisor.images.pulling import Wish
-from supervisor.rpc.image_transfer import TransferHandlers, actor_of, tell
+from supervisor.rpc.image_transfer import TransferHandlers, tell
+from supervisor.rpc.rootfs import actor_of
 
 if TYPE_CHECKING:
-    from pyman.api import image as api
     from supervisor.rpc.dispatch import Call
 
 __all__ = ["ImageHandlers"]
@@ -39,7 +41,7 @@ class ImageHandlers(TransferHandlers):
     async def tree(self, request: api.TreeRequest, call: Call) -> api.TreeReply:
         return await self._images.tree(request.name, whatrequires=request.whatrequires)
 
-    async def diff(self, request: api.NamesRequest, call: Call) -> api.DiffReply:
+    async def diff(self, request: api.DiffRequest, call: Call) -> api.DiffReply:
         return await self._images.diff(request.names)
 
     # ------------------------------------------------------------------ transfers
@@ -47,13 +49,27 @@ class ImageHandlers(TransferHandlers):
     async def pull(self, request: api.PullRequest, call: Call) -> TransferReply:
         if transports.has_transport(request.reference) and not request.reference.startswith("docker://"):
             return await self.pull_place(request, call)
-        wish = Wish(request.reference, request.policy, request.all_tags, request.platform, request.access)
+        wish = Wish(
+            request.reference,
+            request.policy,
+            request.all_tags,
+            request.platform,
+            request.access,
+            request.ask,
+            request.alias,
+        )
         async with self._images.pulling.lease(wish, actor_of(call)) as (board, work):
             await tell(board, call, quiet=request.quiet)
             pulled = await work.result()
         return TransferReply(ids=pulled.ids, names=pulled.names)
 
     # ------------------------------------------------------------------ registries
+
+    async def candidates(self, request: api.CandidatesRequest, call: Call) -> api.CandidatesReply:
+        found = await self._images.registries.candidates(request.reference.removeprefix("docker://"))
+        return api.CandidatesReply(
+            [str(stripped(reference)) for reference in found.references], found.short, found.choose
+        )
 
     async def search(self, request: api.SearchRequest, call: Call) -> api.SearchReply:
         return await searching.search(self._images.registries, request)

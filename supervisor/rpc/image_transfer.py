@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from pyman.api import image as api
-from pyman.api.event import Actor
 from pyman.errors import InvalidArgument, PymanError, first_of
 from pyman.names import EventStatus
 from supervisor.images import building
 from supervisor.images.events import event
 from supervisor.images.progress import Board
+from supervisor.images.pulling import POLICIES
+from supervisor.rpc.rootfs import actor_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,14 +25,10 @@ if TYPE_CHECKING:
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.services import Services
 
-__all__ = ["TransferHandlers", "actor_of", "tell"]
+__all__ = ["TransferHandlers", "tell"]
 
 T = TypeVar("T")
 _STREAMS = 3
-
-
-def actor_of(call: Call) -> Actor:
-    return Actor(uid=call.caller.uid, pid=call.caller.pid)
 
 
 class TransferHandlers:
@@ -80,6 +77,8 @@ class TransferHandlers:
         """`Pull`, where the reference names a place that is no registry."""
         if request.all_tags:
             raise InvalidArgument(f"cannot pull all tags of '{request.reference}': it is in no registry")
+        if request.policy not in POLICIES:
+            raise InvalidArgument(f"cannot pull by the policy '{request.policy}'", subject=request.reference)
         work = partial(
             self._services.arriving.pull,
             request.reference,

@@ -22,12 +22,13 @@ from supervisor.kernel import cgroups, files, process
 from supervisor.kernel.userns import with_maps
 from supervisor.logging import log
 from supervisor.oci import ahead, build, errors
-from supervisor.runtime import userns, volumes
+from supervisor.runtime import userns
 from supervisor.runtime.answers import with_beside
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.remains import remove_run
 from supervisor.runtime.specs import build_request, placement_of, root_of
 from supervisor.runtime.userns import Owned
+from supervisor.runtime.volumes.filling import fill
 from supervisor.storage import reach, rootfs
 from supervisor.storage.rootfs import Shift
 
@@ -126,6 +127,7 @@ class Body:
     async def prepare(self) -> None:
         """Directories, root filesystem, config.json, FIFOs. Undone by `clean`; what is made after the deadline,
         by the thread that makes it."""
+        await self._services.volumes.mount_all(self._container.definition.spec, self.id)
         await self._in_time(self._prepare)
 
     async def mount(self) -> str:
@@ -224,7 +226,7 @@ class Body:
             exit.clear_exit(layout.exits, layout.container_persist(self.id), self.id)
             root = self._mount(space, shift)
             request = build_request(self._services, container.definition, root, space)
-            volumes.fill(request, self.deadline)
+            fill(self._services.volumes, request, self.deadline)
             build.write_files(request)
             spec = build.build(request)
             descriptor = os.open(
@@ -328,6 +330,8 @@ class Body:
             steps.start_soon(failures.attempt, partial(self._in_thread, self._give_back))
         # The OCI runtime has been told: it needs the bundle no more.
         await self._sessions_over()
+        volumes = self._services.volumes
+        await failures.attempt(partial(volumes.unmount_all, self._container.definition.spec, self.id))
         if last and not failures.found:
             await failures.attempt(self._unregister)
         erase = last and not failures.found

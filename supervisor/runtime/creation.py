@@ -20,6 +20,7 @@ from supervisor.oci.imaged import ImageUse
 from supervisor.runtime.policy import check_policy
 from supervisor.runtime.records import Definition
 from supervisor.runtime.userns import check_groups, settle
+from supervisor.runtime.volumes.wishes import used
 from supervisor.storage import rootfs
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def define(
             raise InvalidArgument(f"cannot write the pid to '{value}': the path is not absolute")
         if value and not os.path.isdir(os.path.dirname(value)):
             raise InvalidArgument(f"cannot write the pid to '{value}': its directory does not exist")
+    spec, image = used(spec, image)
     spec, owned = settle(services, id, spec, runtime, userns_owner, image)
     return Definition(
         id=id,

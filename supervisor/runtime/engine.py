@@ -23,6 +23,7 @@ from supervisor.conmon.logs import LogKeeper
 from supervisor.events.journal import Journal
 from supervisor.events.sinks import sink_of
 from supervisor.kernel import children, files, process
+from supervisor.kernel.background import background
 from supervisor.kernel.idmaps import IdMaps
 from supervisor.logging import log
 from supervisor.oci import build, namespaces
@@ -40,6 +41,7 @@ from supervisor.runtime.registry import Entry, Registry, check_name
 from supervisor.runtime.restart import Asked
 from supervisor.runtime.services import Reaped, Services
 from supervisor.runtime.specs import build_request
+from supervisor.runtime.volumes import legacy
 from supervisor.runtime.words import random_name
 from supervisor.runtime.worker import Worker
 from supervisor.settings.layout import make_directories
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.imaged import Chosen
     from supervisor.runtime.records import Definition, ExecDefinition, ExecObserved
     from supervisor.runtime.registry import View
+    from supervisor.runtime.volumes.book import Batch
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
     from supervisor.state.database import Loaded
@@ -110,6 +113,7 @@ class Engine:
                 await tools.start(partial(children.reap_orphans, self.reaped.note))
                 await tools.start(self.services.images.run)
                 tools.start_soon(self.services.logs.run)
+                tools.start_soon(background.run)
                 tools.start_soon(self._empty_trash)
                 sink = sink_of(settings.engine, f"{self.layout.tmp}/events.log", database)
                 if sink is not None:
@@ -174,6 +178,8 @@ class Engine:
         )
         self.services.discard = self._discard
         self.services.find = self._container
+        self.services.volumes.containers = lambda: self.registry.containers
+        self.services.volumes.discard = self._discard
         self.services.dependents = self._names_of_dependents
         self.services.images.is_external = lambda id: self.registry.get(id) is None
         self.services.images.name_of = self._name_of
@@ -184,6 +190,7 @@ class Engine:
         """From the records to workers. Nothing that is alive is forgotten, whatever else is missing."""
         services = self.services
         self.locks = Locks.open(self.layout.lock_file, self.settings.engine, loaded)
+        services.volumes.allocate, services.volumes.release = self.locks.allocate, self.locks.release
         self.reaped.read(self.layout.reaped)
         boot = process.boot_id()
         known_boot = loaded.meta.get("boot_id")
@@ -197,9 +204,10 @@ class Engine:
         clear = partial(leftovers.clear, self.layout, known, executing)
         services.overlays.adopt(await trio.to_thread.run_sync(clear))
         await services.images.recover(loaded.intents, set(known))
+        await services.volumes.recover(loaded, rebooted=rebooted)
         files.write_atomic(self.layout.alive, b"", 0o600)
         for definition, state in observed:
-            self._add(definition, state)
+            self._add(await legacy.adopted(services, definition, state), state)
         for record in sessions:
             await self._adopt_exec(*refresh.exec_record(record))
         await self._start_workers()
@@ -290,6 +298,7 @@ class Engine:
             return [
                 *(f"{self.layout.trash}/{name}" for name in os.listdir(self.layout.trash)),
                 *self.services.store.ground.trash(),
+                *self.services.volumes.ground.trash(),
             ]
         except (OSError, PymanError) as error:
             log.warning("cannot look into the trash", error=str(error))
@@ -361,9 +370,13 @@ class Engine:
             entry = Entry(container, Worker(self.services, container, self._forget, self._let_go))
             record = PutRecord("container", id, name, lock, encode(definition), encode(container.observed))
             event = container.event(EventStatus.CREATE, actor)
-            await self.services.database.commit(
-                [record], [event], durable=True, apply=lambda _events: self.registry.add(entry)
-            )
+            async with self.services.volumes.joined(definition.spec, actor) as volumes:
+                await self.services.database.commit(
+                    [record, *volumes.changes],
+                    [*volumes.events, event],
+                    durable=True,
+                    apply=lambda _events: self._add_new(entry, volumes),
+                )
         except BaseException:
             self.registry.release(name, id)
             self.services.ids.release(id)
@@ -375,6 +388,10 @@ class Engine:
             self._joining.pop(id, None)
         self._nursery.start_soon(entry.worker.run, trio.Event())
         return entry
+
+    def _add_new(self, entry: Entry, volumes: Batch) -> None:
+        volumes.apply()
+        self.registry.add(entry)
 
     def _layer(self, id: str, image: Chosen, maps: IdMaps = NO_MAPS) -> Layering:
         """Begin to make the layer of a container. Most of what a start has to do can be done meanwhile."""
@@ -405,7 +422,7 @@ class Engine:
             entry.container.layer = None
         except PymanError:
             with suppress(NoSuchContainer):
-                await entry.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
+                await entry.worker.ask(rq.Remove(force=True, timeout=0, volumes=True, actor=actor))
             raise
 
     async def _unlayer(self, id: str, layer: Layering) -> None:

@@ -21,6 +21,7 @@ from pyman.names import EventStatus, State
 from supervisor.conmon import attach, control, execs, spawn
 from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
 from supervisor.kernel import cgroups, files, process
+from supervisor.kernel.background import background
 from supervisor.kernel.readiness import Readiness
 from supervisor.logging import log
 from supervisor.oci import build, errors
@@ -79,7 +80,7 @@ class Exec:
     async def run(self, process_spec: bytes, rows: int = 0, columns: int = 0) -> None:
         """The whole session; its answers are given on the way. Never raises for what the session did."""
         try:
-            with trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True), background.ahead():
                 await self._start(process_spec, rows, columns)
         except (PymanError, OSError) as problem:
             error = problem if isinstance(problem, PymanError) else _translated(problem)

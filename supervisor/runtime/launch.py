@@ -15,6 +15,7 @@ import outcome
 import trio
 
 from pyman.errors import PymanError
+from supervisor.kernel.background import background
 from supervisor.logging import log
 from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import Answer
@@ -92,8 +93,9 @@ class Launch(StartAttached):
 
     async def run(self) -> rq.Started:
         try:
-            entry = await self._create()
-            return await self._begin(entry)
+            with background.ahead():
+                entry = await self._create()
+                return await self._begin(entry)
         finally:
             for descriptor in self._stdio:
                 os.close(descriptor)

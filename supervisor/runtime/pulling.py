@@ -44,6 +44,8 @@ async def chosen(
         access=wish.access,
         actor=actor,
         report=None if wish.quiet else tell,
+        ask=wish.ask,
+        alias=wish.alias,
     )
     return await services.images.read(lambda view: _chosen(view, found))
 

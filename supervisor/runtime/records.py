@@ -104,6 +104,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     leaving: bool = False
     """It has ended for good: its removal is recorded and told, its name is free, nobody sees it any more.
     What is left of it is being taken away."""
+    volumes: bool = False
+    """Its anonymous volumes go with it."""
     mounts: int = 0
     """How often people have mounted its root filesystem."""
     history: History = History()

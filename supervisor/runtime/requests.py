@@ -103,6 +103,8 @@ class Unpause(Request[bool], kw_only=True):
 class Remove(Request[bool], kw_only=True):
     force: bool = False
     timeout: float | None = None
+    volumes: bool = False
+    """Its anonymous volumes go with it."""
 
 
 class Rename(Request[str], kw_only=True):

@@ -13,6 +13,7 @@ from supervisor.kernel.process import ProcessRef
 from supervisor.runtime.layers import OwnLayers
 from supervisor.runtime.restart import Budget
 from supervisor.runtime.userns import IdLedger
+from supervisor.runtime.volumes.book import Volumes
 from supervisor.state.database import Retention
 from supervisor.storage.overlay import Overlays
 from supervisor.storage.store import Store
@@ -101,6 +102,7 @@ class Services:
         """The image store, which other engines share."""
         self.layers = OwnLayers(self.store)
         self.images = Images(self.store, database, settings, layout)
+        self.volumes = Volumes(layout, database, self.disk, rootless=settings.rootless)
         self.take(settings)
         self.ids = IdLedger()
         self.find: Callable[[str], Container | None] = lambda _id: None

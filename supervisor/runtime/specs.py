@@ -33,6 +33,7 @@ def build_request(
         hostname=definition.hostname,
         settings=services.settings,
         image=definition.image,
+        volumes=services.volumes.paths(definition.spec.volumes),
         volumes_directory=services.layout.container_volumes(definition.id),
         userns=userns,
         account=account_of(services, definition),

@@ -7,6 +7,7 @@ end of the process (`after_end`), or a timer, takes it up.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyman.errors import DeadlineExceeded, NoSuchContainer, PymanError, WrongState
@@ -21,6 +22,7 @@ from supervisor.state.database import DeleteRecord
 
 if TYPE_CHECKING:
     from pyman.api.event import Actor
+    from supervisor.runtime.volumes.book import Batch
     from supervisor.runtime.worker import Worker
 
 __all__ = ["KILL_GRACE", "Stopping"]
@@ -134,7 +136,7 @@ class Stopping:
                 if not request.force:
                     raise
                 log.warning("removed uncleaned", container=worker.container.id, error=str(error))
-            await self.remove_now(request.actor)
+            await self.remove_now(request.actor, volumes=request.volumes)
             request.answer.give(True)
 
     async def _let_go(self, request: rq.Remove) -> None:
@@ -198,6 +200,7 @@ class Stopping:
             stop_signal=signal or definition.stop_signal,
             forced=number == SIGKILL,
             freezing=frozen,
+            volumes=observed.volumes or (isinstance(request, rq.Remove) and request.volumes),
         )
         worker.disarm(NoticeKind.STOP_LATE)
         if number == SIGKILL:
@@ -307,22 +310,32 @@ class Stopping:
         how = "removed" if removed else "stopped"
         return kind(f"cannot restart container '{name}': it was {how} meanwhile", subject=name)
 
-    async def remove_now(self, actor: Actor | None) -> None:
-        """Remove a container that has no process. Its name is free once this is committed."""
+    async def remove_now(self, actor: Actor | None, *, volumes: bool = False) -> None:
+        """Remove a container that has no process. Its name is free once this is committed. `volumes`: its anonymous
+        volumes go with it, as those of one do that is removed by itself."""
         worker, container = self._worker, self._worker.container
+        volumes = volumes or container.observed.volumes
         # Where the end of the run is the end of the container, the record of the one has said the other.
         if container.observed.state is not State.REMOVING and not container.observed.leaving:
-            await worker.note(Fact.REMOVAL_BEGUN, wanted=Wanted.REMOVED, restart_at=0, asked_by=actor)
+            await worker.note(
+                Fact.REMOVAL_BEGUN, wanted=Wanted.REMOVED, restart_at=0, asked_by=actor, volumes=volumes
+            )
         worker.unwatch()
         worker.services.logs.remove(container.id)
         await worker.body.erase()
         events = [] if container.observed.leaving else [worker.event(EventStatus.REMOVE, actor)]
-        await worker.services.database.commit(
-            [DeleteRecord("container", container.id)], events, durable=True, apply=self._vanish
-        )
+        volumes = volumes or container.definition.spec.remove
+        async with worker.services.volumes.left(container, actor, wanted=volumes) as gone:
+            await worker.services.database.commit(
+                [DeleteRecord("container", container.id), *gone.changes],
+                [*events, *gone.events],
+                durable=True,
+                apply=partial(self._vanish, gone),
+            )
         container.end_of_run.give(container.exit_code)
 
-    def _vanish(self, _events: object) -> None:
+    def _vanish(self, gone: Batch, _events: object) -> None:
+        gone.apply()
         self._worker.container.gone()
         self._worker.on_removed(self._worker.container)
 

@@ -28,9 +28,10 @@ from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups
 from supervisor.oci import namespaces, placement, resources
 from supervisor.oci.build import environment_of, groups_of
+from supervisor.oci.capabilities import added_and_dropped, of_container
+from supervisor.oci.confinement import apparmor, security_options
 from supervisor.oci.mounts import volume_directory
-from supervisor.oci.security import capabilities
-from supervisor.oci.spec import Cpu, Memory
+from supervisor.oci.spec import Capabilities, Cpu, Memory
 from supervisor.oci.users import Identity, look_up
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.policy import policy_of
@@ -89,7 +90,7 @@ def _line(
         restarts=observed.history.count,
         auto_remove=spec.remove,
         labels=spec.labels,
-        mounts=definition.image.volumes,
+        mounts=_mounted(definition),
         namespaces=_namespaces(container) if namespaces else {},
         networks=[],
         ports=[],
@@ -98,6 +99,12 @@ def _line(
         is_infra=False,
         size=size,
     )
+
+
+def _mounted(definition: Definition) -> list[str]:
+    """Where in the container."""
+    own = [volume.dest for volume in definition.spec.volumes]
+    return own + (definition.image.volumes if definition.image.volume_mode else [])
 
 
 def _exit_code(container: Container) -> int:
@@ -139,7 +146,7 @@ def _inspect(
     run = layout.container_run(definition.id)
     command = [*(spec.entrypoint or []), *spec.command]
     request = build_request(services, definition, spec.rootfs)
-    caps = capabilities(request, identity.uid, privileged=request.privileged)
+    caps = _capabilities(request, identity.uid)
     return InspectContainer(
         id=definition.id,
         created=rfc3339(definition.created),
@@ -172,10 +179,26 @@ def _inspect(
         lock_number=definition.lock,
         is_infra=False,
         config=_config(request, container, identity),
-        host_config=_host_config(services, request, container),
+        host_config=_host_config(services, request, container, caps.bounding),
+        app_armor_profile=_apparmor(request),
         size_rw=None if size is None else size["rwSize"],
         size_root_fs=None if size is None else size["rootFsSize"],
     )
+
+
+def _capabilities(request: BuildRequest, uid: int) -> Capabilities:
+    """None where what was asked for is not possible any more."""
+    try:
+        return of_container(request, uid)
+    except PymanError:
+        return Capabilities()
+
+
+def _apparmor(request: BuildRequest) -> str:
+    try:
+        return apparmor(request)
+    except PymanError:
+        return request.spec.apparmor_profile
 
 
 def _state(services: Services, container: Container) -> InspectState:
@@ -269,10 +292,24 @@ def _healthcheck(found: Healthcheck | None) -> InspectHealthcheck | None:
 
 def _mounts(request: BuildRequest) -> list[InspectMount]:
     """The volumes that are there; what is a tmpfs is told by none of them, as in Podman."""
+    found = [
+        InspectMount(
+            type="volume",
+            name=volume.name,
+            source=request.volumes[volume.name],
+            destination=volume.dest,
+            driver="local",
+            options=["nodev", "rbind"],
+            rw="ro" not in volume.options,
+            propagation="rprivate",
+            sub_path=volume.sub_path,
+        )
+        for volume in request.spec.volumes
+    ]
     image = request.image
     if image.volume_mode != "anonymous":
-        return []
-    return [
+        return found
+    return found + [
         InspectMount(
             type="volume",
             source=volume_directory(request.volumes_directory, number),
@@ -286,12 +323,15 @@ def _mounts(request: BuildRequest) -> list[InspectMount]:
     ]
 
 
-def _host_config(services: Services, request: BuildRequest, container: Container) -> InspectHostConfig:
+def _host_config(
+    services: Services, request: BuildRequest, container: Container, bounding: list[str]
+) -> InspectHostConfig:
     definition = container.definition
     spec = definition.spec
     policy = policy_of(spec, services.settings)
     modes = namespaces.modes(request)
     limits = resources.in_force(request)
+    cap_add, cap_drop = added_and_dropped(request, bounding)
     memory, cpu = limits.memory or Memory(), limits.cpu or Cpu()
     return InspectHostConfig(
         binds=[],
@@ -318,8 +358,8 @@ def _host_config(services: Services, request: BuildRequest, container: Container
         ),
         auto_remove=spec.remove,
         annotations=spec.annotations,
-        cap_add=[],
-        cap_drop=[],
+        cap_add=cap_add,
+        cap_drop=cap_drop,
         ipc_mode=modes["ipc"],
         pid_mode=modes["pid"],
         uts_mode=modes["uts"],
@@ -327,7 +367,7 @@ def _host_config(services: Services, request: BuildRequest, container: Container
         id_mappings=_id_mappings(definition),
         privileged=request.privileged,
         readonly_rootfs=request.read_only,
-        security_opt=[],
+        security_opt=security_options(spec),
         shm_size=services.settings.containers.shm_size,
         runtime=definition.runtime,
         cgroup_parent=spec.cgroup_parent,

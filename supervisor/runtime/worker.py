@@ -20,6 +20,7 @@ import trio
 from pyman.errors import EngineStopped, InternalError, NoSuchContainer, PymanError, WrongState
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups, process
+from supervisor.kernel.background import background
 from supervisor.logging import log
 from supervisor.runtime import requests as rq
 from supervisor.runtime.body import Body
@@ -120,7 +121,7 @@ class Worker:
                 while not self.container.removed:
                     message = await self._inbox.receive()
                     # A change once begun is finished: every wait inside it has a deadline of its own.
-                    with trio.CancelScope(shield=True):
+                    with trio.CancelScope(shield=True), background.ahead():
                         await self._handle(message)
                 self._nursery.cancel_scope.cancel()
         finally:

@@ -99,6 +99,11 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.graph_root}/pyman/store/{selection_hash(self.static)}"
 
     @property
+    def volumes_own(self) -> str:
+        """What this engine needs to make and remove volumes: on their file system, beside those of all engines."""
+        return f"{self.volumes}/.pyman-{selection_hash(self.static)}"
+
+    @property
     def partials(self) -> str:
         """What has come so far of blobs on their way here."""
         return f"{self.static}/partials"

@@ -268,6 +268,11 @@ def _replace_unavailable(collected: _Collected) -> None:
         if collected.values[section].get(key) == "journald":
             collected.values[section][key] = substitute
             collected.warnings.append(f"'{dotted}' is 'journald', {reason}: using '{substitute}'")
+    if collected.values["engine"].get("compression_format") == "zstd:chunked":
+        collected.values["engine"]["compression_format"] = "zstd"
+        collected.warnings.append(
+            "'engine.compression_format' is 'zstd:chunked', which is not written here: using 'zstd'"
+        )
     if containers.get("log_driver") in ("", "json-file"):
         containers["log_driver"] = "k8s-file"
 

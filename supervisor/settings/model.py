@@ -78,6 +78,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     """`[containers]`: the defaults of a new container."""
 
     annotations: dict[str, str] = {}
+    apparmor_profile: str = ""
+    """For containers that ask for none, where there is AppArmor; empty: none is set."""
     cgroupns: str = ""
     """Empty: private on the unified hierarchy, host elsewhere."""
     cgroups: str = "enabled"
@@ -100,6 +102,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
         default_factory=lambda: {"net.ipv4.ping_group_range": "0 0"}
     )
     default_ulimits: tuple[Rlimit, ...] = ()
+    devices: tuple[str, ...] = ()
+    """As of --device."""
     env: dict[str, str] = msgspec.field(default_factory=lambda: {"PATH": _PATH, "TERM": "xterm"})
     init: bool = False
     init_path: str = ""
@@ -133,6 +137,10 @@ class EngineSettings(msgspec.Struct, frozen=True):
 
     cgroup_manager: str = "cgroupfs"
     """`cgroupfs` or `systemd`; the latter is the default of a user whose service manager can be reached."""
+    compression_format: str = ""
+    """What layers are compressed with for places that have them compressed: `gzip`, `zstd`; empty: gzip."""
+    compression_level: int | None = None
+    """As the format counts it; none: a quick one."""
     conmon_env_vars: dict[str, str] = msgspec.field(default_factory=lambda: {"PATH": _PATH})
     conmon_path: tuple[str, ...] = (
         "/usr/libexec/podman/conmon",
@@ -159,11 +167,16 @@ class EngineSettings(msgspec.Struct, frozen=True):
         "/usr/libexec/podman",
         "/usr/lib/podman",
     )
+    image_copy_tmp_dir: str = "/var/tmp"  # noqa: S108 - Podman's default
+    """Where Buildah keeps the caches of builds, unless $TMPDIR says otherwise; `storage`: `tmp` in the graph root. What
+    pyman has to keep for a while lies in the graph root in any case."""
     image_parallel_copies: int = 0
     """Blobs that are transferred at once; 0: as many as pyman finds right."""
     image_volume_mode: str = "anonymous"
     """What becomes of the volumes that an image names: `anonymous`, `tmpfs` or `ignore`."""
     lock_type: str = "shm"
+    multi_image_archive: bool = False
+    """Every name that is saved is an image; else those after the first are further names of it."""
     namespace: str = ""
     num_locks: int = 2048
     """To start with: the supervisor makes more when they are used up."""

@@ -19,7 +19,15 @@ from supervisor.settings.values import Unusable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["BOTH", "FUSE_ALONE", "KERNEL_ALONE", "OverlayOptions", "overlay_options", "warnings_of"]
+__all__ = [
+    "BOTH",
+    "FUSE_ALONE",
+    "KERNEL_ALONE",
+    "OverlayOptions",
+    "overlay_options",
+    "unknown_to",
+    "warnings_of",
+]
 
 _PREFIXES = ("overlay.", "overlay2.")
 _OTHER_DRIVERS = ("aufs.", "btrfs.", "devicemapper.", "thinpool.", "vfs.", "zfs.")
@@ -134,6 +142,14 @@ def warnings_of(options: Iterable[str]) -> Iterator[str]:
             nearest = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
             yield f"the unknown storage option '{name}' is ignored{hint}"
+
+
+def unknown_to(options: Iterable[str]) -> str:
+    """The first option that nothing here acts upon; empty: there is none."""
+    for name, _value in _pairs(options):
+        if _bare(name) not in (*_ACTED_UPON, *_ADDITIONAL, *_WITHOUT_EFFECT):
+            return name
+    return ""
 
 
 def _pairs(options: Iterable[str]) -> Iterator[tuple[str, str]]:

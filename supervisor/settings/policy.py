@@ -106,6 +106,8 @@ def _invalid(path: str, key: str, expected: str) -> InvalidConfig:
 
 def scopes_of(transport: str, name: str, full: str) -> list[str]:
     """The scopes that an image is of, the narrowest first. `full`: with its tag or digest."""
+    if transport == "containers-storage":
+        return _in_store(name, full)
     if transport != "docker":
         return [*dict.fromkeys((full, *_directories(name)))]
     host, _, path = name.partition("/")
@@ -119,6 +121,17 @@ def scopes_of(transport: str, name: str, full: str) -> list[str]:
         domain = domain.partition(".")[2]
         scopes.append(f"*.{domain}")
     return scopes
+
+
+def _in_store(name: str, full: str) -> list[str]:
+    """`[DRIVER@GRAPHROOT]NAME`."""
+    store, bracket, path = name.partition("]")
+    store += bracket
+    scopes = [full]
+    while path:
+        scopes.append(f"{store}{path}")
+        path = path.rpartition("/")[0]
+    return [*dict.fromkeys((*scopes, store, f"[{store.partition('@')[2]}"))]
 
 
 def _directories(path: str) -> list[str]:

@@ -208,6 +208,12 @@ def _capabilities(value: Any) -> tuple[str, ...]:
     return tuple(sorted(full))
 
 
+def _apparmor(value: Any) -> str:
+    """Podman's default stands for a profile that Podman itself makes and loads."""
+    text = _string(value)
+    return "" if text == "container-default" else text
+
+
 def _umask(value: Any) -> str:
     text = _string(value)
     if not UMASK.fullmatch(text):
@@ -219,6 +225,13 @@ def _absolute_path(value: Any) -> str:
     text = _string(value)
     if text and not text.startswith("/"):
         raise Unusable("an absolute path")
+    return text.rstrip("/") or text
+
+
+def _temporary(value: Any) -> str:
+    text = _string(value)
+    if text != "storage" and not text.startswith("/"):
+        raise Unusable("an absolute path or 'storage'")
     return text.rstrip("/") or text
 
 
@@ -285,6 +298,7 @@ _BY_TYPE: Mapping[Any, Converter] = {
 CONVERTERS: Mapping[str, Converter] = {
     "storage.auto_userns_min_size": _positive,
     "storage.auto_userns_max_size": _positive,
+    "containers.apparmor_profile": _apparmor,
     "containers.cgroupns": _one_of("", "private", "host"),
     "containers.cgroups": _one_of("enabled", "no-conmon", "disabled"),
     "containers.default_capabilities": _capabilities,
@@ -302,11 +316,14 @@ CONVERTERS: Mapping[str, Converter] = {
     "containers.umask": _umask,
     "containers.utsns": _one_of("private", "host"),
     "engine.cgroup_manager": _one_of("systemd", "cgroupfs"),
+    "engine.compression_format": _one_of("", "gzip", "zstd", "zstd:chunked"),
+    "engine.compression_level": _natural,
     "engine.conmon_path": _absolute_paths,
     "engine.events_logfile_max_size": _size,
     "engine.events_logfile_path": _absolute_path,
     "engine.events_logger": _one_of("none", "file", "journald"),
     "engine.helper_binaries_dir": _absolute_paths,
+    "engine.image_copy_tmp_dir": _temporary,
     "engine.image_volume_mode": _one_of("", "anonymous", "tmpfs", "ignore"),
     "engine.lock_type": _one_of("shm", "file"),
     "engine.num_locks": _positive,

@@ -86,6 +86,13 @@ class Ground:
             if descriptor >= 0:
                 os.close(descriptor)
 
+    def leave(self) -> None:
+        """Take away what is this engine's own here, as far as it is empty."""
+        with self._lock:
+            for name in ("/staging", "/trash", "/intents", ""):
+                with suppress(OSError):
+                    os.rmdir(f"{self.root}/{self._own}{name}")
+
     # -- moving ---------------------------------------------------------------------------------
 
     def stage(self) -> str:

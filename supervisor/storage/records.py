@@ -88,6 +88,11 @@ class Layer(Record, frozen=True, omit_defaults=True, kw_only=True):
     gidmap: tuple[IdLine, ...] = ()
 
     @property
+    def compressed_with(self) -> str:
+        """A word of COMPRESSIONS; empty: a number that another engine has written and that is not known here."""
+        return COMPRESSIONS[self.compression] if 0 <= self.compression < len(COMPRESSIONS) else ""
+
+    @property
     def incomplete(self) -> bool:
         return self.flags.get(INCOMPLETE) is True
 

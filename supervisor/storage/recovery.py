@@ -36,12 +36,7 @@ class RecoveringStore(ContainerStore):
         stale = self._stale_counts()
         for path in staged:
             self.ground.discard(path)
-        # Locks are taken only where there is something to do: another engine may hold them for long.
-        tables = (self._layers, self._images, self._containers)
-        if any(temporary_files(table.directory) for table in tables):
-            with self._writing_all():
-                for table in tables:
-                    clear_temporary(table.directory)
+        self._clear_temporary()
         for id in strangers:
             self.remove_container(id)
         self._finish(intents)
@@ -52,6 +47,24 @@ class RecoveringStore(ContainerStore):
         if os.path.isdir(self.layout.image_mounts) and os.listdir(self.layout.image_mounts):
             with self._writing_layers():
                 self._unmount_forgotten()
+
+    def undo_transfers(self) -> None:
+        """As `recover`, of a store to which this engine only brings images."""
+        if not os.path.isdir(self.layout.store_own):
+            return
+        self.prepare()
+        for path in self.ground.staged():
+            self.ground.discard(path)
+        self._clear_temporary()
+        self._finish(self.ground.intents())
+
+    def _clear_temporary(self) -> None:
+        # Locks are taken only where there is something to do: another engine may hold them for long.
+        tables = (self._layers, self._images, self._containers)
+        if any(temporary_files(table.directory) for table in tables):
+            with self._writing_all():
+                for table in tables:
+                    clear_temporary(table.directory)
 
     def _finish(self, intents: list[tuple[str, str]]) -> None:
         if not intents:

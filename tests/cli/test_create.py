@@ -138,7 +138,6 @@ def test_what_cannot_be_meant_is_refused_by_name(line: str, sentence: str) -> No
         ("--tmpfs", "cannot use --tmpfs: there are no mounts yet, but for the volumes of images"),
         ("--publish=80:80", "cannot use --publish: there are no networks yet but none and host"),
         ("-P", "cannot use -P: there are no networks yet but none and host"),
-        ("--cap-add=ALL", "cannot use --cap-add: a container has the usual capabilities, or with --privileged all"),
         ("--pod=p", "cannot use --pod: there are no pods yet"),
     ],
 )  # fmt: skip

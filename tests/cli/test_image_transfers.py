@@ -135,7 +135,8 @@ def test_the_digest_of_a_push_goes_into_a_file(
         ("load -i /no/such", "cannot read '/no/such': No such file or directory"),
         ("import /no/such", "cannot read '/no/such': No such file or directory"),
         ("manifest push --add-compression zstd a", "cannot use --add-compression: every image is pushed in one compression"),
-        ("manifest annotate --index a", "cannot use --index: only what a list says of its images can be changed"),
+        ("manifest annotate a", "'pyman manifest annotate' needs an image of the list: give its digest, or --index for the list"),
+        ("manifest annotate --index a b", "cannot use --index together with an image of the list"),
         ("manifest add --artifact a b", "cannot use --artifact: lists hold images here, no artifacts"),
         ("manifest create --annotation x a", "option --annotation cannot be 'x': it must be KEY=VALUE"),
     ],
@@ -264,7 +265,7 @@ def test_save_writes_into_the_file_that_it_is_told(
             "format": "oci-archive",
             "compress": False,
             "uncompressed": True,
-            "multi_image_archive": False,
+            "multi_image_archive": None,
             "path": f"{tmp_path}/a.tar",
         }
     ]
@@ -348,7 +349,13 @@ def test_export_writes_a_containers_files(
           "access": {"username": "u", "password": "p"}}),
         ("annotate --os linux list sha256:d", "ManifestAnnotate",
          {"name": "list", "digest": "sha256:d", "platform": {"os": "linux"}, "os_version": "", "features": [],
-          "annotations": {}}),
+          "annotations": {}, "os_features": [], "subject": ""}),
+        ("annotate --os-features a,b --annotation x=y list sha256:d", "ManifestAnnotate",
+         {"name": "list", "digest": "sha256:d", "platform": {}, "os_version": "", "features": [],
+          "annotations": {"x": "y"}, "os_features": ["a", "b"], "subject": ""}),
+        ("annotate --index --subject oci:/tmp/x --annotation x=y list", "ManifestAnnotate",
+         {"name": "list", "digest": "", "platform": {}, "os_version": "", "features": [],
+          "annotations": {"x": "y"}, "os_features": [], "subject": "oci:/tmp/x"}),
         ("remove list sha256:d", "ManifestAnnotate", {"name": "list", "digest": "sha256:d", "remove": True}),
     ],
 )  # fmt: skip

@@ -60,14 +60,28 @@ TWO = {"id": "a044", "untagged": ["localhost/two:latest"], "deleted": [], "size"
 def test_options_become_the_request(
     fake: FakeSupervisor,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     line: str,
     method: str,
     request_: dict[str, Any],
     answer: dict[str, Any],
 ) -> None:
     fake.answers[f"Image.{method}"] = answer
+    monkeypatch.delenv("TMPDIR", raising=False)
     assert run(capsys, *line.split()) == (0, "", "")
     assert fake.asked(f"Image.{method}") == request_
+
+
+def test_caches_of_builds_are_looked_for_where_the_caller_has_temporary_files(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake.answers["Image.Prune"] = removed()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", "mine")
+    assert run(capsys, "image", "prune", "-f", "--build-cache") == (0, "", "")
+    assert fake.asked("Image.Prune")["tmpdir"] == f"{tmp_path}/mine"
+    assert run(capsys, "image", "prune", "-f") == (0, "", "")
+    assert "tmpdir" not in fake.calls[-1][1]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The same template and the same env file give what the installed Podman makes of them.
 
-Podman runs with roots of its own below the test's directory and only creates a container, which needs no
+Podman runs with roots of its own and only creates a container, which needs no
 OCI runtime; its JSON is then the data of our templates.
 """
 
@@ -10,6 +10,8 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +21,6 @@ from pyman.cli.values import environment, labels, read_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("podman") or os.geteuid() != 0, reason="needs Podman, and root for its storage"
@@ -74,8 +75,8 @@ class Podman:
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    directory = tmp_path_factory.mktemp("podman")
+def podman() -> Iterator[Podman]:
+    directory = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))  # Podman refuses a long runroot
     podman = Podman(directory)
     (directory / "env").write_text(ENV_FILE)
     (directory / "labels").write_text(LABEL_FILE)
@@ -86,6 +87,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     )  # fmt: skip
     yield podman
     podman("rm", "compared")
+    shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="module")

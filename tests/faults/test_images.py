@@ -97,7 +97,9 @@ CHANGES = {
     "remove": Change("Remove", {"names": ["base:1"]}, ["untag", "remove"], lock="layers"),
     "mount": Change("Mount", {"names": ["base:1"]}, ["mount"], lock="layers"),
     "pull": Change("Pull", {"access": {"tls_verify": False}}, ["pull"]),
+    "push here": Change("Push", {"name": "base:1", "destination": "containers-storage:new:1"}, ["push"]),
 }
+STREAMING = ("pull", "push here")
 
 
 def shown(engine: Faulty) -> list[tuple[str, int]]:
@@ -121,7 +123,7 @@ def test_a_change_is_told_once_if_it_was_done_and_not_if_not(
         wire = stack.enter_context(faulty.wire())
         connection = stack.enter_context(state(faulty))
         with held(faulty.root / f"overlay-{change.lock}/{change.lock}.lock"):
-            wire.send(f"{IMAGE}.{change.method}", parameters, more=kind == "pull")
+            wire.send(f"{IMAGE}.{change.method}", parameters, more=kind in STREAMING)
             until(lambda: intents(faulty) == 1, "nothing was intended")
             if step == "after the change":
                 connection.execute("BEGIN IMMEDIATE")
@@ -155,6 +157,7 @@ def changed(engine: Faulty, kind: str) -> bool:
         "untag": '"names":["localhost/base:1"]' not in images,
         "remove": images == "[]",
         "pull": "/app:1" in images,
+        "push here": "docker.io/library/new:1" in images,
     }[kind]
 
 

@@ -86,7 +86,7 @@ def test_names_that_cannot_be_are_refused_and_nothing_is_told(
 
 def test_the_configured_policy_counts_after_a_reload(engine: Engine) -> None:
     import_image(engine, "localhost/base:1")
-    run = ["run", "--rm", "--network", "none", "localhost/base:1", "sh", "-c", "echo ran"]
+    run = ["run", "--rm", "--retry", "0", "--network", "none", "localhost/base:1", "sh", "-c", "echo ran"]
     assert engine.out(*run) == "ran"
     text = engine.configuration.read_text()
     engine.configuration.write_text(text.replace("[engine]\n", '[engine]\npull_policy = "always"\n', 1))

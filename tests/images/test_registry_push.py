@@ -14,9 +14,9 @@ from supervisor.archive import jobs
 from supervisor.images.blobinfo import BlobInfo, Known
 from supervisor.images.progress import Board
 from supervisor.images.registry_writing import RegistryDestination
-from supervisor.images.sending import Sender, Wish, closing, outgoing
+from supervisor.images.sending import Sender, closing, outgoing
+from supervisor.images.wishes import Wish
 from supervisor.registry import reference
-from tests.images.made import built
 from tests.registry.support import Home
 from tests.storage.others import missing
 from tests.support.registry import RealRegistry
@@ -39,12 +39,6 @@ PLAIN = RegistryAccess(tls_verify=False)
 def registry() -> Iterator[RealRegistry]:
     with RealRegistry() as running:
         yield running
-
-
-@pytest.fixture
-def image(others: Others, tmp_path: Path) -> str:
-    (tmp_path / "scratch").mkdir()
-    return built(others, tmp_path / "scratch")
 
 
 class Log:

@@ -104,6 +104,7 @@ async def test_tags_are_listed_up_to_the_limit(registries: Registries, one: Host
         (SearchRequest("a.example/x", limit=10**9), "the limit"),
         (SearchRequest("a.example/x", filters={"stars": ["many"]}), "the filter 'stars=many'"),
         (SearchRequest("a.example/x", filters={"wild": ["1"]}), "the filter 'wild=1'"),
+        (SearchRequest("a.example/x", filters={"stars": ["1"]}, list_tags=True), "cannot filter tags"),
     ],
 )
 async def test_what_makes_no_sense_is_refused(
@@ -127,3 +128,5 @@ async def test_a_login_without_a_registry_is_for_the_first_that_is_searched(
     with pytest.raises(NotFound, match="nobody is"):
         await searching.login(registries, LoginRequest(one.host, ACCESS, get_login=True))
     await searching.logout(registries, LogoutRequest(all=True))
+    with pytest.raises(InvalidArgument, match="not both"):
+        await searching.logout(registries, LogoutRequest(one.host, all=True))

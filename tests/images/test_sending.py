@@ -18,10 +18,10 @@ from supervisor.images import transports
 from supervisor.images.blobinfo import BlobInfo
 from supervisor.images.docker_archive_writing import DockerArchiveDestination
 from supervisor.images.progress import Board
-from supervisor.images.pushing import check_wish, destination_for
-from supervisor.images.sending import Sender, Wish, closing, outgoing
+from supervisor.images.pushing import destination_for
+from supervisor.images.sending import Sender, closing, outgoing
 from supervisor.images.tarring import TarWriter
-from tests.images.made import built
+from supervisor.images.wishes import Wish, check_wish
 from tests.storage.others import missing
 
 if TYPE_CHECKING:
@@ -32,11 +32,6 @@ if TYPE_CHECKING:
     from tests.storage.others import Others
 
 pytestmark = pytest.mark.skipif(bool(missing("podman", "skopeo")), reason=missing("podman", "skopeo"))
-
-
-@pytest.fixture
-def image(others: Others, tmp_path: Path) -> str:
-    return built(others, tmp_path)
 
 
 def _outgoing(store: Store, name: str) -> Outgoing:
@@ -119,6 +114,19 @@ async def test_a_second_image_joins_those_of_a_layout_and_takes_a_name_over(
     ]
     assert sorted(map(str, names)) == ["None", "a", "b"]
     others.skopeo("copy", f"oci:{place}/out:a", f"dir:{place}/copied")
+
+
+async def test_images_that_are_written_to_a_layout_at_once_are_all_in_it(
+    store: Store, others: Others, image: str, place: Path
+) -> None:
+    (place / "out").mkdir()
+    async with _opened(f"oci:{place}/out:a", place) as one, _opened(f"oci:{place}/out:b", place) as other:
+        for destination, name in ((one, image), (other, "localhost/made:1")):
+            await _sender(destination, place).send(_outgoing(store, name))
+        await one.finish()
+        await other.finish()
+    for name in ("a", "b"):
+        others.skopeo("copy", f"oci:{place}/out:{name}", f"dir:{place}/copied-{name}")
 
 
 async def test_a_dir_with_an_image_holds_the_new_one_alone_afterwards(
@@ -250,7 +258,6 @@ async def test_a_layer_whose_files_were_changed_is_not_sent(store: Store, image:
         Wish(format="x"),
         Wish(compression="lzma"),
         Wish(compression="zstd", format="v2s2"),
-        Wish(force=True),
         Wish(level=10),
         Wish(compression="zstd", level=0),
         Wish(compression="none", level=1),

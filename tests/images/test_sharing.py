@@ -221,6 +221,7 @@ def test_a_supervisor_that_ends_while_it_pulls_ends_at_once(
     with contextlib.suppress(EOFError, ConnectionResetError):
         while wire.receive().get("continues"):
             pass
+    engine.start()
 
 
 def test_a_layer_that_lies_elsewhere_in_the_store_is_not_fetched_again(

@@ -368,7 +368,6 @@ def test_a_push_that_fails_says_so_and_tells_no_event(
         ("localhost:1/nobody/there:1", "RegistryFailed"),
         (f"{registry.host}/UPPER", "InvalidArgument"),
         ("docker-daemon:a:1", "NotSupported"),
-        ("containers-storage:a:1", "NotSupported"),
         (f"dir:{tmp_path}", "InvalidArgument"),
     ):
         request = {"name": "shell:1", "destination": destination, "access": {**PLAIN, "retry": 0}}

@@ -17,7 +17,6 @@ import pytest
 from pyman.cli.launch import clean_environment
 from tests.keeper.support import Supervisor
 from tests.support import processes
-from tests.support.leaks import cgroup_directories, remove_cgroups
 from tests.support.varlink import call
 
 if TYPE_CHECKING:
@@ -58,7 +57,6 @@ class Launched(Supervisor):
 
 @pytest.fixture
 def launched(short_path: Path) -> Iterator[Launched]:
-    cgroups = cgroup_directories()
     made = Launched(short_path)
     try:
         yield made
@@ -66,8 +64,6 @@ def launched(short_path: Path) -> Iterator[Launched]:
     finally:
         made.finish()
         made.close()
-        # Empty, unless somebody else's supervisor was started meanwhile.
-        remove_cgroups({path for path in cgroup_directories() - cgroups if "/pyman" in path})
     assert len(left) <= 2, [processes.describe(pid) for pid in left]
 
 

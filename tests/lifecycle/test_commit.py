@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.images import IMAGE, import_image, podman
+from tests.support.runtimes import BY_USER
 from tests.support.varlink import VarlinkError
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.engine import Engine
+
+pytestmark = pytest.mark.oci_runtime(*BY_USER)
 
 SCRIPT = """
 echo new > /added; rm /etc/group; chmod 750 /root; mkdir /srv; ln -s /added /srv/link

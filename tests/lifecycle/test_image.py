@@ -14,15 +14,20 @@ import pytest
 from supervisor.storage.table import locked
 from tests.support.engine import Engine  # noqa: TC001
 from tests.support.images import IMAGE, add_layer, import_image, leave_no_mount, podman
+from tests.support.runtimes import BY_USER
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(
-    not any(os.access(f"{directory}/podman", os.X_OK) for directory in ("/usr/bin", "/usr/local/bin")),
-    reason="needs Podman to make images",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not any(os.access(f"{directory}/podman", os.X_OK) for directory in ("/usr/bin", "/usr/local/bin")),
+        reason="needs Podman to make images",
+    ),
+    # What an image says is in the container's specification before any of them is asked.
+    pytest.mark.oci_runtime(*BY_USER),
+]
 
 CHANGES = (
     'CMD ["sh", "-c", "id -u; pwd; echo $COLOUR"]',
@@ -162,10 +167,13 @@ def test_no_other_engine_removes_the_image_under_a_container(box: Engine) -> Non
     leave_no_mount(box)
 
 
-def test_an_image_that_another_engine_has_taken_away_is_missed_clearly(engine: Engine, rootfs: Path) -> None:
-    import_image(engine, rootfs)
-    engine.cli("create", "--name", "orphan", IMAGE, "true")
-    podman(engine, "rmi", "--force", IMAGE, check=False)
+def test_an_image_that_another_engine_has_taken_away_is_missed_clearly(
+    shared_engine: Engine, rootfs: Path
+) -> None:
+    engine, image = shared_engine, "registry.example/taken:latest"
+    import_image(engine, rootfs, image, changes=["LABEL of=another"])
+    engine.cli("create", "--name", "orphan", image, "true")
+    podman(engine, "rmi", "--force", image, check=False)
     podman(engine, "rm", "--force", engine.inspect("orphan")["Id"], check=False)
     done = engine.cli("start", "orphan", check=False)
     assert done.returncode == 125
@@ -174,9 +182,9 @@ def test_an_image_that_another_engine_has_taken_away_is_missed_clearly(engine: E
     engine.cli("rm", "orphan")
 
 
-def test_whoever_waits_for_another_engine_keeps_nobody_else_waiting(engine: Engine, rootfs: Path) -> None:
+def test_whoever_waits_for_another_engine_keeps_nobody_else_waiting(box: Engine, rootfs: Path) -> None:
     """More of them than there are threads."""
-    import_image(engine, rootfs)
+    engine = box
     names = [f"box-{number}" for number in range(20)]
     for name in names:
         engine.cli("create", "--name", name, IMAGE, "true")
@@ -198,24 +206,25 @@ def test_whoever_waits_for_another_engine_keeps_nobody_else_waiting(engine: Engi
         assert [each.wait(30) for each in waiting] == [0, 0]
 
 
-def test_volumes_of_an_image_are_the_containers_own(engine: Engine, rootfs: Path) -> None:
-    import_image(engine, rootfs, changes=["VOLUME /home /fresh"])
+def test_volumes_of_an_image_are_the_containers_own(shared_engine: Engine, rootfs: Path) -> None:
+    engine, image = shared_engine, "registry.example/volumes:latest"
+    import_image(engine, rootfs, image, changes=["VOLUME /home /fresh"])
     script = "stat -c %u /home/worker; echo $0 > /home/worker/mine; ls /fresh; grep -c ' /home ' /proc/mounts"
-    engine.cli("create", "--name", "kept", IMAGE, "sh", "-c", script, "x")
+    engine.cli("create", "--name", "kept", image, "sh", "-c", script, "x")
     assert engine.out("start", "--attach", "kept").splitlines() == ["1000", "1"]
     assert engine.out("start", "--attach", "kept").splitlines() == ["1000", "1"]
     mounts = {mount["Destination"]: mount for mount in engine.inspect("kept")["Mounts"]}
     assert set(mounts) == {"/home", "/fresh"}
     where = Path(mounts["/home"]["Source"])
     assert (where / "worker/mine").read_text() == "x\n"
-    engine.cli("rm", "kept")
+    engine.cli("rm", "--volumes", "kept")
     assert not where.exists()
     told = engine.out(
-        "run", "--rm", "--image-volume", "tmpfs", IMAGE, "grep", "-c", "^tmpfs /home ", "/proc/mounts"
+        "run", "--rm", "--image-volume", "tmpfs", image, "grep", "-c", "^tmpfs /home ", "/proc/mounts"
     )
     assert told == "1"
     done = engine.cli(
-        "run", "--rm", "--image-volume", "ignore", IMAGE, "grep", " /home ", "/proc/mounts", check=False
+        "run", "--rm", "--image-volume", "ignore", image, "grep", " /home ", "/proc/mounts", check=False
     )
     assert done.returncode == 1
 
@@ -236,9 +245,9 @@ def test_a_health_check_is_shown_and_can_be_forgotten(box: Engine) -> None:
     assert "not run yet" in done.stderr
 
 
-def test_a_mount_for_people_outlives_a_run(engine: Engine, rootfs: Path) -> None:
-    import_image(engine, rootfs)
-    engine.cli("create", "--name", "held", IMAGE, "sh", "-c", "echo run >> /runs")
+def test_a_mount_for_people_outlives_a_run(box: Engine) -> None:
+    engine = box
+    engine.cli("create", "--name", "held", "--user", "0", IMAGE, "sh", "-c", "echo run >> /runs")
     selection = {"selection": {"names": ["held"]}}
 
     def mounted() -> list[str]:
@@ -277,10 +286,10 @@ def test_a_supervisor_that_is_killed_leaves_no_layer_behind(engine: Engine, root
 
 
 @pytest.mark.parametrize("number", range(1, 4))
-def test_runs_survive_kills_at_any_instant(engine: Engine, rootfs: Path, number: int) -> None:
+def test_runs_survive_kills_at_any_instant(box: Engine, number: int) -> None:
     """A kill after so many events of a life; the next supervisor goes on, and nothing is left at the end."""
-    import_image(engine, rootfs)
-    events, pid = engine.follow(), engine.pid
+    engine = box
+    events, pid = engine.follow(engine.last_seq()), engine.pid
     with engine.spawn("run", "-d", "--name", "victim", IMAGE, "sleep", "1000") as command:
         for _ in range(number):
             next(events)

@@ -8,23 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.images import IMAGE, import_image, podman
+from tests.support.runtimes import BY_USER
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.engine import Engine
     from tests.support.registry import RealRegistry
 
-
-@pytest.fixture
-def away(engine: Engine, rootfs: Path, registry: RealRegistry) -> str:
-    """The name of an image that the registry has and the engine has not."""
-    import_image(engine, rootfs, changes=['CMD ["echo", "pulled"]'])
-    name = f"{registry.host}/away/box:latest"
-    podman(engine, "push", "--quiet", "--tls-verify=false", IMAGE, name)
-    podman(engine, "rmi", "--all", "--force")
-    return name
+pytestmark = pytest.mark.oci_runtime(*BY_USER)
 
 
 def test_a_run_pulls_what_is_missing_and_says_so(engine: Engine, away: str) -> None:

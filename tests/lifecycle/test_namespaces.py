@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.support.runtimes import BY_USER
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.engine import Engine
+
+pytestmark = pytest.mark.oci_runtime(*BY_USER)
 
 
 def test_a_client_of_one_namespace_sees_and_changes_only_its_containers(

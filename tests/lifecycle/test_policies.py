@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.runtimes import BY_USER
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.engine import Engine
+
+pytestmark = pytest.mark.oci_runtime(*BY_USER)
 
 
 def run(engine: Engine, rootfs: Path, name: str, script: str, *options: str) -> None:

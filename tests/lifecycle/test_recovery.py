@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import leaks, processes
+from tests.support.runtimes import BY_USER
 from tests.support.user import UserEngine
 
 if TYPE_CHECKING:
@@ -68,21 +69,25 @@ def statuses(engine: Engine, name: str) -> list[str]:
     return [event["Status"] for event in engine.events(container=[name])]
 
 
-def test_a_killed_daemon_harms_no_container_and_the_next_adopts_it(engine: Engine, rootfs: Path) -> None:
-    run(engine, rootfs, "web", "while :; do sleep 0.1; done")
-    before = state(engine, "web")
+def test_a_killed_daemon_harms_no_container_and_the_next_adopts_it(
+    shared_engine: Engine, rootfs: Path
+) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "adopted", "while :; do sleep 0.1; done")
+    before = state(engine, "adopted")
     engine.kill()
-    after = state(engine, "web")
+    after = state(engine, "adopted")
     assert (after["Pid"], after["ConmonPid"], after["Status"]) == (
         before["Pid"],
         before["ConmonPid"],
         "running",
     )
-    engine.cli("stop", "-t", "0", "web")
-    assert died(engine, "web") == ["137"]
+    engine.cli("stop", "-t", "0", "adopted")
+    assert died(engine, "adopted") == ["137"]
 
 
-def test_an_exit_while_no_daemon_runs_is_told_once_with_its_code(engine: Engine, rootfs: Path) -> None:
+def test_an_exit_while_no_daemon_runs_is_told_once_with_its_code(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
     run(engine, rootfs, "job", "while [ ! -e /go ]; do sleep 0.02; done; exit 9")
     init = state(engine, "job")["Pid"]
     with stopped_daemon(engine):
@@ -93,11 +98,12 @@ def test_an_exit_while_no_daemon_runs_is_told_once_with_its_code(engine: Engine,
     assert state(engine, "job")["ExitCode"] == 9
 
 
-def test_a_policy_goes_on_after_the_daemon_was_killed(engine: Engine, rootfs: Path) -> None:
+def test_a_policy_goes_on_after_the_daemon_was_killed(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
     run(engine, rootfs, "loop", "sleep 0.3; exit 2", "--restart", "always")
     for _ in range(3):
         engine.kill()
-    seq = engine.events()[-1]["Seq"]
+    seq = engine.last_seq()
     engine.await_event(is_("loop", "start"), seq)
     engine.cli("stop", "-t", "0", "loop")
     events = statuses(engine, "loop")
@@ -105,7 +111,9 @@ def test_a_policy_goes_on_after_the_daemon_was_killed(engine: Engine, rootfs: Pa
     assert set(died(engine, "loop")) <= {"2", "137"}
 
 
-def test_a_killed_keeper_takes_only_the_daemon_along(engine: Engine, rootfs: Path) -> None:
+@pytest.mark.oci_runtime(*BY_USER)
+def test_a_killed_keeper_takes_only_the_daemon_along(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
     run(engine, rootfs, "web", "while :; do sleep 0.1; done")
     before = state(engine, "web")["Pid"]
     engine.kill_keeper()
@@ -114,9 +122,11 @@ def test_a_killed_keeper_takes_only_the_daemon_along(engine: Engine, rootfs: Pat
     engine.cli("exec", "web", "true")
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_sigterm_leaves_containers_running_and_the_next_supervisor_adopts_them(
-    engine: Engine, rootfs: Path
+    shared_engine: Engine, rootfs: Path
 ) -> None:
+    engine = shared_engine
     run(engine, rootfs, "web", "while :; do sleep 0.1; done")
     before = state(engine, "web")["Pid"]
     assert engine.stop() == 0
@@ -127,40 +137,45 @@ def test_sigterm_leaves_containers_running_and_the_next_supervisor_adopts_them(
 
 @pytest.mark.parametrize("again", [False, True])
 def test_a_killed_conmon_is_told_at_once_and_the_exit_code_is_kept(
-    engine: Engine, rootfs: Path, again: bool
+    shared_engine: Engine, rootfs: Path, again: bool
 ) -> None:
+    engine, name = shared_engine, f"orphan-{again}"
     run(
         engine,
         rootfs,
-        "orphan",
+        name,
         "while [ ! -e /go ]; do sleep 0.02; done; exit 6",
         "--restart",
         "on-failure:1",
     )
-    before = state(engine, "orphan")
-    seq = engine.events()[-1]["Seq"]
+    before = state(engine, name)
+    seq = engine.last_seq()
     os.kill(before["ConmonPid"], signal.SIGKILL)
-    engine.await_event(is_("orphan", "monitor-lost"), seq)
-    assert state(engine, "orphan")["Monitor"] == "lost"
+    engine.await_event(is_(name, "monitor-lost"), seq)
+    assert state(engine, name)["Monitor"] == "lost"
     if again:
         engine.kill()
     touch_go(engine, before["Pid"])
-    engine.await_event(is_("orphan", "restart"), seq)
-    assert died(engine, "orphan") == ["6"]
+    engine.await_event(is_(name, "restart"), seq)
+    assert died(engine, name) == ["6"]
 
 
-def test_conmon_killed_while_no_daemon_runs_is_noticed_by_the_next(engine: Engine, rootfs: Path) -> None:
-    run(engine, rootfs, "web", "while :; do sleep 0.1; done")
-    before = state(engine, "web")
+def test_conmon_killed_while_no_daemon_runs_is_noticed_by_the_next(
+    shared_engine: Engine, rootfs: Path
+) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "unwatched", "while :; do sleep 0.1; done")
+    before = state(engine, "unwatched")
     with stopped_daemon(engine):
         os.kill(before["ConmonPid"], signal.SIGKILL)
-    assert state(engine, "web")["Pid"] == before["Pid"]
-    assert "monitor-lost" in statuses(engine, "web")
-    engine.cli("stop", "-t", "0", "web")
-    assert died(engine, "web") == ["137"]
+    assert state(engine, "unwatched")["Pid"] == before["Pid"]
+    assert "monitor-lost" in statuses(engine, "unwatched")
+    engine.cli("stop", "-t", "0", "unwatched")
+    assert died(engine, "unwatched") == ["137"]
 
 
-def test_a_stopped_conmon_delays_only_its_own_container(engine: Engine, rootfs: Path) -> None:
+def test_a_stopped_conmon_delays_only_its_own_container(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
     run(engine, rootfs, "stuck", "sleep 1000")
     run(engine, rootfs, "fine", "sleep 1000")
     conmon = state(engine, "stuck")["ConmonPid"]
@@ -174,10 +189,12 @@ def test_a_stopped_conmon_delays_only_its_own_container(engine: Engine, rootfs: 
     assert "monitor-lost" in statuses(engine, "stuck")
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_a_client_that_stops_reading_holds_up_neither_died_nor_the_policy(
-    engine: Engine, rootfs: Path
+    shared_engine: Engine, rootfs: Path
 ) -> None:
-    seq = engine.events()[-1]["Seq"] if engine.events() else 0
+    engine = shared_engine
+    seq = engine.last_seq()
     command = ("run", "--name", "loud", "--restart", "on-failure:1", "--rootfs", f"{rootfs}:O")
     script = "head -c 20000000 /dev/zero; exit 3"
     with engine.spawn(*command, "sh", "-c", script) as client:
@@ -191,9 +208,11 @@ def test_a_client_that_stops_reading_holds_up_neither_died_nor_the_policy(
         engine.cli("rm", "-f", "-t", "0", "loud")
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_a_killed_client_leaves_a_container_that_can_be_seen_and_removed(
-    engine: Engine, rootfs: Path
+    shared_engine: Engine, rootfs: Path
 ) -> None:
+    engine = shared_engine
     with engine.spawn("run", "--name", "left", "--rootfs", f"{rootfs}:O", "sleep", "1000") as client:
         engine.await_event(is_("left", "start"))
         client.kill()
@@ -252,9 +271,11 @@ def test_after_a_reboot_policies_bring_back_what_should_run(engine: Engine, root
     assert "reboot" in engine.out("why", "always") or "booted" in engine.out("why", "always")
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_a_lost_run_directory_is_made_again_and_nothing_alive_is_forgotten(
-    engine: Engine, rootfs: Path
+    shared_engine: Engine, rootfs: Path
 ) -> None:
+    engine = shared_engine
     run(engine, rootfs, "web", "while :; do sleep 0.1; done")
     pid = state(engine, "web")["Pid"]
     (engine.tmpdir / "alive").unlink()
@@ -263,6 +284,7 @@ def test_a_lost_run_directory_is_made_again_and_nothing_alive_is_forgotten(
     assert (engine.tmpdir / "alive").exists()
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_events_are_numbered_without_gap_across_kills(engine: Engine, rootfs: Path) -> None:
     for _ in range(3):
         engine.cli("run", "--rm", "--rootfs", f"{rootfs}:O", "true")
@@ -271,6 +293,7 @@ def test_events_are_numbered_without_gap_across_kills(engine: Engine, rootfs: Pa
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_a_follower_resumes_by_itself_when_the_daemon_is_killed(engine: Engine, rootfs: Path) -> None:
     with engine.spawn("events", "--format", "{{.Seq}} {{.Status}}", "--since-seq", "0") as follower:
         engine.cli("create", "--name", "a", "--rootfs", f"{rootfs}:O", "true")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.kernel import idmaps
+from tests.support.runtimes import BY_USER
 from tests.support.user import UserEngine
 
 if TYPE_CHECKING:
@@ -160,6 +161,7 @@ def test_keep_id_takes_other_ids_a_size_and_another_user(shared_engine: Engine, 
         assert "every id of the host is kept" in _refused(shared_engine, rootfs, "--userns", "keep-id:size=5")
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_nomap_leaves_out_the_user(shared_engine: Engine, rootfs: Path) -> None:
     if not _rootless(shared_engine):
         assert "as root" in _refused(shared_engine, rootfs, "--userns", "nomap")
@@ -267,6 +269,7 @@ def test_containers_start_after_the_one_whose_namespace_they_join(
     engine.cli("rm", "-f", "-t", "0", "b", "c", "owner")
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_what_depends_on_a_container_goes_with_it(shared_engine: Engine, rootfs: Path, first: int) -> None:
     engine = shared_engine
     root = ("--rootfs", f"{rootfs}:O", "true")
@@ -298,6 +301,7 @@ def test_a_namespace_outlives_the_supervisor(shared_engine: Engine, rootfs: Path
     assert _maps(engine.out("exec", "c", "sh", "-c", MAPS)).uids == (idmaps.IdRange(0, first, 2000),)
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_the_mode_can_be_configured_and_said_by_the_environment(shared_engine: Engine, rootfs: Path) -> None:
     engine = shared_engine
     root = ("--rootfs", f"{rootfs}:O", "true")
@@ -319,6 +323,7 @@ def test_the_mode_can_be_configured_and_said_by_the_environment(shared_engine: E
     assert modes == {"configured": "private", "given": "", "empty": "", "told": ""}
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from supervisor.oci.host import Host
 
-MODULES = ("limits", "namespaces", "placement", "resources", "security")
+MODULES = ("capabilities", "limits", "namespaces", "placement", "resources", "security")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 import trio
 
 from pyman.errors import CommandNotFound, DeadlineExceeded, RuntimeFailed, RuntimeNotFound
+from supervisor.oci.probes import begin
 from supervisor.oci.runtimes import OciRuntime, Runtimes, RuntimeState, find_runtimes
 from supervisor.settings.model import EngineSettings
 from tests.oci.support import Life, host_settings, in_cgroups, request
@@ -168,17 +170,20 @@ def test_there_is_no_guess_at_a_name() -> None:
 # On this host
 
 
-async def test_this_hosts_runtimes_are_found_quickly_and_nothing_is_left() -> None:
+async def test_this_hosts_runtimes_are_found_quickly_and_nothing_is_left(tmp_path: Path) -> None:
     if shutil.which("runc") is None:
         pytest.skip("runc is not installed")
     begun = trio.current_time()
-    found = await find_runtimes(host_settings().engine)
+    asked = begin(host_settings().engine, str(tmp_path))
+    tried = [probe.trial.undo[-1] for probe in asked if probe.trial is not None]
+    found = await find_runtimes(host_settings().engine, probed=asked)
     assert trio.current_time() - begun < 1.0
     assert found.pick("runc").version[0].isdigit()
     if hybrid_cgroups() and shutil.which("crun"):
         assert "hybrid" in found.unusable["crun"]
         assert found.default.name == "runc"
-    assert not any("probe" in path for path in cgroup_directories())
+    assert os.listdir(tmp_path) == []
+    assert not tried or not cgroup_directories(re.compile("|".join(tried)))
 
 
 # Calls

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pyman.api.image import RegistryAccess
-from pyman.errors import InvalidArgument, InvalidConfig, PermissionDenied, RegistryFailed, SignatureRefused
+from pyman.errors import (
+    AmbiguousId,
+    InvalidArgument,
+    InvalidConfig,
+    PermissionDenied,
+    RegistryFailed,
+    SignatureRefused,
+)
 from supervisor.registry.client import login_key
 from supervisor.registry.reference import parse
 from supervisor.settings import registries
@@ -67,8 +74,12 @@ async def test_a_strict_configuration_refuses_to_guess(home: Home) -> None:
     search = 'unqualified-search-registries = ["a.example", "b.example"]\nshort-name-mode = '
     configuration = home.configuration(home.settings())
     home.write("etc/registries.conf", f'{search}"enforcing"')
-    with pytest.raises(InvalidArgument, match=r"may be a.example/x:latest, b.example/x:latest"):
+    with pytest.raises(AmbiguousId, match=r"may be a.example/x:latest, b.example/x:latest"):
         (await configuration.candidates("x")).refuse_ambiguous()
+    home.write("etc/registries.conf", f'{search}"permissive"')
+    (found := await configuration.candidates("x")).refuse_ambiguous()
+    with pytest.raises(AmbiguousId, match="'permissive'"):
+        found.refuse_ambiguous(ask=True)
     home.write("etc/registries.conf", f'{search}"disabled"  # now')
     (found := await configuration.candidates("x")).refuse_ambiguous()
     assert not found.choose

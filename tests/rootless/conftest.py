@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.engine import Leftovers
+from tests.support import sharing
 from tests.support.user import User, UserEngine
 
 if TYPE_CHECKING:
@@ -23,13 +23,18 @@ def user() -> User:
 def engine(request: pytest.FixtureRequest, user: User, programs: Path) -> Iterator[UserEngine]:
     """What a fixture `keeping` gives is added to the environment."""
     keeping = request.getfixturevalue("keeping") if "keeping" in request.fixturenames else {}
-    made = UserEngine(user, programs, more=keeping)
-    try:
-        made.start()
-        yield made
-    finally:
-        print(made.log_text())  # noqa: T201 - pytest shows it with a failure
-        try:
-            made.close()
-        except Leftovers as error:
-            pytest.fail(str(error), pytrace=False)
+    with sharing.owned(UserEngine(user, programs, more=keeping), request) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def module_engine(user: User, programs: Path) -> Iterator[UserEngine]:
+    """Behind `shared_engine`."""
+    with sharing.shared(UserEngine(user, programs)) as engine:
+        yield engine
+
+
+@pytest.fixture
+def shared_engine(request: pytest.FixtureRequest, module_engine: UserEngine) -> Iterator[UserEngine]:
+    with sharing.borrowed(module_engine, request) as engine:
+        yield engine

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import processes
+from tests.support.turns import turn
 from tests.support.user import UserEngine
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 @pytest.fixture
 def shell(user: User, programs: Path) -> Iterator[UserEngine]:
     """Commands of a user for whom no supervisor runs yet."""
-    made = UserEngine(user, programs)
-    fallback = Path(f"/tmp/pyman-run-{user.uid}")
-    try:
-        yield made
-    finally:
-        shutil.rmtree(fallback, ignore_errors=True)
-        made.close()
+    with turn("fallback"):
+        made = UserEngine(user, programs)
+        try:
+            yield made
+        finally:
+            shutil.rmtree(f"/tmp/pyman-run-{user.uid}", ignore_errors=True)
+            made.close()
 
 
 def ends(shell: UserEngine, env: dict[str, str]) -> None:

@@ -63,12 +63,14 @@ def stranger(script: str, *words: str | Path) -> str:
     return done.stdout.strip()
 
 
-def test_another_user_cannot_reach_a_socket(engine: UserEngine) -> None:
+def test_another_user_cannot_reach_a_socket(shared_engine: UserEngine) -> None:
+    engine = shared_engine
     assert stranger(CONNECT, engine.socket) == "PermissionError"
 
 
-def test_another_user_who_reaches_one_is_not_answered(engine: UserEngine) -> None:
+def test_another_user_who_reaches_one_is_not_answered(shared_engine: UserEngine) -> None:
     """As if the modes of everything on the way had been changed by mistake."""
+    engine = shared_engine
     for path in (engine.path, engine.runtime_dir, engine.runtime_dir / "pyman"):
         path.chmod(0o755)
     Path(engine.socket).chmod(0o666)
@@ -82,7 +84,8 @@ def test_another_user_who_reaches_one_is_not_answered(engine: UserEngine) -> Non
     assert engine.call("io.pyman.System.Info")
 
 
-def test_root_is_nobody_there_and_is_told_apart_from_the_user(engine: UserEngine) -> None:
+def test_root_is_nobody_there_and_is_told_apart_from_the_user(shared_engine: UserEngine) -> None:
+    engine = shared_engine
     done = subprocess.run(
         [sys.executable, "-c", CONNECT, engine.socket], capture_output=True, text=True, check=True, timeout=20
     )
@@ -101,7 +104,8 @@ def code() -> Iterator[Path]:
         shutil.rmtree(directory)
 
 
-def test_another_user_can_neither_signal_nor_join(engine: UserEngine, code: Path) -> None:
+def test_another_user_can_neither_signal_nor_join(shared_engine: UserEngine, code: Path) -> None:
+    engine = shared_engine
     engine.cli("run", "-d", "--name", "c", "--rootfs", f"{engine.rootfs}:O", "sleep", "1000")
     told = engine.call("io.pyman.System.Info")["supervisor"]
     pids = [told["pid"], told["keeperPid"], engine.inspect("c")["State"]["Pid"]]
@@ -118,7 +122,8 @@ def test_another_user_can_neither_signal_nor_join(engine: UserEngine, code: Path
         assert found == "None"
 
 
-def test_nothing_in_the_run_directory_can_be_read_by_others(engine: UserEngine) -> None:
+def test_nothing_in_the_run_directory_can_be_read_by_others(shared_engine: UserEngine) -> None:
+    engine = shared_engine
     engine.cli("run", "-d", "--name", "c", "--rootfs", f"{engine.rootfs}:O", "sleep", "1000")
     engine.cli("exec", "-d", "c", "sleep", "1000")
     shown = []

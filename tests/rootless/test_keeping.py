@@ -11,18 +11,27 @@ import pytest
 
 from pyman.errors import UserNamespaceFailed
 from supervisor.rootless.entering import NO_HANDLES, enter
-from tests.support import processes
+from tests.support import processes, sharing
+from tests.support.user import UserEngine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.user import UserEngine
+    from tests.support.user import User
 
 
-@pytest.fixture(autouse=True, params=["handles", "pause process"])
+@pytest.fixture(scope="module", autouse=True, params=["handles", "pause process"])
 def keeping(request: pytest.FixtureRequest) -> dict[str, str]:
     """Both ways of finding the namespaces again."""
     return {NO_HANDLES: "1"} if request.param == "pause process" else {}
+
+
+@pytest.fixture(scope="module")
+def module_engine(user: User, programs: Path, keeping: dict[str, str]) -> Iterator[UserEngine]:
+    """One for each way."""
+    with sharing.shared(UserEngine(user, programs, more=keeping)) as engine:
+        yield engine
 
 
 def told(engine: UserEngine) -> Path:
@@ -71,7 +80,8 @@ def test_the_first_daemon_dies_with_its_keeper_after_it_has_joined(engine: UserE
     engine.kill_keeper()  # which looks whether the daemon is gone
 
 
-def test_a_killed_daemon_comes_back_in_the_same_namespaces(engine: UserEngine) -> None:
+def test_a_killed_daemon_comes_back_in_the_same_namespaces(shared_engine: UserEngine) -> None:
+    engine = shared_engine
     pid, before = run(engine), namespace(engine.pid)
     engine.kill()
     assert namespace(engine.pid) == before
@@ -79,7 +89,8 @@ def test_a_killed_daemon_comes_back_in_the_same_namespaces(engine: UserEngine) -
     assert engine.out("exec", "c", "echo", "works") == "works"
 
 
-def test_the_next_supervisor_joins_what_a_container_keeps(engine: UserEngine) -> None:
+def test_the_next_supervisor_joins_what_a_container_keeps(shared_engine: UserEngine) -> None:
+    engine = shared_engine
     pid = run(engine)
     user, mount = namespace(engine.pid), namespace(engine.pid, "mnt")
     engine.kill_keeper()
@@ -89,8 +100,9 @@ def test_the_next_supervisor_joins_what_a_container_keeps(engine: UserEngine) ->
 
 
 def test_where_conmon_died_too_the_user_namespace_is_joined_and_mounts_are_made_anew(
-    engine: UserEngine,
+    shared_engine: UserEngine,
 ) -> None:
+    engine = shared_engine
     pid = run(engine)
     user = namespace(engine.pid)
     conmon = engine.inspect("c")["State"]["ConmonPid"]
@@ -102,8 +114,9 @@ def test_where_conmon_died_too_the_user_namespace_is_joined_and_mounts_are_made_
 
 
 def test_a_killed_pause_process_costs_nothing_while_the_supervisor_lives_and_is_replaced(
-    engine: UserEngine, keeping: dict[str, str]
+    shared_engine: UserEngine, keeping: dict[str, str]
 ) -> None:
+    engine = shared_engine
     if not keeping:
         assert not list((engine.runtime_dir / "pyman").glob("pause*"))
         return
@@ -123,7 +136,8 @@ def test_a_killed_pause_process_costs_nothing_while_the_supervisor_lives_and_is_
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"boot": 1}', '{"user": "00", "mnt": "zz"}', "\xff" * 5000])
-def test_a_file_that_is_none_is_as_good_as_none(engine: UserEngine, text: str) -> None:
+def test_a_file_that_is_none_is_as_good_as_none(shared_engine: UserEngine, text: str) -> None:
+    engine = shared_engine
     assert engine.stop() == 0
     path = told(engine)
     path.write_text(text)
@@ -133,7 +147,10 @@ def test_a_file_that_is_none_is_as_good_as_none(engine: UserEngine, text: str) -
     assert told(engine).read_text() != text
 
 
-def test_a_pid_that_is_anothers_by_now_leads_nowhere(engine: UserEngine, keeping: dict[str, str]) -> None:
+def test_a_pid_that_is_anothers_by_now_leads_nowhere(
+    shared_engine: UserEngine, keeping: dict[str, str]
+) -> None:
+    engine = shared_engine
     assert engine.stop() == 0
     path = told(engine)
     if keeping:
@@ -146,7 +163,10 @@ def test_a_pid_that_is_anothers_by_now_leads_nowhere(engine: UserEngine, keeping
     assert engine.out("run", "--rm", "--rootfs", str(engine.rootfs), "id", "-u") == "0"
 
 
-def test_unshare_joins_the_supervisors_namespaces_and_its_commands_are_the_users(engine: UserEngine) -> None:
+def test_unshare_joins_the_supervisors_namespaces_and_its_commands_are_the_users(
+    shared_engine: UserEngine,
+) -> None:
+    engine = shared_engine
     ns = engine.out("unshare", "readlink", "/proc/self/ns/user")
     assert ns == namespace(engine.pid)
     assert engine.out("unshare", "id", "-u") == "0"

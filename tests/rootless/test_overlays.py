@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.rootless.overlays import FUSE, ConfiguredEngine, fuse_usable, overlaid, servers
-from tests.support import processes
-from tests.support.engine import Leftovers
+from tests.support import processes, sharing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,34 +36,46 @@ def configuration() -> str:
     return ""
 
 
-@pytest.fixture(params=["kernel", "refused", "configured"])
+@pytest.fixture(scope="module", params=["kernel", "refused", "configured"])
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def engine(user: User, programs: Path, way: str, configuration: str) -> Iterator[ConfiguredEngine]:
-    made = ConfiguredEngine(user, programs)
-    if way != "kernel" and not fuse_usable(made):
-        made.close()
+@contextlib.contextmanager
+def made(user: User, programs: Path, way: str, configuration: str = "") -> Iterator[ConfiguredEngine]:
+    """Not started yet."""
+    engine = ConfiguredEngine(user, programs)
+    if way != "kernel" and not fuse_usable(engine):
+        engine.close()
         pytest.skip("the user cannot use fuse-overlayfs here")
-    with overlaid(made) if way == "refused" else contextlib.nullcontext():
-        made.configure(configuration + (f'\nmount_program = "{FUSE}"' if way == "configured" else ""))
-        user.owns(made.path)
-        try:
-            made.start()
-            yield made
-        finally:
-            print(made.log_text())  # noqa: T201 - pytest shows it with a failure
-            try:
-                made.close()
-            except Leftovers as error:
-                pytest.fail(str(error), pytrace=False)
+    with overlaid(engine) if way == "refused" else contextlib.nullcontext():
+        engine.configure(configuration + (f'\nmount_program = "{FUSE}"' if way == "configured" else ""))
+        user.owns(engine.path)
+        yield engine
 
 
-only_fuse = pytest.mark.parametrize("way", ["refused", "configured"], indirect=True)
-only_configured = pytest.mark.parametrize("way", ["configured"], indirect=True)
-only_kernel = pytest.mark.parametrize("way", ["kernel"], indirect=True)
+@pytest.fixture
+def engine(
+    request: pytest.FixtureRequest, user: User, programs: Path, way: str, configuration: str
+) -> Iterator[ConfiguredEngine]:
+    with made(user, programs, way, configuration) as engine, sharing.owned(engine, request):
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def module_engine(user: User, programs: Path, way: str) -> Iterator[ConfiguredEngine]:
+    """One for each way."""
+    with made(user, programs, way) as engine, sharing.shared(engine):
+        yield engine
+
+
+def only(*ways: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("way", ways, indirect=True, scope="module")
+
+
+only_fuse = only("refused", "configured")
+only_configured = only("configured")
+only_kernel = only("kernel")
 
 
 def run(engine: ConfiguredEngine, name: str = "c", script: str = "exec sleep 1000", *more: str) -> int:
@@ -90,7 +101,8 @@ def remains(engine: ConfiguredEngine) -> list[str]:
 # What a container sees
 
 
-def test_a_container_changes_everything_and_the_directory_nothing(engine: ConfiguredEngine) -> None:
+def test_a_container_changes_everything_and_the_directory_nothing(shared_engine: ConfiguredEngine) -> None:
+    engine = shared_engine
     before = sorted(path.relative_to(engine.rootfs) for path in engine.rootfs.rglob("*"))
     said = engine.out("run", "--rm", "--rootfs", f"{engine.rootfs}:O", "sh", "-c", CHANGES)
     assert said == "1777 0:0 755 0:0"
@@ -124,7 +136,8 @@ def test_info_tells_which_way_it_is(engine: ConfiguredEngine, way: str) -> None:
 
 
 @only_fuse
-def test_a_view_outlives_the_daemon(engine: ConfiguredEngine) -> None:
+def test_a_view_outlives_the_daemon(shared_engine: ConfiguredEngine) -> None:
+    engine = shared_engine
     run(engine)
     serving = server(engine)
     engine.cli("exec", "c", "touch", "/before")
@@ -141,7 +154,8 @@ def test_a_view_outlives_the_daemon(engine: ConfiguredEngine) -> None:
 
 
 @only_fuse
-def test_a_view_outlives_the_keeper_and_a_polite_end(engine: ConfiguredEngine) -> None:
+def test_a_view_outlives_the_keeper_and_a_polite_end(shared_engine: ConfiguredEngine) -> None:
+    engine = shared_engine
     run(engine)
     serving = server(engine)
     engine.kill_keeper()
@@ -158,7 +172,8 @@ def test_a_view_outlives_the_keeper_and_a_polite_end(engine: ConfiguredEngine) -
 
 
 @only_fuse
-def test_a_server_is_in_a_session_of_its_own_and_is_reaped(engine: ConfiguredEngine) -> None:
+def test_a_server_is_in_a_session_of_its_own_and_is_reaped(shared_engine: ConfiguredEngine) -> None:
+    engine = shared_engine
     run(engine)
     serving = server(engine)
     assert os.getsid(serving) == serving
@@ -170,7 +185,8 @@ def test_a_server_is_in_a_session_of_its_own_and_is_reaped(engine: ConfiguredEng
 
 
 @only_fuse
-def test_a_killed_server_costs_one_run(engine: ConfiguredEngine) -> None:
+def test_a_killed_server_costs_one_run(shared_engine: ConfiguredEngine) -> None:
+    engine = shared_engine
     run(engine)
     other = {pid for _, pid in servers(engine).items()}
     run(engine, "d")
@@ -188,7 +204,10 @@ def test_a_killed_server_costs_one_run(engine: ConfiguredEngine) -> None:
 
 @only_configured
 @pytest.mark.parametrize("killed", ["daemon", "keeper"])
-def test_the_next_supervisor_copes_with_views_without_servers(engine: ConfiguredEngine, killed: str) -> None:
+def test_the_next_supervisor_copes_with_views_without_servers(
+    shared_engine: ConfiguredEngine, killed: str
+) -> None:
+    engine = shared_engine
     pids = [run(engine), run(engine, "d", "exec sleep 1000", "--rm")]
     serving = list(servers(engine).values())
     for pid in serving:
@@ -208,7 +227,8 @@ def test_the_next_supervisor_copes_with_views_without_servers(engine: Configured
 
 
 @only_configured
-def test_a_server_that_does_not_answer_delays_its_container_alone(engine: ConfiguredEngine) -> None:
+def test_a_server_that_does_not_answer_delays_its_container_alone(shared_engine: ConfiguredEngine) -> None:
+    engine = shared_engine
     run(engine)
     serving = server(engine)
     run(engine, "d")
@@ -315,8 +335,9 @@ def test_a_program_that_is_not_there_is_named_and_found_as_soon_as_it_is(engine:
 
 @only_fuse
 def test_a_directory_with_the_mount_point_in_it_is_refused_before_it_can_wait_for_itself(
-    engine: ConfiguredEngine,
+    shared_engine: ConfiguredEngine,
 ) -> None:
+    engine = shared_engine
     done = engine.cli("run", "--rm", "--rootfs", "/:O", "true", check=False)
     assert done.returncode == 125
     assert "cannot mount a view of '/'" in done.stderr
@@ -325,7 +346,8 @@ def test_a_directory_with_the_mount_point_in_it_is_refused_before_it_can_wait_fo
 
 
 @only_kernel
-def test_a_directory_with_mounts_in_it_is_refused_with_the_reason(engine: ConfiguredEngine) -> None:
+def test_a_directory_with_mounts_in_it_is_refused_with_the_reason(shared_engine: ConfiguredEngine) -> None:
+    engine = shared_engine
     done = engine.cli("run", "--rm", "--rootfs", "/:O", "true", check=False)
     assert done.returncode == 125
     assert "cannot mount a view of '/'" in done.stderr
@@ -370,8 +392,9 @@ def test_with_a_forced_mask_permissions_are_kept_beside_the_files(engine: Config
 
 @pytest.mark.parametrize("mode", ["keep-id", "nomap", "auto"])
 def test_a_container_sees_owners_in_its_own_namespace(
-    engine: ConfiguredEngine, user: User, way: str, mode: str
+    shared_engine: ConfiguredEngine, user: User, way: str, mode: str
 ) -> None:
+    engine = shared_engine
     script = "stat -c %u:%g / /etc/hostname; touch /new && stat -c %u:%g /new"
     options = ("--userns", mode, "--user", "0")
     said = engine.out("run", "--rm", *options, "--rootfs", f"{engine.rootfs}:O", "sh", "-c", script).split()

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ import pytest
 from tests.support import processes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.user import UserEngine
 
 WRITES = r"""
@@ -56,6 +59,15 @@ def grow(engine: UserEngine, upper: Path) -> None:
     os.close(here)
 
 
+def surroundings(engine: UserEngine, *canaries: Path) -> dict[str, set[str]]:
+    """What of the engine, and of what links in a container lead to, is where everybody has files."""
+    mine = {engine._stem, engine.path.name, *(path.name for path in canaries)}
+    return {
+        directory: {name for name in os.listdir(directory) if any(word in name for word in mine)}
+        for directory in ("/tmp", "/dev/shm")
+    }
+
+
 def kept(engine: UserEngine) -> list[str]:
     """Whatever of any container is left in the storage, in the run directory and beside them."""
     pyman = engine.root / "pyman"
@@ -75,9 +87,19 @@ def precious(engine: UserEngine) -> Path:
     return made
 
 
+@pytest.fixture
+def canaries(engine: UserEngine) -> Iterator[list[Path]]:
+    """The user's own, where a link to / leads to."""
+    made = [Path(tempfile.mkdtemp(prefix="pm-", dir=directory)) for directory in ("/tmp", "/dev/shm")]
+    engine.user.owns(*made)
+    yield made
+    for path in made:
+        path.rmdir()
+
+
 @pytest.mark.parametrize("how", ["--rm", "rm", "rm -f", "stop", "next"])
-def test_nothing_remains(engine: UserEngine, precious: Path, how: str) -> None:
-    outside = {path: set(os.listdir(path)) for path in ("/tmp", "/dev/shm")}
+def test_nothing_remains(engine: UserEngine, precious: Path, canaries: list[Path], how: str) -> None:
+    before = surroundings(engine, *canaries)
     more = ["--rm"] if how == "--rm" else []
     script = f"{WRITES}\nln -s {precious} /tmp/out; exec sleep 1000"
     engine.cli("run", "-d", "--name", "c", *more, "--rootfs", f"{engine.rootfs}:O", "sh", "-c", script)
@@ -100,7 +122,7 @@ def test_nothing_remains(engine: UserEngine, precious: Path, how: str) -> None:
         engine.cli("rm", "-f", "-t", "0", "c")
     assert kept(engine) == []
     assert (precious / "inside/file").read_text() == "precious"
-    assert outside == {path: set(os.listdir(path)) for path in outside}
+    assert surroundings(engine, *canaries) == before
 
 
 def test_a_next_supervisor_empties_the_trash_of_one_that_was_killed_at_it(engine: UserEngine) -> None:

@@ -114,4 +114,11 @@ def test_the_scopes_of_an_image_go_from_the_tag_to_the_domain() -> None:
         "*.a.example",
         "*.example",
     ]
+    assert scopes_of("containers-storage", "[overlay@/g]b.example/x", "[overlay@/g]b.example/x:1") == [
+        "[overlay@/g]b.example/x:1",
+        "[overlay@/g]b.example/x",
+        "[overlay@/g]b.example",
+        "[overlay@/g]",
+        "[/g]",
+    ]
     assert scopes_of("dir", "/srv/images/x", "/srv/images/x") == ["/srv/images/x", "/srv/images", "/srv"]

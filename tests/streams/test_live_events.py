@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.support.engine import Engine
 
 NET = ("--network", "none")
+pytestmark = pytest.mark.oci_runtime("crun")  # events are told alike of each
 
 
 @pytest.fixture

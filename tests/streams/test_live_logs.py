@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.support.engine import Engine
 
 NET = ("--network", "none")
+pytestmark = pytest.mark.oci_runtime("crun")  # conmon writes what is read here, whatever it starts
 
 
 @pytest.fixture

@@ -75,6 +75,8 @@ class Engine:
         self._mounts_before = self._mounts()
         self._notices: sockets.socket | None = None
         self._ids: set[str] = set()
+        self.since = 0
+        """The number of the last event before the test that uses it."""
 
     # Where it is
 
@@ -176,6 +178,10 @@ class Engine:
                 while True:
                     found.append(self._notices.recv(4096).decode())
         return found
+
+    def runs(self) -> bool:
+        """The keeper has been started, and has not ended."""
+        return self.keeper is not None and self.keeper.poll() is None
 
     def kill(self, *, wait: bool = True) -> None:
         """SIGKILL to the daemon; the keeper brings another one. `wait`: until that one is ready."""
@@ -279,22 +285,30 @@ class Engine:
         with self.wire() as wire:
             return list(wire.stream(method, parameters))
 
-    def events(self, since_seq: int = 0, **filters: list[str]) -> list[dict[str, Any]]:
-        """Every event there is after the number, oldest first; gaps are left out."""
-        request = {"since_seq": since_seq, "stream": False, "filters": filters}
+    def events(self, since_seq: int | None = None, **filters: list[str]) -> list[dict[str, Any]]:
+        """Every event there is after the number, oldest first; gaps are left out. None: of this test."""
+        request = {"since_seq": self._after(since_seq), "stream": False, "filters": filters}
         with self.wire() as wire:
             replies = list(wire.stream("io.pyman.Event.Subscribe", request))
         return [reply["event"] for reply in replies if reply.get("event")]
 
+    def last_seq(self) -> int:
+        """The number of the last event there is; 0: none."""
+        return max((int(event["Seq"]) for event in self.events(0)), default=0)
+
+    def _after(self, since_seq: int | None) -> int:
+        return self.since if since_seq is None else since_seq
+
     def follow(
-        self, since_seq: int = 0, timeout: float = 20.0, **filters: list[str]
+        self, since_seq: int | None = None, timeout: float = 20.0, **filters: list[str]
     ) -> Iterator[dict[str, Any]]:
-        """Events as they come, without end; `timeout` seconds of silence raise TimeoutError.
+        """Events as they come, without end; None: all of this test; `timeout` seconds of silence raise TimeoutError.
 
         The subscription stands when this returns. Close the iterator, or let it end with the test.
         """
         wire = self.wire(timeout)
-        stream = wire.stream("io.pyman.Event.Subscribe", {"since_seq": since_seq, "filters": filters})
+        request = {"since_seq": self._after(since_seq), "filters": filters}
+        stream = wire.stream("io.pyman.Event.Subscribe", request)
         next(stream)
 
         def generate() -> Iterator[dict[str, Any]]:
@@ -304,9 +318,9 @@ class Engine:
         return generate()
 
     def await_event(
-        self, fits: Callable[[dict[str, Any]], bool], since_seq: int = 0, timeout: float = 20.0
+        self, fits: Callable[[dict[str, Any]], bool], since_seq: int | None = None, timeout: float = 20.0
     ) -> dict[str, Any]:
-        """The first event after the number that fits; TimeoutError after so many seconds without any."""
+        """The first event after the number (None: of this test) that fits; TimeoutError after so many seconds without any."""
         events = self.follow(since_seq, timeout)
         try:
             return next(event for event in events if fits(event))
@@ -335,6 +349,26 @@ class Engine:
         with contextlib.suppress(FileNotFoundError):
             while os.listdir(self.tmpdir / "containers") and time.monotonic() < deadline:
                 time.sleep(0.005)
+
+    def renew(self) -> None:
+        """After a test that failed: everything goes that it may have left, and the next one finds nothing."""
+        with contextlib.suppress(Exception):
+            if self.keeper is not None:
+                self._end_politely()
+        self._remember()
+        self._sweep()
+        for directory in (self.root, self.runroot, self.tmpdir):
+            shutil.rmtree(directory, ignore_errors=True)
+        self.drain_notices()
+        self.since = 0
+        self.start()
+
+    def remove_images(self) -> None:
+        """What a test on a shared engine owes the next one that counts images. There is no container."""
+        self.cli("rmi", "--all", "--force")
+        self.call("io.pyman.Image.Prune", {})  # parts of those that have not come
+        left = self.call("io.pyman.Image.List", {"all": True})["images"]
+        assert left == [], left
 
     def close(self) -> None:
         """Ends it like a user would, then clears away what is left and raises Leftovers for it."""

@@ -3,7 +3,8 @@
 `Belongings.now()` before and after a test; `leftovers` names what is new. Mounts, cgroups and namespaces are
 the whole host's, which other programs share: they count when they belong to this run (their path says so).
 With PYMAN_TESTS_ALONE set, as `scripts/test` does, any other one counts too unless a lock tells that another
-run of the tests is under way.
+run of the tests is under way. A run of several workers cannot tell at once whose such a thing is: it is a suspect,
+and fails the run if it is still there at the end.
 """
 
 from __future__ import annotations
@@ -16,12 +17,28 @@ import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from tests.support import processes
 
-__all__ = ["KINDS", "Belongings", "HostLock", "cgroup_directories", "mount_points", "remove_cgroups"]
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+__all__ = [
+    "KINDS",
+    "Belongings",
+    "Host",
+    "HostLock",
+    "SharedHost",
+    "cgroup_directories",
+    "hierarchies",
+    "mount_points",
+    "remove_cgroups",
+    "still_there",
+]
 
 KINDS = frozenset({"process", "descriptor", "thread", "mount", "cgroup", "namespace"})
+LOCK = "/tmp/pyman-tests.lock"
 GRACE = 2.0
 """Seconds that a child process has to end once the test is over."""
 
@@ -39,7 +56,7 @@ def mount_points(pid: int | str = "self") -> set[str]:
     return found
 
 
-def _hierarchies() -> list[str]:
+def hierarchies() -> list[str]:
     """Where cgroups are mounted, each hierarchy once."""
     found: list[str] = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -52,11 +69,24 @@ def _hierarchies() -> list[str]:
 def cgroup_directories(pattern: re.Pattern[str] = _CGROUP) -> set[str]:
     """cgroups of every hierarchy whose path below its root fits."""
     found: set[str] = set()
-    for root in _hierarchies():
-        for directory, _, _ in os.walk(root):
+    for root in hierarchies():
+        for directory in _directories(root):
             if pattern.search(directory[len(root) :]):
                 found.add(directory)
     return found
+
+
+def _directories(root: str) -> Iterator[str]:
+    """The directory and all below it. Twice for every test: cgroups without children, most of them, are not listed,
+    since the kernel counts a directory's children as links."""
+    todo = [root]
+    while todo:
+        directory = todo.pop()
+        yield directory
+        with contextlib.suppress(FileNotFoundError):  # another run's
+            if os.stat(directory).st_nlink > 2:
+                with os.scandir(directory) as entries:
+                    todo += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
 def remove_cgroups(directories: set[str]) -> None:
@@ -79,11 +109,19 @@ def _threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if not thread.daemon}
 
 
-class HostLock:
-    """Shared by every run on the host; whoever can make it exclusive is alone."""
+class Host(Protocol):
+    """What decides about new things of the host whose paths do not say that they are this run's."""
 
-    def __init__(self, path: str = "/tmp/pyman-tests.lock") -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    def blame(self, kind: str, paths: list[str]) -> list[str]:
+        """Those that whoever asks has left behind."""
+        ...
+
+
+class HostLock:
+    """Shared by every run on the host; whoever can make it exclusive is alone, and everything new is its own."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
     def alone(self) -> bool:
@@ -99,8 +137,31 @@ class HostLock:
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
         return True
 
+    def blame(self, kind: str, paths: list[str]) -> list[str]:  # noqa: ARG002 - Host's signature
+        return paths if paths and self.alone() else []
+
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+class SharedHost:
+    """What a worker knows of the host that others of its run use too: everything new is suspected."""
+
+    def __init__(self) -> None:
+        self.test = ""
+        """Which one is under way."""
+        self.suspects: dict[tuple[str, str], str] = {}
+        """Kind and path to the test that saw it first."""
+
+    def blame(self, kind: str, paths: list[str]) -> list[str]:
+        for path in paths:
+            self.suspects.setdefault((kind, path), self.test)
+        return []
+
+
+def still_there(kind: str, path: str) -> bool:
+    """Whether a mount, a cgroup or a namespace has outlived those who may have made it."""
+    return path in mount_points() if kind == "mount" else os.path.lexists(path)
 
 
 @dataclass(frozen=True)
@@ -109,31 +170,36 @@ class Belongings:
     descriptors: dict[int, str]
     threads: frozenset[threading.Thread]
     mounts: frozenset[str]
+    inner_mounts: frozenset[str]
+    """Of mount namespaces that nobody else uses."""
     cgroups: frozenset[str]
     namespaces: frozenset[str]
 
     @classmethod
     def now(cls, mount_namespaces: tuple[int, ...] = ()) -> Belongings:
-        """`mount_namespaces`: pids whose mounts count too."""
-        mounts = mount_points()
-        for pid in mount_namespaces:
-            mounts |= mount_points(pid)
+        """`mount_namespaces`: pids in namespaces of this process's own, whose mounts count too."""
         return cls(
             processes=frozenset(processes.children()),
             descriptors=processes.descriptors(os.getpid()),
             threads=frozenset(_threads()),
-            mounts=frozenset(mounts),
+            mounts=frozenset(mount_points()),
+            inner_mounts=frozenset(path for pid in mount_namespaces for path in mount_points(pid)),
             cgroups=frozenset(cgroup_directories()),
             namespaces=frozenset(_named_namespaces()),
         )
 
     def leftovers(
-        self, ours: tuple[str, ...], host: HostLock, mount_namespaces: tuple[int, ...] = ()
+        self,
+        ours: tuple[str, ...],
+        host: Host,
+        mount_namespaces: tuple[int, ...] = (),
+        shared: Collection[int] = (),
     ) -> dict[str, list[str]]:
         """What is there now and was not then, by kind. Left child processes are ended, so that they harm
-        no later test. `ours`: prefixes of paths that belong to this run."""
-        processes.wait_gone(processes.children() - self.processes, GRACE)
-        left = processes.children() - self.processes
+        no later test. `ours`: prefixes of paths that belong to this run. `shared`: children for later tests, too."""
+        known = self.processes.union(shared)
+        processes.wait_gone(processes.children() - known, GRACE)
+        left = processes.children() - known
         found: dict[str, list[str]] = {}
         if left:
             found["process"] = [processes.describe(pid) for pid in sorted(left)]
@@ -151,7 +217,8 @@ class Belongings:
         ):
             new = sorted(after - before)
             mine = [path for path in new if path.startswith(ours)]
-            found[kind] = new if len(new) > len(mine) and host.alone() else mine
+            found[kind] = mine + host.blame(kind, [path for path in new if path not in mine])
+        found["mount"] += sorted(now.inner_mounts - self.inner_mounts - set(found["mount"]))
         return {kind: names for kind, names in found.items() if names}
 
 

@@ -12,9 +12,11 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-__all__ = ["NAMES", "Place", "hybrid_cgroups", "make_place"]
+__all__ = ["BY_USER", "NAMES", "Place", "hybrid_cgroups", "make_place"]
 
 NAMES = ("runc", "crun")
+BY_USER = ("crun", "rootless")
+"""For what no OCI runtime has a say in: once by root, with crun, and once by an ordinary user, with runc."""
 
 _UNIFIED = "/sys/fs/cgroup/unified"
 _HOLD = f"umount {_UNIFIED} && echo ready && exec sleep infinity"

@@ -1,0 +1,505 @@
+"""All volumes of the supervisor: found, made, mounted for containers and people, removed.
+
+Rules: what is on the disk follows an intent, and record and event end it in one transaction; so a supervisor that is
+killed leaves nothing half made, and tells everything once. Making and removing is one at a time; a container that is
+created holds its volumes from the transaction on in which it is recorded with them. Who uses a volume is not noted:
+the containers' definitions say it.
+
+A volume that is more than a directory is mounted as long as somebody holds it. Mounted first and then noted, given up
+first and then unmounted: what is mounted and held by nobody is a killed supervisor's, and is unmounted at the start.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import trio
+
+from pyman.errors import AmbiguousId, NameInUse, NoSuchVolume, PymanError, StateDamaged, VolumeInUse
+from pyman.names import EventStatus, EventType
+from supervisor.kernel import mounts
+from supervisor.logging import log
+from supervisor.runtime.volumes import driver
+from supervisor.runtime.volumes.ground import Ground
+from supervisor.runtime.volumes.records import Volume, VolumeObserved, Wish
+from supervisor.runtime.volumes.wishes import defined, new_name
+from supervisor.state.changes import DeleteRecord, DropIntent, EventDraft, PutIntent, PutRecord, PutState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+
+    from pyman.api.event import Actor
+    from pyman.api.spec import ContainerSpec, NamedVolume
+    from supervisor.runtime.container import Container
+    from supervisor.settings.layout import Layout
+    from supervisor.state.changes import Change, Loaded
+    from supervisor.state.database import Database
+
+__all__ = ["Batch", "Entry", "Volumes"]
+
+_PREFIX = "volume-"
+_encode = msgspec.json.Encoder().encode
+
+
+class _Intent(msgspec.Struct, frozen=True):
+    """What is about to be done to directories. As it is recorded."""
+
+    names: list[str]
+    removes: bool = False
+    events: list[EventDraft] = []
+    """Of a removal that has happened."""
+
+
+class Entry:
+    """A volume. Whoever changes `observed` commits it first."""
+
+    __slots__ = ("definition", "filling", "mounting", "observed")
+
+    def __init__(self, definition: Volume, observed: VolumeObserved) -> None:
+        self.definition = definition
+        self.observed = observed
+        self.mounting = trio.Lock()
+        """Held by whoever mounts or unmounts it."""
+        self.filling = threading.Lock()
+        """Held by whoever gives it its first contents and its owner."""
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    def event(self, status: EventStatus, actor: Actor | None, **attributes: str) -> EventDraft:
+        return EventDraft(
+            type=EventType.VOLUME.value,
+            status=status.value,
+            id=self.name,
+            name=self.name,
+            attributes={**self.definition.labels, **attributes},
+            actor=actor,
+        )
+
+
+class Batch:
+    """Volumes that are recorded, or forgotten, together with a container: for its transaction."""
+
+    def __init__(self, book: Volumes, made: Sequence[Entry] = (), gone: Sequence[Entry] = ()) -> None:
+        self._book = book
+        self.made = list(made)
+        self.gone = list(gone)
+        self.changes: list[Change] = []
+        self.events: list[EventDraft] = []
+        self.applied = False
+
+    def apply(self) -> None:
+        """In the step in which the transaction is told."""
+        self.applied = True
+        for entry in self.made:
+            self._book.take_in(entry)
+        for entry in self.gone:
+            self._book.let_go(entry)
+
+
+class Volumes:
+    """One for an engine. `load` comes before everything else."""
+
+    def __init__(
+        self, layout: Layout, database: Database, disk: trio.CapacityLimiter, *, rootless: bool
+    ) -> None:
+        self.ground = Ground(layout)
+        self._database = database
+        self._disk = disk
+        self._rootless = rootless
+        self._entries: dict[str, Entry] = {}
+        self._changing = trio.Lock()
+        """Held by whoever makes or removes a volume, or records a container that uses one."""
+        self.allocate: Callable[[], int] = lambda: -1
+        """A number of a lock."""
+        self.release: Callable[[int | None], None] = lambda _number: None
+        self.containers: Callable[[], Iterable[Container]] = tuple
+        """All that are known."""
+        self.discard: Callable[[str], None] = lambda _path: None
+        """Hands a directory to the task that deletes what `ground.trash` has."""
+
+    # ------------------------------------------------------------------ finding
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(list(self._entries.values()))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, name: str) -> Entry | None:
+        """By its whole name."""
+        return self._entries.get(name)
+
+    def find(self, name: str) -> Entry:
+        """By its whole name. NoSuchVolume."""
+        entry = self._entries.get(name)
+        if entry is None:
+            raise NoSuchVolume(f"cannot find volume '{name}'", subject=name)
+        return entry
+
+    def look_up(self, name: str) -> Entry:
+        """By its name or the beginning of it, as people give it. NoSuchVolume, AmbiguousId."""
+        if name in self._entries or not name:
+            return self.find(name)
+        found = [entry for known, entry in self._entries.items() if known.startswith(name)]
+        if len(found) > 1:
+            raise AmbiguousId(
+                f"cannot tell which volume '{name}' is: {len(found)} names begin with it",
+                subject=name,
+                hint="give more of it",
+            )
+        return found[0] if found else self.find(name)
+
+    def path(self, name: str) -> str:
+        """Where the data of a volume is, or will be."""
+        entry = self._entries.get(name)
+        return entry.definition.mountpoint if entry is not None else self.ground.data(name)
+
+    def paths(self, volumes: Iterable[NamedVolume]) -> dict[str, str]:
+        """`path` of each, by name."""
+        return {volume.name: self.path(volume.name) for volume in volumes}
+
+    def users(self, name: str) -> list[Container]:
+        """The containers that use a volume."""
+        return [
+            container
+            for container in self.containers()
+            if not container.observed.leaving
+            and any(volume.name == name for volume in container.definition.spec.volumes)
+        ]
+
+    def used(self) -> set[str]:
+        """The names of all that containers use."""
+        return {
+            volume.name
+            for container in self.containers()
+            if not container.observed.leaving
+            for volume in container.definition.spec.volumes
+        }
+
+    # ------------------------------------------------------------------ making
+
+    async def ensure(self, wish: Wish, actor: Actor | None) -> Entry:
+        """The volume of that name, made if there is none. InvalidArgument, NotSupported, NameInUse, StorageFailed."""
+        async with self._changing:
+            entry = self._entries.get(wish.name)
+            return entry if entry is not None else await self._create(wish, actor)
+
+    async def create(self, wish: Wish, actor: Actor | None, *, ignore: bool = False) -> Entry:
+        """A new one. As `ensure`; NameInUse: there is one of that name. `ignore`: then it is taken."""
+        async with self._changing:
+            entry = self._entries.get(wish.name)
+            if entry is None:
+                return await self._create(wish, actor)
+            if not ignore:
+                raise NameInUse(f"cannot make volume '{wish.name}': there is one", subject=wish.name)
+            return entry
+
+    async def _create(self, wish: Wish, actor: Actor | None) -> Entry:
+        async with self._made([wish], actor) as batch:
+            await self._database.commit(
+                batch.changes, batch.events, durable=True, apply=lambda _events: batch.apply()
+            )
+        return batch.made[0]
+
+    @asynccontextmanager
+    async def joined(self, spec: ContainerSpec, actor: Actor | None) -> AsyncIterator[Batch]:
+        """While a container is recorded: its volumes are there and stay. Those that are missing are made, and recorded
+        with it, or are taken away again. `spec`: every volume in it has a name (`named`). As `ensure`."""
+        if not spec.volumes:
+            yield Batch(self)
+            return
+        async with self._changing:
+            missing = {volume.name: volume for volume in spec.volumes if volume.name not in self._entries}
+            wishes = [Wish(name=name, anonymous=volume.is_anonymous) for name, volume in missing.items()]
+            async with self._made(wishes, actor) as batch:
+                yield batch
+
+    @asynccontextmanager
+    async def _made(self, wishes: Sequence[Wish], actor: Actor | None) -> AsyncIterator[Batch]:
+        """Directories for volumes, which are recorded inside or removed again."""
+        batch = Batch(self)
+        if not wishes:
+            yield batch
+            return
+        made: list[str] = []
+        key = ""
+        try:
+            for wish in wishes:
+                batch.made.append(await self._checked(wish))
+            names = [entry.name for entry in batch.made]
+            key = await self._intend(names)
+            for entry in batch.made:
+                definition = entry.definition
+                make = partial(self.ground.make, definition.name, definition.uid, definition.gid)
+                await self._on_disk(make)
+                made.append(definition.name)
+            for entry in batch.made:
+                batch.changes.append(_put(entry))
+                batch.events.append(entry.event(EventStatus.CREATE, actor))
+            batch.changes.append(DropIntent(key))
+            yield batch
+        finally:
+            if not batch.applied:
+                with trio.CancelScope(shield=True):
+                    await self._unmake(batch, made, key)
+
+    async def _checked(self, wish: Wish) -> Entry:
+        """What is to be made. Nothing is, where it cannot be."""
+        wish = wish if wish.name else msgspec.structs.replace(wish, name=new_name())
+        check = partial(defined, wish, self.ground.data(wish.name), rootless=self._rootless)
+        volume, observed = await self._on_disk(check)
+        await self._on_disk(partial(self.ground.refuse_taken, wish.name))
+        return Entry(msgspec.structs.replace(volume, lock=self.allocate()), observed)
+
+    async def _unmake(self, batch: Batch, made: Sequence[str], key: str) -> None:
+        try:
+            for name in made:
+                self.discard(await self._on_disk(partial(self.ground.take_away, name)))
+            if key:
+                await self._database.commit([DropIntent(key)])
+        except PymanError as error:  # the next start takes up what is still intended
+            log.warning("cannot take back a volume", error=str(error))
+        finally:
+            for entry in batch.made:
+                self.release(entry.definition.lock)
+
+    def take_in(self, entry: Entry) -> None:
+        """It is recorded."""
+        self._entries[entry.name] = entry
+
+    def let_go(self, entry: Entry) -> None:
+        """It is recorded no more."""
+        self._entries.pop(entry.name, None)
+        self.release(entry.definition.lock)
+
+    # ------------------------------------------------------------------ removing
+
+    async def remove(self, entry: Entry, actor: Actor | None, *, pruned: bool = False) -> bool:
+        """False: it is gone already. VolumeInUse, naming the containers; StorageFailed. `pruned`: with the event of
+        that."""
+        async with self._changing:
+            if self._entries.get(entry.name) is not entry:
+                return False
+            self._refuse_used(entry)
+            status = EventStatus.PRUNE if pruned else EventStatus.REMOVE
+            async with self._removed([entry], actor, status) as batch:
+                await self._database.commit(
+                    batch.changes, batch.events, durable=True, apply=lambda _events: batch.apply()
+                )
+            return True
+
+    def _refuse_used(self, entry: Entry) -> None:
+        users = self.users(entry.name)
+        if users:
+            raise VolumeInUse(
+                f"cannot remove volume '{entry.name}': containers use it:"
+                f" {', '.join(sorted(container.name for container in users))}",
+                subject=entry.name,
+                hint="remove them first, or use --force",
+            )
+
+    @asynccontextmanager
+    async def left(self, container: Container, actor: Actor | None, *, wanted: bool) -> AsyncIterator[Batch]:
+        """While a container is forgotten. `wanted`: its anonymous volumes, which no other one uses, go with it.
+        StorageFailed."""
+        names = [volume.name for volume in container.definition.spec.volumes if volume.is_anonymous]
+        if not wanted or not names:
+            yield Batch(self)
+            return
+        async with self._changing:
+            entries = []
+            for name in dict.fromkeys(names):
+                entry = self._entries.get(name)
+                others = [user for user in self.users(name) if user is not container]
+                if entry is not None and entry.definition.anonymous and not others:
+                    entries.append(entry)
+            async with self._removed(entries, actor, EventStatus.REMOVE) as batch:
+                yield batch
+
+    @asynccontextmanager
+    async def _removed(
+        self, entries: Sequence[Entry], actor: Actor | None, status: EventStatus
+    ) -> AsyncIterator[Batch]:
+        """Volumes whose directories are out of their places, and which are forgotten inside."""
+        batch = Batch(self, gone=entries)
+        if not entries:
+            yield batch
+            return
+        names = [entry.name for entry in entries]
+        batch.events = [entry.event(status, actor) for entry in entries]
+        with trio.CancelScope(shield=True):
+            key = await self._intend(names, removes=True, events=batch.events)
+            batch.changes = [*(DeleteRecord("volume", name) for name in names), DropIntent(key)]
+            try:
+                for name in names:
+                    self.discard(await self._on_disk(partial(self.ground.take_away, name)))
+                yield batch
+            finally:
+                if not batch.applied:
+                    await self._told_nevertheless(key, entries, batch.events)
+
+    async def _told_nevertheless(
+        self, key: str, entries: Sequence[Entry], events: Sequence[EventDraft]
+    ) -> None:
+        """Something failed in the middle of it."""
+        try:
+            await self._finish_removals(key, entries, events)
+        except PymanError as error:  # the next start takes up what is still intended
+            log.warning("cannot forget a volume", error=str(error))
+
+    async def _finish_removals(
+        self, key: str, entries: Sequence[Entry], events: Sequence[EventDraft]
+    ) -> None:
+        """Of several some could be removed."""
+        gone = [
+            entry for entry in entries if not await self._on_disk(partial(self.ground.is_own, entry.name))
+        ]
+        batch = Batch(self, gone=gone)
+        told = [event for event in events if any(entry.name == event.name for entry in gone)]
+        changes: list[Change] = [*(DeleteRecord("volume", entry.name) for entry in gone), DropIntent(key)]
+        await self._database.commit(changes, told, durable=True, apply=lambda _events: batch.apply())
+
+    # ------------------------------------------------------------------ mounting
+
+    async def mount(self, entry: Entry, container: str) -> str:
+        """Have it mounted for a container, and where it is. Again: nothing is done. StorageFailed, DeadlineExceeded."""
+        if not entry.definition.needs_mount:
+            return entry.definition.mountpoint
+        async with entry.mounting:
+            await self._mount(entry)
+            if container not in entry.observed.holders:
+                holders = (*entry.observed.holders, container)
+                event = entry.event(EventStatus.MOUNT, None, container=container)
+                await self.note(entry, [event], holders=holders)
+        return entry.definition.mountpoint
+
+    async def mount_all(self, spec: ContainerSpec, container: str) -> None:
+        """`mount` of all that a container uses. NoSuchVolume."""
+        for volume in spec.volumes:
+            await self.mount(self.find(volume.name), container)
+
+    async def unmount(self, entry: Entry, container: str) -> None:
+        """A container needs it no more. Not mounted for it: nothing is done."""
+        if container not in entry.observed.holders:
+            return
+        async with entry.mounting:
+            holders = tuple(holder for holder in entry.observed.holders if holder != container)
+            event = entry.event(EventStatus.UNMOUNT, None, container=container)
+            await self.note(entry, [event], holders=holders)
+            await self._settle(entry)
+
+    async def unmount_all(self, spec: ContainerSpec, container: str) -> None:
+        for volume in spec.volumes:
+            entry = self._entries.get(volume.name)
+            if entry is not None:
+                await self.unmount(entry, container)
+
+    async def _mount(self, entry: Entry) -> None:
+        if not await self._on_disk(partial(mounts.mounted, entry.definition.mountpoint)):
+            await driver.mount(entry.definition)
+
+    async def _settle(self, entry: Entry) -> None:
+        """Unmount what nobody holds any more."""
+        if not entry.observed.count:
+            await self._on_disk(partial(mounts.unmount, entry.definition.mountpoint, lazy=True))
+
+    async def note(self, entry: Entry, events: Sequence[EventDraft] = (), **changes: Any) -> None:
+        """Commit what has become of a volume; only then is it so."""
+        new = msgspec.structs.replace(entry.observed, **changes)
+
+        def take_over(_events: object) -> None:
+            entry.observed = new
+
+        change = PutState("volume", entry.name, _encode(new))
+        await self._database.commit([change], events, apply=take_over)
+
+    # ------------------------------------------------------------------ starting
+
+    async def recover(self, loaded: Loaded, *, rebooted: bool) -> None:
+        """What is recorded, and what a supervisor that was killed has left of it. StateDamaged, StorageFailed."""
+        for record in loaded.records:
+            if record.kind != "volume":
+                continue
+            try:
+                definition = msgspec.json.decode(record.definition, type=Volume)
+                observed = msgspec.json.decode(record.state, type=VolumeObserved)
+            except msgspec.DecodeError as error:
+                raise StateDamaged(
+                    f"cannot read the record of volume '{record.name}': {error}",
+                    subject=record.name,
+                    hint="pyman system check tells more",
+                ) from None
+            self._entries[definition.name] = Entry(definition, observed)
+        await self._finish_intents(loaded.intents)
+        if rebooted:
+            await self._reset()
+        if not self._entries and not await self._on_disk(partial(os.path.lexists, self.ground.root)):
+            return
+        for path in await self._on_disk(partial(self.ground.left, frozenset(self._entries))):
+            self.discard(path)
+        for entry in self:
+            if entry.definition.needs_mount:
+                await self._settle(entry)
+
+    async def _finish_intents(self, intents: Mapping[str, bytes]) -> None:
+        for key, body in intents.items():
+            if not key.startswith(_PREFIX):
+                continue
+            try:
+                intent = msgspec.json.decode(body, type=_Intent)
+            except msgspec.DecodeError as error:
+                raise StateDamaged(f"cannot read what was about to be done to a volume: {error}") from None
+            entries = [entry for name in intent.names if (entry := self._entries.get(name)) is not None]
+            if intent.removes:
+                await self._finish_removals(key, entries, intent.events)
+                continue
+            for name in intent.names:
+                # Recorded ones have no such intent any more.
+                await self._on_disk(partial(self.ground.take_away, name))
+            await self._database.commit([DropIntent(key)])
+
+    async def _reset(self) -> None:
+        """After a boot nothing is mounted."""
+        changes: list[Change] = []
+        for entry in self:
+            if entry.observed.count:
+                entry.observed = msgspec.structs.replace(entry.observed, holders=(), mounts=0)
+                changes.append(PutState("volume", entry.name, _encode(entry.observed)))
+        if changes:
+            await self._database.commit(changes)
+
+    # ------------------------------------------------------------------ small parts
+
+    def discard_soon(self) -> None:
+        """From a thread: there is something in the trash."""
+        trio.from_thread.run_sync(self.discard, self.ground.root)
+
+    async def _intend(
+        self, names: Sequence[str], *, removes: bool = False, events: Sequence[EventDraft] = ()
+    ) -> str:
+        key = f"{_PREFIX}{new_name()[:32]}"
+        intent = _Intent(list(names), removes, list(events))
+        await self._database.commit([PutIntent(key, _encode(intent))])
+        return key
+
+    async def _on_disk(self, work: Callable[[], Any]) -> Any:
+        return await trio.to_thread.run_sync(work, limiter=self._disk)
+
+
+def _put(entry: Entry) -> PutRecord:
+    definition = entry.definition
+    return PutRecord(
+        "volume",
+        definition.name,
+        definition.name,
+        definition.lock,
+        _encode(definition),
+        _encode(entry.observed),
+    )
