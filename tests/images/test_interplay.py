@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +19,7 @@ from tests.support.engine import Engine
 from tests.support.images import leave_no_mount
 from tests.support.leaks import mount_points
 from tests.support.registry import digest_of, image_config, tar_layer
+from tests.support.rootfs import make_rootfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,17 +43,10 @@ SAY = "read word </word; echo $word /dir/* /gone*"
 
 
 @pytest.fixture
-def engine(shared_engine: Engine) -> Engine:
-    """One for all of these tests, each of which begins with an empty store."""
-    return shared_engine
-
-
-@pytest.fixture
 def others(engine: Engine) -> Iterator[Others]:
     others = others_of(engine)
     yield others
     others.podman("rm", "--all", "--force", "--time", "0")
-    engine.cli("rmi", "--all", "--force")
     leave_no_mount(engine)
 
 
@@ -75,9 +69,8 @@ def theirs(others: Others) -> dict[str, tuple[list[str], str]]:
     return {image["Id"]: (sorted(image.get("Names") or []), image["Digest"]) for image in others.images()}
 
 
-def config_of(registry: RealRegistry, path: str, tag: str) -> str:
-    manifest: dict[str, Any] = json.loads(registry.manifest(path, tag))
-    digest: str = manifest["config"]["digest"]
+def config_digest(manifest: bytes) -> str:
+    digest: str = json.loads(manifest)["config"]["digest"]
     return digest
 
 
@@ -91,7 +84,7 @@ def test_what_pyman_pulls_the_others_list_run_and_push(
     to = f"docker://{registry.host}/interplay/skopeo:1"
     others.skopeo("copy", "--dest-tls-verify=false", others.storage(app.reference), to)
     for path in ("podman", "skopeo"):
-        assert config_of(registry, f"interplay/{path}", "1") == f"sha256:{id}"
+        assert config_digest(registry.manifest(f"interplay/{path}", "1")) == f"sha256:{id}"
     engine.cli("rmi", app.reference)
     assert theirs(others) == {}
     for path in ("podman", "skopeo"):
@@ -112,7 +105,7 @@ def test_what_podman_pulls_pyman_lists_runs_and_pushes_with_its_digest(
     assert theirs(others) == {}
 
 
-def test_what_buildah_builds_pyman_lists_runs_and_pushes_with_its_digest(
+def test_what_buildah_builds_pyman_lists_runs_and_pushes(
     engine: Engine, others: Others, app: Pushed, registry: RealRegistry, tmp_path: Path
 ) -> None:
     others.podman("pull", "-q", PLAIN, app.reference)
@@ -121,11 +114,11 @@ def test_what_buildah_builds_pyman_lists_runs_and_pushes_with_its_digest(
     id = others.buildah("build", "-q", "--layers", "-t", "registry.example/built:1", str(tmp_path))
     assert listed(engine) == theirs(others)
     assert engine.out(*RUN, "registry.example/built:1") == "built /dir/* /gone*"
-    digestfile = engine.path / "digest"
+    digestfile = tmp_path / "digest"
     to = f"{registry.host}/interplay/built:1"
     engine.cli("push", "-q", PLAIN, "--digestfile", digestfile, "registry.example/built:1", to)
     assert digest_of(registry.manifest("interplay/built", "1")) == digestfile.read_text().strip()
-    assert config_of(registry, "interplay/built", "1") == f"sha256:{id}"
+    assert config_digest(registry.manifest("interplay/built", "1")) == f"sha256:{id}"
     others.podman("rmi", "registry.example/built:1")
     assert others.podman("pull", "-q", PLAIN, to) == id
     assert others.run_in(to, SAY) == "built /dir/* /gone*"
@@ -156,42 +149,98 @@ def test_a_store_that_one_of_them_has_made_the_others_go_on_with(
 
 
 @pytest.mark.oci_runtime("trixie")
-def test_podmans_own_check_of_the_store_finds_nothing(engine: Engine, others: Others, app: Pushed) -> None:
-    engine.cli("pull", "-q", PLAIN, app.reference)
-    engine.cli(*STAY, "--name", "ours", app.reference, "sleep", "1000")
-    engine.cli("commit", "ours", "registry.example/committed:1")
-    print(repr(others.podman("system", "check")))
-    layer = next(path for path in (engine.root / "overlay").glob("*/diff/word"))
-    layer.write_text("other\n")
-    with pytest.raises(AssertionError, match="ended with 125"):
-        others.podman("system", "check")
-    layer.write_bytes(b"said")
-
-
-@pytest.mark.oci_runtime("trixie")
-def test_layers_of_zstd_chunked_are_read_by_both(
-    engine: Engine, others: Others, app: Pushed, registry: RealRegistry
+def test_podmans_own_check_of_the_store_finds_nothing(
+    engine: Engine, others: Others, registry: RealRegistry, tmp_path: Path
 ) -> None:
-    id = others.podman("pull", "-q", PLAIN, app.reference)
-    to = f"{registry.host}/interplay/chunked:1"
+    """Of layers whose archives say everything: what is not in them Podman would take for damage of its own layers, too."""
+    make_rootfs(tmp_path / "context/files")
+    (tmp_path / "context/word").write_text("said")
+    (tmp_path / "Containerfile").write_text("FROM scratch\nCOPY files /\nCOPY word /\nCMD sleep 1000\n")
+    built = [
+        "-t",
+        "registry.example/built:1",
+        "-f",
+        str(tmp_path / "Containerfile"),
+        str(tmp_path / "context"),
+    ]
+    others.buildah("build", "-q", "--layers", *built)
+    to = f"{registry.host}/interplay/whole:1"
+    others.podman("push", PLAIN, "registry.example/built:1", to)
+    others.podman("rmi", "--all")
+    engine.cli("pull", "-q", PLAIN, to)
+    engine.cli(*STAY, "--name", "ours", to)
+    engine.cli("exec", "ours", "sh", "-c", "echo more >/new; rm /word")
+    engine.cli("commit", "ours", "registry.example/committed:1")
+    engine.cli("image", "mount", to)
+    assert others.podman("system", "check") == ""
+    engine.cli("image", "unmount", to)
+    for path in (engine.root / "overlay").glob("*/diff/new"):
+        path.write_text("less\n")
+    with pytest.raises(AssertionError, match="Damaged layer"):
+        others.podman("system", "check")
+
+
+@pytest.fixture
+def chunked(others: Others, app: Pushed, registry: RealRegistry) -> tuple[str, bytes]:
+    """The image with layers of zstd:chunked, and its manifest."""
+    reference = f"{registry.host}/interplay/chunked:1"
+    others.podman("pull", "-q", PLAIN, app.reference)
     how = ["--compression-format", "zstd:chunked", "--force-compression"]
-    others.podman("push", PLAIN, *how, app.reference, to)
+    others.podman("push", PLAIN, *how, app.reference, reference)
+    others.podman("rmi", app.reference)
     manifest = registry.manifest("interplay/chunked", "1")
     assert manifest.count(b"+zstd") == 2
     assert b"io.github.containers.zstd-chunked.manifest-checksum" in manifest
-    others.podman("rmi", app.reference)
-    assert engine.out("pull", "-q", PLAIN, to) == id
-    assert theirs(others) == {id: ([to], digest_of(manifest))}
-    assert engine.out(*RUN, to) == others.run_in(to, SAY) == "said /dir/* /gone*"
-    engine.cli("rmi", to)
-    assert others.podman("pull", "-q", PLAIN, to) == id
-    assert listed(engine) == {id: ([to], digest_of(manifest))}
-    assert engine.out(*RUN, to) == others.run_in(to, SAY) == "said /dir/* /gone*"
-    engine.cli("push", "-q", PLAIN, to, f"{registry.host}/interplay/chunked:2")
+    return reference, manifest
+
+
+@pytest.mark.oci_runtime("trixie")
+def test_layers_of_zstd_chunked_that_pyman_pulls_podman_runs(
+    engine: Engine, others: Others, app: Pushed, chunked: tuple[str, bytes]
+) -> None:
+    reference, manifest = chunked
+    id = engine.out("pull", "-q", PLAIN, reference)
+    assert theirs(others) == {id: ([reference], digest_of(manifest))}
+    assert config_digest(manifest) == f"sha256:{id}" == digest_of(app.config)
+    assert engine.out(*RUN, reference) == others.run_in(reference, SAY) == "said /dir/* /gone*"
+    assert others.podman("pull", "-q", PLAIN, reference) == id
+    others.podman("rmi", reference)
+    assert listed(engine) == {}
+
+
+@pytest.mark.oci_runtime("trixie")
+@pytest.mark.parametrize("partial", ["false", "true"])
+def test_layers_of_zstd_chunked_that_podman_pulls_pyman_runs_and_pushes(
+    engine: Engine,
+    others: Others,
+    registry: RealRegistry,
+    chunked: tuple[str, bytes],
+    partial: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where Podman may pull parts it fetches the files alone that it lacks, and never sees the archive."""
+    reference, manifest = chunked
+    configuration = tmp_path / "podman.conf"
+    options = f'[storage.options.pull_options]\nenable_partial_images = "{partial}"\n'
+    configuration.write_text(f'[storage]\ndriver = "overlay"\n{options}')
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(configuration))
+    id = others.podman("pull", "-q", PLAIN, reference)
+    layers = json.loads((engine.root / "overlay-layers/layers.json").read_text())
+    assert ["toc-digest" in layer for layer in layers] == [partial == "true"] * 2
+    assert listed(engine) == theirs(others) == {id: ([reference], digest_of(manifest))}
+    assert engine.out(*RUN, reference) == others.run_in(reference, SAY) == "said /dir/* /gone*"
+    engine.cli("push", "-q", PLAIN, reference, f"{registry.host}/interplay/chunked:2")
     assert registry.manifest("interplay/chunked", "2") == manifest
+    engine.cli("push", "-q", reference, f"dir:{tmp_path}/packed")
+    packed = json.loads((tmp_path / "packed/manifest.json").read_text())["layers"]
+    assert [layer["digest"] for layer in packed] == [layer["diff-digest"] for layer in layers]
+    assert engine.out("pull", "-q", PLAIN, reference) == id
     assert engine.out("system", "check") == "No problems found"
-    engine.cli("rmi", to)
+    engine.cli("rmi", reference)
     assert theirs(others) == {}
+    names = set(os.listdir(engine.root / "overlay-layers"))
+    assert names <= {"layers.json", "layers.lock", "volatile-layers.json"}
 
 
 @pytest.mark.parametrize("first", ["pyman", "podman"])

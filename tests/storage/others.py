@@ -79,5 +79,7 @@ class Others:
             env={**os.environ, "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"},
         )
         if check and done.returncode:
-            raise AssertionError(f"{argv} ended with {done.returncode}: {done.stderr.decode()}")
+            raise AssertionError(
+                f"{argv} ended with {done.returncode}: {(done.stdout + done.stderr).decode()}"
+            )
         return done.stdout.decode().strip()
