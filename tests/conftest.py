@@ -73,7 +73,7 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def host(pytestconfig: pytest.Config) -> Iterator[Host]:
+def whole_host(pytestconfig: pytest.Config) -> Iterator[Host]:
     """Who decides about new things on the host."""
     worker = pytestconfig.pluginmanager.get_plugin("pyman-worker")
     if isinstance(worker, workers.Worker):
@@ -86,7 +86,7 @@ def host(pytestconfig: pytest.Config) -> Iterator[Host]:
 
 @pytest.fixture(autouse=True)
 def nothing_leaks(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, host: Host
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, whole_host: Host
 ) -> Iterator[None]:
     """Fails a test that leaves a child process, a descriptor, a thread, a mount, a cgroup or a namespace."""
     marker = request.node.get_closest_marker("leaks")
@@ -98,7 +98,7 @@ def nothing_leaks(
     # A test may have made this process adopt orphans; the next one starts as the first did.
     ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     ours = (str(tmp_path_factory.getbasetemp()),)
-    found = before.leftovers(ours, host, holders, sharing.keepers())
+    found = before.leftovers(ours, whole_host, holders, sharing.keepers())
     lines = [f"{kind}: {name}" for kind, names in found.items() if kind not in allowed for name in names]
     if lines:
         pytest.fail("the test leaves behind:\n  " + "\n  ".join(lines), pytrace=False)

@@ -24,56 +24,56 @@ if TYPE_CHECKING:
     from tests.support.runtimes import Place
 
 
-def _leftovers(before: Belongings, path: Path, host: Host) -> dict[str, list[str]]:
-    return before.leftovers((str(path),), host)
+def _leftovers(before: Belongings, path: Path, whole_host: Host) -> dict[str, list[str]]:
+    return before.leftovers((str(path),), whole_host)
 
 
-def test_a_left_descriptor_is_found(tmp_path: Path, host: Host) -> None:
+def test_a_left_descriptor_is_found(tmp_path: Path, whole_host: Host) -> None:
     before = Belongings.now()
     descriptor = os.open("/dev/null", os.O_RDONLY)
     try:
-        assert _leftovers(before, tmp_path, host) == {"descriptor": [f"{descriptor} -> /dev/null"]}
+        assert _leftovers(before, tmp_path, whole_host) == {"descriptor": [f"{descriptor} -> /dev/null"]}
     finally:
         os.close(descriptor)
 
 
 def test_a_left_child_process_is_found_and_ended(
-    tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, whole_host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leaks, "GRACE", 0.1)
     before = Belongings.now()
     child = subprocess.Popen(["sleep", "60"])
-    found = _leftovers(before, tmp_path, host)
+    found = _leftovers(before, tmp_path, whole_host)
     assert list(found) == ["process"]
     assert "sleep 60" in found["process"][0]
     assert child.pid not in processes.children()
     child.returncode = -9  # it was reaped behind this object's back
 
 
-def test_a_left_thread_is_found(tmp_path: Path, host: Host) -> None:
+def test_a_left_thread_is_found(tmp_path: Path, whole_host: Host) -> None:
     before = Belongings.now()
     leave = threading.Event()
     thread = threading.Thread(target=leave.wait, name="left behind")
     thread.start()
     try:
-        assert list(_leftovers(before, tmp_path, host)) == ["thread"]
+        assert list(_leftovers(before, tmp_path, whole_host)) == ["thread"]
     finally:
         leave.set()
         thread.join()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
-def test_a_left_mount_is_found(tmp_path: Path, host: Host) -> None:
+def test_a_left_mount_is_found(tmp_path: Path, whole_host: Host) -> None:
     before = Belongings.now()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)
     try:
-        assert _leftovers(before, tmp_path, host) == {"mount": [str(tmp_path)]}
+        assert _leftovers(before, tmp_path, whole_host) == {"mount": [str(tmp_path)]}
     finally:
         subprocess.run(["umount", tmp_path], check=True)
 
 
 _CONFTEST = """
-from tests.conftest import host, nothing_leaks, pytest_configure
+from tests.conftest import nothing_leaks, pytest_configure, whole_host
 from tests.support import leaks
 
 leaks.LOCK = {lock!r}

@@ -452,6 +452,14 @@ class ManifestPushRequest(msgspec.Struct, frozen=True):
     access: RegistryAccess = RegistryAccess()
     all: bool = True
     format: str = ""
+    compression: str = ""
+    """As that of a push, of images in the list that the registry does not have."""
+    compression_level: int | None = None
+    force_compression: bool = False
+    add_compression: list[str] | None = None
+    """gzip, zstd: each platform gets an image compressed so, too. None: as containers.conf says."""
+    remove_signatures: bool = False
+    """They never are sent."""
     remove_after: bool = False
     quiet: bool = False
 

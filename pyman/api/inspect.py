@@ -15,6 +15,7 @@ __all__ = [
     "ExecProcess",
     "InspectConfig",
     "InspectContainer",
+    "InspectDevice",
     "InspectHealth",
     "InspectHealthcheck",
     "InspectHostConfig",
@@ -174,6 +175,12 @@ class InspectUlimit(msgspec.Struct, frozen=True, rename="pascal"):
     hard: int
 
 
+class InspectDevice(msgspec.Struct, frozen=True, rename="pascal"):
+    path_on_host: str
+    path_in_container: str
+    cgroup_permissions: str
+
+
 class InspectIdMappings(msgspec.Struct, frozen=True, rename="pascal"):
     """Lines of the form CONTAINER_ID:ID:SIZE, with the ids of the engine's namespace."""
 
@@ -214,7 +221,7 @@ class InspectHostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     publish_all_ports: bool = False
     volumes_from: list[str] | None = None
     tmpfs: dict[str, str] = {}
-    devices: list[str] = []
+    devices: list[InspectDevice] = []
     dns: list[str] = []
     dns_options: list[str] = []
     dns_search: list[str] = []

@@ -207,6 +207,10 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """Paths, or patterns of such, that are not hidden or read-only though they usually are; or ALL."""
     procfs_opts: list[str] = []
     """Options of the container's /proc, instead of the usual ones."""
+    devices: list[str] = []
+    """`HOST[:CONTAINER][:RIGHTS]`: a device of the host, a link to one, or a directory of devices."""
+    device_cgroup_rule: list[str] = []
+    """Devices that its cgroup lets it use: `c 10:229 rwm`, with a star for any number."""
     r_limits: list[Rlimit] = []
     cgroups_mode: str = ""
     """enabled, disabled, no-conmon or split."""

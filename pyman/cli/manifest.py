@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyman.cli.options import CSV, FLAG, LIST, REFUSED, TEXT, TRUE
 from pyman.cli.places import placed
-from pyman.cli.push import SIGNING, write_digest
+from pyman.cli.push import COMPRESSION_OPTIONS, SIGNING, compression_of, write_digest
 from pyman.cli.registry_options import AUTHFILE, CERT_DIR, CREDS, TLS_VERIFY, access_of, platform_of
 from pyman.errors import InvalidArgument
 
@@ -65,20 +65,18 @@ INSPECT_OPTIONS: tuple[Option, ...] = (
     ("verbose", "v", FLAG, "", ""),
 )
 PUSH_OPTIONS: tuple[Option, ...] = (
-    ("add-compression", "", REFUSED, "FORMAT", "every image is pushed in one compression"),
+    ("add-compression", "", CSV, "FORMAT", "Images compressed so for each platform, besides: gzip, zstd (default: as in containers.conf)"),
     ("all", "", TRUE, "", "Push the images in the list, too"),
     AUTHFILE,
     CERT_DIR,
-    ("compression-format", "", REFUSED, "FORMAT", "the images of a list are pushed as they are: push them one by one"),
-    ("compression-level", "", REFUSED, "N", "the images of a list are pushed as they are: push them one by one"),
+    *COMPRESSION_OPTIONS,
     CREDS,
     ("digestfile", "", TEXT, "FILE", "Write the list's digest to a file"),
-    ("force-compression", "", REFUSED, "", "the images of a list are pushed as they are: push them one by one"),
     ("format", "f", TEXT, "FORMAT", "oci or v2s2 (default: what the list has)"),
     _INSECURE,
     ("purge", "p", FLAG, "", ""),
     ("quiet", "q", FLAG, "", "Show no progress"),
-    ("remove-signatures", "", REFUSED, "", "signatures of the images in a list are never pushed"),
+    ("remove-signatures", "", FLAG, "", "Leave the images' signatures behind"),
     ("rm", "", FLAG, "", "Remove the list here when it has been pushed"),
     *SIGNING,
     TLS_VERIFY,
@@ -160,6 +158,9 @@ def push(ctx: Context, args: Parsed) -> int:
         "access": _access(args),
         "all": args.all,
         "format": args.format,
+        **compression_of(args),
+        "add_compression": args.add_compression if args.given("add_compression") else None,
+        "remove_signatures": args.remove_signatures,
         "remove_after": args.rm or args.purge,
         "quiet": args.quiet,
     }

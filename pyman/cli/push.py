@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyman.cli.context import Context
     from pyman.cli.options import Option, Parsed
 
-__all__ = ["PUSH_OPTIONS", "SIGNING", "push", "write_digest"]
+__all__ = ["COMPRESSION_OPTIONS", "PUSH_OPTIONS", "SIGNING", "compression_of", "push", "write_digest"]
 
 _UNSIGNED = "images are not signed here: use skopeo or cosign"
 SIGNING: tuple[Option, ...] = (
@@ -33,11 +33,7 @@ SIGNING: tuple[Option, ...] = (
     ("sign-passphrase-file", "", REFUSED, "FILE", _UNSIGNED),
 )
 _PLAIN = "images are not encrypted here: use skopeo"
-PUSH_OPTIONS: tuple[Option, ...] = (
-    ("all", "", TRUE, "", "Of a manifest list: the images in it, too"),
-    AUTHFILE,
-    CERT_DIR,
-    ("compress", "", FLAG, "", "Compress layers in a directory (dir:), too; with gzip"),
+COMPRESSION_OPTIONS: tuple[Option, ...] = (
     (
         "compression-format",
         "",
@@ -52,12 +48,19 @@ PUSH_OPTIONS: tuple[Option, ...] = (
         "N",
         "How hard to compress, as the format counts it (default: as in containers.conf)",
     ),
+    ("force-compression", "", FLAG, "", "Also where the destination has the layer in another compression"),
+)
+PUSH_OPTIONS: tuple[Option, ...] = (
+    ("all", "", TRUE, "", "Of a manifest list: the images in it, too"),
+    AUTHFILE,
+    CERT_DIR,
+    ("compress", "", FLAG, "", "Compress layers in a directory (dir:), too; with gzip"),
+    *COMPRESSION_OPTIONS,
     CREDS,
     ("digestfile", "", TEXT, "FILE", "Write the manifest's digest to a file"),
     CONTENT_TRUST,
     ("encrypt-layer", "", REFUSED, "N", _PLAIN),
     ("encryption-key", "", REFUSED, "KEY", _PLAIN),
-    ("force-compression", "", FLAG, "", "Also where the destination has the layer in another compression"),
     ("format", "f", TEXT, "FORMAT", "oci or v2s2 (default: what the image has)"),
     ("quiet", "q", FLAG, "", "Show nothing"),
     ("remove-signatures", "", FLAG, "", "Leave the image's signatures behind"),
@@ -75,18 +78,14 @@ def push(ctx: Context, args: Parsed) -> int:
     from pyman.cli.transfer import follow
 
     destination = args.arguments[1] if len(args.arguments) > 1 else ""
-    compression = _one_of("--compression-format", args.compression_format, _COMPRESSIONS)
+    compression = compression_of(args)
     request: dict[str, Any] = {
         "name": args.arguments[0],
         "destination": placed(destination),
         "access": access_of(args),
         "format": _one_of("--format", args.format, _FORMATS),
-        "compression": compression or ("gzip" if args.compress else ""),
-        "compression_level": args.compression_level,
-        # As Podman: who names a compression means it.
-        "force_compression": args.force_compression
-        if args.given("force_compression")
-        else bool(args.compression_format),
+        **compression,
+        "compression": compression["compression"] or ("gzip" if args.compress else ""),
         "remove_signatures": args.remove_signatures,
         "all": args.all,
         "quiet": args.quiet,
@@ -95,6 +94,18 @@ def push(ctx: Context, args: Parsed) -> int:
         result = follow(ctx, "Image.Push", request, descriptors, quiet=args.quiet)
     write_digest(args.digestfile, result["digest"])
     return 0
+
+
+def compression_of(args: Parsed) -> dict[str, Any]:
+    """The fields of a request. Raises InvalidArgument."""
+    return {
+        "compression": _one_of("--compression-format", args.compression_format, _COMPRESSIONS),
+        "compression_level": args.compression_level,
+        # As Podman: who names a compression means it.
+        "force_compression": args.force_compression
+        if args.given("force_compression")
+        else bool(args.compression_format),
+    }
 
 
 def _one_of(option: str, value: str, choices: tuple[str, ...]) -> str:

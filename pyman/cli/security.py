@@ -28,6 +28,15 @@ SECURITY_OPTIONS: tuple[Option, ...] = (
         "Give it a capability less, or with ALL none but those that are added",
     ),
     (
+        "device",
+        "",
+        CSV,
+        "HOST[:CONTAINER][:RIGHTS]",
+        "Give it a device of the host, or a directory of devices",
+    ),
+    ("device-cgroup-rule", "", CSV, "RULE", "Let it use devices by their numbers, such as 'c 10:229 rwm'"),
+    ("gpus", "", REFUSED, "GPU", "CDI devices are not supported; --device gives a device by its path"),
+    (
         "seccomp-policy",
         "",
         REFUSED,
@@ -43,6 +52,12 @@ SECURITY_OPTIONS: tuple[Option, ...] = (
     ),
 )
 
+_COPIED = {
+    "cap_add": "cap_add",
+    "cap_drop": "cap_drop",
+    "device": "devices",
+    "device_cgroup_rule": "device_cgroup_rule",
+}
 _UNCONFINED = "unconfined"
 _LIMIT = 512 * 1024
 """Bytes of a seccomp profile."""
@@ -54,10 +69,9 @@ _KNOWN = "apparmor, label, mask, no-new-privileges, proc-opts, seccomp, systempa
 def security_settings(args: Parsed) -> dict[str, Any]:
     """The spec's fields that the options of `SECURITY_OPTIONS` set. Raises InvalidArgument."""
     spec: dict[str, Any] = {}
-    if args.cap_add:
-        spec["cap_add"] = args.cap_add
-    if args.cap_drop:
-        spec["cap_drop"] = args.cap_drop
+    for option, field in _COPIED.items():
+        if getattr(args, option):
+            spec[field] = getattr(args, option)
     for text in args.security_opt:
         separator = "=" if "=" in text else ":"  # Docker's, of old
         key, given, value = text.partition(separator)

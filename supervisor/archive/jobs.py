@@ -33,6 +33,7 @@ __all__ = [
     "index",
     "pack",
     "pack_tree",
+    "recompress",
     "spool",
     "unpack",
 ]
@@ -174,6 +175,34 @@ async def pack(
         "report": report is not None,
     }
     return await running.run("pack", job, (out,), kind=Packed, doing="pack the layer", report=report)
+
+
+async def recompress(
+    feed: Feed,
+    out: int,
+    *,
+    digest: str,
+    size: int = -1,
+    compression: Compression,
+    level: int | None = None,
+    report: Callable[[int], None] | None = None,
+) -> Packed:
+    """Write an archive to a descriptor, compressed otherwise than it comes.
+
+    `digest`, `size`: what the feed's bytes must have; `report` is called with those that were read. Raises ArchiveRefused,
+    DigestMismatch, DiskFull and StorageFailed. Part of the archive may have been written then.
+    """
+    job = {
+        "feed": (feed.fd, feed.offset, feed.length, feed.growth),
+        "out": out,
+        "digest": digest,
+        "size": size,
+        "compression": compression,
+        "level": level,
+        "report": report is not None,
+    }
+    fds = (*_fds(feed), out)
+    return await running.run("recompress", job, fds, kind=Packed, doing="compress the layer", report=report)
 
 
 async def pack_tree(

@@ -41,6 +41,9 @@ _COMPRESSED = {
     m.OCI_MANIFEST: {"none": m.OCI_LAYER, "gzip": m.OCI_LAYER_GZIP, "zstd": m.OCI_LAYER_ZSTD},
     m.DOCKER_MANIFEST: {"none": m.DOCKER_LAYER_PLAIN, "gzip": m.DOCKER_LAYER},
 }
+_COMPRESSION_OF = {
+    media_type: compression for types in _COMPRESSED.values() for compression, media_type in types.items()
+} | {m.DOCKER_LAYER_ZSTD: "zstd"}
 
 
 def layer_type(manifest_type: str, compression: str) -> str:
@@ -52,6 +55,11 @@ def layer_type(manifest_type: str, compression: str) -> str:
             hint="use the format oci",
         )
     return found
+
+
+def compression_in(media_type: str) -> str:
+    """How a layer of this type is compressed: none, gzip, zstd; empty: it is no layer of an image that is known here."""
+    return _COMPRESSION_OF.get(media_type, "")
 
 
 def converted(manifest: m.Manifest, media_type: str) -> m.Manifest:

@@ -20,8 +20,9 @@ from supervisor.images.arriving import path_of
 from supervisor.images.blobinfo import BlobInfo
 from supervisor.images.docker import RegistrySource
 from supervisor.images.events import Proof, event
+from supervisor.images.list_pushing import check_variants, push_list
 from supervisor.images.lists import Lists
-from supervisor.images.relaying import relay
+from supervisor.images.relaying import Relay
 from supervisor.images.sending import Sender, outgoing
 from supervisor.images.store_pushing import push_to_store
 from supervisor.images.wishes import Wish, check_wish
@@ -94,9 +95,8 @@ class Leaving:
         told = [event(EventStatus.SAVE, each.found.image.id, path, actor) for each in chosen]
         await self._images.ledger.tell(*told)
 
-    async def push(self, request: PushRequest, fd: int, board: Board, actor: Actor | None) -> tuple[str, str]:
-        """The id of the image, and the digest of the manifest that is there now. `fd`: an archive that the client has
-        opened for it; -1: there is none. NoSuchImage, InvalidArgument; errors of the place."""
+    def _wish(self, request: PushRequest | ManifestPushRequest) -> Wish:
+        """InvalidArgument: it is none that can be granted."""
         engine = self._images.engine
         wish = Wish(
             request.format,
@@ -107,6 +107,12 @@ class Leaving:
             usual_level=engine.compression_level,
         )
         check_wish(wish)
+        return wish
+
+    async def push(self, request: PushRequest, fd: int, board: Board, actor: Actor | None) -> tuple[str, str]:
+        """The id of the image, and the digest of the manifest that is there now. `fd`: an archive that the client has
+        opened for it; -1: there is none. NoSuchImage, InvalidArgument; errors of the place."""
+        wish = self._wish(request)
         found = await self._images.find(request.name, lists="prefer")
         text = request.destination or _own_name(found)
         if await self._images.read(lambda view: view.index(found.image)) is not None:
@@ -133,12 +139,15 @@ class Leaving:
     ) -> tuple[str, str]:
         """The id of the list, and its digest there. As `push`; members that are neither here nor there are brought
         from where they were taken."""
-        engine = self._images.engine
-        wish = Wish(request.format, usual=engine.compression_format, usual_level=engine.compression_level)
-        check_wish(wish)
+        wish = self._wish(request)
+        variants = request.add_compression
+        if variants is None:
+            usual = self._images.engine.add_compression if request.all else ()
+            variants = [each for each in usual if each != "zstd" or wish.format != "v2s2"]
+        check_variants(variants, wish, every=request.all)
         text = request.destination or request.name
         pushed = await self._push_list(
-            request.name, text, wish, request.access, -1, board, actor, every=request.all
+            request.name, text, wish, request.access, -1, board, actor, every=request.all, variants=variants
         )
         if request.remove_after:
             await self._remove(pushed[0], actor)
@@ -161,6 +170,7 @@ class Leaving:
         actor: Actor | None,
         *,
         every: bool,
+        variants: Sequence[str] = (),
     ) -> tuple[str, str]:
         image, raw, instances = await self.lists.read(name)
         where = transports.parse(text)
@@ -173,13 +183,12 @@ class Leaving:
             )
         async with self._destination(where, [], None, fd, access, board) as destination:
 
-            async def send_member(member: Member, sender: Sender) -> RawManifest | None:
+            async def send_member(member: Member, wish: Wish) -> RawManifest | None:
                 if not every:
                     return None
-                return await self._send_member(member, instances, sender, destination, access, board)
+                return await self._send_member(member, instances, wish, destination, access, board)
 
-            sender = self._sender(board, destination, wish)
-            sent = await pushing.push_list(raw, send_member, sender, destination, wish)
+            sent = await push_list(raw, send_member, destination, wish, variants)
             board.say("Writing manifest list to image destination")
             await destination.finish()
         await self._images.ledger.tell(event(EventStatus.PUSH, image.id, text, actor))
@@ -189,7 +198,7 @@ class Leaving:
         self,
         member: Member,
         instances: Instances,
-        sender: Sender,
+        wish: Wish,
         destination: Receiver,
         access: RegistryAccess,
         board: Board,
@@ -199,6 +208,7 @@ class Leaving:
         own = [image for image in here if image.top_layer]
         if own:
             board.say(f"Copying image {digest}")
+            sender = self._sender(board, destination, wish)
             return await sender.send(await self._outgoing(own[0]), member=True)
         where = instances.get(digest, "")
         if not where or where.startswith(f"{transports.STORAGE}:"):
@@ -210,7 +220,10 @@ class Leaving:
         board.say(f"Copying image {digest} from {where}")
         async with self._remote(where, access) as source:
             manifest = await source.manifest(digest)
-            return await relay(source, manifest, destination, self._arriving.spool_in, board)
+            relay = Relay(
+                destination, wish, memory=self._memory, spool_in=self._arriving.spool_in, board=board
+            )
+            return await relay.pass_on(source, manifest)
 
     @asynccontextmanager
     async def _remote(self, name: str, access: RegistryAccess) -> AsyncIterator[Source]:

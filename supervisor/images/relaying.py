@@ -1,4 +1,8 @@
-"""An image passed on from a source to a destination as it is, without becoming one of the store."""
+"""Images passed on from a source to a destination, without becoming some of the store.
+
+They go as they are, unless another format or another compression is asked for. A layer that is to be compressed
+otherwise goes through a program, which verifies it, into a spooled file.
+"""
 
 from __future__ import annotations
 
@@ -7,44 +11,173 @@ import struct
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from pyman.api.image import Progress
 from pyman.errors import ArchiveRefused, DigestMismatch, StorageFailed
+from supervisor.archive import jobs
 from supervisor.archive.feed import Feed
+from supervisor.images import manifests as m
 from supervisor.images.apart import apart
+from supervisor.images.blobinfo import Known
+from supervisor.images.config import decode_config
+from supervisor.images.convert import FORMATS, compression_in, converted, layer_type, with_layers
 from supervisor.images.folder import hash_range, limiter
-from supervisor.images.manifests import decode_manifest
+from supervisor.images.manifests import decode_manifest, encode_manifest
+from supervisor.images.sending import packing
 from supervisor.images.spooling import document, spool
+from supervisor.images.transport import Blob
+from supervisor.images.wishes import compression_for, level_for
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
+    from supervisor.archive.jobs import Compression
+    from supervisor.images.manifests import Manifest
     from supervisor.images.progress import Board
-    from supervisor.images.sending import Receiver
-    from supervisor.images.transport import Blob, RawManifest, Source
+    from supervisor.images.sending import Memory, Receiver
+    from supervisor.images.transport import RawManifest, Source
+    from supervisor.images.wishes import Wish
 
-__all__ = ["relay"]
+__all__ = ["Relay"]
 
 _NUMBER = struct.Struct("<Q")
 _CHUNK = 16 << 20
 
 
-async def relay(
-    source: Source, manifest: RawManifest, destination: Receiver, spool_in: str, board: Board
-) -> RawManifest:
-    """The manifest of one image and all that it names; what is there already is not read. Errors of both sides."""
-    decoded = await apart(len(manifest.data), lambda: decode_manifest(manifest))
-    for blob in {layer.digest: layer for layer in decoded.layers}.values():
-        if await destination.has(blob):
-            board.note(Progress(blob.digest, "exists", blob.size, blob.size))
+class Relay:
+    """Passes images on to one destination."""
+
+    def __init__(
+        self, destination: Receiver, wish: Wish, *, memory: Memory, spool_in: str, board: Board
+    ) -> None:
+        self._to = destination
+        self._wish = wish
+        self._memory = memory
+        self._spool_in = spool_in
+        self._board = board
+        possible = compression_for(wish, destination.compression, destination.manifest_types)
+        usual = wish.usual or ("gzip" if wish.force else "") if destination.compression == "gzip" else ""
+        self._compression: Compression | None = possible if possible == (wish.compression or usual) else None
+        """That is asked for, of whatever comes otherwise."""
+        self._level = level_for(wish, possible)
+
+    async def pass_on(self, source: Source, manifest: RawManifest) -> RawManifest:
+        """The manifest of one image, as it is there now, and all that it names; what is there already is not read. Errors
+        of both sides; NotSupported: the other format cannot say it."""
+        decoded = await apart(len(manifest.data), lambda: decode_manifest(manifest))
+        media_type = self._type(decoded)
+        config = b""
+        if not await self._to.has(decoded.config):
+            config = await source.blob(decoded.config)
+        diff_ids: Sequence[str] = ()
+        layers: dict[str, Blob] = {}
+        for number, layer in enumerate(decoded.layers):
+            if layer.digest in layers:
+                continue
+            target = self._target(layer, media_type)
+            there = await self._to.has(layer)
+            if target is None or (there and not self._wish.force and _fits(layer, media_type)):
+                await self._as_it_is(source, layer, there=there)
+                layers[layer.digest] = _retyped(decoded, layer, media_type)
+                continue
+            if not diff_ids:
+                config = config or await source.blob(decoded.config)
+                diff_ids = await _diff_ids(config, source.name)
+            diff_id = diff_ids[number] if number < len(diff_ids) else ""
+            layers[layer.digest] = await self._otherwise(source, layer, diff_id, target, media_type)
+        if config:
+            with document(config) as fd:
+                await self._to.put_blob(decoded.config, fd, lambda _: None)
+        raw = manifest
+        sent = [layers[layer.digest] for layer in decoded.layers]
+        if media_type != decoded.media_type or sent != list(decoded.layers):
+            bare = converted(msgspec.structs.replace(decoded, layers=()), media_type)
+            raw = encode_manifest(with_layers(bare, sent))
+        await self._to.put_manifest(raw, member=True)
+        return raw
+
+    def _type(self, decoded: Manifest) -> str:
+        if not _is_image(decoded):
+            return decoded.media_type
+        if self._wish.format:
+            return FORMATS[self._wish.format]
+        return m.OCI_MANIFEST if self._compression == "zstd" else decoded.media_type
+
+    def _target(self, layer: Blob, media_type: str) -> Compression | None:
+        """What it is to be compressed with; None: it stays as it is."""
+        present = compression_in(layer.media_type)
+        if not present:
+            return None
+        wanted = self._compression or present
+        if wanted == "zstd" and media_type == m.DOCKER_MANIFEST:
+            wanted = "gzip"
+        if wanted == present:
+            return None
+        return "none" if wanted == "none" else "zstd" if wanted == "zstd" else "gzip"
+
+    async def _as_it_is(self, source: Source, layer: Blob, *, there: bool) -> None:
+        if there:
+            self._board.note(Progress(layer.digest, "exists", layer.size, layer.size))
         else:
-            await _pass_on(source, blob, destination, spool_in, board)
-    if not await destination.has(decoded.config):
-        with document(await source.blob(decoded.config)) as fd:
-            await destination.put_blob(decoded.config, fd, lambda _: None)
-    await destination.put_manifest(manifest, member=True)
-    return manifest
+            await _pass_on(source, layer, self._to, self._spool_in, self._board)
+
+    async def _otherwise(
+        self, source: Source, layer: Blob, diff_id: str, target: Compression, media_type: str
+    ) -> Blob:
+        kind = layer_type(media_type, target)
+        for known in self._memory.known(diff_id) if diff_id else ():
+            blob = Blob(known.digest, known.size, kind)
+            if known.compression == target and await self._to.has(blob):
+                self._board.note(Progress(layer.digest, "exists", layer.size, layer.size))
+                return blob
+
+        def coming(count: int) -> None:
+            self._board.note(Progress(layer.digest, "packing", count, layer.size))
+
+        def going(count: int) -> None:
+            self._board.note(Progress(layer.digest, "uploading", count, blob.size))
+
+        async with spool(self._spool_in) as fd:
+            async with source.layer(layer, lambda _: None) as feed, packing:
+                packed = await jobs.recompress(
+                    feed,
+                    fd,
+                    digest=layer.digest,
+                    size=layer.size,
+                    compression=target,
+                    level=self._level if target == self._compression else None,
+                    report=coming,
+                )
+            if packed.diff_id != diff_id:
+                raise DigestMismatch(
+                    f"cannot use '{source.name}': the layer {layer.digest} is not what its configuration says",
+                    subject=source.name,
+                )
+            blob = Blob(packed.digest, packed.size, kind)
+            await self._to.put_blob(blob, fd, going)
+        self._memory.learn(diff_id, Known(packed.digest, packed.size, target))
+        self._board.note(Progress(layer.digest, "done", layer.size, layer.size))
+        return blob
+
+
+async def _diff_ids(config: bytes, name: str) -> Sequence[str]:
+    read = await apart(len(config), lambda: decode_config(config, name))
+    return read.diff_ids
+
+
+def _is_image(manifest: Manifest) -> bool:
+    return manifest.config.media_type in (m.OCI_CONFIG, m.DOCKER_CONFIG) and not manifest.artifact_type
+
+
+def _fits(layer: Blob, media_type: str) -> bool:
+    """A manifest of that type has a word for it."""
+    return media_type == m.OCI_MANIFEST or compression_in(layer.media_type) != "zstd"
+
+
+def _retyped(manifest: Manifest, layer: Blob, media_type: str) -> Blob:
+    return converted(msgspec.structs.replace(manifest, layers=(layer,)), media_type).layers[0]
 
 
 async def _pass_on(source: Source, blob: Blob, destination: Receiver, spool_in: str, board: Board) -> None:

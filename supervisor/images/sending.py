@@ -41,7 +41,7 @@ __all__ = ["Outgoing", "Receiver", "Sender", "compression_of", "outgoing"]
 
 _AT_ONCE = 3
 """Layers of one image that are sent at the same time."""
-_packing = trio.CapacityLimiter(4)
+packing = trio.CapacityLimiter(4)
 """Programs that pack into files, of all transfers; those that write to a client go at his pace, and do little."""
 _FORMATS_BY_TYPE = {media_type: word for word, media_type in FORMATS.items()}
 
@@ -229,7 +229,8 @@ class Sender:
         if layer.compressed_digest and layer.compressed_size > 0:
             found.append(Known(layer.compressed_digest, layer.compressed_size, layer.compressed_with))
         if layer.diff_id:
-            found += self._memory.known(layer.diff_id)
+            known_ones = self._memory.known(layer.diff_id)
+            found += sorted(known_ones, key=lambda known: known.compression != self._compression)
             if self._compression == "none" and layer.diff_size >= 0:
                 found.append(Known(layer.diff_id, layer.diff_size, "none"))
         usable = ("gzip", "zstd", "none") if wanted == m.OCI_MANIFEST else ("gzip", "none")
@@ -254,7 +255,7 @@ class Sender:
         compression = self._compression
         media_type = layer_type(wanted, compression)
         async with spool(self._spool_in) as fd:
-            async with _packing:
+            async with packing:
                 packed = await self._packed(layer, diff, tar_split, fd, compression)
             blob = Blob(packed.digest, packed.size, media_type)
 

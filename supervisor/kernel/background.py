@@ -75,6 +75,8 @@ class Background:
     async def run(self) -> None:
         """See to it that nothing stands still for too long; for ever."""
         self._serving = True
+        # By this loop's clock: another one's may have been ahead of it.
+        self._left, self._since = self._stretch, trio.current_time()
         try:
             while True:
                 await self._until(still=True)

@@ -37,6 +37,9 @@ __all__ = [
 _OPENAT2 = 437
 """The same number on every architecture."""
 _AT_FDCWD, _NOREPLACE = -100, 1
+_RACES = 1000
+"""How often a path with `..` in it is tried: the kernel gives up whenever anything is renamed or mounted meanwhile,
+anywhere on the host."""
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_BENEATH, _RESOLVE_IN_ROOT = 0x02, 0x08, 0x10
 _OPEN_HOW = struct.Struct("=QQQ")
 
@@ -123,11 +126,15 @@ def open_beneath(directory: int, path: str, flags: int, mode: int = 0) -> int:
 
 def _open(directory: int, path: str, flags: int, mode: int, resolve: int) -> int:
     how = _OPEN_HOW.pack(flags | os.O_CLOEXEC, mode, resolve | _RESOLVE_NO_MAGICLINKS)
-    fd = _libc.syscall(_OPENAT2, directory, os.fsencode(path), how, ctypes.c_size_t(len(how)))
-    if fd < 0:
+    number = 0
+    for _ in range(_RACES):
+        fd = _libc.syscall(_OPENAT2, directory, os.fsencode(path), how, ctypes.c_size_t(len(how)))
+        if fd >= 0:
+            return int(fd)
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
-    return int(fd)
+        if number != errno.EAGAIN:
+            break
+    raise OSError(number, os.strerror(number), path)
 
 
 def rename_new(source: str, target: str) -> None:

@@ -73,7 +73,7 @@ def build(request: BuildRequest) -> bytes:
             sysctl=sysctls(request, chosen),
             resources=resources.resources(request),
             cgroups_path=request.placement.path,
-            devices=devices.host_devices() if request.privileged else [],
+            devices=devices.nodes(request),
             seccomp=security.system_calls(request),
             masked_paths=masked,
             readonly_paths=read_only,

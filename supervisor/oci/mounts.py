@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pyman.errors import NotSupported, StorageFailed
 from supervisor.kernel.idmaps import has_inside
 from supervisor.oci.accounts import account_files
+from supervisor.oci.devices import device_mounts
 from supervisor.oci.host import this_host
 from supervisor.oci.security import proc_options
 from supervisor.oci.spec import Mount
@@ -103,6 +104,7 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
         found.append(Mount(destination, "bind", mounted_file(request, destination), ["bind", "rprivate"]))
     if request.init:
         found.append(Mount(INIT_DESTINATION, "bind", init_program(request), ["bind", "rprivate", "ro"]))
+    found += device_mounts(request)
     own = {mount.destination for mount in found}
     found += [mount for mount in (*_named(request), *_volumes(request)) if mount.destination not in own]
     return sorted(found, key=lambda mount: mount.destination.count("/"))

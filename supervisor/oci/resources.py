@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from pyman.api.spec import ContainerSpec
 from pyman.errors import InvalidArgument, NotSupported, PymanError
 from supervisor.kernel import cgroups
+from supervisor.oci import devices
 from supervisor.oci.host import this_host
 from supervisor.oci.placement import place_of
-from supervisor.oci.spec import Cpu, DeviceRule, Memory, Pids, Resources
+from supervisor.oci.spec import Cpu, Memory, Pids, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,9 +33,6 @@ PERIODS = range(1000, 1_000_001)
 QUOTA_LEAST = 1000
 _LONGEST = 32
 """Characters of a range of processors."""
-_ALL_DEVICES = [DeviceRule(allow=True, access="rwm")]
-_NO_DEVICES = [DeviceRule(allow=False, access="rwm")]
-"""The OCI runtime itself adds the harmless ones."""
 
 
 class _Controllers(NamedTuple):
@@ -49,10 +47,11 @@ def resources(request: BuildRequest) -> Resources | None:
     placement = request.placement
     asked = request.spec.resource_limits
     controllers = _check(request.settings, request.spec, placement)
+    allowed = devices.rules(request)
     if not placement.path:
         return None
     return Resources(
-        devices=_ALL_DEVICES if request.privileged else _NO_DEVICES,
+        devices=allowed,
         pids=_pids(request.settings, asked, controllers),
         memory=_memory(asked.memory, placement),
         cpu=_cpu(asked.cpu),

@@ -12,6 +12,7 @@ from pyman.api.inspect import (
     ExecProcess,
     InspectConfig,
     InspectContainer,
+    InspectDevice,
     InspectHealthcheck,
     InspectHostConfig,
     InspectIdMappings,
@@ -26,7 +27,7 @@ from pyman.api.inspect import (
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups
-from supervisor.oci import namespaces, placement, resources
+from supervisor.oci import devices, namespaces, placement, resources
 from supervisor.oci.build import environment_of, groups_of
 from supervisor.oci.capabilities import added_and_dropped, of_container
 from supervisor.oci.confinement import apparmor, security_options
@@ -201,6 +202,17 @@ def _apparmor(request: BuildRequest) -> str:
         return request.spec.apparmor_profile
 
 
+def _devices(request: BuildRequest) -> list[InspectDevice]:
+    """Those that it was given: a privileged container has them all."""
+    if request.privileged:
+        return []
+    try:
+        found = devices.given(request)
+    except PymanError:  # one that has gone meanwhile
+        return []
+    return [InspectDevice(each.source, each.node.path, each.access) for each in found]
+
+
 def _state(services: Services, container: Container) -> InspectState:
     observed = container.observed
     alive = observed.state in STATES_WITH_PROCESS
@@ -368,6 +380,7 @@ def _host_config(
         privileged=request.privileged,
         readonly_rootfs=request.read_only,
         security_opt=security_options(spec),
+        devices=_devices(request),
         shm_size=services.settings.containers.shm_size,
         runtime=definition.runtime,
         cgroup_parent=spec.cgroup_parent,

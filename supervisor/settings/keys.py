@@ -45,7 +45,6 @@ WITHOUT_EFFECT: dict[str, frozenset[str]] = {
     "engine": frozenset(
         {
             "active_service",
-            "add_compression",
             "cdi_spec_dirs",
             "chown_copied_files",
             "compat_api_enforce_docker_hub",

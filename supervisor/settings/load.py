@@ -268,13 +268,24 @@ def _replace_unavailable(collected: _Collected) -> None:
         if collected.values[section].get(key) == "journald":
             collected.values[section][key] = substitute
             collected.warnings.append(f"'{dotted}' is 'journald', {reason}: using '{substitute}'")
-    if collected.values["engine"].get("compression_format") == "zstd:chunked":
-        collected.values["engine"]["compression_format"] = "zstd"
-        collected.warnings.append(
-            "'engine.compression_format' is 'zstd:chunked', which is not written here: using 'zstd'"
-        )
+    _replace_chunked(collected)
     if containers.get("log_driver") in ("", "json-file"):
         containers["log_driver"] = "k8s-file"
+
+
+def _replace_chunked(collected: _Collected) -> None:
+    chunked = "zstd:chunked"
+    engine = collected.values["engine"]
+    replaced = []
+    if engine.get("compression_format") == chunked:
+        engine["compression_format"] = "zstd"
+        replaced.append("compression_format")
+    if chunked in engine.get("add_compression", ()):
+        words = ("zstd" if word == chunked else word for word in engine["add_compression"])
+        engine["add_compression"] = tuple(dict.fromkeys(words))
+        replaced.append("add_compression")
+    for key in replaced:
+        collected.warnings.append(f"'engine.{key}' has '{chunked}', which is not written here: using 'zstd'")
 
 
 def _choose_cgroup_manager(collected: _Collected, uid: int, xdg: Xdg) -> None:

@@ -135,6 +135,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
 class EngineSettings(msgspec.Struct, frozen=True):
     """`[engine]`: how the supervisor works."""
 
+    add_compression: tuple[str, ...] = ()
+    """In what compressions each platform of a manifest list is pushed besides: `gzip`, `zstd`."""
     cgroup_manager: str = "cgroupfs"
     """`cgroupfs` or `systemd`; the latter is the default of a user whose service manager can be reached."""
     compression_format: str = ""

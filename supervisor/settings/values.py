@@ -265,6 +265,13 @@ def _one_of(*words: str) -> Converter:
     return convert
 
 
+def _compressions(value: Any) -> tuple[str, ...]:
+    words = _strings(value)
+    if any(word not in ("gzip", "zstd", "zstd:chunked") for word in words):
+        raise Unusable("a list of 'gzip', 'zstd' and 'zstd:chunked'")
+    return words
+
+
 def _oom_score(value: Any) -> int:
     score = _integer(value)
     if not -1000 <= score <= 1000:
@@ -315,6 +322,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "containers.shm_size": _positive_size,
     "containers.umask": _umask,
     "containers.utsns": _one_of("private", "host"),
+    "engine.add_compression": _compressions,
     "engine.cgroup_manager": _one_of("systemd", "cgroupfs"),
     "engine.compression_format": _one_of("", "gzip", "zstd", "zstd:chunked"),
     "engine.compression_level": _natural,

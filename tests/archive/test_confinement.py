@@ -35,9 +35,24 @@ def status_of(pid: int) -> dict[str, str]:
         return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
 
 
+_others: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _other_children() -> None:
+    """What fixtures of the whole run have started."""
+    _others.clear()
+    _others.update(children.of_this_process())
+
+
+def started() -> set[int]:
+    """This process's children that the test has started."""
+    return set(children.of_this_process()) - _others
+
+
 def programs() -> list[int]:
     """The unpacking process, and the one that marks directories."""
-    [pid] = children.of_this_process()
+    [pid] = started()
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
         return [pid, *map(int, file.read().split())]
 
@@ -85,7 +100,7 @@ async def test_it_sees_nothing_but_the_layer_and_has_few_rights(place: Path) -> 
         nursery.cancel_scope.cancel()
     os.close(read_end)
     os.close(write_end)
-    assert not children.of_this_process()
+    assert not started()
 
 
 def test_it_can_neither_talk_nor_start_nor_mount_anything(tmp_path: Path) -> None:
@@ -142,7 +157,7 @@ async def test_a_cancelled_one_is_gone_when_the_cancellation_is_over(place: Path
             os.write(write_end, LAYER[:3000])
             await until_there(place / "diff/first")
             scope.cancel()
-    assert not children.of_this_process()
+    assert not started()
     os.close(read_end)
     os.close(write_end)
 

@@ -131,7 +131,7 @@ def test_what_cannot_be_meant_is_refused_by_name(line: str, sentence: str) -> No
 @pytest.mark.parametrize(
     "option, sentence",
     [
-        ("--device=/dev/null", "unknown option --device: see 'pyman create --help'"),
+        ("--hardware=/dev/null", "unknown option --hardware: see 'pyman create --help'"),
         ("--volume=/a:/b", "cannot use --volume: there are no mounts yet, but for the volumes of images"),
         ("-v", "cannot use -v: there are no mounts yet, but for the volumes of images"),
         ("-itv=/a:/b", "cannot use -v: there are no mounts yet, but for the volumes of images"),

@@ -134,7 +134,7 @@ def test_the_digest_of_a_push_goes_into_a_file(
         ("save --format oci-dir a", "cannot save to a directory without its name: use --output"),
         ("load -i /no/such", "cannot read '/no/such': No such file or directory"),
         ("import /no/such", "cannot read '/no/such': No such file or directory"),
-        ("manifest push --add-compression zstd a", "cannot use --add-compression: every image is pushed in one compression"),
+        ("manifest push --compression-format lz4 a", "option --compression-format cannot be 'lz4': it must be gzip, zstd, none"),
         ("manifest annotate a", "'pyman manifest annotate' needs an image of the list: give its digest, or --index for the list"),
         ("manifest annotate --index a b", "cannot use --index together with an image of the list"),
         ("manifest add --artifact a b", "cannot use --artifact: lists hold images here, no artifacts"),
@@ -383,8 +383,22 @@ def test_a_list_is_pushed_with_its_images(
     assert (tmp_path / "d").read_text() == DIGEST
     assert fake.asked("Image.ManifestPush") == {
         "name": "list", "destination": "list", "access": {}, "all": True, "format": "", "remove_after": True,
-        "quiet": False,
+        "quiet": False, "compression": "", "compression_level": None, "force_compression": False,
+        "add_compression": None, "remove_signatures": False,
     }  # fmt: skip
+
+
+def test_a_list_is_pushed_in_other_compressions(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answers["Image.ManifestPush"] = result(digest=DIGEST)
+    words = (
+        "--compression-format zstd --compression-level 3 --add-compression gzip,zstd --remove-signatures list"
+    )
+    assert run(capsys, "manifest", "push", *words.split()) == (0, "", "")
+    asked = fake.asked("Image.ManifestPush")
+    assert (asked["compression"], asked["compression_level"], asked["force_compression"]) == ("zstd", 3, True)
+    assert (asked["add_compression"], asked["remove_signatures"]) == (["gzip", "zstd"], True)
 
 
 def test_only_a_list_exists_as_a_list(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,8 @@ def fields(line: str) -> dict[str, Any]:
         ("", {}),
         ("--cap-add chown,CAP_KILL --cap-add ALL", {"cap_add": ["chown", "CAP_KILL", "ALL"]}),
         ("--cap-drop all", {"cap_drop": ["all"]}),
+        ("--device /dev/a:/dev/b:r --device /dev/c", {"devices": ["/dev/a:/dev/b:r", "/dev/c"]}),
+        ("--device-cgroup-rule c_1:2_r,b_8:*_m", {"device_cgroup_rule": ["c_1:2_r", "b_8:*_m"]}),
         ("--security-opt no-new-privileges", {"no_new_privileges": True}),
         ("--security-opt no-new-privileges:true", {"no_new_privileges": True}),
         ("--security-opt no-new-privileges=false", {"no_new_privileges": False}),

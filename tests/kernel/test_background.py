@@ -183,3 +183,20 @@ async def test_containers_now_and_then_never_get_a_break_in_their_way(autojump_c
                 await trio.sleep(0.03)
     assert len(child.stops) == 50
     assert all(round(end - start, 3) == 0.09 for start, end in child.stops)
+
+
+def test_the_next_loop_goes_by_its_own_clock() -> None:
+    background = Background()
+
+    async def serve(now: float) -> None:
+        clock.jump(now)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(background.run)
+            await trio.testing.wait_all_tasks_blocked()
+            with background.ahead():
+                await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+    for now in (1000.0, 0.0):
+        clock = trio.testing.MockClock()
+        trio.run(serve, now, clock=clock)

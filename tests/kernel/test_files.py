@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import trio
 
 from pyman.errors import DeadlineExceeded, DiskFull, StorageFailed
 from supervisor.kernel import files, mounts
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +76,23 @@ def test_no_link_leads_out_of_a_root(tmp_path: Path) -> None:
     fd = files.open_in_root(str(root), "directory/new", os.O_WRONLY | os.O_CREAT, 0o640)
     os.close(fd)
     assert (root / "etc" / "new").exists()
+
+
+def test_renames_elsewhere_on_the_host_keep_nobody_from_opening_a_file(tmp_path: Path) -> None:
+    """The kernel gives up on `..` in a path while anything is renamed, wherever that is."""
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/file").write_text("inside")
+    (tmp_path / "elsewhere").mkdir()
+    program = "import os\nwhile True: os.rename('a', 'b'), os.rename('b', 'a')"
+    (tmp_path / "elsewhere/a").mkdir()
+    renaming = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path / "elsewhere")
+    try:
+        until(lambda: not (tmp_path / "elsewhere/a").exists(), "nothing is renamed")
+        for _ in range(5000):
+            os.close(files.open_in_root(str(tmp_path / "root"), "../../../file", os.O_RDONLY))
+    finally:
+        renaming.kill()
+        renaming.wait()
 
 
 def grow(top: Path, directories: int, each: int) -> None:

@@ -180,6 +180,56 @@ def test_labels_are_kept_where_there_is_no_selinux(shared_engine: Engine, rootfs
     assert (told["ProcessLabel"], told["MountLabel"]) == ("", "")
 
 
+def attempts(*paths: str) -> str:
+    """A script that opens each path, for reading or with a `>` before it for writing, and says with what result."""
+    return "; ".join(
+        f"( : {path if path[0] == '>' else f'<{path}'} ) 2>/dev/null && echo yes || echo no" for path in paths
+    )
+
+
+@pytest.mark.oci_runtime("runc", "crun")
+def test_a_device_is_there_with_its_rights_and_others_are_not(shared_engine: Engine, rootfs: Path) -> None:
+    options = ("--device", "/dev/fuse:/dev/mine:r", "--device", "/dev/net", "--cap-add", "mknod")
+    shared_engine.cli("run", "-d", "--name", "c", *options, "--rootfs", f"{rootfs}:O", "sleep", "1000")
+    made = "mknod /dev/made c 10 229; mknod /dev/other c 10 235"
+    script = f"{made} 2>/dev/null; {attempts('/dev/mine', '>/dev/mine', '/dev/made', '/dev/other', '/dev/net/tun')}"
+    assert shared_engine.out("exec", "c", "sh", "-c", script).split() == ["yes", "no", "yes", "no", "yes"]
+    assert shared_engine.out("exec", "c", "stat", "-c", "%t,%T", "/dev/mine") == "a,e5"
+    assert shared_engine.inspect("c")["HostConfig"]["Devices"] == [
+        {"PathOnHost": "/dev/fuse", "PathInContainer": "/dev/mine", "CgroupPermissions": "r"},
+        {"PathOnHost": "/dev/net/tun", "PathInContainer": "/dev/net/tun", "CgroupPermissions": "rwm"},
+    ]
+    rule = ("--device-cgroup-rule", "c 10:229 rm", "--cap-add", "mknod")
+    script = f"mknod /dev/made c 10 229; {attempts('/dev/made', '>/dev/made')}"
+    assert run(shared_engine, rootfs, *rule, script=script).split() == ["yes", "no"]
+
+
+@pytest.mark.oci_runtime("runc", "crun")
+def test_a_device_is_there_in_a_user_namespace(shared_engine: Engine, rootfs: Path) -> None:
+    options = ("--device", "/dev/zero:/dev/mine", "--uidmap", "0:300000:1000", "--gidmap", "0:300000:1000")
+    script = f"stat -c %t,%T /dev/mine; {attempts('/dev/mine', '/dev/null')}"
+    assert run(shared_engine, rootfs, *options, script=script).split() == ["1,5", "yes", "yes"]
+
+
+@pytest.mark.oci_runtime("rootless")
+def test_an_ordinary_user_gives_the_hosts_device(shared_engine: Engine, rootfs: Path) -> None:
+    options = ("--device", "/dev/zero:/dev/mine:rw", "--device", "/dev/full")
+    script = f"stat -c %t,%T /dev/mine; {attempts('/dev/mine', '>/dev/mine', '/dev/full')}"
+    assert run(shared_engine, rootfs, *options, script=script).split() == ["1,5", "yes", "yes", "yes"]
+    for more in (["--device", "/dev/full:r"], ["--device-cgroup-rule", "c 1:7 r"]):
+        assert "this container's cgroup does not limit devices" in refused(shared_engine, rootfs, *more)
+
+
+@pytest.mark.oci_runtime("runc", "crun")
+def test_a_privileged_container_sees_everything(shared_engine: Engine, rootfs: Path) -> None:
+    script = f"{STATUS}; ls /dev/net /dev/loop0; grep -cE ' /sys/firmware|proc /proc/' /proc/mounts; {attempts('/dev/kmsg')}"
+    seen = run(shared_engine, rootfs, "--privileged", script=script)
+    found = parsed(seen.split("\n/dev/loop0")[0])
+    assert found.active == found.bounding == EVERY
+    assert seen.split("\n")[-2:] == ["0", "yes"]
+    assert "tun" in seen
+
+
 @pytest.mark.oci_runtime("runc", "rootless")
 def test_bad_input_makes_nothing_and_is_named(shared_engine: Engine, rootfs: Path, readable: Path) -> None:
     bad = readable / "bad.json"
@@ -195,6 +245,12 @@ def test_bad_input_makes_nothing_and_is_named(shared_engine: Engine, rootfs: Pat
         (["--security-opt", "label=tipe:x"], "--security-opt label=tipe:x"),
         (["--security-opt", "mask=a"], "--security-opt mask=a: the path is not absolute"),
         (["--security-opt", "proc-opts=hide"], "proc-opts=hide: /proc has no such option"),
+        (["--device", "/dev/none-such"], "--device /dev/none-such: no such file or directory"),
+        (["--device", "/etc/passwd"], "--device /etc/passwd: it is no device"),
+        (["--device", "/dev/null:/dev/x:rx"], "'rx' is no combination of r, w and m"),
+        (["--device", "vendor.com/class=1"], "--device vendor.com/class=1: CDI devices are not supported"),
+        (["--device-cgroup-rule", "c 1 r"], "--device-cgroup-rule 'c 1 r'"),
+        (["--gpus", "all"], "cannot use --gpus"),
         (["--security-opt", "apparmor=mine"], "--security-opt apparmor=mine"),
     ):
         assert sentence in refused(shared_engine, rootfs, *options), options

@@ -6,6 +6,7 @@ import errno
 import os
 import sqlite3
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -193,10 +194,10 @@ async def test_a_container_that_vanishes_in_between_was_missing_where_that_is_no
 async def test_a_short_id_is_found_among_a_thousand_without_looking_at_all(house: House) -> None:
     async with house.open() as engine:
         ids = [(await house.create("true")).container.id for _ in range(300)]
-        begun = trio.current_time()
+        begun = time.thread_time()  # other tests may have the processors meanwhile
         found = engine.view().select(Selection(names=[id[:12] for id in ids]))
         assert [name for name, _ in found] == [id[:12] for id in ids]
-        assert trio.current_time() - begun < 0.02
+        assert time.thread_time() - begun < 0.02
 
 
 async def test_a_container_that_removes_itself_takes_no_restart_policy(house: House) -> None:

@@ -311,9 +311,18 @@ def test_what_images_are_compressed_with(machine: Machine) -> None:
     settings = machine.load()
     assert settings.engine.compression_format == "zstd"
     assert settings.warnings == (
-        "'engine.compression_format' is 'zstd:chunked', which is not written here: using 'zstd'",
+        "'engine.compression_format' has 'zstd:chunked', which is not written here: using 'zstd'",
     )
-    for line in ('compression_format = "lzma"', "compression_level = -1", 'multi_image_archive = "yes"'):
+    machine.write("etc/containers.conf", '[engine]\nadd_compression = ["zstd", "zstd:chunked", "gzip"]')
+    settings = machine.load()
+    assert settings.engine.add_compression == ("zstd", "gzip")
+    assert "'engine.add_compression' has" in "".join(settings.warnings)
+    for line in (
+        'add_compression = ["lzma"]',
+        'compression_format = "lzma"',
+        "compression_level = -1",
+        'multi_image_archive = "yes"',
+    ):
         machine.write("etc/containers.conf", f"[engine]\n{line}")
         with pytest.raises(InvalidConfig, match=line.partition(" ")[0]):
             machine.load()

@@ -152,14 +152,15 @@ def fill(path: str, containers: int, events: int) -> None:
 
 @pytest.mark.slow
 def test_opening_and_loading_after_a_kill_is_quick_with_much_in_it(path: str) -> None:
-    """1 000 containers and 100 000 events: under 100 ms on an idle machine, so the best of five counts."""
+    """1 000 containers and 100 000 events: under 100 ms of processor time, which others' work makes longer: the best of
+    five counts."""
     fill(path, 1000, 100_000)
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         database = Database.open(path)
         loaded = database.load()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
         database.close(clean=False)
         assert len(loaded.records) == 1000
         assert loaded.last_seq == 100_000
