@@ -14,13 +14,15 @@ from __future__ import annotations
 from pyman.api.container import ListContainer, Result, Selection
 from pyman.api.event import Event, Gap, Snapshot
 from pyman.api.image import ImageSummary, Platform, Progress, RegistryAccess
-from pyman.api.spec import Caller, ContainerSpec, LogConfig, RestartBackoff
+from pyman.api.spec import Caller, ContainerSpec, LogConfig, NamedVolume, RestartBackoff
+from pyman.api.volume import InspectVolume
 from pyman.sdk.containers import Containers
 from pyman.sdk.engine import Engine, connect
 from pyman.sdk.events import Events
 from pyman.sdk.images import Images, Transfer
 from pyman.sdk.logs import Line, Logs
 from pyman.sdk.session import Output, Session
+from pyman.sdk.volumes import Volumes
 
 __all__ = [
     "Caller",
@@ -32,10 +34,12 @@ __all__ = [
     "Gap",
     "ImageSummary",
     "Images",
+    "InspectVolume",
     "Line",
     "ListContainer",
     "LogConfig",
     "Logs",
+    "NamedVolume",
     "Output",
     "Platform",
     "Progress",
@@ -46,5 +50,6 @@ __all__ = [
     "Session",
     "Snapshot",
     "Transfer",
+    "Volumes",
     "connect",
 ]

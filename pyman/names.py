@@ -44,7 +44,7 @@ class RestartPolicy(_Word):
 
 
 class WaitCondition(_Word):
-    """Every state can be waited for; `removed` is the end of the container."""
+    """Every state can be waited for, and the health of what has a check; `removed` is the end of the container."""
 
     CONFIGURED = "configured"
     CREATED = "created"
@@ -56,6 +56,8 @@ class WaitCondition(_Word):
     EXITED = "exited"
     REMOVING = "removing"
     REMOVED = "removed"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
 
 
 class EventType(_Word):
@@ -78,6 +80,7 @@ class EventStatus(_Word):
     EXEC = "exec"
     EXEC_DIED = "exec_died"
     EXPORT = "export"
+    HEALTH_STATUS = "health_status"
     IMPORT = "import"
     INIT = "init"
     KILL = "kill"

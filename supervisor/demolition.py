@@ -22,6 +22,7 @@ from supervisor.logging import log
 from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime import leftovers
 from supervisor.runtime.remains import cgroups_of_run
+from supervisor.runtime.volumes.ground import Ground
 from supervisor.state import offline
 from supervisor.storage import fuse, reach
 from supervisor.storage.overlay import Overlays
@@ -65,10 +66,23 @@ async def demolish(settings: Settings, layout: Layout) -> int:
                 mounts.unmount(target, lazy=True)
     served = fuse.servers(layout.containers_run)
     await _kill([ref.pid for ref in served.values()], lambda: {ref.pid for ref in served.values()})
+    await _remove_volumes(layout)
     await _empty_store(settings, layout)
     offline.reset(layout.database, layout.lock_file)
     await _remove_directories(layout)
     return len(ids)
+
+
+async def _remove_volumes(layout: Layout) -> None:
+    """Those that are this engine's, as the files beside their data say."""
+    ground = Ground(layout)
+    for name in ground.own():
+        with _named("remove volume", name):
+            ground.take_away(name)
+    for path in ground.left(frozenset()):
+        with _named("remove", path):
+            await files.remove_tree(path)
+    ground.tidy()
 
 
 async def _end_containers(settings: Settings, ids: list[str]) -> None:

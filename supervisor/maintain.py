@@ -45,6 +45,7 @@ from supervisor.listeners import private_directory
 from supervisor.oci.runtimes import find_runtimes
 from supervisor.rootless import entering, identity
 from supervisor.runtime.records import Definition, ExecDefinition, Observed, decode, encode, replaced
+from supervisor.runtime.volumes.records import Volume, VolumeObserved
 from supervisor.settings.layout import Layout, make_directories
 from supervisor.settings.load import Options, load
 from supervisor.state import offline
@@ -287,6 +288,8 @@ def _with_process(records: Sequence[Record]) -> Iterator[Record]:
 
 
 def _relocked(record: Record, number: int) -> bytes:
+    if record.kind == "volume":
+        return encode(replaced(decode(record.definition, Volume), lock=number))
     if record.kind != "container":
         return record.definition
     return encode(replaced(decode(record.definition, Definition), lock=number))
@@ -304,6 +307,10 @@ def _container_of(record: Record) -> str:
     """The container that the record belongs to; empty: none. ValueError: it cannot be read."""
     if record.kind == "exec":
         return decode(record.definition, ExecDefinition).container
+    if record.kind == "volume":
+        decode(record.definition, Volume)
+        decode(record.state, VolumeObserved)
+        return ""
     decode(record.definition, Definition)
     decode(record.state, Observed)
     return ""

@@ -13,7 +13,7 @@ import functools
 import gc
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from tests.support.leaks import Host
 
 _places: list[runtimes.Place] = []
+_left_at_the_end: list[Belongings] = []
+"""What there is after a test is what there is before the next one, unless a fixture of several tests comes between."""
 
 
 # Every test
@@ -45,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     workers.register(config)
+    config.pluginmanager.register(FixturesOfSeveral())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -93,15 +96,29 @@ def nothing_leaks(
     allowed = set(marker.args) if marker else set()
     assert allowed <= KINDS, f"the marker leaks takes {sorted(KINDS)}"
     holders = tuple(place.holder.pid for place in _places if place.holder)
-    before = Belongings.now(holders)
+    before = _left_at_the_end.pop() if _left_at_the_end else Belongings.now(holders)
     yield
     # A test may have made this process adopt orphans; the next one starts as the first did.
     ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     ours = (str(tmp_path_factory.getbasetemp()),)
-    found = before.leftovers(ours, whole_host, holders, sharing.keepers())
+    now, found = before.leftovers(ours, whole_host, holders, sharing.keepers())
+    _left_at_the_end[:] = [now]
     lines = [f"{kind}: {name}" for kind, names in found.items() if kind not in allowed for name in names]
     if lines:
         pytest.fail("the test leaves behind:\n  " + "\n  ".join(lines), pytrace=False)
+
+
+class FixturesOfSeveral:
+    """Their beginnings and ends. A plugin, since those of the whole session are told no conftest.py."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> None:
+        if fixturedef.scope != "function":
+            _left_at_the_end.clear()
+
+    def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
+        if fixturedef.scope != "function":
+            _left_at_the_end.clear()
 
 
 # Containers

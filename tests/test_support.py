@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _leftovers(before: Belongings, path: Path, whole_host: Host) -> dict[str, list[str]]:
-    return before.leftovers((str(path),), whole_host)
+    return before.leftovers((str(path),), whole_host)[1]
 
 
 def test_a_left_descriptor_is_found(tmp_path: Path, whole_host: Host) -> None:

@@ -1,8 +1,14 @@
 """The contract between clients and supervisor: one module per interface, one row per method."""
 
-from pyman.api import container, event, image, system
+from pyman.api import container, event, image, system, volume
 from pyman.api.method import Access, Interface, Method, Nothing, Vanish
 
 __all__ = ["INTERFACES", "Access", "Interface", "Method", "Nothing", "Vanish"]
 
-INTERFACES: tuple[Interface, ...] = (system.INTERFACE, container.INTERFACE, image.INTERFACE, event.INTERFACE)
+INTERFACES: tuple[Interface, ...] = (
+    system.INTERFACE,
+    container.INTERFACE,
+    image.INTERFACE,
+    volume.INTERFACE,
+    event.INTERFACE,
+)

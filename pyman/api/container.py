@@ -33,6 +33,7 @@ __all__ = [
     "ExecRequest",
     "ExistsReply",
     "ExistsRequest",
+    "HealthCheckReply",
     "InspectReply",
     "InspectRequest",
     "KillRequest",
@@ -118,8 +119,8 @@ class RunReply(msgspec.Struct, frozen=True):
 
 class SelectionRequest(msgspec.Struct, frozen=True):
     selection: Selection
-    recursive: bool = False
-    """Start: also what the container depends on."""
+    recursive: bool = True
+    """Start and Init: what the container depends on is started first; else it has to run already."""
 
 
 class StopRequest(msgspec.Struct, frozen=True):
@@ -157,12 +158,20 @@ class RemoveRequest(msgspec.Struct, frozen=True):
 
 class WaitRequest(msgspec.Struct, frozen=True):
     """Waits until each selected container has been in one of the conditions (`names.WaitCondition`);
-    no condition given: stopped or exited. A container already there answers at once."""
+    no condition given: stopped or exited. A container already there answers at once. `healthy` and `unhealthy` need a
+    health check, and fail once the container has ended and is not started again by itself."""
 
     selection: Selection
     conditions: list[str] = []
     ignore: bool = False
     """A name that does not exist counts as removed, exit code -1."""
+
+
+class HealthCheckReply(msgspec.Struct, frozen=True):
+    id: str
+    status: str
+    """Of this one check: healthy, unhealthy, starting (the start-up check failed), stopped (the container has
+    ended meanwhile)."""
 
 
 class RenameRequest(msgspec.Struct, frozen=True):
@@ -405,6 +414,14 @@ INTERFACE = Interface(
             ResultsReply,
             "Wait for a state; answers with exit codes.",
             access=Access.READ,
+            vanish=Vanish.CANCEL,
+        ),
+        Method(
+            "HealthCheck",
+            NameRequest,
+            HealthCheckReply,
+            "Run the health check of a container once, now.",
+            access=Access.OWNER,
             vanish=Vanish.CANCEL,
         ),
         Method("Rename", RenameRequest, Nothing, "Give another name.", access=Access.OWNER),

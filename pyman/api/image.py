@@ -393,6 +393,8 @@ class LogoutRequest(msgspec.Struct, frozen=True):
     registry: str = ""
     all: bool = False
     auth_file: str = ""
+    docker_auth: bool = False
+    """As of RegistryAccess."""
 
 
 class ManifestCreateRequest(msgspec.Struct, frozen=True):

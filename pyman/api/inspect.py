@@ -13,10 +13,12 @@ import msgspec
 __all__ = [
     "ExecInspect",
     "ExecProcess",
+    "InspectAfter",
     "InspectConfig",
     "InspectContainer",
     "InspectDevice",
     "InspectHealth",
+    "InspectHealthLog",
     "InspectHealthcheck",
     "InspectHostConfig",
     "InspectIdMappings",
@@ -25,17 +27,33 @@ __all__ = [
     "InspectNetwork",
     "InspectRestart",
     "InspectRestartPolicy",
+    "InspectStartupHealthcheck",
     "InspectState",
     "InspectUlimit",
 ]
 
 
+class InspectHealthLog(msgspec.Struct, frozen=True, rename="pascal"):
+    """One answer of a health check."""
+
+    start: str
+    """RFC 3339, as the next one."""
+    end: str
+    exit_code: int
+    """0, 1, or -1: it took too long."""
+    output: str
+
+
 class InspectHealth(msgspec.Struct, frozen=True, rename="pascal"):
-    """Of a health check, which no container has."""
+    """Of the present run, or the last one."""
 
     status: str = ""
+    """starting, healthy or unhealthy; empty: there is no health check, or it was not started yet."""
     failing_streak: int = 0
-    log: list[dict[str, str]] | None = None
+    log: list[InspectHealthLog] | None = None
+    """The newest last."""
+    skipped: int = 0
+    """Checks that could not be run in time."""
 
 
 class InspectState(msgspec.Struct, frozen=True, rename="pascal"):
@@ -77,6 +95,15 @@ class InspectRestart(msgspec.Struct, frozen=True, rename="pascal"):
     """Why there will be, or will not be, a restart."""
 
 
+class InspectAfter(msgspec.Struct, frozen=True, rename="pascal"):
+    """What a container that is depended on has to be before the other one starts, beside started."""
+
+    container: str
+    """Its id."""
+    condition: str
+    """healthy or completed."""
+
+
 class InspectMount(msgspec.Struct, frozen=True, rename="pascal"):
     type: str
     source: str
@@ -109,13 +136,24 @@ class InspectNetwork(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class InspectHealthcheck(msgspec.Struct, frozen=True, rename="pascal"):
-    """What the image says of it. Nothing runs it yet. Times in nanoseconds."""
+    """Times in nanoseconds."""
+
+    test: list[str]
+    interval: int
+    """0: it runs only when somebody asks for it."""
+    timeout: int
+    start_period: int
+    retries: int
+
+
+class InspectStartupHealthcheck(msgspec.Struct, frozen=True, rename="pascal"):
+    """Times in nanoseconds."""
 
     test: list[str]
     interval: int
     timeout: int
-    start_period: int
     retries: int
+    successes: int
 
 
 class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
@@ -145,6 +183,11 @@ class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
     exposed_ports: dict[str, dict[str, str]] | None = None
     """Of the image, as the next ones."""
     healthcheck: InspectHealthcheck | None = None
+    startup_health_check: InspectStartupHealthcheck | None = None
+    healthcheck_on_failure_action: str = "none"
+    health_log_destination: str = "local"
+    health_max_log_count: int = 5
+    health_max_log_size: int = 500
     volumes: dict[str, dict[str, str]] | None = None
     on_build: list[str] | None = None
 
@@ -271,6 +314,8 @@ class InspectContainer(msgspec.Struct, frozen=True, rename="pascal"):
     exec_ids: list[str] = msgspec.field(name="ExecIDs")
     mounts: list[InspectMount]
     dependencies: list[str]
+    """The ids of the containers that it depends on."""
+    after: list[InspectAfter]
     network_settings: InspectNetwork
     namespace: str
     lock_number: int

@@ -24,6 +24,8 @@ class RegistryAccess(msgspec.Struct, frozen=True):
     """Never in an event, a log or an error."""
     auth_file: str = ""
     """Absolute path; empty: the user's auth.json, then Docker's config.json."""
+    docker_auth: bool = False
+    """`auth_file` is kept as Docker keeps its own: for whole registries alone, docker.io under its address."""
     cert_dir: str = ""
     """Absolute path of a directory with *.crt, *.cert and *.key; empty: certs.d."""
     tls_verify: bool | None = None

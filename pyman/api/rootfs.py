@@ -5,6 +5,8 @@ Their rows are those of `io.pyman.Container`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from pyman.api.selection import ErrorInfo, Selection
@@ -75,6 +77,9 @@ class CommitRequest(msgspec.Struct, frozen=True):
     """Docker's format alone has room for it."""
     changes: list[str] = []
     """Lines as in a Containerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR."""
+    config: dict[str, Any] = {}
+    """A configuration as Docker's images have it (`Env`, `Cmd`, `Labels`, …), which goes over that of the container and
+    below `changes`."""
     pause: bool = False
     """Freeze the container meanwhile, if it runs."""
     squash: bool = False

@@ -8,15 +8,21 @@ __all__ = [
     "Caller",
     "ContainerSpec",
     "CpuLimits",
+    "HealthConfig",
     "IdMappings",
+    "ImageVolume",
     "LogConfig",
     "MemoryLimits",
+    "Mount",
     "NamedVolume",
     "Namespace",
+    "OverlayVolume",
     "PidsLimit",
     "ResourceLimits",
     "RestartBackoff",
     "Rlimit",
+    "StartAfter",
+    "StartupHealthConfig",
 ]
 
 
@@ -36,6 +42,54 @@ class IdMappings(msgspec.Struct, frozen=True):
     gid_map: list[str] = []
     sub_uid_name: str = ""
     sub_gid_name: str = ""
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """Something mounted in a container, as mount(8) has it: bind, tmpfs, ramfs or devpts."""
+
+    destination: str
+    type: str = ""
+    """Empty: bind."""
+    source: str = ""
+    """Of a bind: an absolute path on the host."""
+    options: list[str] = []
+    """As podman-run(1) describes them at --volume and --tmpfs."""
+
+
+class NamedVolume(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A volume that is mounted into a container."""
+
+    dest: str
+    """Absolute path in the container."""
+    name: str = ""
+    """Empty: an anonymous one, of the container's own. A named one that does not exist is made, unless
+    the options have `nocreate`."""
+    options: list[str] = []
+    """As podman-run(1) describes them at --volume."""
+    is_anonymous: bool = False
+    """It goes with the container."""
+    sub_path: str = ""
+    """A directory or file in the volume that is mounted instead of all of it."""
+
+
+class OverlayVolume(msgspec.Struct, frozen=True):
+    """A directory of the host that is not changed: writes go elsewhere, and end with the run."""
+
+    destination: str
+    source: str
+    options: list[str] = []
+    """`upperdir=` and `workdir=`: directories that keep what is written; `U`."""
+
+
+class ImageVolume(msgspec.Struct, frozen=True):
+    """The files of an image mounted in a container."""
+
+    destination: str
+    source: str
+    """The image, a name or an id."""
+    read_write: bool = False
+    """Writes are possible; they end with the run."""
+    sub_path: str = ""
 
 
 class LogConfig(msgspec.Struct, frozen=True):
@@ -115,6 +169,38 @@ class RestartBackoff(msgspec.Struct, frozen=True):
     """Exit codes after which there is no restart."""
 
 
+class HealthConfig(msgspec.Struct, frozen=True, rename="pascal"):
+    """A health check. Times in nanoseconds; what is none is the image's, or the default."""
+
+    test: list[str] = []
+    """`CMD` and the words of a command, `CMD-SHELL` and one line, or `NONE`; empty: the image's."""
+    interval: int | None = None
+    """Default 30 s. 0: it runs only when somebody asks for it."""
+    timeout: int | None = None
+    """Default 30 s."""
+    start_period: int | None = None
+    """After the start, in which a failure does not count. Default 0."""
+    retries: int | None = None
+    """Failures in a row that make the container unhealthy. Default 3; of a start-up check: failures after which the
+    container is restarted, default 0: never."""
+
+
+class StartupHealthConfig(HealthConfig, frozen=True, rename="pascal"):
+    """The check that comes first. It has no start period."""
+
+    successes: int = 0
+    """As many and it has passed; 0: one."""
+
+
+class StartAfter(msgspec.Struct, frozen=True):
+    """A container that has to be something before this one starts. It is started, if need be."""
+
+    container: str
+    """Name or id."""
+    condition: str = "started"
+    """started, healthy, or completed: ended with exit code 0."""
+
+
 class Caller(msgspec.Struct, frozen=True):
     """What a request takes from the process that made it; nothing is ever read from the supervisor's."""
 
@@ -126,21 +212,6 @@ class Caller(msgspec.Struct, frozen=True):
     """Contents of /proc/self/cgroup, for `cgroups=split`."""
     groups: list[int] | None = None
     """Its supplementary groups, for the group keep-groups."""
-
-
-class NamedVolume(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A volume that is mounted into a container."""
-
-    dest: str
-    """Absolute path in the container."""
-    name: str = ""
-    """Empty: an anonymous one, of the container's own. A named one that does not exist is made."""
-    options: list[str] = []
-    """Of the mount: ro, nocopy, and so on."""
-    is_anonymous: bool = False
-    """It goes with the container."""
-    sub_path: str = ""
-    """A directory in the volume that is mounted instead of all of it."""
 
 
 class ContainerSpec(msgspec.Struct, frozen=True):
@@ -162,6 +233,20 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """anonymous, tmpfs or ignore; empty: the configured one."""
     no_healthcheck: bool = False
     """Forget the one that the image has."""
+    healthconfig: HealthConfig | None = None
+    """The health check, or what of the image's is changed."""
+    startup_health_config: StartupHealthConfig | None = msgspec.field(
+        name="startupHealthConfig", default=None
+    )
+    """The check that comes first, until it has passed."""
+    health_check_on_failure_action: str = ""
+    """What becomes of an unhealthy container: none (as if empty), kill, restart or stop."""
+    health_log_destination: str = msgspec.field(name="healthLogDestination", default="")
+    """local (as if empty), events_logger, or the path of a directory that gets the log as a file, too."""
+    health_max_log_count: int | None = msgspec.field(name="healthMaxLogCount", default=None)
+    """Answers that are kept; 0: as many as have room. None: 5."""
+    health_max_log_size: int | None = msgspec.field(name="healthMaxLogSize", default=None)
+    """Bytes of an answer that are kept; 0: as many as have room. None: 500."""
 
     command: list[str] = []
     """Empty: the image's, unless an entrypoint is given here."""
@@ -178,6 +263,14 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """User[:group], names or numbers."""
     groups: list[str] = []
     """Further groups, names or numbers; or `keep-groups` alone: the caller's."""
+    manage_password: bool = True
+    """Users and groups that its /etc/passwd and /etc/group do not have get a line there."""
+    passwd_entry: str = ""
+    """That line, with $USERNAME, $UID, $GID, $NAME and $HOME; empty: the usual one."""
+    group_entry: str = ""
+    """Likewise, with $GROUPNAME, $GID and $USERLIST."""
+    hostusers: list[str] = []
+    """Users of the host, names or numbers, whom its /etc/passwd is to have."""
     hostname: str = ""
     umask: str = ""
     """Octal; empty: 0022."""
@@ -218,7 +311,14 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """A path; with the systemd manager a slice."""
     resource_limits: ResourceLimits = ResourceLimits()
 
+    mounts: list[Mount] = []
     volumes: list[NamedVolume] = []
+    overlay_volumes: list[OverlayVolume] = []
+    image_volumes: list[ImageVolume] = []
+    volumes_from: list[str] = []
+    """`CONTAINER[:OPTIONS]`: the binds and volumes of that container; the options are ro, rw and z."""
+    shm_size: int | None = None
+    """Bytes of /dev/shm; 0: no limit; none: the configured size."""
 
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
@@ -233,6 +333,10 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     restart_backoff: RestartBackoff = RestartBackoff()
     remove: bool = False
     """Remove it when it has ended."""
+    dependency_containers: list[str] = msgspec.field(name="dependencyContainers", default_factory=list)
+    """Names or ids of containers that are started before this one, and stay as long as it is there."""
+    after: list[StartAfter] = []
+    """The same, with a condition."""
     oci_runtime: str = ""
     log_configuration: LogConfig = LogConfig()
     pid_file: str = ""

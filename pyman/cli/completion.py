@@ -48,7 +48,7 @@ _CHOICES = {
     "signal": ("HUP", "INT", "KILL", "QUIT", "STOP", "TERM", "USR1", "USR2"),
     "sort": ("command", "created", "id", "image", "names", "runningfor", "size", "status"),
     "stop-signal": ("HUP", "INT", "KILL", "QUIT", "TERM", "USR1", "USR2"),
-    "type": ("container", "image", "all"),
+    "type": ("container", "image", "volume", "all"),
     "uts": ("host", "private"),
 }
 _OWN_CHOICES = {
@@ -60,6 +60,11 @@ _OWN_CHOICES = {
     "images sort": ("created", "id", "repository", "size", "tag"),
     "manifest push format": ("oci", "v2s2"),
     "push format": ("oci", "v2s2"),
+    "volume ls filter": (
+        *("anonymous=", "dangling=", "driver=", "label=", "name=", "opt=", "scope=", "since=", "until="),
+    ),
+    "volume prune filter": ("all=", "anonymous=", "label=", "since=", "until="),
+    "volume create opt": ("copy", "device=", "nocopy", "o=", "type="),
     "search filter": ("is-automated", "is-official", "stars="),
     "save format": ("docker-archive", "docker-dir", "oci-archive", "oci-dir"),
 }
@@ -223,13 +228,15 @@ class _Line:
             return ()
         if "rootfs" in self.flags and not self.arguments:
             return ((":directories", ""),)
-        kinds = ("CONTAINER", "IMAGE", "LIST")
+        kinds = ("CONTAINER", "IMAGE", "LIST", "VOLUME")
         first = usage.lstrip("[").split("|")[0].split(" ")[0].rstrip("]").removesuffix("...")
         if first in kinds:
             if ("..." in usage and "COMMAND" not in usage) or not self.arguments:
                 return self._objects(usage)
             if "DESTINATION" in usage or usage == "IMAGE [IMAGE]":
                 return self._objects("IMAGE")
+            if first == "VOLUME":
+                return ((":files", ""),)
             return ((":files", ""),) if "COMMAND" in usage else ()
         if usage.startswith("FILE"):
             return ((":files", ""),) if not self.arguments else ()
@@ -246,6 +253,8 @@ class _Line:
             yield from self._containers()
         if "IMAGE" in usage or "LIST" in usage:
             yield from self._images()
+        if "VOLUME" in usage:
+            yield from self._volumes()
 
     def _containers(self) -> Iterable[tuple[str, str]]:
         filters = {"status": list(_STATES[self.command])} if self.command in _STATES else {}
@@ -255,6 +264,11 @@ class _Line:
             for word in words[: 2 if self.current and container["Id"].startswith(self.current) else 1]:
                 if word not in self.arguments:
                     yield word, f"{container['State']}  {text}"
+
+    def _volumes(self) -> Iterable[tuple[str, str]]:
+        for volume in self._ask("Volume.List", {}, "volumes"):
+            if volume["Name"] not in self.arguments:
+                yield volume["Name"], volume["Driver"]
 
     def _images(self) -> Iterable[tuple[str, str]]:
         """Names without what can be left out, or the ids that begin so."""

@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 
 from pyman.cli.cidfile import CidFile
+from pyman.cli.dependencies import DEPENDENCY_OPTIONS, dependency_settings
+from pyman.cli.healthcheck import HEALTH_OPTIONS, health_settings
+from pyman.cli.mounts import MOUNT_OPTIONS, mount_settings
 from pyman.cli.options import COUNT, CSV, FLAG, LIST, REFUSED, SECONDS, TEXT, TRUE
 from pyman.cli.places import placed
 from pyman.cli.pulling import Pulling
@@ -46,8 +49,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CREATE_OPTIONS", "RUN_OPTIONS", "create", "of_image", "pull_wish", "spec_from"]
 
-_NO_HEALTH = "the health checks of images are shown by inspect, and not run yet"
-
 IMAGE_OPTIONS: tuple[Option, ...] = (
     AUTHFILE,
     CERT_DIR,
@@ -56,37 +57,20 @@ IMAGE_OPTIONS: tuple[Option, ...] = (
     DECRYPTION_KEY,
     ("image-volume", "", TEXT, "MODE", "What the image's volumes are: anonymous, tmpfs, or ignore"),
     *PLATFORM_OPTIONS,
-    ("no-healthcheck", "", FLAG, "", "Forget the health check that the image has"),
     ("pull", "", TEXT, "POLICY", "When the image is pulled: always, missing (default), newer, never"),
     ("quiet", "q", FLAG, "", "Do not show the progress of a pull"),
     *RETRY_OPTIONS,
     SIGNATURE_POLICY,
     TLS_VERIFY,
-    *(
-        (f"health-{name}", "", REFUSED, metavar, _NO_HEALTH)
-        for name, metavar in (
-            ("cmd", "COMMAND"),
-            ("interval", "TIME"),
-            ("on-failure", "ACTION"),
-            ("retries", "N"),
-            ("start-period", "TIME"),
-            ("timeout", "TIME"),
-        )
-    ),
 )
 """About the image that a container is made from."""
 
-_NO_MOUNTS = "there are no mounts yet, but for the volumes of images"
 _NO_NETWORKS = "there are no networks yet but none and host"
 _LATER: tuple[Option, ...] = (
-    ("mount", "", REFUSED, "MOUNT", _NO_MOUNTS),
     ("pod", "", REFUSED, "POD", "there are no pods yet"),
     ("pod-id-file", "", REFUSED, "FILE", "there are no pods yet"),
     ("publish", "p", REFUSED, "PORT", _NO_NETWORKS),
     ("publish-all", "P", REFUSED, "", _NO_NETWORKS),
-    ("tmpfs", "", REFUSED, "DIR", _NO_MOUNTS),
-    ("volume", "v", REFUSED, "VOLUME", _NO_MOUNTS),
-    ("volumes-from", "", REFUSED, "CONTAINER", _NO_MOUNTS),
 )
 """What people who know Podman try first."""
 
@@ -95,12 +79,14 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("attach", "a", CSV, "STREAM", "Attach to stdin, stdout or stderr"),
     ("cgroupns", "", TEXT, "MODE", "Cgroup namespace: host or private"),
     ("cidfile", "", TEXT, "FILE", "Write the container's id to a file, which must not exist"),
+    *DEPENDENCY_OPTIONS,
     ("conmon-pidfile", "", TEXT, "FILE", "Write the process id of the container's monitor to a file"),
     ("entrypoint", "", TEXT, "COMMAND", "What the command is given to: a word, or a JSON list of words"),
     ("env", "e", LIST, "NAME[=VALUE]", "Set a variable; without a value the caller's own is taken"),
     ("env-file", "", CSV, "FILE", "Set the variables in a file"),
     ("env-host", "", FLAG, "", "Set all of the caller's variables"),
     ("group-add", "", CSV, "GROUP", "Further groups of the command; keep-groups alone: the caller's"),
+    *HEALTH_OPTIONS,
     ("hostname", "h", TEXT, "NAME", "The container's host name"),
     ("init", "", FLAG, "", "Run an init that passes signals on and reaps processes"),
     ("init-path", "", TEXT, "FILE", "The init program to use"),
@@ -110,6 +96,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("label-file", "", CSV, "FILE", "Set the labels in a file"),
     ("log-driver", "", TEXT, "DRIVER", "Where output goes: k8s-file, json-file, none, passthrough"),
     ("log-opt", "", CSV, "KEY=VALUE", "Setting of the log driver: path, max-size, max-file, tag"),
+    *MOUNT_OPTIONS,
     ("name", "", TEXT, "NAME", "The container's name"),
     ("network|net", "", LIST, "MODE", "Network: none or host"),
     ("pid", "", TEXT, "MODE", "Process namespace: host or private"),
@@ -179,7 +166,6 @@ _COPIED = {
     "unsetenv": "unsetenv",
     "unsetenv_all": "unsetenv_all",
     "group_add": "groups",
-    "no_healthcheck": "no_healthcheck",
 }
 """Options whose value is the spec's field."""
 
@@ -252,8 +238,11 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
     _labels(spec, args)
     _namespaces(spec, args)
     spec.update(resource_settings(args))
+    spec.update(mount_settings(args))
     spec.update(userns_settings(args))
     spec.update(restart_settings(args))
+    spec.update(dependency_settings(args))
+    spec.update(health_settings(args))
     spec.update(security_settings(args))
     _log(spec, args)
     for option, field in (

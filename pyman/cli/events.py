@@ -217,8 +217,11 @@ _ALWAYS: dict[str, Any] = {"ContainerExitCode": 0, "HealthStatus": "", "Network"
 
 def _fields(event: dict[str, Any]) -> dict[str, Any]:
     """Podman's fields in Podman's form first, then ours."""
-    code = (event.get("Attributes") or {}).get("containerExitCode")
+    attributes = event.get("Attributes") or {}
+    code, health = attributes.get("containerExitCode"), attributes.get("health_status")
     first = {} if code is None else {"ContainerExitCode": int(code)}
+    if health is not None:
+        first["HealthStatus"] = health
     return {**first, **event}
 
 

@@ -1,6 +1,6 @@
 """`pyman inspect`, `container inspect` and `image inspect`: everything known of objects, as JSON or by a template.
 
-What is no container may be an image: `inspect` looks there, too, unless --type says otherwise.
+What is no container may be an image, or a volume: `inspect` looks there, too, unless --type says otherwise.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CONTAINER_INSPECT_OPTIONS: tuple[Option, ...] = (
 IMAGE_INSPECT_OPTIONS: tuple[Option, ...] = (_FORMAT,)
 INSPECT_OPTIONS: tuple[Option, ...] = (
     *CONTAINER_INSPECT_OPTIONS,
-    ("type", "t", TEXT, "TYPE", "The kind of object: container, image or all (default all)"),
+    ("type", "t", TEXT, "TYPE", "The kind of object: container, image, volume or all (default all)"),
 )
 
 
@@ -53,17 +53,17 @@ def _with_moments(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def inspect(ctx: Context, args: Parsed) -> int:
-    if args.type in ("network", "pod", "volume", "artifact"):
+    if args.type in ("network", "pod", "artifact"):
         raise NotSupported(f"cannot inspect objects of the type '{args.type}'", hint="this version has none")
-    if args.type not in ("", "all", "container", "image"):
+    if args.type not in ("", "all", "container", "image", "volume"):
         raise InvalidArgument(
-            f"option --type cannot be '{args.type}'", hint="it must be container, image or all"
+            f"option --type cannot be '{args.type}'", hint="it must be container, image, volume or all"
         )
-    if args.type == "image":
+    if args.type in ("image", "volume"):
         for option in ("latest", "size"):
             if getattr(args, option):
-                raise InvalidArgument(f"cannot use --{option} together with --type image")
-        return image_inspect(ctx, args)
+                raise InvalidArgument(f"cannot use --{option} together with --type {args.type}")
+        return image_inspect(ctx, args) if args.type == "image" else _volume_inspect(ctx, args)
     if args.type == "container" or args.latest:
         return container_inspect(ctx, args)
     return _any(ctx, args)
@@ -87,8 +87,18 @@ def image_inspect(ctx: Context, args: Parsed) -> int:
     return _show(ctx, args, reply["images"], [sentence(error) for error in reply.get("errors") or ()])
 
 
+def _volume_inspect(ctx: Context, args: Parsed) -> int:
+    if not args.arguments:
+        raise InvalidArgument(f"'pyman {args.command}' needs a volume", hint="give names")
+    from pyman.cli.volume import shown
+
+    reply = ctx.call("Volume.Inspect", {"names": args.arguments})
+    failures = [sentence(error) for error in reply.get("errors") or ()]
+    return _show(ctx, args, [shown(one) for one in reply["volumes"]], failures)
+
+
 def _any(ctx: Context, args: Parsed) -> int:
-    """Containers first, then images, in the order of the names."""
+    """Containers first, then images, then volumes, in the order of the names."""
     if not args.arguments:
         raise InvalidArgument(
             f"'pyman {args.command}' needs a container or an image", hint="give names or ids, or --latest"
@@ -124,20 +134,34 @@ def _containers(ctx: Context, args: Parsed) -> tuple[list[dict[str, Any]], list[
 
 
 def _images(ctx: Context, names: list[str]) -> Iterator[dict[str, Any] | str]:
-    """For each name the image, or why there is none."""
+    """For each name the image, else the volume, or why there is none."""
     if not names:
         return
     reply = ctx.call("Image.Inspect", {"names": names})
     failed = {error["subject"]: error for error in reply.get("errors") or ()}
     found = iter(reply["images"])
+    missing = [name for name, error in failed.items() if error["code"] == "NoSuchImage"]
+    volumes = _volumes(ctx, missing)
     for name in names:
         error = failed.get(name)
         if error is None:
             yield next(found)
         elif error["code"] == "NoSuchImage":
-            yield f"cannot find '{name}': neither a container nor an image has that name or id"
+            yield volumes.get(name) or (
+                f"cannot find '{name}': neither a container nor an image nor a volume has that name or id"
+            )
         else:
             yield sentence(error)
+
+
+def _volumes(ctx: Context, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Of these names those that are volumes'."""
+    if not names:
+        return {}
+    from pyman.cli.volume import shown
+
+    reply = ctx.call("Volume.List", {})["volumes"]
+    return {one["Name"]: shown(one) for one in reply if one["Name"] in names}
 
 
 def _show(ctx: Context, args: Parsed, found: list[dict[str, Any]], failures: list[str]) -> int:

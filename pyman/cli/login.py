@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LOGIN_OPTIONS", "LOGOUT_OPTIONS", "login", "logout"]
 
-_COMPAT: Option = (
-    "compat-auth-file",
-    "",
-    REFUSED,
-    "FILE",
-    "logins are kept in Podman's form: name a file of that form with --authfile",
-)
+_COMPAT: Option = ("compat-auth-file", "", TEXT, "FILE", "The file with the logins, kept in Docker's form")
 LOGIN_OPTIONS: tuple[Option, ...] = (
     AUTHFILE,
     CERT_DIR,
@@ -58,7 +52,7 @@ _LONGEST = 1 << 16
 
 def login(ctx: Context, args: Parsed) -> int:
     registry = _registry(args)
-    access = access_of(args, new_logins=True)
+    access = {**access_of(args, new_logins=True), **_dockers(args, must_exist=False)}
     request: dict[str, Any] = {"registry": registry, "access": access}
     if args.get_login:
         ctx.out(ctx.call("Image.Login", {**request, "get_login": True})["username"])
@@ -119,7 +113,7 @@ def _password(args: Parsed) -> str:
 def logout(ctx: Context, args: Parsed) -> int:
     if args.all and args.arguments:
         raise InvalidArgument("cannot use --all together with a registry")
-    request = {"auth_file": auth_file(args.authfile), "all": args.all}
+    request = {"auth_file": auth_file(args.authfile), **_dockers(args, must_exist=True), "all": args.all}
     if args.all:
         ctx.call("Image.Logout", request)
         ctx.out("Removed login credentials for all registries")
@@ -128,6 +122,15 @@ def logout(ctx: Context, args: Parsed) -> int:
     ctx.call("Image.Logout", {**request, "registry": registry})
     ctx.out(f"Removed login credentials for {registry or _FIRST}")
     return 0
+
+
+def _dockers(args: Parsed, *, must_exist: bool) -> dict[str, Any]:
+    """What says that the logins are those of a file in Docker's form; empty: they are not."""
+    if not args.compat_auth_file:
+        return {}
+    if args.authfile:
+        raise InvalidArgument("cannot use --compat-auth-file together with --authfile")
+    return {"auth_file": auth_file(args.compat_auth_file, must_exist=must_exist), "docker_auth": True}
 
 
 def _registry(args: Parsed) -> str:

@@ -110,6 +110,7 @@ COMMANDS: dict[str, Command] = {
     "container diff": ("diff", "container_diff", "CONTAINER_DIFF_OPTIONS", "CONTAINER", 0, 1, "Show what a container changes"),
     "container inspect": ("inspect", "container_inspect", "CONTAINER_INSPECT_OPTIONS", _MANY, 0, -1, "Show containers"),
     "container prune": ("container", "prune", "PRUNE_OPTIONS", "", 0, 0, "Remove all containers that do not run"),
+    "healthcheck run": ("healthcheck", "run", "RUN_OPTIONS", "CONTAINER", 1, 1, "Run the health check of a container"),
     "image diff": ("diff", "image_diff", "IMAGE_DIFF_OPTIONS", "IMAGE [IMAGE]", 1, 2, "Show what an image changes"),
     "image exists": ("image", "exists", "EXISTS_OPTIONS", "IMAGE", 1, 1, "Say by the exit status if it exists"),
     "image inspect": ("inspect", "image_inspect", "IMAGE_INSPECT_OPTIONS", _IMAGES, 0, -1, "Show images"),
@@ -133,6 +134,17 @@ COMMANDS: dict[str, Command] = {
     "system renumber": ("maintain", "renumber", "RENUMBER_OPTIONS", "", 0, 0, "Give every object a new lock"),
     "system reset": ("maintain", "reset", "RESET_OPTIONS", "", 0, 0, "Remove every container and all state"),
     "system service": ("service", "service", "SERVICE_OPTIONS", "[install|status|uninstall]", 0, 1, "The supervisor"),
+    "volume create": ("volume", "create", "CREATE_OPTIONS", "[NAME]", 0, 1, "Make a volume"),
+    "volume exists": ("volume", "exists", "EXISTS_OPTIONS", "VOLUME", 1, 1, "Say by the exit status if it exists"),
+    "volume export": ("volume", "export", "EXPORT_OPTIONS", "VOLUME", 1, 1, "Write what is in a volume into a tar archive"),
+    "volume import": ("volume", "import_volume", "IMPORT_OPTIONS", "VOLUME FILE|-", 2, 2, "Unpack a tar archive into a volume"),
+    "volume inspect": ("volume", "inspect", "INSPECT_OPTIONS", "VOLUME...", 0, -1, "Show volumes"),
+    "volume ls": ("volume", "list_volumes", "LS_OPTIONS", "", 0, 0, "List volumes"),
+    "volume mount": ("volume", "mount", "MOUNT_OPTIONS", "VOLUME", 1, 1, "Mount what a volume mounts, and show where"),
+    "volume prune": ("volume", "prune", "PRUNE_OPTIONS", "", 0, 0, "Remove volumes that no container uses"),
+    "volume reload": ("volume", "reload", "RELOAD_OPTIONS", "", 0, 0, "Compare drivers and records"),
+    "volume rm": ("volume", "rm", "RM_OPTIONS", "VOLUME...", 0, -1, "Remove volumes"),
+    "volume unmount": ("volume", "unmount", "UNMOUNT_OPTIONS", "VOLUME", 1, 1, "Undo a mount of a volume"),
     "__complete": ("completion", "complete", "COMPLETE_OPTIONS", "[WORD...]", 0, -1, ""),
 }
 
@@ -160,14 +172,19 @@ ALIASES = {
     "image ls": "images",
     "image rm": "rmi",
     "image umount": "image unmount",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
+    "volume umount": "volume unmount",
     **{f"image {verb}": verb for verb in IMAGE_VERBS},
 }
 
 GROUPS = {
     "container": "Manage containers",
+    "healthcheck": "Manage health checks",
     "image": "Manage images",
     "manifest": "Manage lists of images for several platforms",
     "system": "Manage the engine",
+    "volume": "Manage volumes",
     "system events": "Manage the journal of events",
 }
 
@@ -178,7 +195,6 @@ LATER = frozenset(
             "checkpoint",
             "cp",
             "generate",
-            "healthcheck",
             "kube",
             "network",
             "play",
@@ -192,9 +208,7 @@ LATER = frozenset(
             "secret",
             "stats",
             "top",
-            "volume",
         ),
-        "volumes",
     )
 )
 """Podman's verbs that are not there yet: no slip of the fingers for `stop` or `start`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyman.cli.image import failures, refuse_outside
-from pyman.cli.options import CHANGE, FLAG, REFUSED, TEXT
+from pyman.cli.options import CHANGE, FLAG, TEXT
 from pyman.cli.table import is_json
 from pyman.errors import InvalidArgument, StorageFailed
 
@@ -34,7 +34,13 @@ EXPORT_OPTIONS: tuple[Option, ...] = (
 COMMIT_OPTIONS: tuple[Option, ...] = (
     ("author", "a", TEXT, "TEXT", "The author of the image"),
     CHANGE,
-    ("config", "", REFUSED, "FILE", "what a configuration would say is said with --change"),
+    (
+        "config",
+        "",
+        TEXT,
+        "FILE",
+        "A configuration in Docker's form (JSON) that goes over the container's, below --change",
+    ),
     ("format", "f", TEXT, "FORMAT", "oci or docker (default oci)"),
     ("iidfile", "", TEXT, "FILE", "Write the image's id to a file"),
     ("include-volumes", "", FLAG, "", "The container's volumes are volumes of the image, too"),
@@ -43,6 +49,9 @@ COMMIT_OPTIONS: tuple[Option, ...] = (
     ("quiet", "q", FLAG, "", "Show nothing but the id"),
     ("squash", "s", FLAG, "", "Make one layer of all files"),
 )
+
+_CONFIGURATION_LIMIT = 1 << 20
+"""Bytes."""
 
 
 def mount(ctx: Context, args: Parsed) -> int:
@@ -120,6 +129,7 @@ def commit(ctx: Context, args: Parsed) -> int:
         "author": args.author,
         "message": args.message,
         "changes": args.change,
+        "config": _configuration(args.config) if args.config else {},
         "pause": args.pause,
         "squash": args.squash,
         "include_volumes": args.include_volumes,
@@ -137,3 +147,27 @@ def commit(ctx: Context, args: Parsed) -> int:
             ) from problem
     ctx.out(identity)
     return 0
+
+
+def _configuration(path: str) -> dict[str, Any]:
+    """Raises InvalidArgument."""
+    import json
+
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_CONFIGURATION_LIMIT + 1)
+    except OSError as problem:
+        raise InvalidArgument(
+            f"cannot read '{path}': {problem.strerror or problem}", subject=path
+        ) from problem
+    if len(data) > _CONFIGURATION_LIMIT:
+        raise InvalidArgument(
+            f"cannot use '{path}': it has more than {_CONFIGURATION_LIMIT} bytes", subject=path
+        )
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as problem:
+        raise InvalidArgument(f"cannot use '{path}': it is no JSON", subject=path) from problem
+    if not isinstance(found, dict):
+        raise InvalidArgument(f"cannot use '{path}': it is no JSON object", subject=path)
+    return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pyman.cli.options import CSV, LIST, REFUSED
+from pyman.cli.options import CSV, LIST, REFUSED, TEXT, TRUE
 from pyman.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -35,6 +35,28 @@ SECURITY_OPTIONS: tuple[Option, ...] = (
         "Give it a device of the host, or a directory of devices",
     ),
     ("device-cgroup-rule", "", CSV, "RULE", "Let it use devices by their numbers, such as 'c 10:229 rwm'"),
+    (
+        "group-entry",
+        "",
+        TEXT,
+        "LINE",
+        "The line of its group in /etc/group, with $GROUPNAME, $GID and $USERLIST",
+    ),
+    ("hostuser", "", CSV, "USER", "Add a line for a user of the host to its /etc/passwd"),
+    (
+        "passwd",
+        "",
+        TRUE,
+        "",
+        "Add lines for its user and group to /etc/passwd and /etc/group where they are missing",
+    ),
+    (
+        "passwd-entry",
+        "",
+        TEXT,
+        "LINE",
+        "The line of its user in /etc/passwd, with $USERNAME, $UID, $GID, $NAME and $HOME",
+    ),
     ("gpus", "", REFUSED, "GPU", "CDI devices are not supported; --device gives a device by its path"),
     (
         "seccomp-policy",
@@ -57,6 +79,9 @@ _COPIED = {
     "cap_drop": "cap_drop",
     "device": "devices",
     "device_cgroup_rule": "device_cgroup_rule",
+    "group_entry": "group_entry",
+    "hostuser": "hostusers",
+    "passwd_entry": "passwd_entry",
 }
 _UNCONFINED = "unconfined"
 _LIMIT = 512 * 1024
@@ -72,6 +97,8 @@ def security_settings(args: Parsed) -> dict[str, Any]:
     for option, field in _COPIED.items():
         if getattr(args, option):
             spec[field] = getattr(args, option)
+    if not args.passwd:
+        spec["manage_password"] = False
     for text in args.security_opt:
         separator = "=" if "=" in text else ":"  # Docker's, of old
         key, given, value = text.partition(separator)

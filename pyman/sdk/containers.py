@@ -97,6 +97,11 @@ class Containers:
         request = api.ExecRequest(name, list(command), detach=detach, **fields)
         return await self._session("Exec", request, api.ExecReply, "started")
 
+    async def health_check(self, name: str) -> str:
+        """Run its health check once, now: healthy, unhealthy, starting (the start-up check failed) or stopped."""
+        request = api.NameRequest(name)
+        return (await self._call("HealthCheck", request, api.HealthCheckReply)).status
+
     # The life of containers
 
     @overload

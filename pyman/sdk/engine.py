@@ -12,6 +12,7 @@ from pyman.sdk.containers import Containers
 from pyman.sdk.events import PATIENCE, Events
 from pyman.sdk.images import Images
 from pyman.sdk.pool import Pool
+from pyman.sdk.volumes import Volumes
 from pyman.wire import Selection
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Engine:
         self._given = given
         self.containers = Containers(pool)
         self.images = Images(pool)
+        self.volumes = Volumes(pool)
 
     async def __aenter__(self) -> Self:
         await self._pool.prepare()

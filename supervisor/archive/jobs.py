@@ -126,7 +126,8 @@ async def unpack(
     ignore_chown_errors: bool = False,
     report: Callable[[int], None] | None = None,
 ) -> Unpacked:
-    """Unpack a layer into the empty directory `target`, and write the new file `tar_split`.
+    """Unpack a layer into the directory `target`, and write the new file `tar_split`; empty: none. What is in the
+    directory already is replaced, but a directory by a directory: those become one.
 
     `digest`, `size`: what the feed's bytes must have; `diff_id`: the digest that they must have uncompressed.
     `whiteouts`: "overlay" makes the kernel's of them, "none" leaves the files `.wh.*` as they are, for fuse-overlayfs.

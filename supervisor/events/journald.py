@@ -139,6 +139,8 @@ def _entry(event: Event, journal: str) -> bytes:
     """In journald's form. Podman's fields depend on the type of what an event is about."""
     attributes = dict(event.attributes)
     code = attributes.pop("containerExitCode", "")
+    told = [attributes.pop(name, "") for name in _HEALTH] if event.status == "health_status" else []
+    health = dict(zip(_HEALTH.values(), told, strict=False))
     fields = {
         "MESSAGE": _sentence(event),
         "PRIORITY": _NOTICE if event.status == "health_status" else _INFO,
@@ -150,6 +152,7 @@ def _entry(event: Event, journal: str) -> bytes:
         "PODMAN_NETWORK_NAME" if event.type == "network" else "PODMAN_NAME": event.name,
         "PODMAN_IMAGE": event.image,
         "PODMAN_EXIT_CODE": code,
+        **health,
         "PODMAN_LABELS": msgspec.json.encode(attributes).decode() if attributes else "",
         "PYMAN_SEQ": str(event.seq),
         "PYMAN_JOURNAL": journal,
@@ -157,6 +160,14 @@ def _entry(event: Event, journal: str) -> bytes:
         "PYMAN_ACTOR_PID": str(event.actor.pid) if event.actor else "",
     }
     return b"".join(_field(name, value) for name, value in fields.items() if value)
+
+
+_HEALTH = {
+    "health_status": "PODMAN_HEALTH_STATUS",
+    "health_failing_streak": "PODMAN_HEALTH_FAILING_STREAK",
+    "health_log": "PODMAN_HEALTH_LOG",
+}
+"""Of the event health_status: attributes, and Podman's fields for them."""
 
 
 def _sentence(event: Event) -> str:

@@ -41,6 +41,9 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", omit_def
     """Podman leaves out what is empty, except the attributes."""
 
     container_exit_code: int = 0
+    health_status: str = msgspec.field(name="health_status", default="")
+    health_log: str = msgspec.field(name="health_log", default="")
+    health_failing_streak: int = msgspec.field(name="health_failing_streak", default=0)
     id: str = msgspec.field(name="ID", default="")
     image: str = ""
     name: str = ""
@@ -197,7 +200,12 @@ class FileSink:
 
 def _line_of(event: Event, journal: str) -> bytes:
     code = event.attributes.get("containerExitCode", "0")
+    health = event.attributes if event.status == "health_status" else {}
+    streak = health.get("health_failing_streak", "0")
     line = _Line(
+        health_status=health.get("health_status", ""),
+        health_log=health.get("health_log", ""),
+        health_failing_streak=int(streak) if streak.isdecimal() else 0,
         status=event.status,
         time=event.time,
         type=event.type,

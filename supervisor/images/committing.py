@@ -17,7 +17,7 @@ import trio
 from pyman.errors import ArchiveRefused
 from supervisor.archive import jobs
 from supervisor.archive.feed import Feed
-from supervisor.images import changes
+from supervisor.images import changes, overriding
 from supervisor.images.config import decode_config, stamp
 from supervisor.images.convert import converted, layer_type, with_layers
 from supervisor.images.events import Proof
@@ -66,6 +66,8 @@ class Wish(NamedTuple):
     squash: bool
     changes: tuple[str, ...]
     """Lines as in a Containerfile."""
+    override: dict[str, Any]
+    """A configuration in Docker's form, which goes over `settings`; empty: none."""
     settings: dict[str, Any]
     """Of the container, which replace those of its image; None: there is none."""
     command: str
@@ -178,7 +180,10 @@ def _process(base: _Base, wish: Wish) -> dict[str, Any]:
     found = {**(base.document.get("config") or {}), **wish.settings}
     if not wish.docker:
         found.pop("Healthcheck", None)  # which OCI's format does not know
-    return changes.apply({key: value for key, value in found.items() if value is not None}, wish.changes)
+    found = {key: value for key, value in found.items() if value is not None}
+    if wish.override:
+        found = overriding.merged(found, wish.override, docker=wish.docker)
+    return changes.apply(found, wish.changes)
 
 
 _DROPPED = (

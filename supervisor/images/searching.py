@@ -146,7 +146,7 @@ async def login(registries: Registries, request: LoginRequest) -> LoginReply:
 
 async def logout(registries: Registries, request: LogoutRequest) -> None:
     """Raises NotFound: nobody is logged in; InvalidArgument."""
-    access = RegistryAccess(auth_file=request.auth_file)
+    access = RegistryAccess(auth_file=request.auth_file, docker_auth=request.docker_auth)
     if request.all and request.registry:
         raise InvalidArgument(f"cannot log out of '{request.registry}': give it, or all, not both")
     if request.all:

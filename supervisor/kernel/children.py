@@ -220,13 +220,14 @@ async def run(
     stdout: int | None = None,
     stderr: int | None = None,
     max_output: int = 1 << 20,
+    on_kill: Callable[[int], object] | None = None,
 ) -> Completed:
     """Run a program to its end, collecting what it prints on streams that are not given as descriptors.
 
     `deadline` is in seconds from now; when it passes, the child and its process group are killed and
     DeadlineExceeded is raised. Cancellation kills them too. Output past `max_output` bytes a stream is
     read and dropped. Output ends when the child does, even if a descendant still holds the stream.
-    OSError: the program cannot be executed.
+    `on_kill` is told the child's pid just before it is killed. OSError: the program cannot be executed.
     """
     await trio.lowlevel.checkpoint_if_cancelled()
     with ExitStack() as ours:
@@ -238,7 +239,7 @@ async def run(
                 pipes.sink(theirs) if stderr is None else stderr,
             )
             child = _spawn_now(argv, env, cwd, pass_fds, streams)
-        return await _completed(child, pipes, argv, (streams[1], streams[2]), deadline)
+        return await _completed(child, pipes, argv, (streams[1], streams[2]), deadline, on_kill)
 
 
 async def collect(begun: Begun, *, deadline: float, max_output: int = 1 << 20) -> Completed:
@@ -256,12 +257,19 @@ async def collect(begun: Begun, *, deadline: float, max_output: int = 1 << 20) -
 
 
 async def _completed(
-    child: Child, pipes: _Pipes, argv: Sequence[str], outputs: tuple[int, int], deadline: float
+    child: Child,
+    pipes: _Pipes,
+    argv: Sequence[str],
+    outputs: tuple[int, int],
+    deadline: float,
+    on_kill: Callable[[int], object] | None = None,
 ) -> Completed:
     try:
         with trio.move_on_after(deadline):
             await pipes.pump(child)
     finally:
+        if on_kill is not None and child.poll() is None:
+            on_kill(child.pid)
         await child.kill()
     if not pipes.finished or child.returncode is None:
         raise DeadlineExceeded(

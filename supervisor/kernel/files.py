@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "disk_usage",
     "open_beneath",
+    "open_in_directory",
     "open_in_root",
     "remove_tree",
     "rename_new",
@@ -117,6 +118,11 @@ def open_in_root(root: str, path: str, flags: int, mode: int = 0) -> int:
         return _open(directory, path, flags, mode, _RESOLVE_IN_ROOT)
     finally:
         os.close(directory)
+
+
+def open_in_directory(directory: int, path: str, flags: int) -> int:
+    """As `open_in_root`, for a root directory that is open. OSError."""
+    return _open(directory, path, flags, 0, _RESOLVE_IN_ROOT)
 
 
 def open_beneath(directory: int, path: str, flags: int, mode: int = 0) -> int:

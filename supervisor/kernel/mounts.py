@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FLAGS",
+    "attach",
     "bind",
     "bind_idmapped",
+    "clone",
     "detached_overlay",
     "detached_tree",
     "file_system_of",
     "is_dead",
     "make_readonly",
+    "map_ids",
     "mount_of",
     "mounted",
     "mounts_below",
@@ -61,6 +64,7 @@ _MOUNT_ATTR = struct.Struct("=QQQQ")
 _AT_EMPTY_PATH = 0x1000
 _AT_FDCWD = -100
 _AT_NO_AUTOMOUNT = 0x800
+_AT_RECURSIVE = 0x8000
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_STATX_DONT_SYNC = 0x4000
 _ATTR_MOUNT_ROOT = 0x2000
@@ -208,13 +212,32 @@ def bind_idmapped(source: str, target: str, namespace: int) -> None:
     OSError EINVAL: the file system, or a kernel before 5.12, cannot do that. EPERM: it belongs to another user
     namespace.
     """
-    tree = _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | _CLOEXEC)
+    tree = detached_tree(source)
     try:
-        attributes = _MOUNT_ATTR.pack(_ATTR_IDMAP, 0, _PRIVATE, namespace)
-        _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, len(attributes))
-        _call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_FROM_DESCRIPTOR)
+        map_ids(tree, namespace, recursive=False)
+        attach(tree, target)
     finally:
         os.close(tree)
+
+
+def clone(descriptor: int, *, recursive: bool) -> int:
+    """A descriptor of a mount, without a place in the tree, of just the file or directory that is open there: whatever
+    is moved about meanwhile. `recursive`: with what is mounted below."""
+    flags = _OPEN_TREE_CLONE | _CLOEXEC | _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    return _call(_OPEN_TREE, descriptor, b"", flags)
+
+
+def map_ids(tree: int, namespace: int, *, recursive: bool) -> None:
+    """Have a mount without a place show files with the ids to which the user namespace maps theirs, and no mounts spread
+    to it or from it. OSError as `bind_idmapped`."""
+    attributes = _MOUNT_ATTR.pack(_ATTR_IDMAP, 0, _PRIVATE, namespace)
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    _call(_MOUNT_SETATTR, tree, b"", flags, attributes, len(attributes))
+
+
+def attach(tree: int, target: str) -> None:
+    """Give a mount its place: an empty directory, or a file, as it is one itself."""
+    _call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_FROM_DESCRIPTOR)
 
 
 def unmount(target: str, *, lazy: bool = False) -> None:

@@ -16,9 +16,10 @@ import msgspec
 from pyman.errors import CommandNotExecutable, InvalidArgument, StorageFailed
 from supervisor.kernel import files
 from supervisor.kernel.idmaps import has_inside, outside
-from supervisor.oci import capabilities, confinement, devices, limits, resources, security
+from supervisor.oci import accounts, capabilities, confinement, devices, limits, resources, security
 from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
+from supervisor.oci.mount_options import root_propagation
 from supervisor.oci.mountpoints import make_directory, make_mount_points
 from supervisor.oci.mounts import INIT_DESTINATION, containerenv, covers, mounted_file, mounts
 from supervisor.oci.namespaces import id_mappings, modes, namespaces, sysctls
@@ -41,6 +42,8 @@ __all__ = [
     "build_exec",
     "environment_of",
     "groups_of",
+    "owner_of",
+    "root_of",
     "write_files",
 ]
 
@@ -59,6 +62,7 @@ def build(request: BuildRequest) -> bytes:
     uid_mappings, gid_mappings = id_mappings(request)
     masked, read_only = security.hidden_paths(request)
     confinement.check(request)
+    accounts.check(request.spec)
     whole = Spec(
         oci_version=OCI_VERSION,
         process=_process(request, chosen, mounted),
@@ -75,6 +79,9 @@ def build(request: BuildRequest) -> bytes:
             cgroups_path=request.placement.path,
             devices=devices.nodes(request),
             seccomp=security.system_calls(request),
+            rootfs_propagation=root_propagation(mount.options for mount in mounted)
+            if request.mounted
+            else "",
             masked_paths=masked,
             readonly_paths=read_only,
         ),
@@ -125,7 +132,7 @@ def write_files(request: BuildRequest) -> None:
     if request.image.own_work_dir:
         _make_working_directory(request)
     for destination, text in account_files(request).items():
-        _write(mounted_file(request, destination), text.encode(errors="replace"), _root_of(request))
+        _write(mounted_file(request, destination), text.encode(errors="replace"), root_of(request))
     if request.userns is not None:
         make_mount_points(request.rootfs, mounts(request, modes(request)), request.userns.maps)
 
@@ -145,7 +152,7 @@ def _write(path: str, content: bytes, owner: tuple[int, int] | None = None) -> N
         raise files.storage_error(error, "write", path) from error
 
 
-def _root_of(request: BuildRequest) -> tuple[int, int] | None:
+def root_of(request: BuildRequest) -> tuple[int, int] | None:
     """The container's root, in the engine's ids; none: the engine's own, or there is none."""
     if request.userns is None:
         return None
@@ -308,9 +315,8 @@ def _make_working_directory(request: BuildRequest) -> None:
     path = _absolute(request.spec.work_dir)
     if covers(mounts(request, modes(request)), path):
         return
-    owner = owner_of(request)
     try:
-        make_directory(request.rootfs, path, owner, _root_of(request) or (0, 0))
+        make_directory(request.rootfs, path, owner_of(request), root_of(request) or (0, 0))
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ELOOP):
             message = (
@@ -334,6 +340,7 @@ def _annotations(request: BuildRequest) -> dict[str, str]:
         "io.podman.annotations.privileged": _truth(request.privileged),
         "org.opencontainers.image.stopSignal": str(request.stop_signal),
         **(_of_scope(request) if request.placement.systemd else {}),
+        **confinement.noted(spec),
         **({_KEEPS_GROUPS: "1"} if KEEP_GROUPS in spec.groups else {}),
         **defaults.annotations,
         **spec.annotations,

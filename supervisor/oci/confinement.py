@@ -1,7 +1,7 @@
 """Mandatory access control: the AppArmor profile and the SELinux labels of a container.
 
-Where the host has no AppArmor a profile that was asked for is refused, as a container would run without it. Labels are kept
-and shown there, for they are of no consequence: who gives them means hosts that have SELinux.
+Where the host has no AppArmor a profile that was asked for is refused, as a container would run without it. No process gets
+a label of SELinux. Where there is none, labels are of no consequence: they are kept and shown. Where there is, they are refused.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument, NotSupported
+from supervisor.oci.host import this_host
 
 if TYPE_CHECKING:
     from pyman.api.spec import ContainerSpec
     from supervisor.oci.request import BuildRequest
 
-__all__ = ["apparmor", "check", "security_options"]
+__all__ = ["apparmor", "check", "noted", "security_options"]
 
 UNCONFINED = "unconfined"
-ENABLED = "/sys/module/apparmor/parameters/enabled"
 LOADED = "/sys/kernel/security/apparmor/profiles"
 
 _PARTS = ("user", "role", "type", "level", "filetype")
@@ -35,6 +35,12 @@ def check(request: BuildRequest) -> None:
                 subject=option,
                 hint=f"it must be disable, nested, or {':…, '.join(_PARTS)}:…",
             )
+    labels = [option for option in spec.selinux_opts if option != _DISABLE] + ["nested"] * spec.label_nested
+    if labels and this_host().selinux:
+        raise NotSupported(
+            f"cannot use --security-opt label={labels[0]}: containers get no labels on this host, which has SELinux",
+            subject=labels[0],
+        )
     profile = apparmor(request)
     if profile and profile != UNCONFINED and not _is_loaded(profile):
         what = (
@@ -51,7 +57,7 @@ def apparmor(request: BuildRequest) -> str:
     """The profile that the container's processes get; empty: none is set. NotSupported: one was asked for, and there is no
     AppArmor here."""
     asked = request.spec.apparmor_profile
-    if request.settings.rootless or not _has_apparmor():
+    if request.settings.rootless or not this_host().apparmor:
         if asked in ("", UNCONFINED):
             return ""
         reason = "this host has no AppArmor"
@@ -61,12 +67,21 @@ def apparmor(request: BuildRequest) -> str:
     return asked or ("" if request.privileged else request.settings.containers.apparmor_profile)
 
 
+def noted(spec: ContainerSpec) -> dict[str, str]:
+    """What was asked for, as Podman notes it."""
+    asked = {"apparmor": spec.apparmor_profile, "label": _labels(spec), "seccomp": spec.seccomp_profile_path}
+    return {f"io.podman.annotations.{name}": value for name, value in asked.items() if value}
+
+
+def _labels(spec: ContainerSpec) -> str:
+    return ",label=".join([*spec.selinux_opts, *(["nested"] if spec.label_nested else [])])
+
+
 def security_options(spec: ContainerSpec) -> list[str]:
     """As inspect tells them, and Podman."""
     found = ["no-new-privileges"] if spec.no_new_privileges else []
-    labels = [*spec.selinux_opts, *(["nested"] if spec.label_nested else [])]
-    if labels:
-        found.append(f"label={',label='.join(labels)}")
+    if labels := _labels(spec):
+        found.append(f"label={labels}")
     if spec.seccomp_profile_path:
         found.append(f"seccomp={spec.seccomp_profile_path}")
     if spec.apparmor_profile:
@@ -78,19 +93,10 @@ def _is_part(key: str, value: str) -> bool:
     return bool(value) and value.isprintable() and " " not in value and (key == "level" or ":" not in value)
 
 
-def _has_apparmor() -> bool:
-    return _text(ENABLED).startswith("Y")
-
-
 def _is_loaded(profile: str) -> bool:
     """Also where it cannot be told."""
-    text = _text(LOADED)
-    return not text or any(line.rpartition(" (")[0] == profile for line in text.splitlines())
-
-
-def _text(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        with open(LOADED, encoding="utf-8", errors="replace") as file:
+            return any(line.rpartition(" (")[0] == profile for line in file)
     except OSError:
-        return ""
+        return True

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pyman.errors import NotSupported, StorageFailed
 from supervisor.kernel.idmaps import has_inside
 from supervisor.oci.accounts import account_files
@@ -15,6 +17,8 @@ from supervisor.oci.devices import device_mounts
 from supervisor.oci.host import this_host
 from supervisor.oci.security import proc_options
 from supervisor.oci.spec import Mount
+from supervisor.oci.user_mounts import superseded, user_mounts
+from supervisor.oci.users import look_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,7 +78,9 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     pts = Mount(
         "/dev/pts", "devpts", "devpts", [*_PTS, *([f"gid={_TTY}"] if _has_terminals(request) else [])]
     )
-    found = [_proc(request, chosen), _DEV, pts]
+    rigid = request.read_only and not spec.read_write_tmpfs
+    dev = msgspec.structs.replace(_DEV, options=[*_DEV.options, "ro"]) if rigid else _DEV
+    found = [_proc(request, chosen), dev, pts]
     if request.restricted and chosen["network"] == "host":
         found.append(_HOST_SYS[access])
     else:
@@ -88,7 +94,7 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     if chosen["ipc"] == "host":
         found.append(_HOST_SHM)
     elif chosen["ipc"] != "none":
-        found.append(_shm(request.settings.containers.shm_size))
+        found.append(_shm(request.shm_size, rigid))
     if request.read_only and spec.read_write_tmpfs:
         found.extend(_WRITABLE)
     found.append(
@@ -106,8 +112,18 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
         found.append(Mount(INIT_DESTINATION, "bind", init_program(request), ["bind", "rprivate", "ro"]))
     found += device_mounts(request)
     own = {mount.destination for mount in found}
-    found += [mount for mount in (*_named(request), *_volumes(request)) if mount.destination not in own]
+    found += [mount for mount in _volumes(request) if mount.destination not in own]
+    if request.mounted:
+        found = superseded(found, user_mounts(request, _owner(request)))
     return sorted(found, key=lambda mount: mount.destination.count("/"))
+
+
+def _owner(request: BuildRequest) -> tuple[int, int]:
+    """uid and gid in the container of its command, where a tmpfs is to be its own."""
+    if not request.rootfs or not any(each.kind == "tmpfs" and each.has("U") for each in request.mounted):
+        return 0, 0
+    found = look_up(request.rootfs, request.spec.user, (), account_files(request))
+    return found.uid, found.gid
 
 
 def _proc(request: BuildRequest, chosen: dict[str, str]) -> Mount:
@@ -120,19 +136,6 @@ def _proc(request: BuildRequest, chosen: dict[str, str]) -> Mount:
             subject="proc-opts",
         )
     return _HOST_PROC
-
-
-def _named(request: BuildRequest) -> list[Mount]:
-    """The volumes of the container."""
-    return [
-        Mount(
-            volume.dest,
-            "bind",
-            f"{request.volumes[volume.name]}/{volume.sub_path}".rstrip("/"),
-            ["rbind", "rprivate", "nodev", "ro" if "ro" in volume.options else "rw"],
-        )
-        for volume in request.spec.volumes
-    ]
 
 
 def _volumes(request: BuildRequest) -> list[Mount]:
@@ -164,9 +167,9 @@ def _has_terminals(request: BuildRequest) -> bool:
     return has_inside(_TTY, maps.gids)
 
 
-def _shm(size: int) -> Mount:
-    """`size` in bytes."""
-    options = ["nosuid", "noexec", "nodev", "mode=1777", f"size={size}"]
+def _shm(size: int, rigid: bool) -> Mount:
+    """`size` in bytes; 0: no limit. `rigid`: nobody writes to it."""
+    options = ["nosuid", "noexec", "nodev", "mode=1777", f"size={size}", *(["ro"] if rigid else [])]
     return Mount("/dev/shm", "tmpfs", "shm", options)  # noqa: S108
 
 

@@ -9,6 +9,7 @@ import msgspec
 from pyman.api.spec import ContainerSpec
 from supervisor.kernel.idmaps import IdMaps
 from supervisor.oci.imaged import ImageUse
+from supervisor.oci.mounted import Mounted
 from supervisor.oci.placement import place_of
 from supervisor.settings.model import Settings
 
@@ -52,6 +53,8 @@ class BuildRequest(msgspec.Struct, frozen=True):
     volumes_directory: str = ""
     """Where the volumes that the image wants are directories, by their numbers: of a container that was made before
     there were volumes."""
+    mounted: list[Mounted] = []
+    """All that the user has mounted, the volumes of the spec included."""
     userns: UserNamespace | None = None
     account: Account | None = None
     host_environment: dict[str, str] = {}
@@ -83,6 +86,12 @@ class BuildRequest(msgspec.Struct, frozen=True):
     def placement(self) -> Placement:
         """Of the cgroup."""
         return place_of(self.settings, self.spec, self.caller_cgroup, self.id)
+
+    @property
+    def shm_size(self) -> int:
+        """Bytes; 0: no limit."""
+        asked = self.spec.shm_size
+        return self.settings.containers.shm_size if asked is None else asked
 
     @property
     def init(self) -> bool:

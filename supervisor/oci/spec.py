@@ -156,6 +156,7 @@ class Linux(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     devices: list[Device] = []
     seccomp: msgspec.Raw | None = None
     """Already encoded: the profile is long and the same for nearly every container."""
+    rootfs_propagation: str = ""
     masked_paths: list[str] = []
     readonly_paths: list[str] = []
     mount_label: str = ""

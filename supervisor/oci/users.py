@@ -20,7 +20,7 @@ from supervisor.kernel import files
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = ["Identity", "fields_of", "largest_id", "look_up", "text_of"]
+__all__ = ["Identity", "fields_of", "group_number", "largest_id", "look_up", "number_of", "text_of"]
 
 _MAX_BYTES = 4 << 20
 _MAX_ID = (1 << 31) - 1
@@ -77,9 +77,9 @@ def _reader(root: str, path: str, texts: Mapping[str, str]) -> Callable[[], str]
 
 
 def _passwd_entry(passwd: Callable[[], str], wanted: str, shown: str) -> _Entry:
-    number = _number(wanted)
+    number = number_of(wanted)
     for fields in fields_of(passwd(), 6):
-        uid, gid = _number(fields[2]), _number(fields[3])
+        uid, gid = number_of(fields[2]), number_of(fields[3])
         if uid is not None and gid is not None and (fields[0] == wanted or uid == number):
             return _Entry(fields[0], uid, gid, fields[5])
     if number is None:
@@ -90,14 +90,14 @@ def _passwd_entry(passwd: Callable[[], str], wanted: str, shown: str) -> _Entry:
 
 def _group_numbers(groups: Callable[[], str], wanted: Sequence[str]) -> list[int]:
     known: dict[str, int] = {}
-    if any(_number(name) is None for name in wanted):
+    if any(number_of(name) is None for name in wanted):
         for fields in fields_of(groups(), 3):
-            gid = _number(fields[2])
+            gid = number_of(fields[2])
             if gid is not None:
                 known.setdefault(fields[0], gid)
     found: list[int] = []
     for name in wanted:
-        gid = known.get(name, _number(name))
+        gid = known.get(name, number_of(name))
         if gid is None:
             message = f"cannot use the group '{name}': the root filesystem's /etc/group does not have it"
             raise CommandNotExecutable(message, subject=name)
@@ -105,16 +105,25 @@ def _group_numbers(groups: Callable[[], str], wanted: Sequence[str]) -> list[int
     return found
 
 
+def group_number(text: str, name: str) -> int | None:
+    """Of a group by its name or number; `text` is that of the file of groups. None: it is not there."""
+    for fields in fields_of(text, 3, lambda line: line.startswith(f"{name}:")):
+        if (gid := number_of(fields[2])) is not None:
+            return gid
+    return number_of(name)
+
+
 def _memberships(groups: Callable[[], str], name: str) -> Iterator[int]:
     if not name:
         return
     for fields in fields_of(groups(), 4, lambda line: name in line):
-        gid = _number(fields[2])
+        gid = number_of(fields[2])
         if gid is not None and name in fields[3].split(","):
             yield gid
 
 
-def _number(text: str) -> int | None:
+def number_of(text: str) -> int | None:
+    """Of a user or a group that is given by its number."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
 
 
@@ -143,7 +152,7 @@ def largest_id(root: str) -> int:
     for path, columns in (("/etc/passwd", (2, 3)), ("/etc/group", (2,))):
         for fields in fields_of(text_of(root, path), max(columns) + 1):
             if fields[0] not in ("nobody", "nogroup"):
-                numbers = (_number(fields[column]) for column in columns)
+                numbers = (number_of(fields[column]) for column in columns)
                 found = max(found, *(id for id in numbers if id is not None and id != _NOBODY), 0)
     return found
 

@@ -356,11 +356,15 @@ class Registries:
                 raise InvalidArgument(f"cannot use --{option} '{path}': it is not an absolute path")
         engine = self._settings.engine
         registries = await self._configuration.registries()
+        if access.docker_auth and not access.auth_file:
+            raise InvalidArgument("cannot keep logins in Docker's form: no file is named")
+        files = self._configuration.auth_files(access.auth_file, dockers=access.docker_auth)
         return Context(
             username=access.username,
             password=access.password,
-            auth_files=self._configuration.auth_files(access.auth_file),
-            credential_helpers=registries.credential_helpers,
+            auth_files=files,
+            # Docker knows nothing of those in registries.conf.
+            credential_helpers=() if access.docker_auth else registries.credential_helpers,
             cert_dir=access.cert_dir,
             cert_roots=self._configuration.cert_roots,
             retry=max(0, engine.retry if access.retry is None else access.retry),

@@ -81,10 +81,11 @@ class Configuration:
         own = f"{self._settings.xdg.config_home}/containers/certs.d"
         return (own, f"{self._administrator}/certs.d", "/etc/docker/certs.d")
 
-    def auth_files(self, explicit: str) -> tuple[AuthFile, ...]:
-        """Where logins are kept, in the order of containers-auth.json(5); the first is written."""
+    def auth_files(self, explicit: str, *, dockers: bool = False) -> tuple[AuthFile, ...]:
+        """Where logins are kept, in the order of containers-auth.json(5); the first is written. `dockers`: the explicit
+        one is in Docker's form."""
         if explicit:
-            return (AuthFile(explicit),)
+            return (AuthFile(explicit, docker=dockers),)
         xdg, environ = self._settings.xdg, self._environ
         docker = environ.get("DOCKER_CONFIG") or f"{xdg.home}/.docker"
         found = [f"{xdg.config_home}/containers/auth.json", f"{docker}/config.json"]

@@ -219,8 +219,19 @@ def _own_file(context: Context) -> AuthFile:
 # Keeping and forgetting
 
 
+def _kept_as(file: AuthFile, key: str) -> str:
+    """The key of a login in a file. InvalidArgument: Docker has logins for whole registries alone."""
+    if file.docker and "/" in key and key != _DOCKER_KEY:
+        raise InvalidArgument(
+            f"cannot keep a login for the repository '{key}' in Docker's form", hint="name the registry alone"
+        )
+    return _DOCKER_KEY if file.docker and key in _DOCKER_HOSTS else key
+
+
 async def store(context: Context, key: str, username: str, password: str) -> str:
-    """Keep a login; returns where. Raises InvalidConfig, StorageFailed, RegistryFailed."""
+    """Keep a login; returns where. Raises InvalidArgument, InvalidConfig, StorageFailed, RegistryFailed."""
+    for file in context.auth_files[:1]:
+        _kept_as(file, key)
     failures: list[str] = []
     for program in context.credential_helpers or (AUTH_FILES,):
         try:
@@ -234,6 +245,7 @@ async def store(context: Context, key: str, username: str, password: str) -> str
 
 async def _store_in_file(context: Context, key: str, username: str, password: str) -> str:
     file = _own_file(context)
+    key = _kept_as(file, key)
     content = _read(file)
     program = _programs(file.path, content).get(key) or _store_of(content)
     if program:
@@ -270,6 +282,7 @@ async def forget(context: Context, key: str) -> bool:
             known = await _erase(program, key) or known
             continue
         file = _own_file(context)
+        key = _kept_as(file, key)
         content = _read(file)
         inner = _programs(file.path, content).get(key) or _store_of(content)
         if inner:

@@ -57,6 +57,8 @@ class AuthFile(msgspec.Struct, frozen=True):
     path: str
     legacy: bool = False
     """~/.dockercfg, which is only the table of registries."""
+    docker: bool = False
+    """What is kept there is for Docker, too."""
 
 
 class Context(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from pyman.api.container import (
     ExecInspectReply,
     ExecReply,
     ExistsReply,
+    HealthCheckReply,
     InspectReply,
     ListReply,
     LogsReply,
@@ -40,7 +41,7 @@ from supervisor.rpc.rootfs import RootfsHandlers, actor_of
 from supervisor.runtime import pulling, why
 from supervisor.runtime import requests as rq
 from supervisor.runtime.creation import signal_number
-from supervisor.runtime.engine import info_of
+from supervisor.runtime.engine import Order, info_of
 from supervisor.runtime.execs import connect
 from supervisor.runtime.execs import find as find_exec
 from supervisor.runtime.filters import IMPLIES_ALL, compile_filters
@@ -152,17 +153,36 @@ class ContainerHandlers(RootfsHandlers):
     # ------------------------------------------------------------------ changing
 
     async def init(self, request: api.SelectionRequest, call: Call) -> ResultsReply:
-        return await self._change(call, request.selection, lambda: rq.Init(actor=actor_of(call)))
+        async def first(entry: Entry) -> None:
+            await self._needs(entry, call, recursive=request.recursive)
+
+        return await self._change(
+            call,
+            request.selection,
+            lambda: rq.Init(actor=actor_of(call)),
+            first=first,
+            order=Order.NEEDED_FIRST,
+        )
+
+    async def _needs(self, entry: Entry, call: Call, *, recursive: bool = True) -> None:
+        """What a container depends on is there, or is started and waited for. WrongState."""
+        dependencies = self._engine.services.dependencies
+        if recursive:
+            await dependencies.ready(entry.container, actor_of(call))
+        else:
+            dependencies.check(entry.container)
 
     async def start(self, request: api.SelectionRequest, call: Call) -> ResultsReply:
         async def work(entry: Entry) -> Result:
             _refuse_passthrough(entry.container)
+            if entry.container.state not in RUNNING:
+                await self._needs(entry, call, recursive=request.recursive)
             started: rq.Started = await entry.worker.ask(rq.Start(actor=actor_of(call)))
             return Result(name="", id=entry.container.id, changed=started.changed)
 
         keep = None if not request.selection.all else lambda c: c.state not in RUNNING
         results = await self._engine.each(
-            self._view(call), request.selection, work, keep=keep, owners_first=True
+            self._view(call), request.selection, work, keep=keep, order=Order.NEEDED_FIRST
         )
         return ResultsReply(results)
 
@@ -175,6 +195,7 @@ class ContainerHandlers(RootfsHandlers):
             lambda: rq.Stop(actor=actor_of(call), timeout=timeout, signal=signal),
             ignore=request.ignore,
             keep=lambda c: c.state in RUNNING or c.observed.restart_at != 0,
+            order=Order.NEEDED_LAST,
         )
 
     async def restart(self, request: api.RestartRequest, call: Call) -> ResultsReply:
@@ -184,12 +205,13 @@ class ContainerHandlers(RootfsHandlers):
             if request.running and entry.container.state not in RUNNING:
                 return Result(name="", id=entry.container.id, changed=False)
             _refuse_passthrough(entry.container)
+            await self._needs(entry, call)
             await entry.worker.ask(rq.Restart(actor=actor_of(call), timeout=timeout))
             return Result(name="", id=entry.container.id)
 
         keep = (lambda c: c.state in RUNNING) if request.running else None
         results = await self._engine.each(
-            self._view(call), request.selection, work, keep=keep, owners_first=True
+            self._view(call), request.selection, work, keep=keep, order=Order.NEEDED_FIRST
         )
         return ResultsReply(results)
 
@@ -234,7 +256,7 @@ class ContainerHandlers(RootfsHandlers):
 
         async def first(entry: Entry) -> None:
             """What depends on a container goes before it, if it is to go as well."""
-            for other in self._engine.dependents(entry.container.id):
+            for other in self._engine.services.dependencies.dependents(entry.container.id):
                 if request.depend or other.container.id in selected:
                     await first(other)
                     with suppress(NoSuchContainer):
@@ -271,6 +293,7 @@ class ContainerHandlers(RootfsHandlers):
         ignore: bool = False,
         keep: object = None,
         first: Callable[[Entry], Awaitable[None]] | None = None,
+        order: Order = Order.ANY,
     ) -> ResultsReply:
         """One request to each worker; `make` gives a fresh one. `first`: what has to be done before."""
 
@@ -289,6 +312,7 @@ class ContainerHandlers(RootfsHandlers):
             work,
             missing=missing if ignore else None,
             keep=keep,  # type: ignore[arg-type]
+            order=order,
         )
         return ResultsReply(results)
 
@@ -323,6 +347,10 @@ class ContainerHandlers(RootfsHandlers):
             )
         )
 
+    async def health_check(self, request: api.NameRequest, call: Call) -> HealthCheckReply:
+        entry = self._view(call).find(request.name)
+        return HealthCheckReply(entry.container.id, await entry.worker.checking.run())
+
     async def exists(self, request: api.ExistsRequest, call: Call) -> ExistsReply:
         try:
             self._view(call).find(request.name)
@@ -356,6 +384,8 @@ class ContainerHandlers(RootfsHandlers):
 
     async def _started(self, entry: Entry, request: api.AttachRequest, call: Call) -> rq.Started:
         wish = rq.Start(actor=actor_of(call), attach=True, rows=request.rows, columns=request.columns)
+        if entry.container.state not in RUNNING:
+            await self._needs(entry, call)
         start = StartAttached(entry, wish)
         answer = self._engine.background(start.run)
         with start.abandoned_if_cancelled():

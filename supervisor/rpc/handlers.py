@@ -11,6 +11,7 @@ from supervisor.rpc.container import ContainerHandlers
 from supervisor.rpc.event import EventHandlers
 from supervisor.rpc.image import ImageHandlers
 from supervisor.rpc.system import SystemHandlers
+from supervisor.rpc.volume import VolumeHandlers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +44,7 @@ def handlers(engine: Engine, control: Control) -> Mapping[str, Handler]:
         "io.pyman.Event": EventHandlers(engine),
         "io.pyman.Image": ImageHandlers(engine),
         "io.pyman.System": SystemHandlers(engine, control),
+        "io.pyman.Volume": VolumeHandlers(engine),
     }
     found: dict[str, Handler] = {}
     for interface in INTERFACES:

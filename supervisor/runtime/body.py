@@ -25,6 +25,7 @@ from supervisor.oci import ahead, build, errors
 from supervisor.runtime import userns
 from supervisor.runtime.answers import with_beside
 from supervisor.runtime.looking import look_into
+from supervisor.runtime.mounts import staging
 from supervisor.runtime.remains import remove_run
 from supervisor.runtime.specs import build_request, placement_of, root_of
 from supervisor.runtime.userns import Owned
@@ -227,6 +228,8 @@ class Body:
             root = self._mount(space, shift)
             request = build_request(self._services, container.definition, root, space)
             fill(self._services.volumes, request, self.deadline)
+            if request.mounted:
+                staging.prepare(self._services, request, self.deadline)
             build.write_files(request)
             spec = build.build(request)
             descriptor = os.open(
@@ -416,6 +419,8 @@ class Body:
         """`again`: there will be another conmon, for the same cgroup."""
         definition = self._container.definition
         shown = definition.userns != Owned()
+        if definition.has_mounts:
+            staging.undo(self._layout, self.id, self._services.overlays)
         if not self._container.held:
             rootfs.unmount_rootfs(
                 self._layout, self.id, definition.spec, self._services.overlays, shown=shown
@@ -449,9 +454,10 @@ class Body:
             raise files.storage_error(error, "remove", run) from error
         if erase:
             return self._erase()
-        if self._container.held:
-            return []
-        return [moved for path in rootfs.ended_with_run(layout, self.id) if (moved := self._bury(path))]
+        ended = [layout.container_overlays(self.id)] if self._container.definition.has_mounts else []
+        if not self._container.held:
+            ended += rootfs.ended_with_run(layout, self.id)
+        return [moved for path in ended if (moved := self._bury(path))]
 
     def _erase(self) -> list[str]:
         moved = self._bury(self._layout.container_static(self.id))

@@ -21,17 +21,18 @@ __all__ = ["check", "locks"]
 
 def locks(engine: Engine) -> LocksReply:
     """Every lock number that is in use, lowest first."""
-    containers = sorted(engine.registry.containers, key=lambda container: container.definition.lock)
+    held = [Lock(c.definition.lock, "container", c.id, c.name) for c in engine.registry.containers]
+    held += [Lock(v.definition.lock, "volume", v.name, v.name) for v in engine.services.volumes]
+    held.sort(key=lambda lock: lock.number)
     owners: dict[int, str] = {}
     conflicts = []
-    for container in containers:
-        number = container.definition.lock
-        if number in owners:
-            conflicts.append(f"lock {number} belongs to {owners[number]} and to {container.name}")
-        owners[number] = container.name
+    for lock in held:
+        if lock.number in owners:
+            conflicts.append(f"lock {lock.number} belongs to {owners[lock.number]} and to {lock.name}")
+        owners[lock.number] = lock.name
     return LocksReply(
         size=engine.locks.size,
-        locks=[Lock(c.definition.lock, "container", c.id, c.name) for c in containers],
+        locks=held,
         free=engine.locks.size - len(owners),
         conflicts=conflicts,
     )
@@ -51,6 +52,7 @@ async def check(engine: Engine, *, repair: bool) -> CheckReply:
     store = engine.services.store
     wrong = await trio.to_thread.run_sync(store.problems, limiter=engine.services.patient)
     problems.extend(Problem(subject, text) for subject, text in wrong)
+    problems.extend(await engine.services.volumes.problems(repair=repair))
     strays = await _strays(engine)
     left = strays
     if repair:

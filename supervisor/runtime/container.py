@@ -6,24 +6,35 @@ lies between reading two fields of one frozen record.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
+from pyman.errors import InvalidArgument, WrongState
 from pyman.names import EventType, State
 from supervisor.conmon.attach import Attachments
 from supervisor.runtime.answers import Answer
+from supervisor.runtime.health.plan import plan_of
 from supervisor.runtime.records import ExecObserved, Wanted
 from supervisor.state.database import EventDraft
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyman.api.container import ListContainer
     from pyman.api.event import Actor
     from pyman.names import EventStatus
+    from supervisor.runtime.health.plan import Plan
     from supervisor.runtime.layers import Layering
     from supervisor.runtime.records import Definition, ExecDefinition, Observed
 
 __all__ = ["Container", "ExecSession", "matches"]
+
+T = TypeVar("T")
+
+HEALTH = frozenset({"healthy", "unhealthy"})
+"""Conditions to wait for."""
 
 ENDED_EXECS_KEPT = 32
 """Ended exec sessions of a running container that can still be inspected, in memory only."""
@@ -60,8 +71,6 @@ class Container:
         self.execs: dict[str, ExecSession] = {}
         self.ended_execs: dict[str, ExecSession] = {}
         self.removed = False
-        self.vanished = trio.Event()
-        """Nothing is left of it any more; its removal may have been told before."""
         self.layer: Layering | None = None
         """Of its layer in the image store that is being made; none: it has been there for long, or there is none."""
         self.holds = 0
@@ -71,6 +80,28 @@ class Container:
         self.line: tuple[object, ListContainer] | None = None
         """What `ps` was shown last, after what it was made of."""
         self._waiters: list[tuple[frozenset[str], Answer[int]]] = []
+        self._plan: tuple[Definition, Plan | None] | None = None
+        self._changed: trio.Event | None = None
+        """Set at the next change, if somebody waits for it."""
+
+    @property
+    def health_plan(self) -> Plan | None:
+        """Its health check; none: it has none."""
+        definition = self.definition
+        if self._plan is None or self._plan[0] is not definition:
+            self._plan = definition, plan_of(definition.spec, definition.image.healthcheck)
+        return self._plan[1]
+
+    @property
+    def health_status(self) -> str:
+        """starting, healthy or unhealthy; empty without a check, or before the first run with one."""
+        return self.observed.health.status if self.health_plan is not None else ""
+
+    @property
+    def gives_up_health(self) -> bool:
+        """It is unhealthy, and is not restarted for that."""
+        plan = self.health_plan
+        return plan is not None and self.health_status == "unhealthy" and plan.on_failure != "restart"
 
     @property
     def id(self) -> str:
@@ -92,12 +123,18 @@ class Container:
             return False
         return self.holds > 0 or observed.mounts > 0
 
+    @property
+    def takes_volumes(self) -> bool:
+        """Its anonymous volumes go with it when it is removed."""
+        return self.definition.spec.remove or self.observed.volumes
+
     def observe(self, observed: Observed) -> None:
         """Take over what the database has just committed, and wake those who waited for it."""
         moved = observed.state is not self.observed.state
         if observed.run != self.observed.run and self.end_of_run.given:
             self.end_of_run = Answer()
         self.observed = observed
+        self._tell_change()
         if observed.leaving:
             self._dismiss()
         elif moved:
@@ -106,8 +143,20 @@ class Container:
     def gone(self) -> None:
         """Nothing is left of it."""
         self.removed = True
-        self.vanished.set()
+        self._tell_change()
         self._dismiss()
+
+    def _tell_change(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    async def until(self, look: Callable[[], T | None]) -> T:
+        """What `look` finds, once it finds something; it looks after every change, and may raise."""
+        while (found := look()) is None:
+            self._changed = self._changed or trio.Event()
+            await self._changed.wait()
+        return found
 
     def _dismiss(self) -> None:
         """The container was removed: everybody who still waits is told."""
@@ -127,6 +176,8 @@ class Container:
 
     async def wait(self, conditions: frozenset[str]) -> int:
         """The exit code, once the container has been in one of the conditions."""
+        if conditions & HEALTH:
+            return await self.until(partial(self._look_for, conditions))
         if self.removed or self.observed.leaving or matches(self.state, conditions):
             return self.exit_code
         entry = (conditions, Answer[int]())
@@ -136,6 +187,27 @@ class Container:
         finally:
             if entry in self._waiters:
                 self._waiters.remove(entry)
+
+    def _look_for(self, conditions: frozenset[str]) -> int | None:
+        """Of conditions some of which are about health."""
+        if self.health_plan is None:
+            health = next(iter(conditions & HEALTH))
+            raise InvalidArgument(
+                f"cannot wait until container '{self.name}' is {health}: it has no health check",
+                subject=self.name,
+            )
+        over = self.removed or self.observed.leaving
+        if matches(self.state, conditions) or (over and conditions - HEALTH):
+            return self.exit_code
+        if self.state in (State.RUNNING, State.PAUSED) and self.health_status in conditions:
+            return self.exit_code
+        down = self.state in (State.STOPPED, State.EXITED, State.REMOVING)
+        if over or (down and self.observed.wanted is not Wanted.RUNNING and not conditions - HEALTH):
+            health = " or ".join(sorted(conditions))
+            raise WrongState(
+                f"cannot wait until container '{self.name}' is {health}: it has ended", subject=self.name
+            )
+        return None
 
     def _wake(self, state: State) -> None:
         still = []

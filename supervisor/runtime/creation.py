@@ -17,10 +17,12 @@ from pyman.errors import InvalidArgument, NotSupported
 from supervisor.conmon import logs
 from supervisor.oci import placement, resources
 from supervisor.oci.imaged import ImageUse
+from supervisor.runtime.health.plan import check_plan
+from supervisor.runtime.mounts import settling
+from supervisor.runtime.mounts.sources import Sources
 from supervisor.runtime.policy import check_policy
 from supervisor.runtime.records import Definition
 from supervisor.runtime.userns import check_groups, settle
-from supervisor.runtime.volumes.wishes import used
 from supervisor.storage import rootfs
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ __all__ = ["check_texts", "define", "new_id", "signal_number"]
 LOG_DRIVERS = ("k8s-file", "json-file", "none", "passthrough")
 LOG_SIZE_LEAST = 4096
 NO_IMAGE = ImageUse()
+NO_SOURCES = Sources()
 LABELS_LIMIT = 256 * 1024
 
 
@@ -77,17 +80,19 @@ def define(
     caller: Caller,
     userns_owner: Definition | None = None,
     image: ImageUse = NO_IMAGE,
+    sources: Sources = NO_SOURCES,
 ) -> Definition:
     """The definition of a container. Raises for whatever could not work, naming it.
 
     `userns_owner`: the container whose user namespace it is to join. `image`: what it is made from, whose part the spec
-    has already.
+    has already. `sources`: what its mounts name.
     """
     settings = services.settings
     check_texts(spec)
     check_texts(caller)
     _check_root(spec)
     check_policy(spec)
+    check_plan(spec, image.healthcheck)
     spec = msgspec.structs.replace(
         spec, name=name, entrypoint=[] if spec.entrypoint == [""] else spec.entrypoint
     )
@@ -105,7 +110,7 @@ def define(
             raise InvalidArgument(f"cannot write the pid to '{value}': the path is not absolute")
         if value and not os.path.isdir(os.path.dirname(value)):
             raise InvalidArgument(f"cannot write the pid to '{value}': its directory does not exist")
-    spec, image = used(spec, image)
+    spec, image, mounted = settling.settle(settings, spec, image, sources)
     spec, owned = settle(services, id, spec, runtime, userns_owner, image)
     return Definition(
         id=id,
@@ -124,6 +129,7 @@ def define(
         log_files=files,
         userns=owned,
         image=image,
+        mounted=mounted,
     )
 
 

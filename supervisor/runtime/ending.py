@@ -114,6 +114,7 @@ class Ending:
     async def finish(self) -> None:
         """The end is recorded: clean up, then do what a user had asked for."""
         problem: PymanError | None = None
+        await self._worker.checking.over()
         try:
             if self._restarts_at_once():
                 await self._renew()
@@ -198,7 +199,7 @@ class Ending:
         """What a decision changes in the record; its event is added to the others."""
         worker = self._worker
         observed = worker.observed
-        user_asked = observed.asked is not Asked.NOTHING
+        user_asked = observed.asked not in (Asked.NOTHING, Asked.HEALTH_STOP)
         if not decision.restart or observed.wanted is Wanted.REMOVED:
             kind = worker.container.definition.spec.restart_policy
             if kind not in ("", RestartPolicy.NO.value) and not user_asked:
@@ -232,7 +233,7 @@ class Ending:
             "restart_at": int(at * 1e9),
             "restart_delay": at - now,
             "restart_reason": decision.reason,
-            "next_trigger": "policy",
+            "next_trigger": "health" if observed.asked is Asked.HEALTH_RESTART else "policy",
             "again": True,
             "asked_by": None,
         }
@@ -270,7 +271,8 @@ class Ending:
         """Whether the policy's restart follows the clean-up, which takes about as long."""
         worker, observed = self._worker, self._worker.observed
         due = 0 < observed.restart_at < time.time_ns() + AT_ONCE
-        return due and observed.state is State.STOPPED and not worker.services.ending
+        may = observed.state is State.STOPPED and not worker.services.ending
+        return due and may and worker.services.dependencies.unmet(worker.container) is None
 
     async def _renew(self) -> None:
         """`settle` and the restart as one."""

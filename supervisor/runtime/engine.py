@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,10 @@ from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
 from supervisor.runtime.creation import define, new_id
+from supervisor.runtime.dependencies import Turns, needs_of
 from supervisor.runtime.layers import Layering
 from supervisor.runtime.looking import look_into
+from supervisor.runtime.mounts.sources import look_up, mounting
 from supervisor.runtime.probes import Probes
 from supervisor.runtime.records import Observed, encode, replaced
 from supervisor.runtime.registry import Entry, Registry, check_name
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.answers import Answer
     from supervisor.runtime.execs import Exec
     from supervisor.runtime.imaged import Chosen
+    from supervisor.runtime.mounts.sources import Sources
     from supervisor.runtime.records import Definition, ExecDefinition, ExecObserved
     from supervisor.runtime.registry import View
     from supervisor.runtime.volumes.book import Batch
@@ -65,7 +69,7 @@ if TYPE_CHECKING:
     from supervisor.state.database import Loaded
     from supervisor.storage.rootfs import Layers
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "Order"]
 
 
 NO_MAPS = IdMaps()
@@ -75,6 +79,14 @@ ADOPTION = 5.0
 """Seconds that all containers together get to be adopted before the supervisor calls itself ready."""
 AT_ONCE = 32
 """Containers of one request that are worked on at the same time."""
+
+
+class Order(Enum):
+    """In which several containers have their turns."""
+
+    ANY = "any"
+    NEEDED_FIRST = "what a container depends on before it"
+    NEEDED_LAST = "what a container depends on after it"
 
 
 class Engine:
@@ -93,8 +105,8 @@ class Engine:
         self._nursery: trio.Nursery
         self._valid = False
         self._trash_filled = trio.Event()
-        self._joining: dict[str, tuple[str, str]] = {}
-        """Containers that are being created: by id, whose user namespace they join, and their names."""
+        self._joining: dict[str, tuple[set[str], str]] = {}
+        """Containers that are being created: by id, what they depend on, and their names."""
 
     # ------------------------------------------------------------------ start and end
 
@@ -114,6 +126,7 @@ class Engine:
                 await tools.start(self.services.images.run)
                 tools.start_soon(self.services.logs.run)
                 tools.start_soon(background.run)
+                tools.start_soon(self.services.health.run)
                 tools.start_soon(self._empty_trash)
                 sink = sink_of(settings.engine, f"{self.layout.tmp}/events.log", database)
                 if sink is not None:
@@ -175,14 +188,17 @@ class Engine:
             found["runtimes"],
             LogKeeper(),
             self.reaped,
+            self.registry,
         )
         self.services.discard = self._discard
         self.services.find = self._container
         self.services.volumes.containers = lambda: self.registry.containers
         self.services.volumes.discard = self._discard
+        self.services.volumes.remove_container = self._remove_with_volume
         self.services.dependents = self._names_of_dependents
         self.services.images.is_external = lambda id: self.registry.get(id) is None
         self.services.images.name_of = self._name_of
+        self.services.images.mounting = lambda image: mounting(self.registry.containers, image)
         self.services.images.remove_container = self._remove_by_force
         self.services.images.settled = self._settled
 
@@ -204,7 +220,7 @@ class Engine:
         clear = partial(leftovers.clear, self.layout, known, executing)
         services.overlays.adopt(await trio.to_thread.run_sync(clear))
         await services.images.recover(loaded.intents, set(known))
-        await services.volumes.recover(loaded, rebooted=rebooted)
+        await services.volumes.recover(loaded, frozenset(known), rebooted=rebooted)
         files.write_atomic(self.layout.alive, b"", 0o600)
         for definition, state in observed:
             self._add(await legacy.adopted(services, definition, state), state)
@@ -267,17 +283,21 @@ class Engine:
         await self.services.images.end()
         if containers == "stop":
             # All of them: one that is down may be about to be started, and the worker takes its messages in order.
+            turns = Turns(self.registry, self.services.dependencies.all_needed, last=True)
             async with trio.open_nursery() as nursery:
                 for entry in self.registry:
-                    nursery.start_soon(self._stop_quietly, entry)
+                    nursery.start_soon(self._stop_quietly, entry, turns)
 
-    async def _stop_quietly(self, entry: Entry) -> None:
+    async def _stop_quietly(self, entry: Entry, turns: Turns) -> None:
+        await turns.come(entry.container.id)
         try:
             await entry.worker.ask(rq.Stop(asked=Asked.SHUTDOWN))
         except NoSuchContainer:
             pass
         except PymanError as error:
             log.warning("cannot stop", container=entry.container.id, error=str(error))
+        finally:
+            turns.done(entry.container.id)
 
     def reload(self, settings: Settings) -> None:
         """Take over settings that were read again. What needs a restart is the caller's to tell."""
@@ -343,6 +363,7 @@ class Engine:
         """Define a container: its name is taken and its record committed, nothing else exists yet. With an image, its
         layer in the store is being made (`complete`)."""
         self.check_valid()
+        needs = self.services.dependencies.resolve(spec, self.view(spec.namespace), replaces=replace)
         if replace and spec.name:
             await self._replace(spec.name, actor)
         id = new_id()
@@ -356,7 +377,8 @@ class Engine:
         try:
             lock = self.locks.allocate()
             owner = self._userns_owner(spec)
-            work = partial(self._defined, id, name, lock, spec, caller, owner, image)
+            sources = await look_up(self.services.images, self.view(spec.namespace), spec)
+            work = partial(self._defined, id, name, lock, spec, caller, owner, image, sources)
             if image is None:
                 definition = await look_into(spec.rootfs, work, self.settings.pyman.call_deadline)
             else:
@@ -364,6 +386,7 @@ class Engine:
                     layer = self._layer(id, image)
                 definition = await trio.to_thread.run_sync(work, limiter=self.services.disk)
                 layer = layer or self._layer(id, image, definition.userns.maps)
+            definition = replaced(definition, needs=needs) if needs else definition
             self._join(definition)
             container = Container(definition, Observed())
             container.layer = layer
@@ -452,38 +475,32 @@ class Engine:
         caller: Caller,
         owner: Definition | None,
         image: Chosen | None,
+        sources: Sources,
     ) -> Definition:
         """The definition. What cannot be built is refused now, before anything is made."""
         if image is None:
-            definition = define(self.services, id, name, lock, spec, caller, owner)
+            definition = define(self.services, id, name, lock, spec, caller, owner, sources=sources)
             build.build(build_request(self.services, definition, spec.rootfs))
             return definition
         spec, use = image.taken(spec, self.settings.engine.image_volume_mode)
-        definition = define(self.services, id, name, lock, spec, caller, owner, use)
+        definition = define(self.services, id, name, lock, spec, caller, owner, use, sources)
         build.build(build_request(self.services, definition, ""))
         return definition
 
     def _join(self, definition: Definition) -> None:
-        """From here on the container whose user namespace it joins cannot be removed. NoSuchContainer: it just was."""
-        owner = definition.userns.container
-        if not owner:
+        """From here on the containers that it depends on cannot be removed. NoSuchContainer: one just was."""
+        needed = {need.id for need in needs_of(definition)}
+        if not needed:
             return
-        found = self._container(owner)
-        if found is None or found.observed.leaving:
-            raise NoSuchContainer(f"cannot join the user namespace of container {owner[:12]}: it was removed")
-        self._joining[definition.id] = owner, definition.name
+        for id in needed:
+            found = self._container(id)
+            if found is None or found.observed.leaving:
+                raise NoSuchContainer(f"cannot depend on container {id[:12]}: it was removed")
+        self._joining[definition.id] = needed, definition.name
 
     def _names_of_dependents(self, id: str) -> list[str]:
-        known = [entry.container.name for entry in self.dependents(id)]
-        return known + [name for owner, name in self._joining.values() if owner == id]
-
-    def dependents(self, id: str) -> list[Entry]:
-        """The containers that cannot be without this one: they join its user namespace."""
-        return [
-            entry
-            for entry in self.registry
-            if entry.container.definition.userns.container == id and not entry.container.observed.leaving
-        ]
+        known = [entry.container.name for entry in self.services.dependencies.dependents(id)]
+        return known + [name for needed, name in self._joining.values() if id in needed]
 
     async def _replace(self, name: str, actor: Actor | None) -> None:
         try:
@@ -506,9 +523,15 @@ class Engine:
     async def _settled(self, ids: Collection[str]) -> None:
         """What is left of those that were removed is gone, too; one that is stuck is waited for no longer than LEAVING."""
         with trio.move_on_after(LEAVING):
-            for entry in [self.registry.get(id) for id in ids]:
-                if entry is not None and entry.container.observed.leaving:
-                    await entry.container.vanished.wait()
+            for container in [self._container(id) for id in ids]:
+                if container is not None and container.observed.leaving:
+                    await container.until(partial(_vanished, container))
+
+    async def _remove_with_volume(self, id: str, timeout: float | None, actor: Actor | None) -> None:
+        """With the volume that it uses."""
+        entry = self.registry.get(id)
+        if entry is not None:
+            await entry.worker.ask(rq.Remove(force=True, timeout=timeout, actor=actor))
 
     async def rename(self, entry: Entry, name: str, actor: Actor | None) -> None:
         """Both names belong to the container until it has taken over the new one."""
@@ -533,13 +556,12 @@ class Engine:
         missing: Callable[[str], Result] | None = None,
         keep: Callable[[Container], bool] | None = None,
         at_once: float = AT_ONCE,
-        owners_first: bool = False,
+        order: Order = Order.ANY,
     ) -> list[Result]:
         """Do the same with every selected container, several at once; results in the order of the request.
 
         `missing` says what becomes of a name that does not exist; without it that is an error like others.
-        `keep` narrows a selection that names no container. `owners_first`: a container's turn comes after that of the
-        one whose user namespace it joins.
+        `keep` narrows a selection that names no container.
         """
         chosen = view.select(selection)
         vanishing = not selection.names
@@ -547,12 +569,13 @@ class Engine:
             chosen = [c for c in chosen if isinstance(c[1], PymanError) or keep(c[1].container)]
         results: list[Result | None] = [None] * len(chosen)
         limiter = trio.CapacityLimiter(at_once)
-        done = {found.container.id: trio.Event() for _, found in chosen if isinstance(found, Entry)}
+        found_ones = [found for _, found in chosen if isinstance(found, Entry)]
+        needed = self.services.dependencies.all_needed
+        turns = None if order is Order.ANY else Turns(found_ones, needed, last=order is Order.NEEDED_LAST)
 
         async def one(index: int, name: str, entry: Entry) -> None:
-            owner = done.get(entry.container.definition.userns.container)
-            if owners_first and owner is not None:
-                await owner.wait()
+            if turns is not None:
+                await turns.come(entry.container.id)
             async with limiter:
                 try:
                     results[index] = await work(entry)
@@ -564,7 +587,8 @@ class Engine:
                     else:
                         results[index] = Result(name=name, id=entry.container.id, error=info_of(error))
                 finally:
-                    done[entry.container.id].set()
+                    if turns is not None:
+                        turns.done(entry.container.id)
 
         async with trio.open_nursery() as nursery:
             for index, (name, found) in enumerate(chosen):
@@ -604,3 +628,8 @@ def info_of(error: PymanError) -> ErrorInfo:
 
 def _named(result: Result, name: str) -> Result:
     return Result(name, result.id, result.error, result.exit_code, result.changed)
+
+
+def _vanished(container: Container) -> bool | None:
+    """True, or None while anything is left of it."""
+    return container.removed or None

@@ -136,8 +136,28 @@ def _network(value: str, _find: Find) -> Test:
     return lambda c: (c.definition.spec.netns.nsmode or "none") == value
 
 
+def _health(value: str, _find: Find) -> Test:
+    known = ("starting", "healthy", "unhealthy", "none")
+    if value not in known:
+        raise InvalidArgument(f"cannot filter by health '{value}'", hint=f"known are {', '.join(known)}")
+    return lambda c: (c.health_status or "none") == value
+
+
+def _volume(value: str, _find: Find) -> Test:
+    """The name of one, or where it is in the container; both as `NAME:PATH`."""
+    name, colon, path = value.partition(":")
+
+    def fits(container: Container) -> bool:
+        volumes = container.definition.spec.volumes
+        if colon:
+            return any(volume.name == name and volume.dest == path for volume in volumes)
+        return any(value in (volume.name, volume.dest) for volume in volumes)
+
+    return fits
+
+
 def _nothing(_value: str, _find: Find) -> Test:
-    """Volumes, pods and health checks: no container has one."""
+    """Pods: no container has one."""
     return lambda _container: False
 
 
@@ -146,7 +166,7 @@ KNOWN: dict[str, Callable[[str, Find], Test]] = {
     "before": _before,
     "command": _command,
     "exited": _exited,
-    "health": _nothing,
+    "health": _health,
     "id": _id,
     "label": _label,
     "name": _name,
@@ -156,7 +176,7 @@ KNOWN: dict[str, Callable[[str, Find], Test]] = {
     "since": _since,
     "status": _status,
     "until": _until,
-    "volume": _nothing,
+    "volume": _volume,
 }
 
 

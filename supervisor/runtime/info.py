@@ -279,6 +279,18 @@ def _pairs(options: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in (option.partition("=") for option in options)}
 
 
+def _health_checks(engine: Engine) -> dict[str, Any]:
+    """`delay99`: seconds between due and started that 99 of 100 of the last checks have kept to."""
+    schedule = engine.services.health
+    delays = sorted(schedule.delays)
+    return {
+        "armed": schedule.armed,
+        "underWay": schedule.under_way,
+        "skipped": schedule.skipped,
+        "delay99": round(delays[len(delays) * 99 // 100], 4) if delays else 0.0,
+    }
+
+
 def _supervisor(engine: Engine, facts: Facts) -> dict[str, Any]:
     database = engine.services.database
     return {
@@ -296,6 +308,7 @@ def _supervisor(engine: Engine, facts: Facts) -> dict[str, Any]:
         "staticDir": engine.layout.static,
         "tmpDir": engine.layout.tmp,
         "python": sys.version.split()[0],
+        "healthChecks": _health_checks(engine),
         "runtimes": sorted(engine.services.runtimes.available),
         "configFiles": list(engine.settings.files),
         "warnings": [*engine.settings.warnings, *_few_ids(engine)],

@@ -131,6 +131,7 @@ class Launch(StartAttached):
         try:
             # The worker goes on with a start that was begun, also at the supervisor's end: what it passes on
             # has to stay open for so long.
+            await self._engine.services.dependencies.ready(entry.container, self._actor)
             with trio.CancelScope(shield=bool(stdio)):
                 started = await self._start(entry, wish)
         except PymanError:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pyman.errors import StorageFailed
 from supervisor.kernel import cgroups, mounts, process
 from supervisor.logging import log
+from supervisor.runtime.mounts import staging
 from supervisor.runtime.remains import cgroups_of_run, remove_run
 from supervisor.storage import fuse, reach, rootfs
 
@@ -74,7 +75,8 @@ def look(layout: Layout) -> Found:
 
 
 def _id_of(mount_point: str) -> str:
-    return os.path.basename(os.path.dirname(mount_point))
+    around, name = os.path.split(os.path.dirname(mount_point))
+    return os.path.basename(around) if name == "mounts" else name
 
 
 def remove(layout: Layout, found: Found) -> None:
@@ -172,6 +174,7 @@ def _hide(layout: Layout, id: str) -> None:
 def _remove(layout: Layout, path: str, id: str) -> None:
     try:
         if path == layout.container_run(id):
+            staging.undo(layout, id)
             rootfs.unmount_all(layout, id)
             for cgroup in cgroups_of_run(layout, id):
                 cgroups.remove(cgroup)

@@ -16,6 +16,8 @@ from pyman.api.spec import Caller, ContainerSpec
 from pyman.names import State
 from supervisor.kernel.process import ProcessRef
 from supervisor.oci.imaged import ImageUse
+from supervisor.oci.mounted import Mounted
+from supervisor.runtime.health.state import Health
 from supervisor.runtime.restart import Asked, History
 from supervisor.runtime.userns import Owned
 
@@ -23,6 +25,7 @@ __all__ = [
     "Definition",
     "ExecDefinition",
     "ExecObserved",
+    "Need",
     "Observed",
     "Wanted",
     "decode",
@@ -38,6 +41,14 @@ class Wanted(Enum):
     INITIALIZED = "initialized"
     RUNNING = "running"
     REMOVED = "removed"
+
+
+class Need(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A container that another one depends on."""
+
+    id: str
+    condition: str = "started"
+    """What it has to be before the other one starts: started, healthy, or completed (ended with exit code 0)."""
 
 
 class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -62,6 +73,15 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     log_files: int
     userns: Owned = Owned()
     image: ImageUse = ImageUse()
+    mounted: list[Mounted] = []
+    """All but its volumes, which the spec has."""
+    needs: list[Need] = []
+    """What its user has it depend on; `dependencies.needs_of` knows the rest."""
+
+    @property
+    def has_mounts(self) -> bool:
+        """Something may have to be made ready around a run."""
+        return bool(self.mounted or self.spec.volumes)
 
     @property
     def image_name(self) -> str:
@@ -117,6 +137,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the coming start is due to: policy, boot, user."""
     again: bool = False
     """The coming start is a restart."""
+    health: Health = Health()
+    """Of the present run, or the last one."""
 
 
 class ExecDefinition(msgspec.Struct, frozen=True, omit_defaults=True):

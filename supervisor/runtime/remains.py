@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["cgroups_of_run", "conmon_cgroup", "remove_run"]
 
 
-MOUNT_POINTS = frozenset({"rootfs", "lower"})
-"""Of a run directory."""
+MOUNT_POINTS = frozenset({"rootfs", "lower", "mounts"})
+"""Of a run directory, or directories of them, which are empty once nothing is mounted."""
 
 
 def conmon_cgroup(id: str) -> str:

@@ -14,9 +14,11 @@ import msgspec
 
 from pyman.api.event import Actor
 from supervisor.runtime.answers import Answer
+from supervisor.runtime.health.state import Answered
 from supervisor.runtime.restart import Asked
 
 __all__ = [
+    "Checked",
     "Init",
     "Kill",
     "Mount",
@@ -71,6 +73,8 @@ class Start(Request[Started], kw_only=True):
     columns: int = 0
     stdio: tuple[int, int, int] | None = None
     """Descriptors for the log driver `passthrough`; the worker does not close them."""
+    trigger: str = "user"
+    """What the start is due to: user, or dependency."""
 
 
 class Stop(Request[bool], kw_only=True):
@@ -118,6 +122,15 @@ class Update(Request[None], kw_only=True):
     restart_tries: int | None = None
 
 
+class Checked(Request[str], kw_only=True):
+    """What came of a health check of the run of that number. Answered with healthy, starting, unhealthy or stopped."""
+
+    run: int
+    answered: Answered
+    skipped: int = 0
+    """Checks that were skipped since the last answer."""
+
+
 class Mount(Request[str], kw_only=True):
     """Answered with where the root filesystem is. `lasting`: for people, and recorded; else the asker undoes it."""
 
@@ -138,6 +151,7 @@ class NoticeKind(Enum):
     STOP_LATE = "the stop signal did not help in time"
     KILL_LATE = "SIGKILL did not help in time"
     RESTART_DUE = "the time of the policy's restart has come"
+    NEEDS_READY = "what it depends on is ready, or cannot be"
     TAKE_UP = "something failed in the middle and is to be taken up again"
 
 

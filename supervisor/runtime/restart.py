@@ -32,13 +32,15 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Asked(Enum):
-    """What had been asked of the container before it ended: by a user, or by a supervisor that ends and is not
-    to leave its containers running."""
+    """What had been asked of the container before it ended: by a user, by its health check, or by a supervisor that
+    ends and is not to leave its containers running."""
 
     NOTHING = "nothing"
     STOP = "stop"
     RESTART = "restart"
     SHUTDOWN = "shutdown"
+    HEALTH_RESTART = "health-restart"
+    HEALTH_STOP = "health-stop"
 
 
 class End(msgspec.Struct, frozen=True):
@@ -85,6 +87,11 @@ def decide(policy: Policy, end: End, history: History, now: float) -> Decision:
         return Decision(False, "a user stopped it", history=history)
     if end.asked is Asked.SHUTDOWN:
         return _by_kind(policy, "the supervisor stopped it as it ended itself")
+    if end.asked is Asked.HEALTH_RESTART:
+        after = History(history.count + 1, history.streak, history.recent)
+        return Decision(True, "its health check failed, and has it restarted", history=after)
+    if end.asked is Asked.HEALTH_STOP:
+        return Decision(False, "its health check failed, and had it stopped", history=history)
     refusal = _refusal(policy, end, history, now)
     if refusal:
         return Decision(False, refusal, history=history)

@@ -10,6 +10,8 @@ import trio
 
 from supervisor.images.library import Images
 from supervisor.kernel.process import ProcessRef
+from supervisor.runtime.dependencies import Dependencies
+from supervisor.runtime.health.schedule import Schedule
 from supervisor.runtime.layers import OwnLayers
 from supervisor.runtime.restart import Budget
 from supervisor.runtime.userns import IdLedger
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from supervisor.images.leaving import Leaving
     from supervisor.oci.runtimes import Runtimes
     from supervisor.runtime.container import Container
+    from supervisor.runtime.registry import Registry
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
     from supervisor.state.database import Database
@@ -84,6 +87,7 @@ class Services:
         runtimes: Runtimes,
         logs: LogKeeper,
         reaped: Reaped,
+        registry: Registry,
     ) -> None:
         self.layout = layout
         self.database = database
@@ -109,6 +113,8 @@ class Services:
         """The container of an id, if there is one."""
         self.dependents: Callable[[str], list[str]] = lambda _id: []
         """The names of the containers that cannot be without that of an id."""
+        self.dependencies = Dependencies(registry)
+        self.health = Schedule(settings.pyman.health_checks_at_once)
         self.discard: Callable[[str], None] = lambda _path: None
         """Hands a directory to the task that deletes what was moved into the trash."""
         self.ending = False
@@ -135,6 +141,8 @@ class Services:
         self.images.take(settings)
         mine = settings.pyman
         if former is None or former.pyman != mine:
+            if former is not None:
+                self.health.set_most(mine.health_checks_at_once)
             self.budget = Budget(mine.restart_budget, mine.restart_burst)
             self.database.set_retention(
                 Retention(entries=mine.events_max_entries, bytes=mine.events_max_bytes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from supervisor.oci.mounted import mounted_volume
 from supervisor.oci.placement import place_of
 from supervisor.oci.request import BuildRequest, UserNamespace
 from supervisor.runtime.userns import account_of
@@ -35,6 +36,7 @@ def build_request(
         image=definition.image,
         volumes=services.volumes.paths(definition.spec.volumes),
         volumes_directory=services.layout.container_volumes(definition.id),
+        mounted=[*definition.mounted, *map(mounted_volume, definition.spec.volumes)],
         userns=userns,
         account=account_of(services, definition),
         run_directory=services.layout.container_run(definition.id),

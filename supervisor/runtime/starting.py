@@ -56,7 +56,7 @@ class Starting:
         worker.require(STARTABLE, "start")
         # A user's start begins the policy's history anew.
         wish: dict[str, Any] = {
-            "next_trigger": "user",
+            "next_trigger": request.trigger,
             "again": False,
             "asked_by": request.actor,
             "history": History(),
@@ -89,12 +89,31 @@ class Starting:
         started.attach = connection.detach()
 
     async def restart_due(self) -> None:
-        """The policy's time has come."""
-        observed = self._worker.observed
-        if self._worker.services.ending:
+        """The policy's time has come. What the container depends on is started first, and waited for."""
+        worker = self._worker
+        if not self._is_due():
             return
-        if observed.restart_at and observed.state in (State.CREATED, State.EXITED):
-            await self.start_alone()
+        if worker.services.dependencies.unmet(worker.container) is not None:
+            worker.await_needs()
+            return
+        await self.start_alone()
+
+    async def needs_ready(self) -> None:
+        """What a start by policy has waited for is there, or will not be."""
+        worker = self._worker
+        error, worker.unmet = worker.unmet, None
+        if not self._is_due():
+            return
+        if error is not None:
+            await worker.note(error=error.message)
+            await worker.ending.start_failed(error)
+            raise error
+        await self.start_alone()
+
+    def _is_due(self) -> bool:
+        observed = self._worker.observed
+        due = observed.restart_at != 0 and observed.state in (State.CREATED, State.EXITED)
+        return due and not self._worker.services.ending
 
     async def start_alone(self, **changes: Any) -> None:
         """Start without a client: after a policy's delay, after boot, or in the course of a restart. Whose
@@ -248,4 +267,5 @@ class Starting:
             events.append(worker.event(EventStatus.ATTACH, actor))
         if observed.again:
             events.append(worker.event(EventStatus.RESTART, actor, trigger=trigger))
-        await worker.note(Fact.STARTED, started_at=when, asked_by=None, events=events)
+        fresh = worker.checking.fresh()
+        await worker.note(Fact.STARTED, started_at=when, asked_by=None, events=events, **fresh)

@@ -84,7 +84,7 @@ class Stopping:
         if others:
             name = worker.container.name
             raise WrongState(
-                f"cannot remove container '{name}': container '{others[0]}' joins its user namespace",
+                f"cannot remove container '{name}': container '{others[0]}' depends on it",
                 subject=name,
                 hint="remove that one first, or use --depend",
             )
@@ -109,6 +109,23 @@ class Stopping:
         if request.signal == SIGKILL and worker.observed.state is State.PAUSED:
             await self._thaw()
         request.answer.give(True)
+
+    async def for_health(self, action: str) -> None:
+        """The container is unhealthy. `action`: kill, stop or restart; nobody waits for it. Only the last one has it
+        brought back, whatever its policy says."""
+        worker = self._worker
+        if worker.observed.state is not State.RUNNING:
+            return
+        if action == "restart":
+            await self._begin(rq.Stop(), Asked.HEALTH_RESTART, Wanted.RUNNING, None)
+            return
+        if action == "stop":
+            await self._begin(rq.Stop(), Asked.HEALTH_STOP, Wanted.STOPPED, None)
+            return
+        wanted = Wanted.REMOVED if worker.observed.wanted is Wanted.REMOVED else Wanted.STOPPED
+        event = worker.event(EventStatus.KILL, signal=str(SIGKILL))
+        await worker.note(events=[event], asked=Asked.HEALTH_STOP, asked_by=None, wanted=wanted, forced=True)
+        await self.signal(SIGKILL)
 
     async def remove(self, request: rq.Remove) -> None:
         worker = self._worker
@@ -324,7 +341,7 @@ class Stopping:
         worker.services.logs.remove(container.id)
         await worker.body.erase()
         events = [] if container.observed.leaving else [worker.event(EventStatus.REMOVE, actor)]
-        volumes = volumes or container.definition.spec.remove
+        volumes = volumes or container.takes_volumes
         async with worker.services.volumes.left(container, actor, wanted=volumes) as gone:
             await worker.services.database.commit(
                 [DeleteRecord("container", container.id), *gone.changes],

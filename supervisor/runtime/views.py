@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyman.api.container import ListContainer
 from pyman.api.inspect import (
     ExecInspect,
     ExecProcess,
+    InspectAfter,
     InspectConfig,
     InspectContainer,
     InspectDevice,
+    InspectHealth,
     InspectHealthcheck,
+    InspectHealthLog,
     InspectHostConfig,
     InspectIdMappings,
     InspectLogConfig,
@@ -21,6 +24,7 @@ from pyman.api.inspect import (
     InspectNetwork,
     InspectRestart,
     InspectRestartPolicy,
+    InspectStartupHealthcheck,
     InspectState,
     InspectUlimit,
 )
@@ -28,22 +32,25 @@ from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups
 from supervisor.oci import devices, namespaces, placement, resources
+from supervisor.oci.accounts import account_files
 from supervisor.oci.build import environment_of, groups_of
 from supervisor.oci.capabilities import added_and_dropped, of_container
 from supervisor.oci.confinement import apparmor, security_options
 from supervisor.oci.mounts import volume_directory
 from supervisor.oci.spec import Capabilities, Cpu, Memory
 from supervisor.oci.users import Identity, look_up
+from supervisor.runtime.dependencies import needs_of
 from supervisor.runtime.looking import look_into
+from supervisor.runtime.mounts import showing
 from supervisor.runtime.policy import policy_of
 from supervisor.runtime.specs import build_request, placement_of
 from supervisor.runtime.times import rfc3339
 from supervisor.runtime.userns import mode_of
 
 if TYPE_CHECKING:
-    from supervisor.oci.imaged import Healthcheck
     from supervisor.oci.request import BuildRequest
     from supervisor.runtime.container import Container, ExecSession
+    from supervisor.runtime.health.plan import Plan
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
 
@@ -53,6 +60,8 @@ _CGROUPS = {"enabled": "default"}
 """Podman's word, in inspect."""
 LOOK = 2.0
 """Seconds that `inspect` waits for a root filesystem."""
+_SOMEBODY = 65534
+"""Stands for a user who is not root, where no more can be told."""
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 
@@ -86,7 +95,7 @@ def _line(
         exited_at=observed.finished_at // 1_000_000_000,
         exit_code=_exit_code(container),
         state=observed.state.value,
-        status="wedged" if observed.monitor_state == "wedged" else "",
+        status=_detail(container),
         pid=observed.init.pid if observed.init is not None and observed.state in STATES_WITH_PROCESS else 0,
         restarts=observed.history.count,
         auto_remove=spec.remove,
@@ -102,9 +111,16 @@ def _line(
     )
 
 
+def _detail(container: Container) -> str:
+    if container.observed.monitor_state == "wedged":
+        return "wedged"
+    return container.health_status if container.state in (State.RUNNING, State.PAUSED) else ""
+
+
 def _mounted(definition: Definition) -> list[str]:
     """Where in the container."""
-    own = [volume.dest for volume in definition.spec.volumes]
+    own = [each.destination for each in definition.mounted]
+    own += [volume.dest for volume in definition.spec.volumes]
     return own + (definition.image.volumes if definition.image.volume_mode else [])
 
 
@@ -131,12 +147,20 @@ async def inspect_view(
 ) -> InspectContainer:
     """Everything known of a container, in Podman's shape."""
     spec = container.definition.spec
-    look = partial(look_up, spec.rootfs, spec.user, groups_of(spec))
+    request = build_request(services, container.definition, spec.rootfs)
     try:
-        identity = await look_into(spec.rootfs, look, LOOK)
-    except PymanError:  # the root filesystem is not what it was; it is no reason not to show the rest
-        identity = Identity(uid=0, gid=0, groups=[], home="/")
+        identity = await look_into(spec.rootfs, partial(_identity, request), LOOK)
+    except (
+        PymanError
+    ):  # the root filesystem is not what it was, or not mounted; it is no reason not to show the rest
+        is_root = spec.user.partition(":")[0] in ("", "root", "0")
+        identity = Identity(uid=0 if is_root else _SOMEBODY, gid=0, groups=[], home="/")
     return _inspect(services, container, identity, size)
+
+
+def _identity(request: BuildRequest) -> Identity:
+    spec = request.spec
+    return look_up(spec.rootfs, spec.user, groups_of(spec), account_files(request))
 
 
 def _inspect(
@@ -174,7 +198,12 @@ def _inspect(
         bounding_caps=caps.bounding,
         exec_ids=[id for id, session in container.execs.items() if session.running],
         mounts=_mounts(request),
-        dependencies=[definition.userns.container] if definition.userns.container else [],
+        dependencies=[need.id for need in needs_of(definition)],
+        after=[
+            InspectAfter(need.id, need.condition)
+            for need in needs_of(definition)
+            if need.condition != "started"
+        ],
         network_settings=InspectNetwork(ports=dict.fromkeys(definition.image.ports)),
         namespace=spec.namespace,
         lock_number=definition.lock,
@@ -233,7 +262,19 @@ def _state(services: Services, container: Container) -> InspectState:
         finished_at=rfc3339(observed.finished_at),
         cgroup_path=_cgroup_path(services, container) if alive else "",
         monitor=observed.monitor_state if alive else "",
+        health=_health(container),
     )
+
+
+def _health(container: Container) -> InspectHealth:
+    if not container.health_status:
+        return InspectHealth()
+    health = container.observed.health
+    log = [
+        InspectHealthLog(rfc3339(entry.start), rfc3339(entry.end), entry.exit_code, entry.output)
+        for entry in health.log
+    ]
+    return InspectHealth(health.status, health.streak, log, health.skipped)
 
 
 def _cgroup_path(services: Services, container: Container) -> str:
@@ -285,39 +326,35 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
         create_command=spec.create_command,
         init=request.init,
         exposed_ports={port: {} for port in definition.image.ports} or None,
-        healthcheck=_healthcheck(definition.image.healthcheck),
+        **_healthcheck(container.health_plan),
         volumes={path: {} for path in definition.image.volumes} or None,
     )
 
 
-def _healthcheck(found: Healthcheck | None) -> InspectHealthcheck | None:
-    if found is None:
-        return None
-    return InspectHealthcheck(
-        test=found.test,
-        interval=found.interval,
-        timeout=found.timeout,
-        start_period=found.start_period,
-        retries=found.retries,
-    )
+def _healthcheck(plan: Plan | None) -> dict[str, Any]:
+    """What `InspectConfig` says of it."""
+    if plan is None:
+        return {}
+    startup = plan.startup
+    return {
+        "healthcheck": InspectHealthcheck(
+            plan.test, plan.interval, plan.timeout, plan.start_period, plan.retries
+        ),
+        "startup_health_check": None
+        if startup is None
+        else InspectStartupHealthcheck(
+            startup.test, startup.interval, startup.timeout, startup.retries, startup.successes
+        ),
+        "healthcheck_on_failure_action": plan.on_failure,
+        "health_log_destination": plan.log_destination,
+        "health_max_log_count": plan.log_count,
+        "health_max_log_size": plan.log_size,
+    }
 
 
 def _mounts(request: BuildRequest) -> list[InspectMount]:
     """The volumes that are there; what is a tmpfs is told by none of them, as in Podman."""
-    found = [
-        InspectMount(
-            type="volume",
-            name=volume.name,
-            source=request.volumes[volume.name],
-            destination=volume.dest,
-            driver="local",
-            options=["nodev", "rbind"],
-            rw="ro" not in volume.options,
-            propagation="rprivate",
-            sub_path=volume.sub_path,
-        )
-        for volume in request.spec.volumes
-    ]
+    found = showing.mounts(request)
     image = request.image
     if image.volume_mode != "anonymous":
         return found
@@ -346,7 +383,9 @@ def _host_config(
     cap_add, cap_drop = added_and_dropped(request, bounding)
     memory, cpu = limits.memory or Memory(), limits.cpu or Cpu()
     return InspectHostConfig(
-        binds=[],
+        binds=showing.binds(request),
+        tmpfs=showing.tmpfs(request),
+        volumes_from=spec.volumes_from or None,
         cgroup_manager=services.settings.engine.cgroup_manager or "cgroupfs",
         cgroup_mode=modes["cgroup"],
         container_id_file=spec.cid_file,
@@ -381,7 +420,7 @@ def _host_config(
         readonly_rootfs=request.read_only,
         security_opt=security_options(spec),
         devices=_devices(request),
-        shm_size=services.settings.containers.shm_size,
+        shm_size=request.shm_size,
         runtime=definition.runtime,
         cgroup_parent=spec.cgroup_parent,
         cgroups=_CGROUPS.get(mode := placement.mode_of(services.settings, spec), mode),

@@ -74,7 +74,12 @@ def sentence(event: Event) -> str:
         case EventStatus.CREATE:
             return f"created{who}"
         case EventStatus.START:
-            by = {"policy": "by its restart policy", "boot": "after the host was booted"}
+            by = {
+                "policy": "by its restart policy",
+                "boot": "after the host was booted",
+                "health": "because its health check had failed",
+                "dependency": "because another container depends on it",
+            }
             return f"started {by.get(told.get('trigger', ''), 'by a user')}{who}"
         case EventStatus.DIED:
             code = told.get("containerExitCode", "-1")

@@ -26,6 +26,7 @@ from supervisor.runtime import requests as rq
 from supervisor.runtime.body import Body
 from supervisor.runtime.changing import Changing
 from supervisor.runtime.ending import Ending
+from supervisor.runtime.health.checking import Checking
 from supervisor.runtime.mounting import Mounting
 from supervisor.runtime.records import Wanted, encode, replaced
 from supervisor.runtime.recovery import Recovery
@@ -77,9 +78,13 @@ class Worker:
         self.ending = Ending(self)
         self.changing = Changing(self)
         self.mounting = Mounting(self)
+        self.checking = Checking(self)
         self.monitor_fd: Pidfd | None = None
         self.init_fd: Pidfd | None = None
         self._send, self._inbox = trio.open_memory_channel[Any](INBOX)
+        self.unmet: PymanError | None = None
+        """Why what it depends on could not be made ready."""
+        self._awaits_needs = False
         self._timers: dict[NoticeKind, trio.CancelScope] = {}
         self._watches: list[trio.CancelScope] = []
         self._pause = PAUSE_LEAST
@@ -99,6 +104,7 @@ class Worker:
             rq.Update: self.changing.update,
             rq.Mount: self.mounting.mount,
             rq.Unmount: self.mounting.unmount,
+            rq.Checked: self.checking.checked,
         }
         self._on_notice: dict[NoticeKind, Callable[[], Awaitable[None]]] = {
             NoticeKind.MONITOR_GONE: self.ending.monitor_gone,
@@ -107,6 +113,7 @@ class Worker:
             NoticeKind.STOP_LATE: self.stopping.stop_late,
             NoticeKind.KILL_LATE: self.stopping.kill_late,
             NoticeKind.RESTART_DUE: self.starting.restart_due,
+            NoticeKind.NEEDS_READY: self.starting.needs_ready,
             NoticeKind.TAKE_UP: Recovery(self).adopt,
         }
 
@@ -117,6 +124,7 @@ class Worker:
         try:
             async with trio.open_nursery() as self._nursery:
                 await self._attempt(Recovery(self).adopt)
+                await self._attempt(self.checking.adopt)
                 adopted.set()
                 while not self.container.removed:
                     message = await self._inbox.receive()
@@ -157,6 +165,7 @@ class Worker:
     def _close(self) -> None:
         """Whoever still waits is told; nobody hangs."""
         self.unwatch()
+        self.checking.stop()
         self.stopping.fail_waiting(self._gone())
         try:
             while True:
@@ -267,6 +276,7 @@ class Worker:
                 self.on_leaving(self.container)
 
         await self.services.database.commit(change, events, durable=durable or leaves, apply=take_over)
+        self.checking.follow()
 
     def event(self, status: EventStatus, actor: Actor | None = None, **attributes: Any) -> EventDraft:
         return self.container.event(status, actor, **attributes)
@@ -315,6 +325,21 @@ class Worker:
         self.disarm(kind)
         scope = self._timers[kind] = trio.CancelScope()
         self._nursery.start_soon(self._tell_later, scope, Notice(kind, self.observed.run), seconds)
+
+    def await_needs(self) -> None:
+        """Have what the container depends on started, and be told when it is there: that may take long."""
+        if not self._awaits_needs:
+            self._awaits_needs = True
+            self._nursery.start_soon(self._await_needs, Notice(NoticeKind.NEEDS_READY, self.observed.run))
+
+    async def _await_needs(self, notice: Notice) -> None:
+        try:
+            await self.services.dependencies.ready(self.container, None)
+        except PymanError as error:
+            self.unmet = error
+        finally:
+            self._awaits_needs = False
+        await self._send.send(notice)
 
     def expect_move(self) -> None:
         """A monitor will be placed in its cgroup soon: what the kernel needs for that begins now."""

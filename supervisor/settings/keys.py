@@ -23,10 +23,8 @@ NOT_YET: dict[str, dict[str, object]] = {
         "interface_name": "",
         "keyring": True,
         "label_users": False,
-        "mounts": [],
         "no_hosts": False,
         "tz": "",
-        "volumes": [],
     },
     "engine": {
         "hooks_dir": ["/usr/share/containers/oci/hooks.d"],

@@ -171,6 +171,14 @@ class Layout(msgspec.Struct, frozen=True):
         """What its image wants volumes for: a directory each, by their numbers."""
         return f"{self.static}/containers/{container_id}/volumes"
 
+    def container_overlays(self, container_id: str) -> str:
+        """What is written to copy-on-write views of what is mounted in it; a directory each, by their numbers."""
+        return f"{self.static}/containers/{container_id}/overlays"
+
+    def container_mounts(self, container_id: str) -> str:
+        """Where what is mounted in it is made ready, by number."""
+        return f"{self.tmp}/containers/{container_id}/mounts"
+
     def container_run(self, container_id: str) -> str:
         return f"{self.tmp}/containers/{container_id}"
 

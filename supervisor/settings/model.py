@@ -114,6 +114,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     log_size_max: int = -1
     """Bytes; not positive: no limit."""
     log_tag: str = ""
+    mounts: tuple[str, ...] = ()
+    """As --mount has them, for every container."""
     netns: str = "private"
     oom_score_adj: int | None = None
     pidns: str = "private"
@@ -130,6 +132,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     userns: str = "host"
     """A mode of --userns, with its options: `keep-id:uid=200`."""
     utsns: str = "private"
+    volumes: tuple[str, ...] = ()
+    """As --volume has them, for every container."""
 
 
 class EngineSettings(msgspec.Struct, frozen=True):
@@ -246,6 +250,8 @@ class PymanSettings(msgspec.Struct, frozen=True):
     """What becomes of containers when the supervisor is told to end: `leave` or `stop`."""
     call_deadline: float = 30.0
     """For one call of an OCI runtime or of conmon."""
+    health_checks_at_once: int = 16
+    """Health checks of all containers that run at the same time, at most."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
 

@@ -347,6 +347,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "pyman.call_deadline": _above_zero,
     "pyman.events_max_bytes": _size,
     "pyman.events_max_entries": _positive,
+    "pyman.health_checks_at_once": _positive,
     "pyman.log_level": _one_of("debug", "info", "warning", "error"),
     "pyman.on_stop": _one_of("leave", "stop"),
     "pyman.restart_budget": _above_zero,

@@ -8,6 +8,7 @@ of it is written down: a server is found by its command line, whose last word is
 from __future__ import annotations
 
 import os
+import re
 import select
 import shutil
 from contextlib import ExitStack, suppress
@@ -17,7 +18,7 @@ from pyman.errors import DeadlineExceeded, DiskFull, StorageFailed
 from supervisor.kernel import children, process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from supervisor.kernel.idmaps import IdRange
     from supervisor.kernel.process import ProcessRef
@@ -28,8 +29,8 @@ PROGRAM = "fuse-overlayfs"
 DEVICE = "/dev/fuse"
 _SPECIAL = frozenset(",:\\")
 """What its options cannot have within a path."""
-_POINTS = ("rootfs", "merged")
-"""Names of mount points: of a container's, of an image's."""
+_POINT = re.compile(r"[^/]+/(rootfs|merged|mounts/[^/]+)")
+"""Below a directory of mount points: those of a container, and of an image."""
 _NOISE = "unknown argument ignored: lazytime"
 """It says so of its own default wherever libfuse does not know it."""
 _KILLED = 1000
@@ -124,37 +125,46 @@ async def mount(
 
 
 def servers(below: str) -> dict[str, ProcessRef]:
-    """Every server whose mount point is `below/ID/rootfs`, or `…/merged`, wherever it is mounted, by mount point."""
-    pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())
-    return _servers(pids, below)
+    """Every server whose mount point is `below/ID/rootfs`, or another of a container's or an image's, wherever it is
+    mounted, by mount point."""
+
+    def fits(target: str) -> bool:
+        return target.startswith(f"{below}/") and bool(_POINT.fullmatch(target, len(below) + 1))
+
+    return _servers(_everybody(), fits)
+
+
+def _everybody() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdecimal())
 
 
 def server_of(target: str) -> ProcessRef | None:
     """The server of what was just mounted there, which is a child of this process by now."""
-    below = os.path.dirname(os.path.dirname(target))
-    return _servers(children.of_this_process(), below).get(target) or servers(below).get(target)
+    for pids in (children.of_this_process(), _everybody()):
+        if found := _servers(pids, target.__eq__):
+            return found[target]
+    return None
 
 
-def _servers(pids: Iterable[int], below: str) -> dict[str, ProcessRef]:
+def _servers(pids: Iterable[int], fits: Callable[[str], bool]) -> dict[str, ProcessRef]:
     found: dict[str, ProcessRef] = {}
     for pid in pids:
-        if not _target(pid, below):
+        if not fits(_target(pid)):
             continue
         # Looked at again, now that it is certain which process is meant: the pid may have changed hands.
         ref = process.ref_of(pid)
-        if ref is not None and (target := _target(pid, below)):
+        if ref is not None and fits(target := _target(pid)):
             found[target] = ref
     return found
 
 
-def _target(pid: int, below: str) -> str:
+def _target(pid: int) -> str:
     """The mount point, if it is such a process."""
     words = process.words_of(pid)
     # In front there may be an interpreter as well.
     if len(words) < 4 or words[-3] != "-o" or not words[-2].startswith("lowerdir="):
         return ""
-    around, name = os.path.split(words[-1])
-    return words[-1] if name in _POINTS and os.path.dirname(around) == below else ""
+    return words[-1]
 
 
 def end(server: ProcessRef, patience: float) -> None:

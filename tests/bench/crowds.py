@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.bench.context import Bench
     from tests.support.engine import Engine
 
-__all__ = ["crashes", "growth", "idle", "many"]
+__all__ = ["crashes", "growth", "health", "idle", "many"]
 
 CLIENTS = 8
 SETTLE = 15.0
@@ -55,6 +55,42 @@ def idle(bench: Bench) -> list[Result]:
         Result("idle", f"PSS of the daemon, {of}", "MB", memory, limit=Limit(allowed, open=True)),
         Result("idle", "PSS of the keeper", "MB", keeper_memory),
     ]
+
+
+def health(bench: Bench) -> list[Result]:
+    """Checks of many containers: how late they begin. Figures of the last thousand, so not of those at the start."""
+    slow, fast, seconds = (20, 5, 15.0) if bench.options.quick else (100, 20, 60.0)
+    with bench.engine() as engine:
+        for number, interval in ((slow, 30), (fast, 1)):
+            check = {"Test": ["CMD", "true"], "Interval": interval * 1_000_000_000}
+            spec = bench.spec("sleep", "100000", healthconfig=check)
+            side_by_side(lambda _, spec=spec: run_detached(engine, spec), range(number), CLIENTS)  # type: ignore[misc]
+        time.sleep(SETTLE)
+        pid = engine.pid
+        before, skipped, begun = processor_time(pid), _checks(engine)["skipped"], time.monotonic()
+        time.sleep(seconds)
+        used = (processor_time(pid) - before) / (time.monotonic() - begun) * 100
+        told = _checks(engine)
+        ill = engine.call("io.pyman.Container.List", {"filters": {"health!": ["healthy"]}})["containers"]
+        if ill or told["armed"] != slow + fast:
+            raise Failed(f"{len(ill)} containers are not healthy, {told['armed']} checks are armed")
+    of = f"{slow} checks at 30 s, {fast} at 1 s"
+    return [
+        Result(
+            "health",
+            f"p99 between due and started, {of}",
+            "ms",
+            told["delay99"] * 1e3,
+            limit=Limit(100, open=True),
+        ),
+        Result("health", "checks skipped meanwhile", "", told["skipped"] - skipped, limit=Limit(0)),
+        Result("health", "daemon and probes: share of a core", "%", used),
+    ]
+
+
+def _checks(engine: Engine) -> dict[str, float]:
+    found: dict[str, float] = engine.call("io.pyman.System.Info")["supervisor"]["healthChecks"]
+    return found
 
 
 def growth(bench: Bench) -> list[Result]:

@@ -30,6 +30,9 @@ def candidates(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
         (["p"], ["pause", "ps", "pull", "push"]),
         (["image", "un"], ["unmount", "untag"]),
         (["manifest", "re"], ["remove"]),
+        (["volume", "e"], ["exists", "export"]),
+        (["volume", "ls", "--filter", "d"], ["dangling=", "driver="]),
+        (["volume", "import", "x", ""], [":files"]),
         (["images", "--sort", "c"], ["created"]),
         (["images", "-f", "re"], ["readonly=", "reference="]),
         (["image", "prune", "--filter="], ["--filter=label=", "--filter=until="]),
@@ -80,6 +83,7 @@ def test_the_first_word_may_be_any_command_that_is_not_hidden(capsys: pytest.Cap
         "image",
         "manifest",
         "system",
+        "volume",
     }
 
 

@@ -132,10 +132,6 @@ def test_what_cannot_be_meant_is_refused_by_name(line: str, sentence: str) -> No
     "option, sentence",
     [
         ("--hardware=/dev/null", "unknown option --hardware: see 'pyman create --help'"),
-        ("--volume=/a:/b", "cannot use --volume: there are no mounts yet, but for the volumes of images"),
-        ("-v", "cannot use -v: there are no mounts yet, but for the volumes of images"),
-        ("-itv=/a:/b", "cannot use -v: there are no mounts yet, but for the volumes of images"),
-        ("--tmpfs", "cannot use --tmpfs: there are no mounts yet, but for the volumes of images"),
         ("--publish=80:80", "cannot use --publish: there are no networks yet but none and host"),
         ("-P", "cannot use -P: there are no networks yet but none and host"),
         ("--pod=p", "cannot use --pod: there are no pods yet"),

@@ -323,7 +323,7 @@ def test_commit_makes_an_image_and_prints_its_id(
     assert (tmp_path / "id").read_text() == IMAGE
     assert fake.asked("Container.Commit") == {
         "name": "web", "image": "one:1", "author": "me", "message": "why", "changes": ["CMD a"], "pause": True,
-        "squash": True, "include_volumes": False, "format": "docker",
+        "squash": True, "include_volumes": False, "format": "docker", "config": {},
     }  # fmt: skip
     assert (
         run(capsys, "commit", "-f", "x", "web")[2]

@@ -199,6 +199,35 @@ def test_a_login_lasts_until_the_logout(
     assert PASSWORD not in shared_engine.log_text(1000)
 
 
+def test_a_login_is_kept_for_docker_which_others_read(
+    shared_engine: Engine, secure_registry: RealRegistry, tmp_path: Path
+) -> None:
+    host, file = secure_registry.host, tmp_path / "config.json"
+    (tmp_path / "ca.crt").write_bytes(secure_registry.authority.read_bytes())
+    file.write_text('{"psFormat": "table"}')
+    secure_registry.push("cli/docker", "1", [tar_layer({"a": b"b"})])
+    words = ["login", f"--compat-auth-file={file}", f"--cert-dir={tmp_path}", "-u", USER, "--password-stdin"]
+    shared_engine.cli(*words, host, input=PASSWORD)
+    content = json.loads(file.read_text())
+    assert (content["psFormat"], list(content["auths"])) == ("table", [host])
+    argv = [
+        "skopeo",
+        "inspect",
+        f"--authfile={file}",
+        f"--cert-dir={tmp_path}",
+        f"docker://{host}/cli/docker:1",
+    ]
+    assert subprocess.run(argv, capture_output=True, timeout=30, check=False).returncode == 0
+    refused = shared_engine.cli(*words, f"{host}/cli", input=PASSWORD, check=False)
+    assert (refused.returncode, "in Docker's form" in refused.stderr) == (125, True)
+    refused = shared_engine.cli(*words, f"--authfile={file}", host, input=PASSWORD, check=False)
+    assert "together with --authfile" in refused.stderr
+    shared_engine.cli("logout", "--compat-auth-file", file, host)
+    assert json.loads(file.read_text())["auths"] == {}
+    missing = shared_engine.cli("logout", "--compat-auth-file", tmp_path / "none", host, check=False)
+    assert "there is no such file" in missing.stderr
+
+
 def test_a_list_is_made_of_images_and_pushed(
     shared_engine: Engine, registry: RealRegistry, app: str, tmp_path: Path
 ) -> None:

@@ -156,7 +156,7 @@ def test_a_missing_cidfile_is_a_mistake_unless_missing_containers_are_none(
         ),
         ("inspect", "'pyman inspect' needs a container or an image: give names or ids, or --latest"),
         ("inspect --type pod x", "cannot inspect objects of the type 'pod': this version has none"),
-        ("inspect --type box x", "option --type cannot be 'box': it must be container, image or all"),
+        ("inspect --type box x", "option --type cannot be 'box': it must be container, image, volume or all"),
         ("update a", "cannot update a container: nothing to change was given: use --restart"),
         ("start -a x y", "cannot attach to several containers at once: start them without --attach"),
         ("why", "cannot tell which container is meant: give its name or id, or --latest"),
@@ -248,8 +248,9 @@ def test_inspect_prints_a_list_and_an_error_for_what_was_not_found(
 ) -> None:
     fake.answers["Container.Inspect"] = {"containers": [INSPECTED], "errors": [NOPE]}
     fake.answers["Image.Inspect"] = {"images": [], "errors": [{**NOPE, "code": "NoSuchImage"}]}
+    fake.answers["Volume.List"] = {"volumes": []}
     status, out, err = run(capsys, "inspect", "web", "nope")
-    sentence = "cannot find 'nope': neither a container nor an image has that name or id"
+    sentence = "cannot find 'nope': neither a container nor an image nor a volume has that name or id"
     assert (status, err) == (125, f"Error: {sentence}\n")
     assert out.startswith('[\n     {\n          "Id": "6c86')
     assert json.loads(out) == [{key: value for key, value in INSPECTED.items() if key != "SizeRw"}]
@@ -270,6 +271,7 @@ def test_inspect_finds_images_among_containers_and_keeps_the_order(
         "images": [{"Id": "i1"}, {"Id": "i2"}],
         "errors": [{**NOPE, "code": "NoSuchImage"}],
     }
+    fake.answers["Volume.List"] = {"volumes": []}
     names = ["one", "c1", "nope", "odd", "two", "c2"]
     status, out, err = run(capsys, "inspect", "-f", "{{.Id}}", *names)
     assert (status, out) == (125, "i1\nc1\ni2\nc2\n")

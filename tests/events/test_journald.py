@@ -93,6 +93,23 @@ async def test_an_entry_has_podmans_fields(database: Database, journal: Journal,
     assert "PODMAN_EXIT_CODE" not in pulled
 
 
+async def test_a_change_of_health_has_podmans_fields(
+    database: Database, journal: Journal, address: str
+) -> None:
+    told = {"health_status": "unhealthy", "health_failing_streak": "3", "health_log": "{}"}
+    with closing(listening(address)) as journald:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(JournaldSink(database, address).run, journal)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await database.commit([], [draft("health_status", app="shop", **told), draft("start", **told)])
+            journal.close()
+        changed, other = entries(journald)
+    assert (changed["PODMAN_HEALTH_STATUS"], changed["PODMAN_HEALTH_LOG"]) == ("unhealthy", "{}")
+    assert changed["PODMAN_HEALTH_FAILING_STREAK"] == "3"
+    assert json.loads(changed["PODMAN_LABELS"]) == {"app": "shop"}
+    assert json.loads(other["PODMAN_LABELS"]) == told, "labels of the same names stay labels"
+
+
 async def copy(database: Database, address: str) -> None:
     """Let a sink send all there is."""
     journal = Journal(database)

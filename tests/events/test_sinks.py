@@ -81,6 +81,16 @@ async def test_every_event_is_a_line_of_json_as_podman_writes_it(
     assert log.stat().st_mode & 0o777 == 0o600
 
 
+async def test_a_change_of_health_is_written_as_podman_does(database: Database, log: Path) -> None:
+    told = {"health_status": "unhealthy", "health_failing_streak": "3", "health_log": "{}"}
+    await database.commit([], [draft("health_status", **told), draft("start", **told)])
+    await copy(database, FileSink(str(log), 0))
+    changed, other = lines(log)
+    assert (changed["health_status"], changed["health_failing_streak"]) == ("unhealthy", 3)
+    assert changed["health_log"] == "{}"
+    assert "health_status" not in other
+
+
 async def test_podman_reads_the_log(database: Database, log: Path, tmp_path: Path) -> None:
     podman = shutil.which("podman")
     if podman is None or os.geteuid() != 0:

@@ -117,6 +117,24 @@ def test_a_commit_of_docker_keeps_the_message_and_oci_refuses_it(written: Engine
     )
 
 
+def test_a_configuration_goes_over_that_of_the_container(written: Engine) -> None:
+    configuration = {"Env": ["SIZE=3"], "Labels": {"more": "said"}, "Cmd": ["true"], "Tty": False}
+    path = written.path / "config.json"
+    path.write_text(json.dumps(configuration))
+    line = ("commit", "-q", "--config", path, "--change", "USER 7", "writer", "registry.example/configured")
+    seen = seen_by_podman(written, written.out(*line))["Config"]
+    assert {"COLOUR=blue", "SIZE=3"} <= set(seen["Env"])
+    assert seen["Labels"] == {"of": "image", "more": "said"}
+    assert (seen["Cmd"], seen["User"]) == (["true"], "7")
+    path.write_text('{"Hostname": "x"}')
+    refused = written.cli(*line, check=False)
+    assert (refused.returncode, "cannot keep 'Hostname'" in refused.stderr) == (125, True)
+    assert seen_by_podman(written, written.out(*line, "--format", "docker"))["Config"]["Labels"]
+    for text, message in (("[]", "no JSON object"), ("{", "no JSON"), (" " * (1 << 20) + "{}", "more than")):
+        path.write_text(text)
+        assert message in written.cli(*line, check=False).stderr
+
+
 def test_a_squashed_commit_has_one_layer(written: Engine) -> None:
     id = commit(written, squash=True)
     assert len(seen_by_podman(written, id)["RootFS"]["Layers"]) == 1

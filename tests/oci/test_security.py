@@ -240,17 +240,18 @@ def test_a_profile_needs_a_kernel_that_has_seccomp(change_host: Callable[..., No
         seccomp(profile())
 
 
-def test_apparmor_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confinement, "ENABLED", "/none")
+def test_apparmor_is_refused_where_there_is_none(change_host: Callable[..., None]) -> None:
+    change_host(apparmor=False)
     assert "apparmorProfile" not in built(request(apparmor_profile="unconfined"))["process"]
     with pytest.raises(NotSupported, match="--security-opt apparmor=mine: this host has no AppArmor"):
         build(request(apparmor_profile="mine"))
 
 
-def test_apparmor_profiles_are_those_that_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "enabled").write_text("Y\n")
+def test_apparmor_profiles_are_those_that_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change_host: Callable[..., None]
+) -> None:
+    change_host(apparmor=True)
     (tmp_path / "profiles").write_text("mine (enforce)\nother (complain)\n")
-    monkeypatch.setattr(confinement, "ENABLED", str(tmp_path / "enabled"))
     monkeypatch.setattr(confinement, "LOADED", str(tmp_path / "profiles"))
     configured = settings(apparmor_profile="other")
 
@@ -265,6 +266,24 @@ def test_apparmor_profiles_are_those_that_are_loaded(tmp_path: Path, monkeypatch
     assert profile_of(privileged=True, apparmor_profile="mine") == "mine"
     with pytest.raises(InvalidArgument, match="apparmor=nine: the kernel does not have the profile"):
         profile_of(apparmor_profile="nine")
+
+
+def test_labels_are_refused_where_they_would_matter(change_host: Callable[..., None]) -> None:
+    change_host(selinux=True)
+    build(request(selinux_opts=["disable"]))
+    with pytest.raises(NotSupported, match="--security-opt label=type:t: containers get no labels"):
+        build(request(selinux_opts=["type:t"]))
+    with pytest.raises(NotSupported, match="--security-opt label=nested: containers get no labels"):
+        build(request(label_nested=True))
+
+
+def test_what_was_asked_for_is_noted() -> None:
+    noted = built(
+        request(selinux_opts=["type:t", "level:l"], label_nested=True, seccomp_profile_path="unconfined")
+    )["annotations"]
+    assert noted["io.podman.annotations.label"] == "type:t,label=level:l,label=nested"
+    assert noted["io.podman.annotations.seccomp"] == "unconfined"
+    assert "io.podman.annotations.apparmor" not in noted
 
 
 def test_labels_are_checked_wherever_they_are_kept() -> None:

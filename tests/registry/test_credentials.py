@@ -216,6 +216,27 @@ async def test_a_program_is_never_a_path(tmp_path: Path) -> None:
 # Keeping and forgetting
 
 
+async def test_a_file_in_dockers_form_is_kept_as_docker_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"auths": {"b.example": {"auth": _auth("b", "1")}}, "psFormat": "table"}))
+    context = Context(auth_files=(AuthFile(str(path), docker=True),))
+    await store(context, "docker.io", "me", "2")
+    await store(context, "a.example:5000", "a", "3")
+    with pytest.raises(InvalidArgument, match="in Docker's form"):
+        await store(context, "a.example:5000/team", "a", "3")
+    content = json.loads(path.read_text())
+    assert content["psFormat"] == "table"
+    assert content["auths"] == {
+        "b.example": {"auth": _auth("b", "1")},
+        "https://index.docker.io/v1/": {"auth": _auth("me", "2")},
+        "a.example:5000": {"auth": _auth("a", "3")},
+    }
+    assert (await lookup(context, "docker.io/library/x")).username == "me"
+    assert await forget(context, "docker.io")
+    assert not await forget(context, "docker.io")
+    assert set(json.loads(path.read_text())["auths"]) == {"b.example", "a.example:5000"}
+
+
 async def test_a_login_is_kept_beside_what_else_is_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "auth.json"
     context = Context(auth_files=(AuthFile(str(path)),))

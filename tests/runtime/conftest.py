@@ -20,6 +20,7 @@ from supervisor.runtime import requests as rq
 from supervisor.runtime.engine import Engine
 from supervisor.settings.layout import Layout
 from supervisor.settings.load import Options, load
+from tests.support.leaks import cgroup_directories, remove_cgroups
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -103,18 +104,23 @@ class House:
         return [event.status for event in await self.events(entry)]
 
     def sweep(self) -> None:
-        """What a test that failed may have left: monitors and first processes by their bundles, mounts."""
+        """What a test that failed may have left: monitors and first processes by their bundles, mounts, cgroups."""
         for name in filter(str.isdecimal, os.listdir("/proc")):
             with suppress(OSError), open(f"/proc/{name}/cmdline", "rb") as file:
                 if str(self.path).encode() in file.read() and int(name) != os.getpid():
                     os.kill(int(name), signal.SIGKILL)
-        for id in os.listdir(self.path / "tmp/containers") if (self.path / "tmp/containers").exists() else ():
+        places = (self.path / "tmp/containers", self.path / "root/pyman/containers")
+        ids = {name for place in places if place.exists() for name in os.listdir(place)}
+        if not ids:
+            return
+        for id in ids:
             subprocess.run(["runc", "delete", "--force", id], check=False, capture_output=True)
             subprocess.run(
                 ["umount", "-l", self.path / "tmp/containers" / id / "rootfs"],
                 check=False,
                 capture_output=True,
             )
+        remove_cgroups({path for path in cgroup_directories() if any(id in path for id in ids)})
 
 
 @pytest.fixture

@@ -34,6 +34,8 @@ ENDS = {
     "monitor lost, then exit 0": End(0),
     "monitor lost, then exit 1": End(1),
     "supervisor killed, meanwhile exit 1": End(1),
+    "unhealthy, with `--health-on-failure restart`": End(143, asked=Asked.HEALTH_RESTART),
+    "unhealthy, with `--health-on-failure stop` or `kill`": End(137, asked=Asked.HEALTH_STOP),
     "reboot while it ran": End(None, rebooted=True),
     "reboot after a user stop": End(143, asked=Asked.STOP, rebooted=True),
 }

@@ -97,7 +97,7 @@ async def test_one_that_is_to_be_joined_stays_until_who_joins_it_is_there(
                 joins = partial(house.create, "true", name="joins", userns=Namespace("container", "owner"))
                 creation_under_way.start_soon(joins)
                 await held.wait()
-            with pytest.raises(WrongState, match="container 'joins' joins its user namespace"):
+            with pytest.raises(WrongState, match="container 'joins' depends on it"):
                 await owner.worker.ask(rq.Remove())
             go_on.set()
 

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 import pyman
+from pyman.api import spec as pyman_spec
 from pyman.client import Event
 from pyman.errors import CommandNotFound, EngineUnavailable, NameInUse, NoSuchContainer, OptionDiffers
 from pyman.wire import Selection
@@ -205,3 +206,17 @@ def test_a_supervisor_is_started_where_none_answers(
             *Path("/dev/shm").glob(f"pyman_lock*{Path(stem).name}*"),
         ):
             file.unlink()
+
+
+@on_both
+async def test_a_health_check_is_run_by_hand(shared_engine: Engine, rootfs: Path) -> None:
+    check = pyman_spec.HealthConfig(test=["CMD", "test", "-e", "/up"], interval=0)
+    async with pyman.connect(shared_engine.socket) as engine:
+        fields = shell(rootfs, "sleep 1000", name="asked", stop_timeout=0, healthconfig=check)
+        await engine.containers.create(**fields)
+        await engine.containers.start("asked")
+        assert await engine.containers.health_check("asked") == "unhealthy"
+        async with await engine.containers.exec("asked", ["touch", "/up"]) as session:
+            assert await session.wait() == 0
+        assert await engine.containers.health_check("asked") == "healthy"
+        assert (await engine.containers.inspect("asked")).state.health.status == "healthy"

@@ -77,8 +77,8 @@ def cgroup_directories(pattern: re.Pattern[str] = _CGROUP) -> set[str]:
 
 
 def _directories(root: str) -> Iterator[str]:
-    """The directory and all below it. Twice for every test: cgroups without children, most of them, are not listed,
-    since the kernel counts a directory's children as links."""
+    """The directory and all below it. For every test: cgroups without children, most of them, are not listed, since
+    the kernel counts a directory's children as links."""
     todo = [root]
     while todo:
         directory = todo.pop()
@@ -194,8 +194,8 @@ class Belongings:
         host: Host,
         mount_namespaces: tuple[int, ...] = (),
         shared: Collection[int] = (),
-    ) -> dict[str, list[str]]:
-        """What is there now and was not then, by kind. Left child processes are ended, so that they harm
+    ) -> tuple[Belongings, dict[str, list[str]]]:
+        """What is there now; and what of it was not there then, by kind. Left child processes are ended, so that they harm
         no later test. `ours`: prefixes of paths that belong to this run. `shared`: children for later tests, too."""
         known = self.processes.union(shared)
         processes.wait_gone(processes.children() - known, GRACE)
@@ -219,7 +219,7 @@ class Belongings:
             mine = [path for path in new if path.startswith(ours)]
             found[kind] = mine + host.blame(kind, [path for path in new if path not in mine])
         found["mount"] += sorted(now.inner_mounts - self.inner_mounts - set(found["mount"]))
-        return {kind: names for kind, names in found.items() if names}
+        return now, {kind: names for kind, names in found.items() if names}
 
 
 def _new_descriptors(before: dict[int, str], after: dict[int, str]) -> list[str]:

@@ -20,22 +20,24 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import trio
 
+from pyman.api.system import Problem
 from pyman.errors import AmbiguousId, NameInUse, NoSuchVolume, PymanError, StateDamaged, VolumeInUse
 from pyman.names import EventStatus, EventType
 from supervisor.kernel import mounts
 from supervisor.logging import log
 from supervisor.runtime.volumes import driver
 from supervisor.runtime.volumes.ground import Ground
-from supervisor.runtime.volumes.records import Volume, VolumeObserved, Wish
-from supervisor.runtime.volumes.wishes import defined, new_name
+from supervisor.runtime.volumes.records import Volume, VolumeObserved
+from supervisor.runtime.volumes.wishes import defined, new_name, wish_of
 from supervisor.state.changes import DeleteRecord, DropIntent, EventDraft, PutIntent, PutRecord, PutState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from pyman.api.event import Actor
     from pyman.api.spec import ContainerSpec, NamedVolume
     from supervisor.runtime.container import Container
+    from supervisor.runtime.volumes.records import Wish
     from supervisor.settings.layout import Layout
     from supervisor.state.changes import Change, Loaded
     from supervisor.state.database import Database
@@ -58,11 +60,13 @@ class _Intent(msgspec.Struct, frozen=True):
 class Entry:
     """A volume. Whoever changes `observed` commits it first."""
 
-    __slots__ = ("definition", "filling", "mounting", "observed")
+    __slots__ = ("definition", "filling", "holds", "mounting", "observed")
 
     def __init__(self, definition: Volume, observed: VolumeObserved) -> None:
         self.definition = definition
         self.observed = observed
+        self.holds = 0
+        """How much work is under way that needs it mounted."""
         self.mounting = trio.Lock()
         """Held by whoever mounts or unmounts it."""
         self.filling = threading.Lock()
@@ -121,6 +125,8 @@ class Volumes:
         self.release: Callable[[int | None], None] = lambda _number: None
         self.containers: Callable[[], Iterable[Container]] = tuple
         """All that are known."""
+        self.remove_container: Callable[[str, float | None, Actor | None], Awaitable[None]] = _nobody
+        """By force, its id; with the seconds until SIGKILL."""
         self.discard: Callable[[str], None] = lambda _path: None
         """Hands a directory to the task that deletes what `ground.trash` has."""
 
@@ -128,6 +134,20 @@ class Volumes:
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(list(self._entries.values()))
+
+    def seen(self) -> dict[str, Entry]:
+        """Those that people see: not what goes with a container that has been removed, and is being taken away."""
+        leaving = {
+            volume.name
+            for container in self.containers()
+            if container.observed.leaving and container.takes_volumes
+            for volume in container.definition.spec.volumes
+            if volume.is_anonymous
+        }
+        if not leaving:
+            return self._entries
+        used = self.used()
+        return {name: entry for name, entry in self._entries.items() if name not in leaving or name in used}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -145,16 +165,19 @@ class Volumes:
 
     def look_up(self, name: str) -> Entry:
         """By its name or the beginning of it, as people give it. NoSuchVolume, AmbiguousId."""
-        if name in self._entries or not name:
-            return self.find(name)
-        found = [entry for known, entry in self._entries.items() if known.startswith(name)]
+        seen = self.seen()
+        if name in seen:
+            return seen[name]
+        found = [entry for known, entry in seen.items() if known.startswith(name)] if name else []
         if len(found) > 1:
             raise AmbiguousId(
                 f"cannot tell which volume '{name}' is: {len(found)} names begin with it",
                 subject=name,
                 hint="give more of it",
             )
-        return found[0] if found else self.find(name)
+        if not found:
+            raise NoSuchVolume(f"cannot find volume '{name}'", subject=name)
+        return found[0]
 
     def path(self, name: str) -> str:
         """Where the data of a volume is, or will be."""
@@ -211,13 +234,14 @@ class Volumes:
     @asynccontextmanager
     async def joined(self, spec: ContainerSpec, actor: Actor | None) -> AsyncIterator[Batch]:
         """While a container is recorded: its volumes are there and stay. Those that are missing are made, and recorded
-        with it, or are taken away again. `spec`: every volume in it has a name (`named`). As `ensure`."""
+        with it, or are taken away again. `spec`: every volume in it has a name. As `ensure`; NoSuchVolume: one is
+        missing that was not to be made."""
         if not spec.volumes:
             yield Batch(self)
             return
         async with self._changing:
             missing = {volume.name: volume for volume in spec.volumes if volume.name not in self._entries}
-            wishes = [Wish(name=name, anonymous=volume.is_anonymous) for name, volume in missing.items()]
+            wishes = [wish_of(volume) for volume in missing.values()]
             async with self._made(wishes, actor) as batch:
                 yield batch
 
@@ -282,18 +306,24 @@ class Volumes:
     # ------------------------------------------------------------------ removing
 
     async def remove(self, entry: Entry, actor: Actor | None, *, pruned: bool = False) -> bool:
-        """False: it is gone already. VolumeInUse, naming the containers; StorageFailed. `pruned`: with the event of
-        that."""
+        """False: it is gone already. VolumeInUse, naming the containers; StorageFailed. `pruned`: that is told,
+        too."""
         async with self._changing:
             if self._entries.get(entry.name) is not entry:
                 return False
             self._refuse_used(entry)
-            status = EventStatus.PRUNE if pruned else EventStatus.REMOVE
-            async with self._removed([entry], actor, status) as batch:
+            told = (EventStatus.REMOVE, EventStatus.PRUNE) if pruned else (EventStatus.REMOVE,)
+            async with self._removed([entry], actor, told) as batch:
                 await self._database.commit(
                     batch.changes, batch.events, durable=True, apply=lambda _events: batch.apply()
                 )
             return True
+
+    async def remove_used(self, entry: Entry, timeout: float | None, actor: Actor | None) -> bool:
+        """`remove`, after the containers that use it. `timeout`: seconds until SIGKILL; none: their own."""
+        for container in self.users(entry.name):
+            await self.remove_container(container.id, timeout, actor)
+        return await self.remove(entry, actor)
 
     def _refuse_used(self, entry: Entry) -> None:
         users = self.users(entry.name)
@@ -320,12 +350,12 @@ class Volumes:
                 others = [user for user in self.users(name) if user is not container]
                 if entry is not None and entry.definition.anonymous and not others:
                     entries.append(entry)
-            async with self._removed(entries, actor, EventStatus.REMOVE) as batch:
+            async with self._removed(entries, actor, (EventStatus.REMOVE,)) as batch:
                 yield batch
 
     @asynccontextmanager
     async def _removed(
-        self, entries: Sequence[Entry], actor: Actor | None, status: EventStatus
+        self, entries: Sequence[Entry], actor: Actor | None, told: Sequence[EventStatus]
     ) -> AsyncIterator[Batch]:
         """Volumes whose directories are out of their places, and which are forgotten inside."""
         batch = Batch(self, gone=entries)
@@ -333,7 +363,7 @@ class Volumes:
             yield batch
             return
         names = [entry.name for entry in entries]
-        batch.events = [entry.event(status, actor) for entry in entries]
+        batch.events = [entry.event(status, actor) for entry in entries for status in told]
         with trio.CancelScope(shield=True):
             key = await self._intend(names, removes=True, events=batch.events)
             batch.changes = [*(DeleteRecord("volume", name) for name in names), DropIntent(key)]
@@ -401,13 +431,48 @@ class Volumes:
             if entry is not None:
                 await self.unmount(entry, container)
 
+    async def mount_lasting(self, entry: Entry, actor: Actor | None) -> str:
+        """Once more for people, and where it is. Where nothing has to be mounted, none is counted."""
+        if entry.definition.needs_mount:
+            async with entry.mounting:
+                await self._mount(entry)
+                event = entry.event(EventStatus.MOUNT, actor)
+                await self.note(entry, [event], mounts=entry.observed.mounts + 1)
+        return entry.definition.mountpoint
+
+    async def unmount_lasting(self, entry: Entry, actor: Actor | None, *, force: bool) -> None:
+        """Undo one of these, with `force` all. There is none: nothing is done."""
+        async with entry.mounting:
+            if not entry.observed.mounts:
+                return
+            left = 0 if force else entry.observed.mounts - 1
+            await self.note(entry, [entry.event(EventStatus.UNMOUNT, actor)], mounts=left)
+            await self._settle(entry)
+
+    @asynccontextmanager
+    async def held(self, entry: Entry) -> AsyncIterator[str]:
+        """While something is done to what is in it: where that is."""
+        if not entry.definition.needs_mount:
+            yield entry.definition.mountpoint
+            return
+        async with entry.mounting:
+            await self._mount(entry)
+            entry.holds += 1
+        try:
+            yield entry.definition.mountpoint
+        finally:
+            with trio.CancelScope(shield=True):
+                async with entry.mounting:
+                    entry.holds -= 1
+                    await self._settle(entry)
+
     async def _mount(self, entry: Entry) -> None:
         if not await self._on_disk(partial(mounts.mounted, entry.definition.mountpoint)):
             await driver.mount(entry.definition)
 
     async def _settle(self, entry: Entry) -> None:
         """Unmount what nobody holds any more."""
-        if not entry.observed.count:
+        if not entry.observed.count and not entry.holds:
             await self._on_disk(partial(mounts.unmount, entry.definition.mountpoint, lazy=True))
 
     async def note(self, entry: Entry, events: Sequence[EventDraft] = (), **changes: Any) -> None:
@@ -420,10 +485,33 @@ class Volumes:
         change = PutState("volume", entry.name, _encode(new))
         await self._database.commit([change], events, apply=take_over)
 
+    # ------------------------------------------------------------------ checking
+
+    async def problems(self, *, repair: bool) -> list[Problem]:
+        """What is recorded compared with what is there. `repair`: directories of no volume are removed; they are this
+        engine's own, as the file beside their data says."""
+        found = []
+        async with self._changing:
+            there = await self._on_disk(lambda: set(self.ground.own()))
+            for entry in self:
+                if not await self._on_disk(partial(os.path.isdir, entry.definition.mountpoint)):
+                    text = f"its directory '{entry.definition.mountpoint}' is gone"
+                    found.append(Problem(f"volume {entry.name}", text))
+                elif entry.name not in there:
+                    found.append(Problem(f"volume {entry.name}", "its directory is another engine's"))
+            for name in sorted(there - set(self._entries)):
+                if repair:
+                    self.discard(await self._on_disk(partial(self.ground.take_away, name)))
+                found.append(
+                    Problem(f"{self.ground.root}/{name}", "it belongs to no volume", repaired=repair)
+                )
+        return found
+
     # ------------------------------------------------------------------ starting
 
-    async def recover(self, loaded: Loaded, *, rebooted: bool) -> None:
-        """What is recorded, and what a supervisor that was killed has left of it. StateDamaged, StorageFailed."""
+    async def recover(self, loaded: Loaded, known: frozenset[str], *, rebooted: bool) -> None:
+        """What is recorded, and what a supervisor that was killed has left of it. `known`: the containers that are
+        recorded. StateDamaged, StorageFailed."""
         for record in loaded.records:
             if record.kind != "volume":
                 continue
@@ -438,11 +526,11 @@ class Volumes:
                 ) from None
             self._entries[definition.name] = Entry(definition, observed)
         await self._finish_intents(loaded.intents)
-        if rebooted:
-            await self._reset()
+        await self._reset(frozenset() if rebooted else known, rebooted=rebooted)
         if not self._entries and not await self._on_disk(partial(os.path.lexists, self.ground.root)):
             return
         for path in await self._on_disk(partial(self.ground.left, frozenset(self._entries))):
+            await self._on_disk(partial(self.ground.drop, path))
             self.discard(path)
         for entry in self:
             if entry.definition.needs_mount:
@@ -465,12 +553,15 @@ class Volumes:
                 await self._on_disk(partial(self.ground.take_away, name))
             await self._database.commit([DropIntent(key)])
 
-    async def _reset(self) -> None:
-        """After a boot nothing is mounted."""
+    async def _reset(self, known: frozenset[str], *, rebooted: bool) -> None:
+        """After a boot nothing is mounted, and a container that is gone holds nothing."""
         changes: list[Change] = []
         for entry in self:
-            if entry.observed.count:
-                entry.observed = msgspec.structs.replace(entry.observed, holders=(), mounts=0)
+            observed = entry.observed
+            holders = tuple(holder for holder in observed.holders if holder in known)
+            mounted = 0 if rebooted else observed.mounts
+            if (holders, mounted) != (observed.holders, observed.mounts):
+                entry.observed = msgspec.structs.replace(observed, holders=holders, mounts=mounted)
                 changes.append(PutState("volume", entry.name, _encode(entry.observed)))
         if changes:
             await self._database.commit(changes)
@@ -491,6 +582,10 @@ class Volumes:
 
     async def _on_disk(self, work: Callable[[], Any]) -> Any:
         return await trio.to_thread.run_sync(work, limiter=self._disk)
+
+
+async def _nobody(_id: str, _timeout: float | None, _actor: Actor | None) -> None:
+    return
 
 
 def _put(entry: Entry) -> PutRecord:

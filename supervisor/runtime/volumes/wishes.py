@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pyman.api.spec import NamedVolume
-from pyman.errors import InvalidArgument, NotSupported
+from pyman.errors import InvalidArgument, NoSuchVolume, NotSupported
 from supervisor.runtime.registry import check_name
-from supervisor.runtime.volumes.records import Volume, VolumeObserved
+from supervisor.runtime.volumes.records import Volume, VolumeObserved, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pyman.api.spec import ContainerSpec
     from supervisor.oci.imaged import ImageUse
-    from supervisor.runtime.volumes.records import Wish
 
-__all__ = ["LABELS_LIMIT", "defined", "new_name", "used"]
+__all__ = ["LABELS_LIMIT", "defined", "new_name", "used", "wish_of"]
 
 LABELS_LIMIT = 256 * 1024
 """Characters of labels and options together: they come with every event."""
@@ -61,6 +60,21 @@ def used(spec: ContainerSpec, image: ImageUse) -> tuple[ContainerSpec, ImageUse]
         else:
             named.append(msgspec.structs.replace(volume, name=new_name(), is_anonymous=True))
     return msgspec.structs.replace(spec, volumes=named), image
+
+
+def wish_of(volume: NamedVolume) -> Wish:
+    """What is made where a container uses a volume that is not there. NoSuchVolume: it says not to."""
+    if "nocreate" in volume.options:
+        raise NoSuchVolume(
+            f"cannot find volume '{volume.name}', which was not to be made (nocreate)", subject=volume.name
+        )
+    pairs = (
+        option.partition("=")[2].partition("=")
+        for option in volume.options
+        if option.startswith("volume-opt=")
+    )
+    options = {key: value for key, _, value in pairs}
+    return Wish(name=volume.name, anonymous=volume.is_anonymous, options=options)
 
 
 class _Options(NamedTuple):

@@ -1,0 +1,95 @@
+"""The same options give a process the same rights as the installed Podman gives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.kernel import mounts
+from supervisor.oci.host import this_host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.support.engine import Engine
+
+pytestmark = [
+    pytest.mark.skipif(
+        not shutil.which("podman") or os.geteuid() != 0, reason="needs Podman, and root for its storage"
+    ),
+    pytest.mark.oci_runtime("runc"),
+]
+
+LOOK = """\
+grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status
+mkdir /tmp/made 2>&1
+grep -cE ' /proc/sys |/sys/firmware ' /proc/mounts
+tail -n1 /etc/passwd
+"""
+OPTIONS = [
+    "",
+    "--cap-add net_admin,CAP_NET_RAW --cap-drop kill",
+    "--cap-drop ALL --cap-add Chown --cap-add setuid",
+    "--cap-add ALL --cap-drop sys_admin",
+    "--user worker --cap-add net_admin --cap-drop chown",
+    "--user 1234:77 --cap-drop all",
+    "--user 1234 --passwd-entry $USERNAME:x:$UID:$GID:$NAME:$HOME:/bin/x",
+    "--privileged --user worker --cap-add chown",
+    "--security-opt no-new-privileges --security-opt unmask=/proc/s*:/sys/firmware",
+    "--security-opt seccomp=unconfined --security-opt unmask=ALL",
+    "--security-opt seccomp={profile}",
+    "--security-opt seccomp={profile} --cap-add net_admin",
+    "--privileged --security-opt seccomp={profile}",
+]
+
+
+@pytest.fixture(scope="module")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Run the script in a container of Podman's, of this root filesystem."""
+    place = tmp_path_factory.mktemp("podman")
+    options = [
+        "--root", f"{place}/root", "--runroot", f"{place}/run", "--tmpdir", f"{place}/tmp", "--runtime", "runc",
+        "--cgroup-manager", "cgroupfs", "--events-backend", "none", "--log-level", "error",
+    ]  # fmt: skip
+    # Podman's own limits are not possible everywhere.
+    limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]
+
+    def run(rootfs: Path, *more: str) -> str:
+        command = ["podman", *options, "run", "--rm", "--network=none", *limits, *more]
+        root = ["--rootfs", f"{rootfs}:O", "sh", "-c", LOOK]
+        done = subprocess.run([*command, *root], capture_output=True, text=True, check=False)
+        assert done.stdout, done.stderr
+        return done.stdout
+
+    yield run
+    for target in reversed(mounts.mounts_below(str(place))):
+        mounts.unmount(target, lazy=True)
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    path = tmp_path / "profile.json"
+    forbidden = {"action": "SCMP_ACT_ERRNO", "errno": "ENOTBLK", "excludes": {"caps": ["CAP_NET_ADMIN"]}}
+    rules = [
+        {"names": ["mkdir", "mkdirat"], **forbidden},
+        {"name": "mkdir", "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_NET_ADMIN"]}},
+    ]
+    path.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}))
+    return path
+
+
+@pytest.mark.skipif(not this_host().seccomp, reason="this kernel has no seccomp")
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_process_has_the_same_rights(
+    shared_engine: Engine, rootfs: Path, podman: Callable[..., str], profile: Path, options: str
+) -> None:
+    words = options.format(profile=profile).split()
+    ours = shared_engine.cli("run", "--rm", *words, "--rootfs", f"{rootfs}:O", "sh", "-c", LOOK).stdout
+    assert ours.startswith("CapInh:")
+    assert ours == podman(rootfs, *words)
