@@ -154,11 +154,9 @@ async def _remove(images: Images, id: str, name: str, how: Removal, reports: dic
             if len(image.names) > 1:
                 return
             image = msgspec.structs.replace(image, names=())
-    if users := view.users(image):
-        # One that has just ended and removed itself still has its layer.
-        await images.settled([container.id for container in users])
-        users = await images.read(lambda view: view.users(image))
-    await _free(images, image, users, how)
+    # One that has just ended and removed itself still has its layer.
+    await images.settled([*(container.id for container in view.users(image)), *images.mounting(id)])
+    await _free(images, image, await images.read(lambda view: view.users(image)), how)
     # Another view: what was removed for it may have been built upon it.
     has_children, parent = await images.read(lambda view: (id in view.children, view.parent(image)))
     await _delete(images, image, report, how.actor)

@@ -52,7 +52,7 @@ from supervisor.state.database import Database, DeleteRecord, PutRecord, Retenti
 from supervisor.state.locks import Locks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable
 
     from pyman.api.container import ExecRequest, Selection
     from pyman.api.event import Actor
@@ -73,8 +73,6 @@ __all__ = ["Engine", "Order"]
 
 
 NO_MAPS = IdMaps()
-LEAVING = 10.0
-"""Seconds that an image is not removed for containers of which something is left."""
 ADOPTION = 5.0
 """Seconds that all containers together get to be adopted before the supervisor calls itself ready."""
 AT_ONCE = 32
@@ -200,7 +198,7 @@ class Engine:
         self.services.images.name_of = self._name_of
         self.services.images.mounting = lambda image: mounting(self.registry.containers, image)
         self.services.images.remove_container = self._remove_by_force
-        self.services.images.settled = self._settled
+        self.services.images.settled = self.registry.settled
 
     async def _recover(self, loaded: Loaded) -> None:
         """From the records to workers. Nothing that is alive is forgotten, whatever else is missing."""
@@ -520,13 +518,6 @@ class Engine:
         if entry is not None:
             await entry.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
 
-    async def _settled(self, ids: Collection[str]) -> None:
-        """What is left of those that were removed is gone, too; one that is stuck is waited for no longer than LEAVING."""
-        with trio.move_on_after(LEAVING):
-            for container in [self._container(id) for id in ids]:
-                if container is not None and container.observed.leaving:
-                    await container.until(partial(_vanished, container))
-
     async def _remove_with_volume(self, id: str, timeout: float | None, actor: Actor | None) -> None:
         """With the volume that it uses."""
         entry = self.registry.get(id)
@@ -628,8 +619,3 @@ def info_of(error: PymanError) -> ErrorInfo:
 
 def _named(result: Result, name: str) -> Result:
     return Result(name, result.id, result.error, result.exit_code, result.changed)
-
-
-def _vanished(container: Container) -> bool | None:
-    """True, or None while anything is left of it."""
-    return container.removed or None
