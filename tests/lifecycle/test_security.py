@@ -265,6 +265,15 @@ def test_limits_are_the_ones_asked_for(shared_engine: Engine, rootfs: Path) -> N
     assert [int(number) for number in seen] == list(own)
 
 
+@pytest.mark.oci_runtime("rootless")
+def test_a_user_whom_an_ordinary_users_namespace_does_not_have_is_refused(
+    shared_engine: Engine, rootfs: Path
+) -> None:
+    for user, named in (("1000000", "uid 1000000"), ("0:1000001", "gid 1000001")):
+        said = refused(shared_engine, rootfs, "--user", user)
+        assert f"cannot use the {named}: this user's user namespace does not have it" in said
+
+
 @pytest.fixture
 def configured(shared_engine: Engine, readable: Path) -> Iterator[None]:
     profile(readable / "seccomp.json", "mkdir", "mkdirat")

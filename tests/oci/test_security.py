@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
+from pyman.api.spec import Namespace
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.oci import confinement, security
 from supervisor.oci.build import ExecBuildRequest, build, build_exec
 from supervisor.oci.capabilities import added_and_dropped, bounding
 from supervisor.oci.host import CAPABILITIES, this_host
+from supervisor.oci.request import UserNamespace
 from tests.oci.support import built, request, settings
 
 if TYPE_CHECKING:
@@ -143,6 +146,13 @@ def test_paths_are_hidden_and_shown() -> None:
 def test_the_options_of_proc_take_the_place_of_the_usual_ones() -> None:
     found = built(request(procfs_opts=["hidepid=2", "nosuid"]))["mounts"]
     assert {mount["destination"]: mount for mount in found}["/proc"]["options"] == ["hidepid=2", "nosuid"]
+
+
+def test_the_hosts_proc_has_no_options_of_the_containers() -> None:
+    asked = request(pidns=Namespace("host"), procfs_opts=["hidepid=2"])
+    inside = msgspec.structs.replace(asked, userns=UserNamespace(this_host().id_maps))
+    with pytest.raises(NotSupported, match="--security-opt proc-opts together with --pid host"):
+        build(inside)
 
 
 @pytest.mark.parametrize(
