@@ -22,6 +22,7 @@ from pyman.api.pull import Platform, Progress, RegistryAccess
 
 __all__ = [
     "INTERFACE",
+    "Artifact",
     "BuildReply",
     "BuildRequest",
     "CandidatesReply",
@@ -407,9 +408,27 @@ class ManifestCreateRequest(msgspec.Struct, frozen=True):
     access: RegistryAccess = RegistryAccess()
 
 
+class Artifact(msgspec.Struct, frozen=True):
+    """How files become a member of a list."""
+
+    type: str = ""
+    """Its artifactType; empty: an unknown one."""
+    config: str = ""
+    """Content of its configuration; empty: none."""
+    config_type: str = ""
+    layer_type: str = ""
+    """Media type of the files; empty: guessed."""
+    exclude_titles: bool = False
+    """Files are not called by their names."""
+    subject: str = ""
+    """The image or list that it belongs to, here or in a registry."""
+
+
 class ManifestAddRequest(msgspec.Struct, frozen=True):
     name: str
     images: list[str]
+    """With `artifact` absolute paths of files, which stay where they are until the list is pushed."""
+    artifact: Artifact | None = None
     all: bool = False
     platform: Platform = Platform()
     os_version: str = ""

@@ -118,7 +118,7 @@ COMMANDS: dict[str, Command] = {
     "image prune": ("image", "prune", "PRUNE_OPTIONS", "", 0, 0, "Remove images that are not used"),
     "image tree": ("history", "tree", "TREE_OPTIONS", "IMAGE", 1, 1, "Show the layers of an image as a tree"),
     "image unmount": ("image", "unmount", "UNMOUNT_OPTIONS", "[IMAGE...]", 0, -1, "Unmount images"),
-    "manifest add": ("manifest", "add", "ADD_OPTIONS", "LIST IMAGE [IMAGE...]", 2, -1, "Add images to a list"),
+    "manifest add": ("manifest", "add", "ADD_OPTIONS", "LIST IMAGE|FILE [IMAGE|FILE...]", 2, -1, "Add images to a list"),
     "manifest annotate": ("manifest", "annotate", "ANNOTATE_OPTIONS", "LIST [DIGEST]", 1, 2, "Change what a list says of an image, or of itself"),
     "manifest create": ("manifest", "create", "CREATE_OPTIONS", "LIST [IMAGE...]", 1, -1, "Make a list"),
     "manifest exists": ("manifest", "exists", "EXISTS_OPTIONS", "LIST", 1, 1, "Say by the exit status if it exists"),
@@ -216,7 +216,7 @@ NEVER = {
     "image scp": "copying an image to another host is 'pyman save … | ssh HOST pyman load'",
     "image sign": "images are not signed here: use skopeo or cosign",
     "image trust": "the policy is a file, containers-policy.json(5), and honoured",
-    "artifact": "there are no artifacts, only images",
+    "artifact": "artifacts are here in manifest lists alone: manifest add --artifact",
     "farm": "builds run on this host",
 }
 """Podman's verbs that are not meant to come, and why."""

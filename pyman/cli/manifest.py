@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pyman.cli.options import CSV, FLAG, LIST, REFUSED, TEXT, TRUE
+from pyman.cli.options import CSV, FLAG, LIST, TEXT, TRUE
 from pyman.cli.places import placed
 from pyman.cli.push import COMPRESSION_OPTIONS, SIGNING, compression_of, write_digest
 from pyman.cli.registry_options import AUTHFILE, CERT_DIR, CREDS, TLS_VERIFY, access_of, platform_of
+from pyman.cli.values import absolute
 from pyman.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -28,7 +29,6 @@ _MEMBER_OPTIONS: tuple[Option, ...] = (
     ("os-version", "", TEXT, "VERSION", "The version of the operating system to note"),
     ("variant", "", TEXT, "VARIANT", "The variant of the architecture to note"),
 )
-_ARTIFACT = "lists hold images here, no artifacts"
 CREATE_OPTIONS: tuple[Option, ...] = (
     ("all", "", FLAG, "", "Of a list among the images: all images in it"),
     ("amend", "a", FLAG, "", "Change the list if there is one"),
@@ -39,19 +39,22 @@ CREATE_OPTIONS: tuple[Option, ...] = (
 ADD_OPTIONS: tuple[Option, ...] = (
     ("all", "", FLAG, "", "Of a list: all images in it"),
     *_MEMBER_OPTIONS,
-    ("artifact", "", REFUSED, "", _ARTIFACT),
-    ("artifact-config", "", REFUSED, "FILE", _ARTIFACT),
-    ("artifact-config-type", "", REFUSED, "TYPE", _ARTIFACT),
-    ("artifact-exclude-titles", "", REFUSED, "", _ARTIFACT),
-    ("artifact-layer-type", "", REFUSED, "TYPE", _ARTIFACT),
-    ("artifact-subject", "", REFUSED, "NAME", _ARTIFACT),
-    ("artifact-type", "", REFUSED, "TYPE", _ARTIFACT),
+    ("artifact", "", FLAG, "", "Add files as an artifact, and no images"),
+    ("artifact-config", "", TEXT, "FILE", "The artifact's configuration"),
+    ("artifact-config-type", "", TEXT, "TYPE", "The media type of its configuration"),
+    ("artifact-exclude-titles", "", FLAG, "", "Do not call the files by their names"),
+    ("artifact-layer-type", "", TEXT, "TYPE", "The media type of the files (default: by name or content)"),
+    ("artifact-subject", "", TEXT, "NAME", "The image or list that the artifact belongs to"),
+    ("artifact-type", "", TEXT, "TYPE", "What kind of artifact it is"),
     AUTHFILE,
     CERT_DIR,
     CREDS,
     _INSECURE,
     TLS_VERIFY,
 )
+_OF_ARTIFACTS = tuple(name for name, *_ in ADD_OPTIONS if name.startswith("artifact-"))
+_CONFIGURATION_LIMIT = 1 << 20
+"""Characters."""
 ANNOTATE_OPTIONS: tuple[Option, ...] = (
     *_MEMBER_OPTIONS,
     ("index", "", FLAG, "", "Annotate the list itself, and no image in it"),
@@ -102,15 +105,40 @@ def create(ctx: Context, args: Parsed) -> int:
 
 def add(ctx: Context, args: Parsed) -> int:
     name, *images = args.arguments
+    if not args.artifact and (given := [each for each in _OF_ARTIFACTS if args.given(each)]):
+        raise InvalidArgument(f"cannot use --{given[0]} without --artifact")
     request = {
         "name": name,
-        "images": [placed(image) for image in images],
+        "images": [absolute(path) if args.artifact else placed(path) for path in images],
         "all": args.all,
         **_member(args),
         "access": _access(args),
     }
+    if args.artifact:
+        request["artifact"] = _artifact(args)
     ctx.out(ctx.call("Image.ManifestAdd", request)["id"])
     return 0
+
+
+def _artifact(args: Parsed) -> dict[str, Any]:
+    config = ""
+    if path := args.artifact_config:
+        try:
+            with open(path, encoding="utf-8") as file:
+                config = file.read(_CONFIGURATION_LIMIT + 1)
+        except (OSError, UnicodeDecodeError) as problem:
+            reason = (isinstance(problem, OSError) and problem.strerror) or "it is no text"
+            raise InvalidArgument(f"cannot read '{path}': {reason}", subject=path) from problem
+        if len(config) > _CONFIGURATION_LIMIT:
+            raise InvalidArgument(f"cannot use '{path}': it is too large", subject=path)
+    return {
+        "type": args.artifact_type,
+        "config": config,
+        "config_type": args.artifact_config_type,
+        "layer_type": args.artifact_layer_type,
+        "exclude_titles": args.artifact_exclude_titles,
+        "subject": placed(args.artifact_subject),
+    }
 
 
 def annotate(ctx: Context, args: Parsed) -> int:

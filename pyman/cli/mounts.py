@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyman.cli.options import LIST, TEXT
+from pyman.cli.options import LIST, REFUSED, TEXT
 from pyman.cli.values import absolute, size
 from pyman.errors import InvalidArgument
 
@@ -23,6 +23,7 @@ MOUNT_OPTIONS: tuple[Option, ...] = (
         "Mount a bind, volume, tmpfs, image, devpts, glob or ramfs: type=bind,src=DIR,dst=DIR,ro",
     ),
     ("shm-size", "", TEXT, "SIZE", "Size of /dev/shm, such as 100m; 0: as much as there is memory"),
+    ("shm-size-systemd", "", REFUSED, "SIZE", "there is no systemd mode yet, whose mounts it is about"),
     ("tmpfs", "", LIST, "DIR[:OPTIONS]", "Mount a tmpfs there, such as /tmp:size=64m,mode=1777"),
     (
         "volume",

@@ -17,6 +17,7 @@ from pyman.names import EventStatus
 from supervisor.archive import jobs
 from supervisor.images import pushing, saving, transports
 from supervisor.images.arriving import path_of
+from supervisor.images.artifacts import ArtifactSource
 from supervisor.images.blobinfo import BlobInfo
 from supervisor.images.docker import RegistrySource
 from supervisor.images.events import Proof, event
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from pyman.api.pull import RegistryAccess
     from supervisor.images.arriving import Arriving
     from supervisor.images.library import Images
-    from supervisor.images.lists import Instances
+    from supervisor.images.lists import Kept
     from supervisor.images.manifests import Member
     from supervisor.images.names import Found
     from supervisor.images.progress import Board
@@ -172,7 +173,7 @@ class Leaving:
         every: bool,
         variants: Sequence[str] = (),
     ) -> tuple[str, str]:
-        image, raw, instances = await self.lists.read(name)
+        image, raw, kept = await self.lists.read(name)
         where = transports.parse(text)
         if where.transport == transports.DOCKER_ARCHIVE:
             raise NotSupported(f"cannot push a manifest list to '{text}'", hint="use oci-archive")
@@ -186,7 +187,7 @@ class Leaving:
             async def send_member(member: Member, wish: Wish) -> RawManifest | None:
                 if not every:
                     return None
-                return await self._send_member(member, instances, wish, destination, access, board)
+                return await self._send_member(member, kept, wish, destination, access, board)
 
             sent = await push_list(raw, send_member, destination, wish, variants)
             board.say("Writing manifest list to image destination")
@@ -197,7 +198,7 @@ class Leaving:
     async def _send_member(
         self,
         member: Member,
-        instances: Instances,
+        kept: Kept,
         wish: Wish,
         destination: Receiver,
         access: RegistryAccess,
@@ -210,7 +211,12 @@ class Leaving:
             board.say(f"Copying image {digest}")
             sender = self._sender(board, destination, wish)
             return await sender.send(await self._outgoing(own[0]), member=True)
-        where = instances.get(digest, "")
+        relay = Relay(destination, wish, memory=self._memory, spool_in=self._arriving.spool_in, board=board)
+        if digest in kept.artifacts.manifests:
+            board.say(f"Copying artifact {digest}")
+            artifact = ArtifactSource(kept.artifacts, digest)
+            return await relay.pass_on(artifact, await artifact.manifest())
+        where = kept.instances.get(digest, "")
         if not where or where.startswith(f"{transports.STORAGE}:"):
             raise NoSuchImage(
                 f"cannot find the member {digest} of the manifest list here",
@@ -220,9 +226,6 @@ class Leaving:
         board.say(f"Copying image {digest} from {where}")
         async with self._remote(where, access) as source:
             manifest = await source.manifest(digest)
-            relay = Relay(
-                destination, wish, memory=self._memory, spool_in=self._arriving.spool_in, board=board
-            )
             return await relay.pass_on(source, manifest)
 
     @asynccontextmanager

@@ -87,6 +87,8 @@ class Images:
         """Whether a container of the store, by its id, is of another engine's making."""
         self.name_of: Callable[[str], str] = lambda _container: ""
         """What one of this engine's containers is called."""
+        self.mounting: Callable[[str], Sequence[str]] = lambda _image: ()
+        """The ids of this engine's containers in which an image, by its id, is mounted beside their own."""
         self.remove_container: Callable[[str, Actor | None], Awaitable[None]] = _no_containers
         """Remove one of this engine's containers, whatever it does."""
         self.ledger.mounts = self.mount_count

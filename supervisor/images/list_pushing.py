@@ -104,6 +104,8 @@ def _missing(index: Index, variants: Sequence[str]) -> dict[str, list[str]]:
         present.setdefault(_platform(member), set()).add("zstd" if _is_zstd(member) else "gzip")
     found: dict[str, list[str]] = {}
     for member in index.members:
+        if member.artifact_type:
+            continue  # files are as they are
         there = present[_platform(member)]
         found[member.blob.digest] = [variant for variant in variants if variant not in there]
         there |= set(variants)

@@ -22,7 +22,7 @@ from supervisor.images.manifests import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from supervisor.images.config import ImageConfig
     from supervisor.images.transport import Blob, RawManifest
@@ -123,8 +123,9 @@ def _form(index: Index) -> str:
     return OCI_INDEX if index.members else DOCKER_LIST
 
 
-def described(index: Index) -> dict[str, Any]:
-    """The document that `manifest inspect` shows: Docker's, and what OCI's has besides."""
+def described(index: Index, files: Mapping[str, Sequence[str] | None] | None = None) -> dict[str, Any]:
+    """The document that `manifest inspect` shows: Docker's, and what OCI's has besides. `files`: those of artifacts, by
+    their digests."""
     members: list[dict[str, Any]] = []
     for member in index.members:
         entry: dict[str, Any] = {
@@ -139,6 +140,8 @@ def described(index: Index) -> dict[str, Any]:
             entry["annotations"] = dict(member.blob.annotations)
         if member.artifact_type:
             entry["artifactType"] = member.artifact_type
+        if files and (paths := files.get(member.blob.digest)):
+            entry["files"] = list(paths)
         members.append(entry)
     document: dict[str, Any] = {"schemaVersion": 2, "mediaType": _form(index), "manifests": members}
     if index.artifact_type:

@@ -7,7 +7,7 @@ came from; an entry without a digest is the list's own id. Members need not be i
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 import trio
@@ -15,8 +15,9 @@ import trio
 from pyman.api.image import ManifestAnnotateRequest
 from pyman.api.pull import RegistryAccess
 from pyman.errors import InvalidArgument, NoSuchImage
-from supervisor.images import listings, platforms, transports
+from supervisor.images import artifacts, listings, platforms, transports
 from supervisor.images.apart import apart
+from supervisor.images.artifacts import Artifacts
 from supervisor.images.config import decode_config
 from supervisor.images.manifests import (
     DOCKER_CONFIG,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from pyman.api.image import (
+        Artifact,
         ManifestAddRequest,
         ManifestCreateRequest,
     )
@@ -47,10 +49,18 @@ if TYPE_CHECKING:
     from supervisor.storage.records import Image
     from supervisor.storage.store import Store
 
-__all__ = ["INSTANCES", "Instances", "Lists", "Remote"]
+__all__ = ["INSTANCES", "Instances", "Kept", "Lists", "Remote"]
 
 INSTANCES = "instances.json"
 Instances = dict[str, str]
+T = TypeVar("T")
+
+
+class Kept(msgspec.Struct):
+    """What is kept beside a list."""
+
+    instances: Instances
+    artifacts: Artifacts
 
 
 class Remote(Protocol):
@@ -91,18 +101,18 @@ class Lists:
                     subject=name,
                     hint="use --amend to change a list, or another name",
                 )
-            index, instances = listings.EMPTY, Instances()
+            index, kept = listings.EMPTY, Kept({}, Artifacts())
             if present is not None:
-                index, instances = await self._read(present.id, name)
+                index, kept = await self._read(present.id, name)
             if request.annotations:
                 index = listings.index_annotated(index, request.annotations)
             index = listings.added(index, [member for member, _ in members.values()])
-            instances |= {digest: where for digest, (_, where) in members.items()}
+            kept.instances |= {digest: where for digest, (_, where) in members.items()}
             if present is not None:
-                await self._write(present.id, index, instances)
+                await self._write(present.id, index, kept)
                 return present.id
             id = new_id()
-            data = _data(index, {**instances, "": id} if members else instances)
+            data = _data(index, Kept({**kept.instances, "": id} if members else {}, kept.artifacts))
             digest = bigdata.digest_of(data[bigdata.MANIFEST])
             await self._in_thread(partial(self._store.put_image, id, [name], "", data, digest=digest))
         return id
@@ -110,19 +120,43 @@ class Lists:
     async def add(self, request: ManifestAddRequest) -> str:
         """The id of the list. NoSuchImage, InvalidArgument; errors of the places of its members."""
         id = (await self._find(request.name, lists="only")).image.id
+        if request.artifact is not None:
+            return await self._add_artifact(id, request, request.artifact)
         members: dict[str, tuple[Member, str]] = {}
         for text in request.images:
             members |= await self._members(text, request.access, every=request.all)
         wish = _wish(request)
         async with self._changing:
-            index, instances = await self._read(id, request.name)
+            index, kept = await self._read(id, request.name)
             index = listings.added(index, [member for member, _ in members.values()])
             for digest in members:
                 index = listings.annotated(
                     index, digest, request.name, platform=wish, annotations=request.annotations
                 )
-            instances |= {digest: where for digest, (_, where) in members.items()}
-            await self._write(id, index, instances)
+            kept.instances |= {digest: where for digest, (_, where) in members.items()}
+            await self._write(id, index, kept)
+        return id
+
+    async def _add_artifact(self, id: str, request: ManifestAddRequest, wish: Artifact) -> str:
+        if request.all:
+            raise InvalidArgument("cannot add all images of a list as an artifact")
+        subject = await self._subject(wish.subject, request.access) if wish.subject else None
+        made = await artifacts.made(request.images, wish, subject)
+        raw = made.manifest
+        member = listings.member_of(
+            Blob(raw.digest, len(raw.data), raw.media_type), None, artifact_type=made.artifact_type
+        )
+        async with self._changing:
+            index, kept = await self._read(id, request.name)
+            index = listings.annotated(
+                listings.added(index, [member]),
+                raw.digest,
+                request.name,
+                platform=_wish(request),
+                annotations=request.annotations,
+            )
+            kept.artifacts.add(made)
+            await self._write(id, index, kept)
         return id
 
     async def annotate(self, request: ManifestAnnotateRequest) -> str:
@@ -130,36 +164,40 @@ class Lists:
         wish = _wish(request)
         _check(request, wish)
         id = (await self._find(request.name, lists="only")).image.id
-        digest = await self._digest(request.digest) if request.digest else ""
-        subject = await self._subject(request.subject) if request.subject else None
+        subject = await self._subject(request.subject, RegistryAccess()) if request.subject else None
+        digest = await self._digest(id, request.digest) if request.digest else ""
         async with self._changing:
-            index, instances = await self._read(id, request.name)
+            index, kept = await self._read(id, request.name)
             if request.remove:
                 index = listings.removed(index, digest, request.name)
-                instances.pop(digest, None)
+                kept.instances.pop(digest, None)
+                kept.artifacts.remove(digest)
             elif not digest:
                 index = listings.index_annotated(index, request.annotations, subject)
             else:
                 index = listings.annotated(
                     index, digest, request.name, platform=wish, annotations=request.annotations
                 )
-            await self._write(id, index, instances)
+            await self._write(id, index, kept)
         return id
 
-    async def _digest(self, text: str) -> str:
-        """What a member is called: its digest, or an image of the store."""
+    async def _digest(self, id: str, text: str) -> str:
+        """What a member is called: its digest, a file of an artifact, or an image of the store."""
         if text.startswith("sha256:"):
             return text
+        image = await self._in_thread(self._store.image, id)
+        if found := (await self._kept(image)).artifacts.of_file(text):
+            return found
         image = (await self._find(text, lists="member")).image
         return bigdata.digest_of(await self._in_thread(self._store.big_data, image, bigdata.MANIFEST))
 
-    async def _subject(self, text: str) -> Blob:
+    async def _subject(self, text: str, access: RegistryAccess) -> Blob:
         """The manifest of an image, or of a list as it is: of the store, else of a registry."""
         try:
             image = (await self._find(text, lists="keep")).image
             data = await self._in_thread(self._store.big_data, image, bigdata.MANIFEST)
         except NoSuchImage:
-            async with self._remote(text, RegistryAccess()) as source:
+            async with self._remote(text, access) as source:
                 data = (await source.manifest()).data
         raw = RawManifest(data, "")
         decoded = await apart(len(data), partial(decode, raw))
@@ -178,37 +216,45 @@ class Lists:
                 return listings.described(decoded)
             document: dict[str, Any] = msgspec.json.decode(raw.data)
             return document
-        index, _ = await self._read(found.image.id, name)
-        return listings.described(index)
+        index, kept = await self._read(found.image.id, name)
+        return listings.described(index, kept.artifacts.files)
 
-    async def read(self, name: str) -> tuple[Image, RawManifest, Instances]:
+    async def read(self, name: str) -> tuple[Image, RawManifest, Kept]:
         """A list of the store, byte for byte. NoSuchImage, InvalidArgument, StorageFailed."""
         image = (await self._find(name, lists="only")).image
         data = await self._in_thread(self._store.big_data, image, bigdata.MANIFEST)
         raw = RawManifest(data, "")
         index = await apart(len(data), partial(decode_index, raw))
-        return image, RawManifest(data, index.media_type), await self._instances(image)
+        return image, RawManifest(data, index.media_type), await self._kept(image)
 
-    async def _read(self, id: str, name: str) -> tuple[Index, Instances]:
+    async def _read(self, id: str, name: str) -> tuple[Index, Kept]:
         """By its id: a record that was read before is not that of a list which has been changed meanwhile."""
         image: Image = await self._in_thread(self._store.image, id)
         data = await self._in_thread(self._store.big_data, image, bigdata.MANIFEST)
         decoded = await apart(len(data), partial(decode, RawManifest(data, "")))
         if not isinstance(decoded, Index):
             raise InvalidArgument(f"cannot change '{name}': it is no manifest list", subject=name)
-        return decoded, await self._instances(image)
+        return decoded, await self._kept(image)
 
-    async def _instances(self, image: Image) -> Instances:
-        if INSTANCES not in image.big_data_names:
-            return {}  # a list that was pulled
-        data = await self._in_thread(self._store.big_data, image, INSTANCES)
+    async def _kept(self, image: Image) -> Kept:
+        """A list that was pulled has nothing of it."""
+        return Kept(
+            await self._beside(image, INSTANCES, Instances) or {},
+            await self._beside(image, artifacts.ARTIFACTS, Artifacts) or Artifacts(),
+        )
+
+    async def _beside(self, image: Image, key: str, kind: type[T]) -> T | None:
+        """None: there is none, or it cannot be understood."""
+        if key not in image.big_data_names:
+            return None
+        data = await self._in_thread(self._store.big_data, image, key)
         try:
-            return msgspec.json.decode(data, type=Instances)
+            return await apart(len(data), lambda: msgspec.json.decode(data, type=kind))
         except msgspec.DecodeError:
-            return {}
+            return None
 
-    async def _write(self, id: str, index: Index, instances: Instances) -> None:
-        data = _data(index, {**instances, "": id})
+    async def _write(self, id: str, index: Index, kept: Kept) -> None:
+        data = _data(index, Kept({**kept.instances, "": id}, kept.artifacts))
         digest = bigdata.digest_of(data[bigdata.MANIFEST])
         await self._in_thread(partial(self._store.set_big_data, id, data, digest=digest))
 
@@ -269,10 +315,11 @@ async def _member(manifest: Manifest, raw: RawManifest, read: Callable[[Blob], A
     return listings.member_of(blob, config, manifest.artifact_type)
 
 
-def _data(index: Index, instances: Instances) -> dict[str, bytes]:
+def _data(index: Index, kept: Kept) -> dict[str, bytes]:
     return {
         bigdata.MANIFEST: listings.written(index).data,
-        INSTANCES: msgspec.json.encode(instances),
+        INSTANCES: msgspec.json.encode(kept.instances),
+        artifacts.ARTIFACTS: msgspec.json.encode(kept.artifacts),
     }
 
 

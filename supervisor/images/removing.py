@@ -124,7 +124,7 @@ async def prune(images: Images, request: PruneImagesRequest, actor: Actor | None
 
 def _fitting(images: Images, filters: Mapping[str, Sequence[str]], view: View) -> list[str]:
     fits = listing.compile_filters(view, filters, images.is_external)
-    return [image.id for image in view.images if fits(image)]
+    return [image.id for image in view.images if fits(image) and not images.mounting(image.id)]
 
 
 async def _remove(images: Images, id: str, name: str, how: Removal, reports: dict[str, _Report]) -> None:
@@ -176,6 +176,11 @@ def _prunable(view: View, parent: Image) -> bool:
 async def _free(images: Images, image: Image, users: Sequence[Container], how: Removal) -> None:
     """Remove the containers that use it, as far as that is wished. ImageInUse names those that stay."""
     staying: list[str] = []
+    for id in images.mounting(image.id):
+        if how.force:
+            await images.remove_container(id, how.actor)
+        else:
+            staying.append(images.name_of(id))
     for container in users:
         external = images.is_external(container.id)
         if how.force and not external:

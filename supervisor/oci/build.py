@@ -19,6 +19,7 @@ from supervisor.kernel.idmaps import has_inside, outside
 from supervisor.oci import accounts, capabilities, confinement, devices, limits, resources, security
 from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
+from supervisor.oci.host import this_host
 from supervisor.oci.mount_options import root_propagation
 from supervisor.oci.mountpoints import make_directory, make_mount_points
 from supervisor.oci.mounts import INIT_DESTINATION, containerenv, covers, mounted_file, mounts
@@ -242,19 +243,21 @@ def _user(request: BuildRequest, identity: Identity) -> User:
 
 def _check_ids(request: BuildRequest, identity: Identity) -> None:
     """An OCI runtime only says that an argument is invalid."""
-    if request.userns is None:
+    own = request.userns is not None
+    if not own and not request.settings.rootless:
         return
-    maps = request.userns.maps
+    maps = request.userns.maps if request.userns is not None else this_host().id_maps
     for kind, lines, ids in (
         ("uid", maps.uids, [identity.uid]),
         ("gid", maps.gids, [identity.gid, *identity.groups]),
     ):
         for id in ids:
             if not has_inside(id, lines):
+                whose = "the container's" if own else "this user's"
                 raise InvalidArgument(
-                    f"cannot use the {kind} {id}: the container's user namespace does not have it",
+                    f"cannot use the {kind} {id}: {whose} user namespace does not have it",
                     subject=str(id),
-                    hint="give another --user, or a larger --userns",
+                    hint="give another --user, or a larger --userns" if own else "give another --user",
                 )
 
 

@@ -6,6 +6,7 @@ silence: a capability that this engine does not have itself, and so cannot pass 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument, NotSupported
@@ -37,8 +38,9 @@ def bounding(request: BuildRequest) -> list[str]:
                 hint="give --cap-add ALL and --cap-drop instead",
             )
         return list(possible)
-    usual = {name for name in request.settings.containers.default_capabilities if name in possible}
-    return _needed(spec.labels, sorted(_merged(usual, added, dropped)))
+    usual = _usual(request.settings.containers.default_capabilities, possible)
+    merged = sorted(_merged(usual, added, dropped)) if added or dropped else sorted(usual)
+    return _needed(spec.labels, merged)
 
 
 def of_container(request: BuildRequest, uid: int) -> Capabilities:
@@ -62,6 +64,11 @@ def added_and_dropped(request: BuildRequest, most: Iterable[str]) -> tuple[list[
     return sorted(there - usual), sorted(usual - there)
 
 
+@lru_cache(maxsize=16)
+def _usual(configured: tuple[str, ...], possible: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(configured) & frozenset(possible)
+
+
 def _of_user(most: list[str], active: list[str], *, ambient: bool) -> Capabilities:
     """Whoever is not root keeps across an exec only what is ambient."""
     kept = active if ambient else []
@@ -73,7 +80,7 @@ def _for_others(request: BuildRequest, most: Sequence[str]) -> list[str]:
     return list(most) if _ALL in added else [name for name in most if name in added]
 
 
-def _merged(usual: set[str], added: set[str], dropped: set[str]) -> set[str]:
+def _merged(usual: frozenset[str], added: set[str], dropped: set[str]) -> set[str]:
     if _ALL in dropped:
         if _ALL in added:
             raise InvalidArgument("cannot use --cap-add ALL together with --cap-drop ALL")
@@ -82,7 +89,7 @@ def _merged(usual: set[str], added: set[str], dropped: set[str]) -> set[str]:
         return set(this_host().capabilities) - dropped
     for name in sorted(added & dropped):
         raise InvalidArgument(f"cannot use --cap-add {name} together with --cap-drop {name}", subject=name)
-    return usual - dropped | _possible(added)
+    return (set(usual) - dropped) | _possible(added)
 
 
 def _possible(added: set[str]) -> set[str]:

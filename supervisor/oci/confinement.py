@@ -6,10 +6,10 @@ a label of SELinux. Where there is none, labels are of no consequence: they are 
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument, NotSupported
+from supervisor.oci.host import this_host
 
 if TYPE_CHECKING:
     from pyman.api.spec import ContainerSpec
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["apparmor", "check", "noted", "security_options"]
 
 UNCONFINED = "unconfined"
-ENABLED = "/sys/module/apparmor/parameters/enabled"
-SELINUX = "/sys/fs/selinux/enforce"
 LOADED = "/sys/kernel/security/apparmor/profiles"
 
 _PARTS = ("user", "role", "type", "level", "filetype")
@@ -38,7 +36,7 @@ def check(request: BuildRequest) -> None:
                 hint=f"it must be disable, nested, or {':…, '.join(_PARTS)}:…",
             )
     labels = [option for option in spec.selinux_opts if option != _DISABLE] + ["nested"] * spec.label_nested
-    if labels and os.path.exists(SELINUX):
+    if labels and this_host().selinux:
         raise NotSupported(
             f"cannot use --security-opt label={labels[0]}: containers get no labels on this host, which has SELinux",
             subject=labels[0],
@@ -59,7 +57,7 @@ def apparmor(request: BuildRequest) -> str:
     """The profile that the container's processes get; empty: none is set. NotSupported: one was asked for, and there is no
     AppArmor here."""
     asked = request.spec.apparmor_profile
-    if request.settings.rootless or not _has_apparmor():
+    if request.settings.rootless or not this_host().apparmor:
         if asked in ("", UNCONFINED):
             return ""
         reason = "this host has no AppArmor"
@@ -95,19 +93,10 @@ def _is_part(key: str, value: str) -> bool:
     return bool(value) and value.isprintable() and " " not in value and (key == "level" or ":" not in value)
 
 
-def _has_apparmor() -> bool:
-    return _text(ENABLED).startswith("Y")
-
-
 def _is_loaded(profile: str) -> bool:
     """Also where it cannot be told."""
-    text = _text(LOADED)
-    return not text or any(line.rpartition(" (")[0] == profile for line in text.splitlines())
-
-
-def _text(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        with open(LOADED, encoding="utf-8", errors="replace") as file:
+            return any(line.rpartition(" (")[0] == profile for line in file)
     except OSError:
-        return ""
+        return True

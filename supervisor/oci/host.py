@@ -74,6 +74,8 @@ class Host(msgspec.Struct, frozen=True):
     id_maps: IdMaps
     """Of the user namespace that this process is in, and with it every OCI runtime."""
     seccomp: bool
+    apparmor: bool
+    selinux: bool
     x32: bool
     """Programs of the x32 ABI can run."""
 
@@ -89,8 +91,18 @@ def this_host() -> Host:
         hard_limits=_hard_limits("CAP_SYS_RESOURCE" in bounding and not in_user_namespace()),
         id_maps=idmaps.of_this_process(),
         seccomp=os.path.exists("/proc/sys/kernel/seccomp"),
+        apparmor=_has_apparmor(),
+        selinux=os.path.exists("/sys/fs/selinux/enforce"),
         x32=has_x32(),
     )
+
+
+def _has_apparmor() -> bool:
+    try:
+        with open("/sys/module/apparmor/parameters/enabled", encoding="ascii", errors="replace") as file:
+            return file.read().startswith("Y")
+    except OSError:
+        return False
 
 
 def _bounding_set() -> tuple[str, ...]:

@@ -96,6 +96,9 @@ async def changes(services: Services, definition: Definition) -> ChangesReply:
     layers = await trio.to_thread.run_sync(partial(_layers, services, definition), limiter=services.disk)
     found = await jobs.changes(layers.upper, layers.lower)
     unseen = OF_THE_ENGINE | set(definition.image.volumes)
+    unseen |= {each.destination for each in definition.mounted} | {
+        each.dest for each in definition.spec.volumes
+    }
 
     def own(paths: list[str]) -> list[str]:
         return [path for path in paths if path not in unseen]

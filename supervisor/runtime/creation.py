@@ -19,7 +19,7 @@ from supervisor.oci import placement, resources
 from supervisor.oci.imaged import ImageUse
 from supervisor.runtime.health.plan import check_plan
 from supervisor.runtime.mounts import settling
-from supervisor.runtime.mounts.settling import Sources
+from supervisor.runtime.mounts.sources import Sources
 from supervisor.runtime.policy import check_policy
 from supervisor.runtime.records import Definition
 from supervisor.runtime.userns import check_groups, settle

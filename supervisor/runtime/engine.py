@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import outcome
 import trio
 
-from pyman.api.container import ErrorInfo, Result
 from pyman.errors import EngineStopped, InternalError, NoSuchContainer, PymanError
 from pyman.names import EventStatus
 from supervisor.conmon.find import find_conmon
@@ -33,11 +31,12 @@ from supervisor.runtime import execs, leftovers, refresh, userns
 from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
-from supervisor.runtime.creation import NO_SOURCES, define, new_id
+from supervisor.runtime.creation import define, new_id
 from supervisor.runtime.dependencies import Turns, needs_of
 from supervisor.runtime.layers import Layering
 from supervisor.runtime.looking import look_into
-from supervisor.runtime.mounts.settling import Sources
+from supervisor.runtime.many import Many
+from supervisor.runtime.mounts.sources import look_up, mounting
 from supervisor.runtime.probes import Probes
 from supervisor.runtime.records import Observed, encode, replaced
 from supervisor.runtime.registry import Entry, Registry, check_name
@@ -54,12 +53,13 @@ from supervisor.state.locks import Locks
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from pyman.api.container import ExecRequest, Selection
+    from pyman.api.container import ExecRequest
     from pyman.api.event import Actor
     from pyman.api.spec import Caller, ContainerSpec
     from supervisor.runtime.answers import Answer
     from supervisor.runtime.execs import Exec
     from supervisor.runtime.imaged import Chosen
+    from supervisor.runtime.mounts.sources import Sources
     from supervisor.runtime.records import Definition, ExecDefinition, ExecObserved
     from supervisor.runtime.registry import View
     from supervisor.runtime.volumes.book import Batch
@@ -68,22 +68,12 @@ if TYPE_CHECKING:
     from supervisor.state.database import Loaded
     from supervisor.storage.rootfs import Layers
 
-__all__ = ["Engine", "Order"]
+__all__ = ["Engine"]
 
 
 NO_MAPS = IdMaps()
 ADOPTION = 5.0
 """Seconds that all containers together get to be adopted before the supervisor calls itself ready."""
-AT_ONCE = 32
-"""Containers of one request that are worked on at the same time."""
-
-
-class Order(Enum):
-    """In which several containers have their turns."""
-
-    ANY = "any"
-    NEEDED_FIRST = "what a container depends on before it"
-    NEEDED_LAST = "what a container depends on after it"
 
 
 class Engine:
@@ -187,6 +177,7 @@ class Engine:
             self.reaped,
             self.registry,
         )
+        self.each = Many(self.services.dependencies).each
         self.services.discard = self._discard
         self.services.find = self._container
         self.services.volumes.containers = lambda: self.registry.containers
@@ -195,6 +186,7 @@ class Engine:
         self.services.dependents = self._names_of_dependents
         self.services.images.is_external = lambda id: self.registry.get(id) is None
         self.services.images.name_of = self._name_of
+        self.services.images.mounting = lambda image: mounting(self.registry.containers, image)
         self.services.images.remove_container = self._remove_by_force
 
     async def _recover(self, loaded: Loaded) -> None:
@@ -372,7 +364,7 @@ class Engine:
         try:
             lock = self.locks.allocate()
             owner = self._userns_owner(spec)
-            sources = await self._sources(spec)
+            sources = await look_up(self.services.images, self.view(spec.namespace), spec)
             work = partial(self._defined, id, name, lock, spec, caller, owner, image, sources)
             if image is None:
                 definition = await look_into(spec.rootfs, work, self.settings.pyman.call_deadline)
@@ -461,19 +453,6 @@ class Engine:
             return None
         return self.view(spec.namespace).find(wish.value).container.definition
 
-    async def _sources(self, spec: ContainerSpec) -> Sources:
-        """What its mounts name. NoSuchContainer, NoSuchImage, AmbiguousId."""
-        if not spec.volumes_from and not spec.image_volumes:
-            return NO_SOURCES
-        view = self.view(spec.namespace)
-        containers = []
-        for wish in spec.volumes_from:
-            name, _, options = wish.partition(":")
-            containers.append((options, view.find(name).container.definition))
-        find = self.services.images.find
-        images = [(await find(wish.source)).image.id for wish in spec.image_volumes]
-        return Sources(containers, images)
-
     def _defined(
         self,
         id: str,
@@ -548,62 +527,6 @@ class Engine:
             raise
         self.registry.release(former, id)
 
-    async def each(
-        self,
-        view: View,
-        selection: Selection,
-        work: Callable[[Entry], Awaitable[Result]],
-        *,
-        missing: Callable[[str], Result] | None = None,
-        keep: Callable[[Container], bool] | None = None,
-        at_once: float = AT_ONCE,
-        order: Order = Order.ANY,
-    ) -> list[Result]:
-        """Do the same with every selected container, several at once; results in the order of the request.
-
-        `missing` says what becomes of a name that does not exist; without it that is an error like others.
-        `keep` narrows a selection that names no container.
-        """
-        chosen = view.select(selection)
-        vanishing = not selection.names
-        if keep is not None and not selection.names:
-            chosen = [c for c in chosen if isinstance(c[1], PymanError) or keep(c[1].container)]
-        results: list[Result | None] = [None] * len(chosen)
-        limiter = trio.CapacityLimiter(at_once)
-        found_ones = [found for _, found in chosen if isinstance(found, Entry)]
-        needed = self.services.dependencies.all_needed
-        turns = None if order is Order.ANY else Turns(found_ones, needed, last=order is Order.NEEDED_LAST)
-
-        async def one(index: int, name: str, entry: Entry) -> None:
-            if turns is not None:
-                await turns.come(entry.container.id)
-            async with limiter:
-                try:
-                    results[index] = await work(entry)
-                except PymanError as error:
-                    if vanishing and entry.container.removed:
-                        return  # nobody asked for this one by name: it is no failure that it is gone
-                    if missing is not None and isinstance(error, NoSuchContainer):
-                        results[index] = missing(name)
-                    else:
-                        results[index] = Result(name=name, id=entry.container.id, error=info_of(error))
-                finally:
-                    if turns is not None:
-                        turns.done(entry.container.id)
-
-        async with trio.open_nursery() as nursery:
-            for index, (name, found) in enumerate(chosen):
-                if isinstance(found, Entry):
-                    nursery.start_soon(one, index, name, found)
-                elif missing is not None and isinstance(found, NoSuchContainer):
-                    results[index] = missing(name)
-                else:
-                    results[index] = Result(name=name, error=info_of(found))
-        names = [name for name, _ in chosen]
-        return [
-            _named(result, name) for result, name in zip(results, names, strict=True) if result is not None
-        ]
-
     # ------------------------------------------------------------------ exec
 
     async def begin_exec(self, container: Container, request: ExecRequest, actor: Actor | None) -> Exec:
@@ -621,11 +544,3 @@ class Engine:
             session.give_up(InternalError("cannot go on with the exec session: internal error"))
         else:
             done.unwrap()
-
-
-def info_of(error: PymanError) -> ErrorInfo:
-    return ErrorInfo(code=error.code, message=error.message, subject=error.subject, hint=error.hint)
-
-
-def _named(result: Result, name: str) -> Result:
-    return Result(name, result.id, result.error, result.exit_code, result.changed)

@@ -70,7 +70,7 @@ async def info(engine: Engine, facts: Facts) -> InfoReply:
         store=await _store(engine),
         registries={},
         plugins={
-            "volume": [],
+            "volume": ["local"],
             "network": [],
             "log": ["k8s-file", "none", "passthrough"],
             "authorization": None,

@@ -58,3 +58,21 @@ def test_a_view_is_the_programs_which_lives_in_conmons_cgroup_and_ends_with_the_
     assert configured.out("exec", "c", "ls", "/home") == "worker"
     configured.cli("rm", "-f", "-t", "0", "c")
     assert servers(configured) == {}
+
+
+def test_views_of_what_is_mounted_are_the_programs_too(
+    configured: Configured, rootfs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("told\n")
+    options = ("-v", f"{tmp_path}:/over:O", "--rootfs", str(rootfs))
+    id = configured.out("run", "-d", "--name", "c", *options, "sleep", "1000")
+    [(target, serving)] = servers(configured).items()
+    assert target.split("/")[-3] == id
+    assert id in Path(f"/proc/{serving}/cgroup").read_text()
+    configured.cli("exec", "c", "sh", "-c", "rm /over/file; touch /over/new")
+    configured.kill()
+    assert servers(configured) == {target: serving}
+    assert configured.out("exec", "c", "ls", "/over") == "new"
+    configured.cli("rm", "-f", "-t", "0", "c")
+    assert servers(configured) == {}
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

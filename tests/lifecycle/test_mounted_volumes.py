@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.kernel import mounts
 from tests.support.user import UserEngine
 from tests.support.waiting import until
 
@@ -235,6 +236,43 @@ def test_a_kill_leaves_nothing_mounted(shared_engine: Engine, rootfs: Path, imag
     assert engine.out("exec", "c", "cat", "/i/text") == "of the image"
     engine.cli("rm", "-f", "-t", "0", "c")
     until(lambda: not list(engine.tmpdir.glob("containers/*")), "something stays mounted")
+
+
+@pytest.mark.usefixtures("clean")
+def test_an_image_that_is_mounted_is_used(shared_engine: Engine, rootfs: Path, image: str) -> None:
+    engine = shared_engine
+    engine.cli(
+        "create",
+        "--name",
+        "c",
+        "--mount",
+        f"type=image,src={image},dst=/i",
+        "--rootfs",
+        f"{rootfs}:O",
+        "true",
+    )
+    done = engine.cli("rmi", image, check=False)
+    assert "the container c uses it" in done.stderr
+    engine.cli("image", "prune", "--all", "--force")
+    assert engine.cli("image", "exists", image, check=False).returncode == 0
+    engine.cli("rmi", "--force", image)
+    assert engine.out("ps", "-aq") == ""
+
+
+def test_what_a_killed_supervisor_has_made_ready_is_given_back(shared_engine: Engine, rootfs: Path) -> None:
+    """Of a container that nobody knows any more, and of a start that was not finished."""
+    engine = shared_engine
+    if isinstance(engine, UserEngine):
+        pytest.skip("mounts of a user's engine are made in its own namespace")
+    id = engine.out("create", "--name", "c", "-v", "data9:/x:O", "--rootfs", f"{rootfs}:O", "cat", "/x/file")
+    for name in (id, "0" * 64):
+        place = engine.tmpdir / "containers" / name / "mounts/0"
+        place.mkdir(parents=True)
+        mounts.tmpfs(str(place), options="size=4k")
+    engine.kill()
+    until(lambda: not mounts.mounts_below(str(engine.tmpdir)), "something stays mounted")
+    assert not (engine.tmpdir / "containers" / ("0" * 64)).exists()
+    engine.cli("rm", "c")
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,47 @@ def test_limits_are_the_ones_asked_for(shared_engine: Engine, rootfs: Path) -> N
     assert [int(number) for number in seen] == list(own)
 
 
+@pytest.mark.oci_runtime("rootless")
+def test_a_user_whom_an_ordinary_users_namespace_does_not_have_is_refused(
+    shared_engine: Engine, rootfs: Path
+) -> None:
+    for user, named in (("1000000", "uid 1000000"), ("0:1000001", "gid 1000001")):
+        said = refused(shared_engine, rootfs, "--user", user)
+        assert f"cannot use the {named}: this user's user namespace does not have it" in said
+
+
+@pytest.fixture
+def configured(shared_engine: Engine, readable: Path) -> Iterator[None]:
+    profile(readable / "seccomp.json", "mkdir", "mkdirat")
+    before = shared_engine.configuration.read_text()
+    shared_engine.configuration.write_text(f"""{before}
+[containers]
+annotations = ["kind=configured"]
+default_capabilities = ["CHOWN", "CAP_KILL"]
+default_ulimits = ["nofile=111:222"]
+devices = ["/dev/zero:/dev/mine:rw"]
+seccomp_profile = "{readable}/seccomp.json"
+""")
+    shared_engine.cli("system", "reload")
+    yield
+    shared_engine.configuration.write_text(before)
+    shared_engine.cli("system", "reload")
+
+
+@pytest.mark.usefixtures("configured")
+@pytest.mark.skipif(not this_host().seccomp, reason="this kernel has no seccomp")
+def test_what_is_configured_holds_for_every_container(shared_engine: Engine, rootfs: Path) -> None:
+    script = f"{STATUS}; echo; ulimit -Sn; ulimit -Hn; {attempts('/dev/mine')}; mkdir /made 2>&1"
+    seen, rest = run(shared_engine, rootfs, "--cap-drop", "kill", script=f"{script}; true").split("\n\n")
+    assert parsed(seen).active == parsed(seen).bounding == {"CAP_CHOWN"}
+    assert rest.split("\n")[:3] == ["111", "222", "yes"]
+    assert "Block device required" in rest
+    shared_engine.cli("create", "--name", "c", "--cap-add", "net_raw", "--rootfs", f"{rootfs}:O", "true")
+    told = shared_engine.inspect("c")["HostConfig"]
+    assert (told["CapAdd"], told["CapDrop"]) == (["CAP_NET_RAW"], [])
+    assert [device["PathInContainer"] for device in told["Devices"]] == ["/dev/mine"]
+
+
 @pytest.mark.oci_runtime("runc", "rootless")
 def test_bad_input_makes_nothing_and_is_named(shared_engine: Engine, rootfs: Path, readable: Path) -> None:
     bad = readable / "bad.json"

@@ -164,6 +164,33 @@ def test_where_the_image_has_nothing_it_is_the_users(box: Engine) -> None:
     assert said(box, script, {"name": "given", "dest": "/made/here"}) == ["7:8"]
 
 
+@pytest.mark.oci_runtime("runc", "crun")
+def test_what_is_shown_with_other_owners_is_filled_with_those_on_the_disk(box: Engine) -> None:
+    maps = ["--uidmap", "0:200000:65536", "--gidmap", "0:200000:65536"]
+    script = "stat -c %u:%g /home /home/worker /none"
+    volumes = ["--volume", "shifted:/home:idmap", "--volume", "void:/none:idmap"]
+    line = [
+        "run",
+        "--rm",
+        "--image-volume",
+        "ignore",
+        *maps,
+        *volumes,
+        "--user",
+        "7:8",
+        IMAGE,
+        "sh",
+        "-c",
+        script,
+    ]
+    done = box.cli(*line, check=False)
+    if "neither this kernel nor the file system" in done.stderr:
+        pytest.skip("no mounts with other owners here")
+    assert done.stdout.split() == ["0:0", "1000:1000", "7:8"]
+    where = Path(shown(box, "shifted")["Mountpoint"])
+    assert (where.stat().st_uid, (where / "worker").stat().st_uid) == (0, 1000)
+
+
 def test_a_volume_in_use_is_refused_naming_the_containers(box: Engine) -> None:
     make(box, "user", "true", {"name": "used", "dest": "/data"})
     done = box.cli("volume", "rm", "used", check=False)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from supervisor.oci.host import Host
 
-MODULES = ("capabilities", "limits", "namespaces", "placement", "resources", "security")
+MODULES = ("capabilities", "confinement", "limits", "namespaces", "placement", "resources", "security")
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def test_its_user_groups_and_umask(see: Callable[..., str]) -> None:
         "0077",
         "/home/worker",
     ]
-    assert see("id", user="1234:5", groups=["staff"]) == "uid=1234 gid=5 groups=5,50(staff)"
+    assert see("id", user="1234:5", groups=["staff"]) == "uid=1234(1234) gid=5(5) groups=5(5),50(staff)"
 
 
 def test_its_capabilities(see: Callable[..., str]) -> None:

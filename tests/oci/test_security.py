@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
+from pyman.api.spec import Namespace
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.oci import confinement, security
 from supervisor.oci.build import ExecBuildRequest, build, build_exec
 from supervisor.oci.capabilities import added_and_dropped, bounding
 from supervisor.oci.host import CAPABILITIES, this_host
+from supervisor.oci.request import UserNamespace
 from tests.oci.support import built, request, settings
 
 if TYPE_CHECKING:
@@ -145,6 +148,13 @@ def test_the_options_of_proc_take_the_place_of_the_usual_ones() -> None:
     assert {mount["destination"]: mount for mount in found}["/proc"]["options"] == ["hidepid=2", "nosuid"]
 
 
+def test_the_hosts_proc_has_no_options_of_the_containers() -> None:
+    asked = request(pidns=Namespace("host"), procfs_opts=["hidepid=2"])
+    inside = msgspec.structs.replace(asked, userns=UserNamespace(this_host().id_maps))
+    with pytest.raises(NotSupported, match="--security-opt proc-opts together with --pid host"):
+        build(inside)
+
+
 @pytest.mark.parametrize(
     "spec, sentence",
     [
@@ -240,17 +250,18 @@ def test_a_profile_needs_a_kernel_that_has_seccomp(change_host: Callable[..., No
         seccomp(profile())
 
 
-def test_apparmor_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confinement, "ENABLED", "/none")
+def test_apparmor_is_refused_where_there_is_none(change_host: Callable[..., None]) -> None:
+    change_host(apparmor=False)
     assert "apparmorProfile" not in built(request(apparmor_profile="unconfined"))["process"]
     with pytest.raises(NotSupported, match="--security-opt apparmor=mine: this host has no AppArmor"):
         build(request(apparmor_profile="mine"))
 
 
-def test_apparmor_profiles_are_those_that_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "enabled").write_text("Y\n")
+def test_apparmor_profiles_are_those_that_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change_host: Callable[..., None]
+) -> None:
+    change_host(apparmor=True)
     (tmp_path / "profiles").write_text("mine (enforce)\nother (complain)\n")
-    monkeypatch.setattr(confinement, "ENABLED", str(tmp_path / "enabled"))
     monkeypatch.setattr(confinement, "LOADED", str(tmp_path / "profiles"))
     configured = settings(apparmor_profile="other")
 
@@ -267,8 +278,8 @@ def test_apparmor_profiles_are_those_that_are_loaded(tmp_path: Path, monkeypatch
         profile_of(apparmor_profile="nine")
 
 
-def test_labels_are_refused_where_they_would_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confinement, "SELINUX", str(tmp_path))
+def test_labels_are_refused_where_they_would_matter(change_host: Callable[..., None]) -> None:
+    change_host(selinux=True)
     build(request(selinux_opts=["disable"]))
     with pytest.raises(NotSupported, match="--security-opt label=type:t: containers get no labels"):
         build(request(selinux_opts=["type:t"]))

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
+from pyman.api.spec import ContainerSpec, NamedVolume
 from pyman.errors import (
     AmbiguousId,
+    DeadlineExceeded,
     DiskFull,
     InvalidArgument,
     NameInUse,
@@ -406,3 +408,33 @@ def test_a_reboot_forgets_who_has_it_mounted(layout: Layout) -> None:
     assert trio.run(look, frozenset(), False) == (0, 2)
     assert trio.run(look, frozenset({"c" * 64}), True) == (0, 0)
     assert trio.run(look, frozenset({"c" * 64}), False) == (0, 0)
+
+
+def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "argv", lambda _volume: ["sleep", "1000"])
+    volume = wished({"type": "nfs", "device": "192.0.2.1:/export"})
+
+    async def main() -> None:
+        with pytest.raises(DeadlineExceeded) as caught:
+            await driver.mount(volume, 0.2)
+        assert "volume 'v': '192.0.2.1:/export' did not answer in 0.2 s" in caught.value.message
+
+    trio.run(main)
+
+
+def test_of_several_volumes_all_are_made_or_none(layout: Layout, tmp_path: Path) -> None:
+    (tmp_path / "root/volumes/taken").mkdir(parents=True)
+    spec = ContainerSpec(volumes=[NamedVolume(dest="/a", name="free"), NamedVolume(dest="/b", name="taken")])
+
+    async def work(book: Volumes) -> None:
+        with pytest.raises(NameInUse):
+            async with book.joined(spec, None):
+                pytest.fail("one of them cannot be made")
+        fine = ContainerSpec(volumes=[NamedVolume(dest="/a", name="free")])
+        async with book.joined(fine, None) as batch:
+            assert [type(change).__name__ for change in batch.changes] == ["PutRecord", "DropIntent"]
+            assert left(layout) == ["free", "taken"]
+        assert len(book) == 0
+
+    assert carried_out(layout, work) == []
+    assert left(layout) == ["taken"]

@@ -7,7 +7,7 @@ other containers, that change later change nothing of a container that is there.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,6 +17,7 @@ from pyman.mounttext import destination_of, mount_fields, volume_fields
 from supervisor.oci import mount_options
 from supervisor.oci.mounted import Mounted
 from supervisor.runtime.mounts import idmapping
+from supervisor.runtime.mounts.sources import Sources
 from supervisor.runtime.registry import check_name
 from supervisor.runtime.volumes.wishes import new_name
 
@@ -30,21 +31,12 @@ if TYPE_CHECKING:
 
     _Each = Mounted | NamedVolume
 
-__all__ = ["LIMIT", "Sources", "settle"]
+__all__ = ["LIMIT", "settle"]
 
 LIMIT = 4096
 """Mounts of one container."""
 _TYPES = ("bind", "tmpfs", "ramfs", "devpts")
 _OF_OTHERS = frozenset({"ro", "rw", "z"})
-
-
-class Sources(NamedTuple):
-    """What is looked up elsewhere, before."""
-
-    containers: Sequence[tuple[str, Definition]] = ()
-    """The options after each container of --volumes-from, and its definition."""
-    images: Sequence[str] = ()
-    """The ids of the images that are to be mounted, in their order."""
 
 
 def settle(
@@ -203,7 +195,12 @@ def _of_others(containers: Iterable[tuple[str, Definition]]) -> Iterator[_Each]:
                 hint="the options are ro or rw, and z",
             )
         for volume in definition.spec.volumes:
-            found[volume.dest] = msgspec.structs.replace(volume, options=_replaced(volume.options, options))
+            # One that is removed meanwhile is missed.
+            changed = [
+                *_replaced(volume.options, options),
+                *([] if "nocreate" in volume.options else ["nocreate"]),
+            ]
+            found[volume.dest] = msgspec.structs.replace(volume, options=changed)
         for each in definition.mounted:
             if each.kind == "bind":
                 replaced = msgspec.structs.replace(each, options=_replaced(each.options, options))

@@ -47,16 +47,18 @@ def _shown(each: Mounted, request: BuildRequest) -> InspectMount:
 
 
 def _others(options: Iterable[str]) -> list[str]:
-    return [option for option in options if option not in ("ro", "rw", "z", "Z", *PROPAGATIONS)]
+    return [option for option in options if option not in ("ro", "rw", "z", "Z", "nocreate", *PROPAGATIONS)]
 
 
 def binds(request: BuildRequest) -> list[str]:
     """`SOURCE:DESTINATION[:OPTIONS]`, as --volume has them."""
-    return [
-        ":".join(filter(None, (each.source, each.destination, ",".join(each.options))))
-        for each in request.mounted
-        if each.kind in ("bind", "volume", "overlay")
-    ]
+    found = []
+    for each in request.mounted:
+        if each.kind in ("bind", "volume", "overlay"):
+            options = [option for option in each.options if option != "nocreate"]
+            options += ["O"] if each.kind == "overlay" else []
+            found.append(":".join(filter(None, (each.source, each.destination, ",".join(options)))))
+    return found
 
 
 def tmpfs(request: BuildRequest) -> dict[str, str]:

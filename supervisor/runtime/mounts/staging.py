@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument, NotSupported
-from supervisor.kernel import files, mounts
+from supervisor.kernel import cgroups, files, mounts
 from supervisor.oci import build
 from supervisor.oci.user_mounts import place_of
 from supervisor.runtime.mounts import chowning, idmapping
@@ -142,6 +142,13 @@ class _Stage:
         overlays = self._services.overlays
         if not overlays.ready(target):
             overlays.mount(target, [lower], upper, work)
+            self._place_server(target)
+
+    def _place_server(self, target: str) -> None:
+        """Like conmon: whatever ends the supervisor's service must not take it along."""
+        server = self._services.overlays.server_of(target)
+        if server is not None and (cgroup := self._request.placement.monitor):
+            cgroups.place(server.pid, cgroup)
 
     def _own_directories(self, number: int, lower: str) -> tuple[str, str]:
         """For what is written. The upper one is what the container sees of the directory itself."""
@@ -173,6 +180,7 @@ class _Stage:
             empty = f"{self._layout.container_overlays(self._request.id)}/{number}/empty"
             os.makedirs(empty, mode=0o755, exist_ok=True)
             overlays.mount_readonly(target, [*lower, empty])
+        self._place_server(target)
         return target
 
 

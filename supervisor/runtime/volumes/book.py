@@ -255,15 +255,11 @@ class Volumes:
         made: list[str] = []
         key = ""
         try:
-            for wish in wishes:
-                batch.made.append(await self._checked(wish))
-            names = [entry.name for entry in batch.made]
-            key = await self._intend(names)
-            for entry in batch.made:
-                definition = entry.definition
-                make = partial(self.ground.make, definition.name, definition.uid, definition.gid)
-                await self._on_disk(make)
-                made.append(definition.name)
+            for volume, observed in await self._on_disk(partial(self._checked, wishes)):
+                numbered = msgspec.structs.replace(volume, lock=self.allocate())
+                batch.made.append(Entry(numbered, observed))
+            key = await self._intend([entry.name for entry in batch.made])
+            await self._on_disk(partial(self._make, batch, made))
             for entry in batch.made:
                 batch.changes.append(_put(entry))
                 batch.events.append(entry.event(EventStatus.CREATE, actor))
@@ -274,13 +270,21 @@ class Volumes:
                 with trio.CancelScope(shield=True):
                     await self._unmake(batch, made, key)
 
-    async def _checked(self, wish: Wish) -> Entry:
-        """What is to be made. Nothing is, where it cannot be."""
-        wish = wish if wish.name else msgspec.structs.replace(wish, name=new_name())
-        check = partial(defined, wish, self.ground.data(wish.name), rootless=self._rootless)
-        volume, observed = await self._on_disk(check)
-        await self._on_disk(partial(self.ground.refuse_taken, wish.name))
-        return Entry(msgspec.structs.replace(volume, lock=self.allocate()), observed)
+    def _checked(self, wishes: Sequence[Wish]) -> list[tuple[Volume, VolumeObserved]]:
+        """What is to be made. Nothing is, where it cannot be. Blocks."""
+        found = []
+        for given in wishes:
+            wish = given if given.name else msgspec.structs.replace(given, name=new_name())
+            found.append(defined(wish, self.ground.data(wish.name), rootless=self._rootless))
+            self.ground.refuse_taken(wish.name)
+        return found
+
+    def _make(self, batch: Batch, made: list[str]) -> None:
+        """Their directories; those that are there are in `made`. Blocks."""
+        for entry in batch.made:
+            definition = entry.definition
+            self.ground.make(definition.name, definition.uid, definition.gid)
+            made.append(definition.name)
 
     async def _unmake(self, batch: Batch, made: Sequence[str], key: str) -> None:
         try:

@@ -1,0 +1,46 @@
+"""Containers and images that the mounts of a container name: looked up before it is created, and who mounts an image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pyman.api.spec import ContainerSpec
+    from supervisor.images.library import Images
+    from supervisor.runtime.container import Container
+    from supervisor.runtime.records import Definition
+    from supervisor.runtime.registry import View
+
+__all__ = ["Sources", "look_up", "mounting"]
+
+
+class Sources(NamedTuple):
+    """What was found."""
+
+    containers: Sequence[tuple[str, Definition]] = ()
+    """The options after each container of --volumes-from, and its definition."""
+    images: Sequence[str] = ()
+    """The ids of the images that are to be mounted, in their order."""
+
+
+async def look_up(images: Images, view: View, spec: ContainerSpec) -> Sources:
+    """NoSuchContainer, NoSuchImage, AmbiguousId."""
+    if not spec.volumes_from and not spec.image_volumes:
+        return Sources()
+    containers = []
+    for wish in spec.volumes_from:
+        name, _, options = wish.partition(":")
+        containers.append((options, view.find(name).container.definition))
+    return Sources(containers, [(await images.find(wish.source)).image.id for wish in spec.image_volumes])
+
+
+def mounting(containers: Iterable[Container], image: str) -> list[str]:
+    """The containers, by their ids, in which an image is mounted beside their own."""
+    return [
+        container.id
+        for container in containers
+        if not container.observed.leaving
+        and any(each.kind == "image" and each.source == image for each in container.definition.mounted)
+    ]
