@@ -198,6 +198,7 @@ class Engine:
         self.services.images.name_of = self._name_of
         self.services.images.mounting = lambda image: mounting(self.registry.containers, image)
         self.services.images.remove_container = self._remove_by_force
+        self.services.images.settled = self.registry.settled
 
     async def _recover(self, loaded: Loaded) -> None:
         """From the records to workers. Nothing that is alive is forgotten, whatever else is missing."""
