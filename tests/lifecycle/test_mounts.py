@@ -149,6 +149,13 @@ def test_writes_to_an_overlay_end_with_the_run(shared_engine: Engine, rootfs: Pa
         *("-v", f"{source}/sub:/kept:O,upperdir={upper},workdir={work}"),
         *("--rootfs", f"{rootfs}:O", "sh", "-c", f"({script}) 2>&1"),
     )
+    # What is left of a run that ended with the machine is not seen.
+    for number in range(3):
+        left = engine.root / "pyman/containers" / engine.inspect("c")["Id"] / f"overlays/{number}/upper"
+        left.mkdir(parents=True)
+        (left / "file").write_text("left\n")
+    if isinstance(engine, UserEngine):
+        engine.user.owns(engine.root / "pyman/containers")
     try:
         assert engine.out("start", "-a", "c").splitlines()[0] == "told"
         again = engine.out("start", "-a", "c").splitlines()

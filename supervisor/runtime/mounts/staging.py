@@ -11,8 +11,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import uuid
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
+
+import trio
 
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.kernel import cgroups, files, mounts
@@ -153,6 +156,10 @@ class _Stage:
     def _own_directories(self, number: int, lower: str) -> tuple[str, str]:
         """For what is written. The upper one is what the container sees of the directory itself."""
         own = f"{self._layout.container_overlays(self._request.id)}/{number}"
+        gone = f"{self._layout.trash}/{uuid.uuid4().hex}"
+        with suppress(FileNotFoundError):
+            os.rename(own, gone)  # of a run that ended with the machine
+            trio.from_thread.run_sync(self._services.discard, gone)
         for path in (upper := f"{own}/upper", work := f"{own}/work"):
             os.makedirs(path, mode=0o700, exist_ok=True)
         status = os.stat(lower)
