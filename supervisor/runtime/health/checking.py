@@ -115,7 +115,12 @@ class Checking:
             begun = time.time_ns()
             try:
                 answer = await probe.probe(
-                    worker.services, worker.container, command_of(test), timeout / NANO, plan.log_size
+                    worker.services,
+                    worker.container,
+                    command_of(test),
+                    timeout / NANO,
+                    plan.log_size,
+                    partial(self._started, scheduled=scheduled),
                 )
             except PymanError as error:
                 # As a command that cannot be run: nobody may take such a container for healthy.
@@ -123,6 +128,10 @@ class Checking:
         skipped = self._check.take_skipped() if scheduled and self._check is not None else 0
         status: str = await worker.ask(rq.Checked(run=observed.run, answered=answer, skipped=skipped))
         return status
+
+    def _started(self, *, scheduled: bool) -> None:
+        if scheduled and self._check is not None:
+            self._worker.services.health.started(self._check)
 
     async def over(self) -> None:
         """The container has ended: a check that was under way has as well, and its file is gone."""
