@@ -26,6 +26,8 @@ def user_mounts(request: BuildRequest, owner: tuple[int, int]) -> list[Mount]:
     """`owner`: uid and gid in the container of its command, for a tmpfs that is to be its own."""
     found = []
     for number, each in enumerate(request.mounted):
+        if each.is_link:
+            continue
         options = for_runtime(each.options)
         if each.kind in BINDS:
             if each.copied_on_write:
