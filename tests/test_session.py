@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from tests.support.engine import Engine
 
+one = pytest.mark.oci_runtime("crun")  # the lifecycle has both where it makes a difference
+
 
 def test_run_prints_what_the_command_prints_and_exits_with_its_code(
     shared_engine: Engine, rootfs: Path
@@ -42,6 +44,7 @@ def test_every_step_of_a_life_is_an_event_in_order(shared_engine: Engine, rootfs
     ]
 
 
+@one
 def test_a_container_does_not_notice_that_the_supervisor_is_killed(engine: Engine, rootfs: Path) -> None:
     engine.cli("run", "-d", "--name", "steady", "--rootfs", f"{rootfs}:O", "sleep", "60")
     before = engine.inspect("steady")["State"]
@@ -57,6 +60,7 @@ def test_a_container_does_not_notice_that_the_supervisor_is_killed(engine: Engin
     )
 
 
+@one
 def test_the_exit_code_is_kept_when_the_container_ends_while_there_is_no_supervisor(
     engine: Engine, rootfs: Path
 ) -> None:
@@ -81,6 +85,7 @@ def test_the_exit_code_is_kept_when_the_container_ends_while_there_is_no_supervi
     assert [event["Attributes"]["containerExitCode"] for event in died] == ["42"]
 
 
+@one
 @pytest.mark.engine_options("--on-stop=stop")
 def test_a_supervisor_told_so_stops_its_containers_when_it_ends(engine: Engine, rootfs: Path) -> None:
     engine.cli("run", "-d", "--name", "ends", "--stop-timeout", "1", "--rootfs", f"{rootfs}:O", "sleep", "60")
@@ -91,6 +96,7 @@ def test_a_supervisor_told_so_stops_its_containers_when_it_ends(engine: Engine, 
     assert engine.inspect("ends")["State"]["Status"] == "exited"
 
 
+@one
 @pytest.mark.engine_options("--on-stop=stop")
 def test_what_the_supervisor_stopped_itself_comes_back_where_its_policy_says_so(
     engine: Engine, rootfs: Path
@@ -114,6 +120,7 @@ def test_what_the_supervisor_stopped_itself_comes_back_where_its_policy_says_so(
     ] * 3
 
 
+@one
 def test_a_wait_goes_on_with_the_next_supervisor(engine: Engine, rootfs: Path) -> None:
     script = "while [ ! -e /go ]; do sleep 0.02; done; exit 7"
     engine.cli("run", "-d", "--name", "slow", "--rootfs", f"{rootfs}:O", "sh", "-c", script)

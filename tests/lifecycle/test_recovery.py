@@ -98,6 +98,7 @@ def test_an_exit_while_no_daemon_runs_is_told_once_with_its_code(shared_engine: 
     assert state(engine, "job")["ExitCode"] == 9
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_a_policy_goes_on_after_the_daemon_was_killed(shared_engine: Engine, rootfs: Path) -> None:
     engine = shared_engine
     run(engine, rootfs, "loop", "sleep 0.3; exit 2", "--restart", "always")
@@ -305,6 +306,7 @@ def test_a_follower_resumes_by_itself_when_the_daemon_is_killed(engine: Engine, 
         follower.terminate()
 
 
+@pytest.mark.oci_runtime(*BY_USER)
 def test_what_is_left_of_a_removed_container_is_taken_away_by_the_next_daemon(
     engine: Engine, rootfs: Path
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from pyman.errors import InternalError
 from tests.streams.conftest import CONTAINER
 from tests.support.pseudoterminal import PseudoTerminal
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     import subprocess
@@ -157,6 +158,7 @@ def test_the_detach_keys_leave_the_container_alone(
     terminal.type(b"a\x10b\x10\x10")
     terminal.type(b"\x11c")
     assert client.wait(20) == 0
+    until(lambda: received, "the container's end has not been read")
     assert received == [b"a\x10b\x10"]
     assert terminal.is_as_found
     assert not play.server.asked("Container.Kill")
@@ -174,6 +176,7 @@ def test_other_detach_keys_can_be_chosen(play: Play, terminal: PseudoTerminal) -
     terminal.expect(b"ready")
     terminal.type(b"\x10\x11\x01y\x01x")
     assert client.wait(20) == 0
+    until(lambda: received, "the container's end has not been read")
     assert received == [b"\x10\x11\x01y"]
 
 

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from pyman.errors import DeadlineExceeded, DiskFull, StorageFailed
-from supervisor.kernel import children, files
+from supervisor.kernel import children, files, idmaps
 from supervisor.oci.build import owner_of
+from supervisor.runtime.mounts import idmapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pyman.api.spec import NamedVolume
     from supervisor.oci.request import BuildRequest
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from supervisor.runtime.volumes.ground import Ground
 
 __all__ = ["copy_tree", "fill"]
+
+_CAPABILITY = "security.capability"
 
 
 def fill(book: Volumes, request: BuildRequest, deadline: float) -> None:
@@ -76,6 +79,9 @@ class _Filling:
         self._request = request
         self._deadline = deadline
         self._data = entry.definition.mountpoint
+        option = next((each for each in use.options if each.partition("=")[0] == "idmap"), "")
+        self._maps = idmapping.maps_for(option, use.dest, request.userns) if option else None
+        """Of a volume that is mounted with other owners than it has on the disk: from these to the host's."""
 
     def run(self) -> None:
         observed = self._entry.observed
@@ -114,10 +120,12 @@ class _Filling:
             # What is mounted there need not be on the file system where a copy could wait.
             self._note(needs_copy_up=False)
             copy_tree(source, self._data, self._deadline)
+            self._give_ids(self._data)
             return True
         staged = ground.stage("new")
         try:
             copy_tree(source, staged, self._deadline)
+            self._give_ids(staged)
             os.rename(staged, ground.copied(entry.name))
         except BaseException:
             ground.drop(staged)
@@ -130,15 +138,45 @@ class _Filling:
         """What is noted of it."""
         if not copied and os.listdir(self._data):
             return {"needs_chown": False}
-        user = owner_of(self._request)
+        user = self._on_disk(*owner_of(self._request))
         if seen is None or "U" in self._use.options:
             os.chown(self._data, *user, follow_symlinks=False)
             return {"needs_chown": not copied, "chowned": user}
-        os.chown(self._data, seen.st_uid, seen.st_gid, follow_symlinks=False)
+        os.chown(self._data, *self._on_disk(seen.st_uid, seen.st_gid), follow_symlinks=False)
         os.chmod(self._data, stat.S_IMODE(seen.st_mode))
         os.utime(self._data, ns=(seen.st_atime_ns, seen.st_mtime_ns))
         of_root = (seen.st_uid, seen.st_gid) == (0, 0)
         return {"needs_chown": not copied and not of_root, "chowned": user}
+
+    def _on_disk(self, uid: int, gid: int) -> tuple[int, int]:
+        """The ids that are seen as these where the volume is mounted."""
+        if self._maps is None:
+            return uid, gid
+        return idmaps.inside(uid, self._maps.uids), idmaps.inside(gid, self._maps.gids)
+
+    def _give_ids(self, tree: str) -> None:
+        """To what was copied with the ids of the host."""
+        if self._maps is None:
+            return
+        for _, names, others, directory in os.fwalk(tree, follow_symlinks=False):
+            for name in (*names, *others):
+                _chown(directory, name, self._on_disk)
+
+
+def _chown(directory: int, name: str, on_disk: Callable[[int, int], tuple[int, int]]) -> None:
+    """Keeps what a change of the owner takes away: set-id bits and capabilities."""
+    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    owner = on_disk(status.st_uid, status.st_gid)
+    if owner == (status.st_uid, status.st_gid):
+        return
+    path, capability = f"/proc/self/fd/{directory}/{name}", b""
+    with suppress(OSError):
+        capability = os.getxattr(path, _CAPABILITY, follow_symlinks=False)
+    os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
+    if stat.S_ISREG(status.st_mode) and status.st_mode & (stat.S_ISUID | stat.S_ISGID):
+        os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=directory)
+    if capability:
+        os.setxattr(path, _CAPABILITY, capability, follow_symlinks=False)
 
 
 def _source(root: str, path: str) -> int | None:
