@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from supervisor.rpc.dispatch import Call
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.services import Services
-    from supervisor.runtime.volumes.book import Entry, Volumes
+    from supervisor.runtime.volumes.book import Volumes
+    from supervisor.runtime.volumes.entry import Entry
 
 __all__ = ["VolumeHandlers"]
 

@@ -18,7 +18,8 @@ from supervisor.archive.feed import Feed
 from supervisor.kernel import files
 
 if TYPE_CHECKING:
-    from supervisor.runtime.volumes.book import Entry, Volumes
+    from supervisor.runtime.volumes.book import Volumes
+    from supervisor.runtime.volumes.entry import Entry
 
 __all__ = ["pack", "unpack"]
 
