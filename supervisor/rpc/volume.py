@@ -14,7 +14,7 @@ from pyman.api.method import Nothing
 from pyman.errors import InvalidArgument, PymanError
 from supervisor.kernel import files
 from supervisor.rpc.rootfs import actor_of
-from supervisor.runtime.engine import info_of
+from supervisor.runtime.many import info_of
 from supervisor.runtime.volumes import archives, listing
 from supervisor.runtime.volumes.records import Wish
 

@@ -115,6 +115,20 @@ def test_what_an_unhealthy_container_comes_to(shared_engine: Engine, rootfs: Pat
         shown = engine.inspect(name)
         assert (shown["State"]["Status"], shown["State"]["ExitCode"]) == ("exited", code)
         assert "its health check failed" in shown["Restart"]["Reason"]
+    order = [event["Status"] for event in engine.events(container=["again"])]
+    begin = order.index("health_status")
+    whole = ["health_status", "died", "stop", "restart-scheduled", "cleanup", "init", "start", "restart"]
+    assert order[begin : begin + 8] == whole
+    seen = [event["Status"] for event in engine.events(container=["killed"])]
+    assert seen[seen.index("health_status") :] == [
+        "health_status",
+        "kill",
+        "died",
+        "restart-declined",
+        "cleanup",
+    ]
+    seen = [event["Status"] for event in engine.events(container=["stopped"])]
+    assert seen[seen.index("health_status") :] == ["health_status", "died", "stop", "cleanup"]
     assert engine.inspect("again")["RestartCount"] >= 2
     assert "its health check" in engine.out("why", "again")
     assert engine.inspect("left")["State"]["Running"]

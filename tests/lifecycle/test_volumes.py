@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -412,3 +413,64 @@ def test_containers_are_found_by_their_volumes(box: Engine) -> None:
         assert box.out("ps", "--all", "--filter", f"volume={value}", "--format", "{{.Names}}") == "has"
     assert box.out("ps", "--all", "--filter", "volume=found:/other", "--quiet") == ""
     assert box.out("ps", "--all", "--filter", "volume=found", "--format", "{{.Mounts}}") == "[/data]"
+
+
+def test_a_link_that_a_container_has_left_leads_no_archive_out(box: Engine) -> None:
+    volume = {"name": "trap", "dest": "/data"}
+    assert (
+        said(box, "ln -s / /data/out; ln -s ../../.. /data/up; mkdir /data/d; ln -s /etc /data/d/etc", volume)
+        == []
+    )
+    where = Path(shown(box, "trap")["Mountpoint"])
+    data = archive_of(("out/escaped", b"x"), ("up/escaped", b"x"), ("d/etc/escaped", b"x"))
+    box.cli("volume", "import", "trap", "-", input=data, check=False)
+    for path in (Path("/"), Path("/etc"), where.parent, where.parent.parent, where.parent.parent.parent):
+        assert not os.path.lexists(path / "escaped")
+
+
+def test_archives_may_be_files_and_compressed(box: Engine) -> None:
+    box.cli("volume", "create", "packed")
+    place = Path(str(box.root)).parent
+    (place / "in.tar.gz").write_bytes(gzip.compress(archive_of(("file", b"text"))))
+    (place / "in.tar.gz").chmod(0o644)
+    box.cli("volume", "import", "packed", place / "in.tar.gz")
+    box.cli("volume", "export", "--output", place / "out.tar", "packed")
+    with tarfile.open(place / "out.tar") as tar:
+        assert tar.getnames() == ["file"]
+    done = box.cli("volume", "import", "packed", place / "none.tar", check=False)
+    assert done.returncode == 125
+    assert "none.tar': No such file" in done.stderr
+    assert box.cli("volume", "export", "--output", place / "not.tar", "none", check=False).returncode == 125
+    assert not (place / "not.tar").exists()
+
+
+def test_prune_asks_and_takes_named_volumes_only_if_told(box: Engine) -> None:
+    anonymous = box.out("volume", "create")
+    box.cli("volume", "create", "--label", "keep", "named")
+    done = box.cli("volume", "prune", input="n\n")
+    assert anonymous in done.stdout
+    assert "Are you sure" in done.stdout
+    assert box.out("volume", "prune", "--dry-run", "--all").splitlines()[1:] == [anonymous, "named"]
+    assert len(volumes(box)) == 2
+    since = last(box)
+    assert box.cli("volume", "prune", input="y\n").stdout.splitlines()[-1].endswith(anonymous)
+    assert told(box, since) == [("remove", anonymous), ("prune", anonymous)]
+    assert box.out("volume", "prune", "--force", "--all", "--filter", "label!=keep") == ""
+    assert box.out("volume", "prune", "--force", "--filter", "all=true") == "named"
+
+
+def test_people_mount_what_a_volume_mounts(box: Engine) -> None:
+    box.cli("volume", "create", "--opt", "type=tmpfs", "m")
+    box.cli("volume", "create", "plain")
+    since = last(box)
+    for _ in range(2):
+        box.call(f"{VOLUME}.Mount", {"name": "m"})
+    assert box.call(f"{VOLUME}.Mount", {"name": "plain"})["path"] == shown(box, "plain")["Mountpoint"]
+    assert (shown(box, "m")["MountCount"], shown(box, "plain")["MountCount"]) == (2, 0)
+    box.kill()
+    box.cli("volume", "unmount", "m")
+    assert shown(box, "m")["MountCount"] == 1
+    box.cli("volume", "unmount", "--force", "m")
+    box.cli("volume", "unmount", "m")
+    assert shown(box, "m")["MountCount"] == 0
+    assert [status for status, _ in told(box, since)] == ["mount"] * 2 + ["unmount"] * 2
