@@ -36,7 +36,7 @@ from supervisor.runtime.dependencies import Turns, needs_of
 from supervisor.runtime.layers import Layering
 from supervisor.runtime.looking import look_into
 from supervisor.runtime.many import Many
-from supervisor.runtime.mounts.sources import look_up, mounting
+from supervisor.runtime.mounts.sources import bound, look_up, mounting
 from supervisor.runtime.probes import Probes
 from supervisor.runtime.records import Observed, encode, replaced
 from supervisor.runtime.registry import Entry, Registry, check_name
@@ -372,7 +372,11 @@ class Engine:
             else:
                 if not userns.has_own(spec, self.settings):
                     layer = self._layer(id, image)
-                definition = await trio.to_thread.run_sync(work, limiter=self.services.disk)
+                if path := bound(self.settings, spec):
+                    seconds = self.settings.pyman.call_deadline
+                    definition = await look_into(path, work, seconds, "what is to be mounted,")
+                else:
+                    definition = await trio.to_thread.run_sync(work, limiter=self.services.disk)
                 layer = layer or self._layer(id, image, definition.userns.maps)
             definition = replaced(definition, needs=needs) if needs else definition
             self._join(definition)

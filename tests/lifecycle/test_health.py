@@ -208,6 +208,18 @@ def test_a_check_may_be_run_by_hand_alone(shared_engine: Engine, rootfs: Path) -
     assert health(engine, "by-hand")["Status"] == "healthy"
 
 
+def test_a_command_that_cannot_be_run_is_a_failure(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "no-command", "--health-cmd", '["/no/such", "x"]', *FAST)
+    await_event(engine, "no-command", "health_status")
+    assert "no such file" in health(engine, "no-command")["Log"][-1]["Output"].lower()
+    run(engine, rootfs, "no-user", "--health-cmd", "true", *FAST, "--user", "worker")
+    engine.cli("wait", "--condition", "healthy", "no-user")
+    engine.cli("exec", "--user", "0", "no-user", "rm", "/etc/passwd")
+    engine.cli("wait", "--condition", "unhealthy", "no-user")
+    assert "worker" in health(engine, "no-user")["Log"][-1]["Output"]
+
+
 def test_a_container_waits_for_what_has_to_be_healthy(shared_engine: Engine, rootfs: Path) -> None:
     engine = shared_engine
     check = ("--health-cmd", "test -e /up", "--health-interval", "100ms", "--health-retries", "100")

@@ -62,11 +62,6 @@ def told(engine: Engine, since: int = 0) -> list[tuple[str, str]]:
     return [(event["Status"], event["Name"]) for event in engine.events(since, type=["volume"])]
 
 
-def last(engine: Engine) -> int:
-    events = engine.events()
-    return int(events[-1]["Seq"]) if events else 0
-
-
 def volumes(engine: Engine, **filters: list[str]) -> list[str]:
     return [one["Name"] for one in engine.call(f"{VOLUME}.List", {"filters": filters})["volumes"]]
 
@@ -77,7 +72,7 @@ def shown(engine: Engine, name: str) -> dict[str, Any]:
 
 
 def test_a_named_volume_outlives_its_containers_and_is_shared(box: Engine) -> None:
-    since = last(box)
+    since = box.last_seq()
     volume = {"name": "shared", "dest": "/data"}
     assert said(box, "echo one > /data/file; ls /data", volume) == ["file"]
     assert volumes(box) == ["shared"]
@@ -102,7 +97,7 @@ def test_a_named_volume_outlives_its_containers_and_is_shared(box: Engine) -> No
 
 
 def test_an_anonymous_volume_goes_with_its_container_if_that_is_asked_for(box: Engine) -> None:
-    since = last(box)
+    since = box.last_seq()
     box.cli("run", "--name", "plain", IMAGE, "true")
     names = volumes(box, anonymous=["true"])
     assert len(names) == 2
@@ -114,8 +109,11 @@ def test_an_anonymous_volume_goes_with_its_container_if_that_is_asked_for(box: E
         box.cli(*way)
     box.cli("rm", "--volumes", "other")
     assert volumes(box) == names
+    # With --rm the answer comes before all of it is taken away.
+    until(lambda: len(told(box, since)) >= 10, "what went with its container is told")
     statuses = [status for status, _ in told(box, since)]
-    assert statuses == ["create"] * 4 + ["remove"] * 2 + ["create"] * 2 + ["remove"] * 2
+    assert sorted(statuses) == ["create"] * 6 + ["remove"] * 4
+    assert len(set(told(box, since))) == 10
     assert box.out("volume", "prune", "--force").splitlines() == names
     assert volumes(box) == []
 
@@ -199,14 +197,14 @@ def test_a_volume_in_use_is_refused_naming_the_containers(box: Engine) -> None:
     assert "containers use it: user" in done.stderr
     assert box.cli("volume", "rm", "none", check=False).returncode == 1
     assert box.cli("volume", "rm", "none", "used", check=False).returncode == 2
-    since = last(box)
+    since = box.last_seq()
     assert box.out("volume", "rm", "--force", "used", "none") == "used"
     assert not box.out("ps", "--all", "--quiet")
     assert told(box, since) == [("remove", "used")]
 
 
 def test_a_tmpfs_is_mounted_as_long_as_containers_run(box: Engine) -> None:
-    since = last(box)
+    since = box.last_seq()
     box.cli(
         "volume",
         "create",
@@ -235,7 +233,7 @@ def test_a_tmpfs_is_mounted_as_long_as_containers_run(box: Engine) -> None:
     assert shown(box, "t")["MountCount"] == 0
     assert said(box, "ls /t", volume) == []
     # What is removed at its end is answered before all of it is taken away.
-    until(lambda: len(told(box, since)) == 7, "the last container has let go")
+    until(lambda: len(told(box, since)) >= 7, "the last container has let go")
     statuses = [status for status, _ in told(box, since)]
     assert statuses == ["create", *["mount"] * 2, *["unmount"] * 2, "mount", "unmount"]
 
@@ -452,7 +450,7 @@ def test_prune_asks_and_takes_named_volumes_only_if_told(box: Engine) -> None:
     assert "Are you sure" in done.stdout
     assert box.out("volume", "prune", "--dry-run", "--all").splitlines()[1:] == [anonymous, "named"]
     assert len(volumes(box)) == 2
-    since = last(box)
+    since = box.last_seq()
     assert box.cli("volume", "prune", input="y\n").stdout.splitlines()[-1].endswith(anonymous)
     assert told(box, since) == [("remove", anonymous), ("prune", anonymous)]
     assert box.out("volume", "prune", "--force", "--all", "--filter", "label!=keep") == ""
@@ -462,7 +460,7 @@ def test_prune_asks_and_takes_named_volumes_only_if_told(box: Engine) -> None:
 def test_people_mount_what_a_volume_mounts(box: Engine) -> None:
     box.cli("volume", "create", "--opt", "type=tmpfs", "m")
     box.cli("volume", "create", "plain")
-    since = last(box)
+    since = box.last_seq()
     for _ in range(2):
         box.call(f"{VOLUME}.Mount", {"name": "m"})
     assert box.call(f"{VOLUME}.Mount", {"name": "plain"})["path"] == shown(box, "plain")["Mountpoint"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.registry import View
     from supervisor.settings.model import Settings
 
-__all__ = ["Sources", "look_up", "mounting", "wanted"]
+__all__ = ["Sources", "bound", "look_up", "mounting", "wanted"]
 
 
 class Sources(NamedTuple):
@@ -49,6 +49,14 @@ def mounting(containers: Iterable[Container], image: str) -> list[str]:
         if not container.observed.leaving
         and any(each.kind == "image" and each.source == image for each in container.definition.mounted)
     ]
+
+
+def bound(settings: Settings, spec: ContainerSpec) -> str:
+    """A path on the host that is looked at when the container is created, and may lie on a server that does not answer;
+    empty: none."""
+    paths = [each.source for each in spec.mounts if each.source.startswith("/")]
+    paths += [each.source for each in spec.overlay_volumes]
+    return next(iter([*paths, *settings.containers.volumes, *settings.containers.mounts]), "")
 
 
 def wanted(settings: Settings, spec: ContainerSpec, image: ImageUse) -> bool:

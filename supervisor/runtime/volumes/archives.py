@@ -54,7 +54,11 @@ def _is_directory(path: str) -> bool:
 
 
 def _has_contents(path: str) -> bool:
-    return bool(os.listdir(path))
+    """StorageFailed."""
+    try:
+        return bool(os.listdir(path))
+    except OSError as error:
+        raise files.storage_error(error, "read", path) from error
 
 
 async def _directory(entry: Entry, path: str) -> None:

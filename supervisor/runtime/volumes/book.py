@@ -23,7 +23,6 @@ import trio
 from pyman.api.system import Problem
 from pyman.errors import AmbiguousId, NameInUse, NoSuchVolume, PymanError, StateDamaged, VolumeInUse
 from pyman.names import EventStatus, EventType
-from supervisor.kernel import mounts
 from supervisor.logging import log
 from supervisor.runtime.volumes import driver
 from supervisor.runtime.volumes.ground import Ground
@@ -60,7 +59,7 @@ class _Intent(msgspec.Struct, frozen=True):
 class Entry:
     """A volume. Whoever changes `observed` commits it first."""
 
-    __slots__ = ("definition", "filling", "holds", "mounting", "observed")
+    __slots__ = ("definition", "filling", "holds", "mounting", "noting", "observed")
 
     def __init__(self, definition: Volume, observed: VolumeObserved) -> None:
         self.definition = definition
@@ -69,6 +68,8 @@ class Entry:
         """How much work is under way that needs it mounted."""
         self.mounting = trio.Lock()
         """Held by whoever mounts or unmounts it."""
+        self.noting = trio.Lock()
+        """Held by whoever records a change of it: what two change at once counts both."""
         self.filling = threading.Lock()
         """Held by whoever gives it its first contents and its owner."""
 
@@ -471,23 +472,24 @@ class Volumes:
                     await self._settle(entry)
 
     async def _mount(self, entry: Entry) -> None:
-        if not await self._on_disk(partial(mounts.mounted, entry.definition.mountpoint)):
+        if not await self._on_disk(partial(driver.is_mounted, entry.definition)):
             await driver.mount(entry.definition)
 
     async def _settle(self, entry: Entry) -> None:
         """Unmount what nobody holds any more."""
         if not entry.observed.count and not entry.holds:
-            await self._on_disk(partial(mounts.unmount, entry.definition.mountpoint, lazy=True))
+            await self._on_disk(partial(driver.unmount, entry.definition))
 
     async def note(self, entry: Entry, events: Sequence[EventDraft] = (), **changes: Any) -> None:
         """Commit what has become of a volume; only then is it so."""
-        new = msgspec.structs.replace(entry.observed, **changes)
+        async with entry.noting:
+            new = msgspec.structs.replace(entry.observed, **changes)
 
-        def take_over(_events: object) -> None:
-            entry.observed = new
+            def take_over(_events: object) -> None:
+                entry.observed = new
 
-        change = PutState("volume", entry.name, _encode(new))
-        await self._database.commit([change], events, apply=take_over)
+            change = PutState("volume", entry.name, _encode(new))
+            await self._database.commit([change], events, apply=take_over)
 
     # ------------------------------------------------------------------ checking
 
@@ -533,12 +535,18 @@ class Volumes:
         await self._reset(frozenset() if rebooted else known, rebooted=rebooted)
         if not self._entries and not await self._on_disk(partial(os.path.lexists, self.ground.root)):
             return
-        for path in await self._on_disk(partial(self.ground.left, frozenset(self._entries))):
-            await self._on_disk(partial(self.ground.drop, path))
-            self.discard(path)
+        try:
+            for path in await self._on_disk(partial(self.ground.left, frozenset(self._entries))):
+                await self._on_disk(partial(self.ground.drop, path))
+                self.discard(path)
+        except PymanError as error:
+            log.warning("cannot remove what is left of volumes", error=str(error))
         for entry in self:
             if entry.definition.needs_mount:
-                await self._settle(entry)
+                try:
+                    await self._settle(entry)
+                except PymanError as error:
+                    log.warning("cannot unmount a volume", volume=entry.name, error=str(error))
 
     async def _finish_intents(self, intents: Mapping[str, bytes]) -> None:
         for key, body in intents.items():
