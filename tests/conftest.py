@@ -189,6 +189,8 @@ def _make_place(name: str) -> runtimes.Place:
         return UserPlace(User.of())
     if name == "trixie":
         return TreePlace()
+    if name == "rootless-trixie":
+        return UserPlace(User.of(), TreePlace())
     return runtimes.make_place(name)
 
 
@@ -204,7 +206,7 @@ def make_engine(
     """Root's, or an ordinary user's where the place is one for that."""
     if isinstance(place, UserPlace):
         programs = request.getfixturevalue("programs")
-        return UserEngine(place.user, programs, options=options, config=config)
+        return UserEngine(place.user, programs, options=options, config=config, place=place)
     return Engine(place, options=options, config=config)
 
 

@@ -16,7 +16,7 @@ from tests.images.filling import others_of
 from tests.storage.images import busybox
 from tests.storage.others import missing
 from tests.support.engine import Engine
-from tests.support.images import leave_no_mount
+from tests.support.images import add_layer, leave_no_mount, podman
 from tests.support.leaks import mount_points
 from tests.support.registry import digest_of, image_config, tar_layer
 from tests.support.rootfs import make_rootfs
@@ -350,6 +350,32 @@ def test_containers_of_both_run_while_all_change_the_store(
     engine.cli("rm", "-f", "-t", "0", "kept")
     engine.cli("rmi", "-a")
     assert theirs(others) == {}
+
+
+@pytest.mark.oci_runtime("rootless", "rootless-trixie")
+def test_the_engines_of_an_ordinary_user_share_a_store(engine: Engine, app: Pushed) -> None:
+    def ids() -> set[str]:
+        listed = podman(engine, "images", "--quiet", "--no-trunc").stdout
+        return {line.removeprefix("sha256:") for line in listed.split()}
+
+    id = engine.out("pull", "-q", PLAIN, app.reference)
+    assert ids() == {id}
+    word = engine.path / "word"
+    word.write_text("built\n")
+    above = add_layer(engine, app.reference, "registry.example/above:1", {"/word": word})
+    assert set(listed(engine)) == ids() == {id, above}
+    assert engine.out(*RUN, "registry.example/above:1") == "built /dir/* /gone*"
+    path = engine.out("unshare", *engine.command("image", "mount", app.reference))
+    assert podman(engine, "image", "mount", app.reference).stdout.strip() == path
+    assert engine.out("unshare", "ls", path).split() == ["bin", "dir", "etc", "word"]
+    engine.cli("unshare", *engine.command("image", "unmount", app.reference))
+    podman(engine, "rmi", "registry.example/above:1")
+    assert engine.out("unshare", "ls", path).split() == ["bin", "dir", "etc", "word"]
+    podman(engine, "image", "unmount", app.reference)
+    assert engine.out("image", "mount") == ""
+    engine.cli("rmi", app.reference)
+    assert ids() == set()
+    leave_no_mount(engine)
 
 
 def at_once(*acts: Callable[[], None]) -> None:

@@ -392,6 +392,9 @@ def test_a_copy_that_a_killed_supervisor_had_finished_is_moved_into_the_volume(b
         path.mkdir(parents=True)
     (own / "copy-half/a").write_text("copied\n")
     (own / "new-0/part").write_text("of a copy")
+    owner = own.stat()
+    for path in own.rglob("*"):
+        os.chown(path, owner.st_uid, owner.st_gid)
     box.kill()
     until(lambda: sorted(os.listdir(own)) == ["copy-half"], "what nobody needs is deleted")
     assert said(box, "cat /home/a; ls /home", {"name": "half", "dest": "/home"}) == ["copied", "a", "b"]

@@ -20,6 +20,8 @@ __all__ = ["NoTree", "TreePlace", "enter", "leave", "trixie"]
 TRIXIE = Path("/var/cache/pyman-tests/trixie")
 """Where `scripts/trixie` makes Debian 13."""
 CHECKOUT = Path(__file__).resolve().parents[2]
+_HOSTS = ("/etc/group", "/etc/hosts", "/etc/passwd", "/etc/subgid", "/etc/subuid")
+"""What `localhost` is, and who the user of the tests is."""
 
 # Run with the tree as working directory; the shell and its programs come from the host until the last line. What is
 # mounted on the tree is seen by nobody else.
@@ -88,15 +90,14 @@ class TreePlace(Place):
 
 
 def _what_pyman_needs() -> list[str]:
-    """The interpreter by the names that it is called by, its library, the checkout with the virtual environment; and what
-    `localhost` is."""
+    """The interpreter by the names that it is called by, its library, and the checkout with the virtual environment."""
     name = sys.executable
     names = [name]
     while os.path.islink(name):
         name = os.path.join(os.path.dirname(name), os.readlink(name))
         names.append(name)
-    shared: list[str] = []
-    for path in ("/etc/hosts", sysconfig.get_path("stdlib"), str(CHECKOUT), sys.prefix, *names):
+    shared = [path for path in _HOSTS if os.path.exists(path)]
+    for path in (sysconfig.get_path("stdlib"), str(CHECKOUT), sys.prefix, *names):
         if not any(path == place or path.startswith(f"{place}/") for place in shared):
             shared.append(path)
     return shared
