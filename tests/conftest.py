@@ -7,6 +7,7 @@ for an ordinary user.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import gc
@@ -22,6 +23,7 @@ from tests.support.leaks import KINDS, Belongings, HostLock
 from tests.support.loopwatch import COMPUTING, run_watched
 from tests.support.registry import RealRegistry
 from tests.support.rootfs import make_rootfs
+from tests.support.trees import TreePlace
 from tests.support.user import User, UserEngine, UserPlace
 from tests.support.user_programs import programs_for
 
@@ -143,6 +145,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         marker = metafunc.definition.get_closest_marker("oci_runtime")
         names = marker.args if marker else _runtimes_of(metafunc.module.__name__)
         metafunc.parametrize("oci_runtime", names, indirect=True, scope="session")
+    beside = metafunc.definition.get_closest_marker("peers")
+    if beside and "peer" in metafunc.fixturenames:
+        metafunc.parametrize("peer", beside.args, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -151,13 +156,42 @@ def oci_runtime(request: pytest.FixtureRequest) -> Iterator[runtimes.Place]:
     if os.geteuid() != 0:
         pytest.skip("only root can run containers without a user namespace")
     try:
-        place = UserPlace(User.of()) if request.param == "rootless" else runtimes.make_place(request.param)
+        place = _make_place(request.param)
     except LookupError as error:
         pytest.skip(str(error))
+    with _watched(place):
+        yield place
+
+
+@pytest.fixture(scope="session")
+def peer(request: pytest.FixtureRequest) -> Iterator[runtimes.Place]:
+    """Where Podman, Buildah and Skopeo are that share a store of the test's own: the installed ones, unless the marker
+    `peers` says otherwise."""
+    name = getattr(request, "param", "installed")
+    with _watched(_make_place("runc" if name == "installed" else name)) as place:
+        yield place
+
+
+@contextlib.contextmanager
+def _watched(place: runtimes.Place) -> Iterator[runtimes.Place]:
+    """What is mounted in it counts as the host's does."""
     _places.append(place)
-    yield place
-    _places.remove(place)
-    place.close()
+    try:
+        yield place
+    finally:
+        _places.remove(place)
+        place.close()
+
+
+def _make_place(name: str) -> runtimes.Place:
+    """Raises LookupError where there cannot be one, and NoTree: what the set-up makes has to be there."""
+    if name == "rootless":
+        return UserPlace(User.of())
+    if name == "trixie":
+        return TreePlace()
+    if name == "rootless-trixie":
+        return UserPlace(User.of(), TreePlace())
+    return runtimes.make_place(name)
 
 
 @pytest.fixture(scope="session")
@@ -172,7 +206,7 @@ def make_engine(
     """Root's, or an ordinary user's where the place is one for that."""
     if isinstance(place, UserPlace):
         programs = request.getfixturevalue("programs")
-        return UserEngine(place.user, programs, options=options, config=config)
+        return UserEngine(place.user, programs, options=options, config=config, place=place)
     return Engine(place, options=options, config=config)
 
 

@@ -130,7 +130,7 @@ class RemovedVolume(msgspec.Struct, frozen=True):
 
 class RemovedVolumesReply(msgspec.Struct, frozen=True):
     volumes: list[RemovedVolume]
-    """In the order of the request."""
+    """Those that were found first, in the order of the request."""
 
 
 class ReloadVolumesReply(msgspec.Struct, frozen=True):

@@ -12,8 +12,9 @@ import os
 from pyman.cli.cidfile import CidFile
 from pyman.cli.dependencies import DEPENDENCY_OPTIONS, dependency_settings
 from pyman.cli.healthcheck import HEALTH_OPTIONS, health_settings
+from pyman.cli.later import LATER_OPTIONS
 from pyman.cli.mounts import MOUNT_OPTIONS, mount_settings
-from pyman.cli.options import COUNT, CSV, FLAG, LIST, REFUSED, SECONDS, TEXT, TRUE
+from pyman.cli.options import COUNT, CSV, FLAG, LIST, SECONDS, TEXT, TRUE
 from pyman.cli.places import placed
 from pyman.cli.pulling import Pulling
 from pyman.cli.registry_options import (
@@ -64,15 +65,6 @@ IMAGE_OPTIONS: tuple[Option, ...] = (
     TLS_VERIFY,
 )
 """About the image that a container is made from."""
-
-_NO_NETWORKS = "there are no networks yet but none and host"
-_LATER: tuple[Option, ...] = (
-    ("pod", "", REFUSED, "POD", "there are no pods yet"),
-    ("pod-id-file", "", REFUSED, "FILE", "there are no pods yet"),
-    ("publish", "p", REFUSED, "PORT", _NO_NETWORKS),
-    ("publish-all", "P", REFUSED, "", _NO_NETWORKS),
-)
-"""What people who know Podman try first."""
 
 CREATE_OPTIONS: tuple[Option, ...] = (
     ("annotation", "", LIST, "KEY=VALUE", "Add an annotation"),
@@ -130,7 +122,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     *USERNS_OPTIONS,
     ("workdir", "w", TEXT, "DIR", "The command's working directory"),
     *IMAGE_OPTIONS,
-    *_LATER,
+    *LATER_OPTIONS,
 )
 
 RUN_OPTIONS: tuple[Option, ...] = (

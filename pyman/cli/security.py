@@ -57,7 +57,7 @@ SECURITY_OPTIONS: tuple[Option, ...] = (
         "LINE",
         "The line of its user in /etc/passwd, with $USERNAME, $UID, $GID, $NAME and $HOME",
     ),
-    ("gpus", "", REFUSED, "GPU", "CDI devices are not supported; --device gives a device by its path"),
+    ("gpus", "", REFUSED, "GPU", "devices of CDI are not there; --device gives a device by its path"),
     (
         "seccomp-policy",
         "",

@@ -207,7 +207,7 @@ def rm(ctx: Context, args: Parsed) -> int:
             "cannot use --time without --force", hint="only what is forced is stopped first"
         )
     request = {"names": args.arguments, "all": args.all, "force": args.force, "timeout": args.time}
-    status = 0
+    codes = set()
     for one in ctx.call("Volume.Remove", request)["volumes"]:
         error = one.get("error")
         if not error:
@@ -216,9 +216,10 @@ def rm(ctx: Context, args: Parsed) -> int:
         if error["code"] == "NoSuchVolume" and args.force:
             continue
         ctx.fail(sentence(error))
-        known = {"NoSuchVolume": 1, "VolumeInUse": 2}.get(error["code"], 125)
-        status = known if status in (0, known) or known == 2 else status
-    return status
+        codes.add(error["code"])
+    if "VolumeInUse" in codes:
+        return 2
+    return 1 if "NoSuchVolume" in codes else 125 if codes else 0
 
 
 def prune(ctx: Context, args: Parsed) -> int:

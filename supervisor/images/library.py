@@ -33,7 +33,7 @@ from supervisor.logging import log
 from supervisor.registry.client import Registries
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
     from pyman.api.event import Actor
     from pyman.api.image import (
@@ -93,6 +93,8 @@ class Images:
         """The ids of this engine's containers in which an image, by its id, is mounted beside their own."""
         self.remove_container: Callable[[str, Actor | None], Awaitable[None]] = _no_containers
         """Remove one of this engine's containers, whatever it does."""
+        self.settled: Callable[[Iterable[str]], Awaitable[None]] = _nothing_leaves
+        """Wait for what is left of those of these containers that were removed."""
         self.ledger.mounts = self.mount_count
 
     def take(self, settings: Settings) -> None:
@@ -318,6 +320,10 @@ class Images:
 
 async def _no_containers(id: str, _actor: Actor | None) -> None:
     raise ImageInUse(f"cannot remove the container {id[:12]}", subject=id)
+
+
+async def _nothing_leaves(_ids: Iterable[str]) -> None:
+    pass
 
 
 def _own(image: Image) -> Image:

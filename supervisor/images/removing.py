@@ -110,6 +110,7 @@ async def prune(images: Images, request: PruneImagesRequest, actor: Actor | None
     reports: dict[str, _Report] = {}
     errors: list[ErrorInfo] = []
     tried: set[str] = set()
+    await images.settled([container.id for container in await images.read(lambda view: view.containers)])
     while True:
         fitting = await images.read(partial(_fitting, images, filters))
         if not (fresh := [id for id in fitting if id not in tried]):
@@ -153,7 +154,9 @@ async def _remove(images: Images, id: str, name: str, how: Removal, reports: dic
             if len(image.names) > 1:
                 return
             image = msgspec.structs.replace(image, names=())
-    await _free(images, image, view.users(image), how)
+    # One that has just ended and removed itself still has its layer.
+    await images.settled([*(container.id for container in view.users(image)), *images.mounting(id)])
+    await _free(images, image, await images.read(lambda view: view.users(image)), how)
     # Another view: what was removed for it may have been built upon it.
     has_children, parent = await images.read(lambda view: (id in view.children, view.parent(image)))
     await _delete(images, image, report, how.actor)

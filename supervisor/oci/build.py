@@ -20,12 +20,12 @@ from supervisor.oci import accounts, capabilities, confinement, devices, limits,
 from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
 from supervisor.oci.host import this_host
-from supervisor.oci.mount_options import root_propagation
 from supervisor.oci.mountpoints import make_directory, make_mount_points
 from supervisor.oci.mounts import INIT_DESTINATION, containerenv, covers, mounted_file, mounts
 from supervisor.oci.namespaces import id_mappings, modes, namespaces, sysctls
 from supervisor.oci.request import BuildRequest, ExecBuildRequest
 from supervisor.oci.spec import OCI_VERSION, Box, Linux, Process, Root, Spec, User
+from supervisor.oci.user_mounts import root_propagation
 from supervisor.oci.users import Identity, look_up
 from supervisor.settings.values import UMASK
 

@@ -1,4 +1,4 @@
-"""The options of mounts: which go together, what is added where nobody said it, and which of them an OCI runtime gets.
+"""The options of mounts: which go together, and what is added where nobody said it.
 
 Pure functions. What contradicts itself, and what a kind of mount does not know, is refused.
 """
@@ -15,7 +15,7 @@ from pyman.mounttext import PROPAGATIONS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["checked", "for_runtime", "root_propagation"]
+__all__ = ["checked"]
 
 _NUMBER = re.compile(r"\d{1,10}", re.ASCII)
 _OCTAL = re.compile(r"[0-7]{1,5}", re.ASCII)
@@ -53,11 +53,6 @@ _VALUES: dict[str, dict[str, re.Pattern[str]]] = {
     "ramfs": {"mode": _OCTAL},
     "devpts": {"gid": _NUMBER, "max": _NUMBER, "mode": _OCTAL, "ptmxmode": _OCTAL, "uid": _NUMBER},
 }
-_NOT_FOR_RUNTIMES = frozenset(
-    {"U", "Z", "copy", "idmap", "no-dereference", "nocopy", "nocreate", "notmpcopyup", "O", "upperdir", "volume-opt", "workdir", "z"}
-)  # fmt: skip
-_SHARED = ("shared", "rshared")
-_SLAVE = ("slave", "rslave")
 
 
 def checked(kind: str, options: Sequence[str], where: str, source: str = "", *, rootless: bool) -> list[str]:
@@ -141,17 +136,3 @@ def _restrictions(kind: str, source: str, seen: set[str]) -> list[str]:
     else:
         found = [("suid", "nosuid"), ("dev", "nodev")]
     return [word for topic, word in found if topic not in seen]
-
-
-def for_runtime(options: Iterable[str]) -> list[str]:
-    """Those that an OCI runtime knows."""
-    return [option for option in options if option.partition("=")[0] not in _NOT_FOR_RUNTIMES]
-
-
-def root_propagation(every: Iterable[Sequence[str]]) -> str:
-    """What mounts of the container's root directory have to do with the host's, by the options of all its mounts;
-    empty: nothing."""
-    given = {option for options in every for option in options}
-    if given.intersection(_SHARED):
-        return "shared"
-    return "rslave" if given.intersection(_SLAVE) else ""

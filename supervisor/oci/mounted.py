@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -44,6 +45,11 @@ class Mounted(msgspec.Struct, frozen=True, omit_defaults=True):
     def copied_on_write(self) -> bool:
         """What is written to it goes elsewhere."""
         return self.kind == "overlay" or self.has("O") or (self.kind == "image" and self.read_write)
+
+    @property
+    def is_link(self) -> bool:
+        """A link on the host that is made in the container, too, instead of a mount. Looks at it."""
+        return self.kind == "bind" and "no-dereference" in self.options and os.path.islink(self.source)
 
     @property
     def staged(self) -> bool:

@@ -5,22 +5,29 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING
 
-from supervisor.oci.mount_options import for_runtime
 from supervisor.oci.mounted import BINDS
 from supervisor.oci.spec import Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from supervisor.oci.request import BuildRequest
 
-__all__ = ["place_of", "source_of", "superseded", "user_mounts"]
+__all__ = ["for_runtime", "place_of", "root_propagation", "source_of", "superseded", "user_mounts"]
+
+_NOT_FOR_RUNTIMES = frozenset(
+    {"U", "Z", "copy", "idmap", "no-dereference", "nocopy", "nocreate", "notmpcopyup", "O", "upperdir", "volume-opt", "workdir", "z"}
+)  # fmt: skip
+_SHARED = ("shared", "rshared")
+_SLAVE = ("slave", "rslave")
 
 
 def user_mounts(request: BuildRequest, owner: tuple[int, int]) -> list[Mount]:
     """`owner`: uid and gid in the container of its command, for a tmpfs that is to be its own."""
     found = []
     for number, each in enumerate(request.mounted):
+        if each.is_link:
+            continue
         options = for_runtime(each.options)
         if each.kind in BINDS:
             if each.copied_on_write:
@@ -58,3 +65,17 @@ def superseded(engines: Sequence[Mount], users: Sequence[Mount]) -> list[Mount]:
         and not ("/dev" in wanted and mount.destination.startswith("/dev/"))
     ]
     return [*kept, *users]
+
+
+def for_runtime(options: Iterable[str]) -> list[str]:
+    """Those that an OCI runtime knows."""
+    return [option for option in options if option.partition("=")[0] not in _NOT_FOR_RUNTIMES]
+
+
+def root_propagation(every: Iterable[Sequence[str]]) -> str:
+    """What mounts of the container's root directory have to do with the host's, by the options of all its mounts;
+    empty: nothing."""
+    given = {option for options in every for option in options}
+    if given.intersection(_SHARED):
+        return "shared"
+    return "rslave" if given.intersection(_SLAVE) else ""

@@ -17,7 +17,6 @@ from pyman.api.container import (
     ExecInspectReply,
     ExecReply,
     ExistsReply,
-    HealthCheckReply,
     InspectReply,
     ListReply,
     LogsReply,
@@ -37,15 +36,16 @@ from pyman.errors import (
 )
 from pyman.names import EventStatus, State, WaitCondition
 from supervisor.conmon import control as monitor_control
-from supervisor.rpc.rootfs import RootfsHandlers, actor_of
+from supervisor.rpc.rootfs import actor_of
+from supervisor.rpc.starting import RUNNING, StartHandlers, refuse_passthrough, timeout_of
 from supervisor.runtime import pulling, why
 from supervisor.runtime import requests as rq
 from supervisor.runtime.creation import signal_number
-from supervisor.runtime.engine import Order, info_of
 from supervisor.runtime.execs import connect
 from supervisor.runtime.execs import find as find_exec
 from supervisor.runtime.filters import IMPLIES_ALL, compile_filters
 from supervisor.runtime.launch import Launch, StartAttached
+from supervisor.runtime.many import Order, info_of
 from supervisor.runtime.records import replaced
 from supervisor.runtime.sizes import sizes_of
 from supervisor.runtime.views import exec_view, inspect_view, list_view
@@ -64,13 +64,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ContainerHandlers"]
 
-RUNNING = (State.RUNNING, State.STOPPING, State.PAUSED)
 LISTED = (State.RUNNING, State.STOPPING)
 """What `ps` shows unless it is asked for more; as Podman's, not what is paused."""
 ENDED = frozenset({"stopped", "exited"})
 
 
-class ContainerHandlers(RootfsHandlers):
+class ContainerHandlers(StartHandlers):
     """Handlers wait; the changes they wait for are made by workers and finished without them."""
 
     def _keys(self, wish: str | None) -> str:
@@ -152,43 +151,9 @@ class ContainerHandlers(RootfsHandlers):
 
     # ------------------------------------------------------------------ changing
 
-    async def init(self, request: api.SelectionRequest, call: Call) -> ResultsReply:
-        async def first(entry: Entry) -> None:
-            await self._needs(entry, call, recursive=request.recursive)
-
-        return await self._change(
-            call,
-            request.selection,
-            lambda: rq.Init(actor=actor_of(call)),
-            first=first,
-            order=Order.NEEDED_FIRST,
-        )
-
-    async def _needs(self, entry: Entry, call: Call, *, recursive: bool = True) -> None:
-        """What a container depends on is there, or is started and waited for. WrongState."""
-        dependencies = self._engine.services.dependencies
-        if recursive:
-            await dependencies.ready(entry.container, actor_of(call))
-        else:
-            dependencies.check(entry.container)
-
-    async def start(self, request: api.SelectionRequest, call: Call) -> ResultsReply:
-        async def work(entry: Entry) -> Result:
-            _refuse_passthrough(entry.container)
-            if entry.container.state not in RUNNING:
-                await self._needs(entry, call, recursive=request.recursive)
-            started: rq.Started = await entry.worker.ask(rq.Start(actor=actor_of(call)))
-            return Result(name="", id=entry.container.id, changed=started.changed)
-
-        keep = None if not request.selection.all else lambda c: c.state not in RUNNING
-        results = await self._engine.each(
-            self._view(call), request.selection, work, keep=keep, order=Order.NEEDED_FIRST
-        )
-        return ResultsReply(results)
-
     async def stop(self, request: api.StopRequest, call: Call) -> ResultsReply:
         signal = signal_number(request.signal) if request.signal else None
-        timeout = _timeout(request.timeout)
+        timeout = timeout_of(request.timeout)
         return await self._change(
             call,
             request.selection,
@@ -197,23 +162,6 @@ class ContainerHandlers(RootfsHandlers):
             keep=lambda c: c.state in RUNNING or c.observed.restart_at != 0,
             order=Order.NEEDED_LAST,
         )
-
-    async def restart(self, request: api.RestartRequest, call: Call) -> ResultsReply:
-        timeout = _timeout(request.timeout)
-
-        async def work(entry: Entry) -> Result:
-            if request.running and entry.container.state not in RUNNING:
-                return Result(name="", id=entry.container.id, changed=False)
-            _refuse_passthrough(entry.container)
-            await self._needs(entry, call)
-            await entry.worker.ask(rq.Restart(actor=actor_of(call), timeout=timeout))
-            return Result(name="", id=entry.container.id)
-
-        keep = (lambda c: c.state in RUNNING) if request.running else None
-        results = await self._engine.each(
-            self._view(call), request.selection, work, keep=keep, order=Order.NEEDED_FIRST
-        )
-        return ResultsReply(results)
 
     async def kill(self, request: api.KillRequest, call: Call) -> ResultsReply:
         signal = signal_number(request.signal)
@@ -241,7 +189,7 @@ class ContainerHandlers(RootfsHandlers):
         )
 
     async def remove(self, request: api.RemoveRequest, call: Call) -> ResultsReply:
-        timeout = _timeout(request.timeout)
+        timeout = timeout_of(request.timeout)
 
         def wish() -> rq.Remove:
             return rq.Remove(
@@ -284,38 +232,6 @@ class ContainerHandlers(RootfsHandlers):
         )
         return CreateReply(id=entry.container.id, name=entry.container.name)
 
-    async def _change(
-        self,
-        call: Call,
-        selection: api.Selection,
-        make: object,
-        *,
-        ignore: bool = False,
-        keep: object = None,
-        first: Callable[[Entry], Awaitable[None]] | None = None,
-        order: Order = Order.ANY,
-    ) -> ResultsReply:
-        """One request to each worker; `make` gives a fresh one. `first`: what has to be done before."""
-
-        async def work(entry: Entry) -> Result:
-            if first is not None:
-                await first(entry)
-            changed = await entry.worker.ask(make())  # type: ignore[operator]
-            return Result(name="", id=entry.container.id, changed=bool(changed))
-
-        def missing(name: str) -> Result:
-            return Result(name=name, changed=False)
-
-        results = await self._engine.each(
-            self._view(call),
-            selection,
-            work,
-            missing=missing if ignore else None,
-            keep=keep,  # type: ignore[arg-type]
-            order=order,
-        )
-        return ResultsReply(results)
-
     # ------------------------------------------------------------------ waiting
 
     async def wait(self, request: api.WaitRequest, call: Call) -> ResultsReply:
@@ -347,10 +263,6 @@ class ContainerHandlers(RootfsHandlers):
             )
         )
 
-    async def health_check(self, request: api.NameRequest, call: Call) -> HealthCheckReply:
-        entry = self._view(call).find(request.name)
-        return HealthCheckReply(entry.container.id, await entry.worker.checking.run())
-
     async def exists(self, request: api.ExistsRequest, call: Call) -> ExistsReply:
         try:
             self._view(call).find(request.name)
@@ -365,7 +277,7 @@ class ContainerHandlers(RootfsHandlers):
     async def attach(self, request: api.AttachRequest, call: Call) -> AttachReply:
         entry = self._view(call).find(request.name)
         container = entry.container
-        _refuse_passthrough(container)
+        refuse_passthrough(container)
         started = await self._started(entry, request, call) if request.start else None
         if started is None or started.attach is None:
             started = await self._join(container, request)
@@ -585,24 +497,6 @@ def _check_stdio(request: api.RunRequest, stdio: list[int]) -> None:
         raise InvalidArgument(
             "cannot attach with the log driver passthrough: the streams are the caller's own"
         )
-
-
-def _refuse_passthrough(container: Container) -> None:
-    if container.definition.log_driver == "passthrough" and container.state not in RUNNING:
-        raise NotSupported(
-            f"cannot start container '{container.name}': with the log driver passthrough only run can",
-            subject=container.name,
-            hint="its streams would be nobody's",
-        )
-
-
-def _timeout(seconds: float | None) -> float | None:
-    """Podman's -1 means: wait for ever."""
-    if seconds is None:
-        return None
-    if seconds < 0:
-        return 10.0 * 365 * 86400
-    return seconds
 
 
 def _told(what: Progress | str) -> dict[str, Any]:

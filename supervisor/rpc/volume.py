@@ -14,7 +14,7 @@ from pyman.api.method import Nothing
 from pyman.errors import InvalidArgument, PymanError
 from supervisor.kernel import files
 from supervisor.rpc.rootfs import actor_of
-from supervisor.runtime.engine import info_of
+from supervisor.runtime.many import info_of
 from supervisor.runtime.volumes import archives, listing
 from supervisor.runtime.volumes.records import Wish
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from supervisor.rpc.dispatch import Call
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.services import Services
-    from supervisor.runtime.volumes.book import Entry, Volumes
+    from supervisor.runtime.volumes.book import Volumes
+    from supervisor.runtime.volumes.entry import Entry
 
 __all__ = ["VolumeHandlers"]
 

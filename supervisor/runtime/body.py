@@ -25,7 +25,6 @@ from supervisor.oci import ahead, build, errors
 from supervisor.runtime import userns
 from supervisor.runtime.answers import with_beside
 from supervisor.runtime.looking import look_into
-from supervisor.runtime.mounts import staging
 from supervisor.runtime.remains import remove_run
 from supervisor.runtime.specs import build_request, placement_of, root_of
 from supervisor.runtime.userns import Owned
@@ -229,6 +228,8 @@ class Body:
             request = build_request(self._services, container.definition, root, space)
             fill(self._services.volumes, request, self.deadline)
             if request.mounted:
+                from supervisor.runtime.mounts import staging
+
                 staging.prepare(self._services, request, self.deadline)
             build.write_files(request)
             spec = build.build(request)
@@ -420,6 +421,8 @@ class Body:
         definition = self._container.definition
         shown = definition.userns != Owned()
         if definition.has_mounts:
+            from supervisor.runtime.mounts import staging
+
             staging.undo(self._layout, self.id, self._services.overlays)
         if not self._container.held:
             rootfs.unmount_rootfs(

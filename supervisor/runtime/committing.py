@@ -188,5 +188,6 @@ def _settings(services: Services, definition: Definition, *, volumes: bool) -> d
         "ExposedPorts": {port: {} for port in image.ports} or None,
     }
     if volumes:
-        found["Volumes"] = {path: {} for path in image.volumes} or None
+        paths = dict.fromkeys([*image.volumes, *(volume.dest for volume in spec.volumes)])
+        found["Volumes"] = {path: {} for path in paths} or None
     return found

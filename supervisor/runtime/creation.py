@@ -18,8 +18,7 @@ from supervisor.conmon import logs
 from supervisor.oci import placement, resources
 from supervisor.oci.imaged import ImageUse
 from supervisor.runtime.health.plan import check_plan
-from supervisor.runtime.mounts import settling
-from supervisor.runtime.mounts.sources import Sources
+from supervisor.runtime.mounts.sources import Sources, wanted
 from supervisor.runtime.policy import check_policy
 from supervisor.runtime.records import Definition
 from supervisor.runtime.userns import check_groups, settle
@@ -27,6 +26,7 @@ from supervisor.storage import rootfs
 
 if TYPE_CHECKING:
     from pyman.api.spec import Caller, ContainerSpec
+    from supervisor.oci.mounted import Mounted
     from supervisor.runtime.services import Services
 
 __all__ = ["check_texts", "define", "new_id", "signal_number"]
@@ -110,7 +110,13 @@ def define(
             raise InvalidArgument(f"cannot write the pid to '{value}': the path is not absolute")
         if value and not os.path.isdir(os.path.dirname(value)):
             raise InvalidArgument(f"cannot write the pid to '{value}': its directory does not exist")
-    spec, image, mounted = settling.settle(settings, spec, image, sources)
+    mounted: list[Mounted] = []
+    if wanted(settings, spec, image):
+        from supervisor.runtime.mounts import (
+            settling,
+        )  # only now: every first command waits for what is imported
+
+        spec, image, mounted = settling.settle(settings, spec, image, sources)
     spec, owned = settle(services, id, spec, runtime, userns_owner, image)
     return Definition(
         id=id,

@@ -100,12 +100,12 @@ class Dependencies:
 
     def dependents(self, id: str) -> list[Entry]:
         """The containers that need this one themselves."""
-        return [
-            entry
-            for entry in self._registry
-            if not entry.container.observed.leaving
-            and any(need.id == id for need in needs_of(entry.container.definition))
-        ]
+        found: list[Entry] = []
+        for entry in self._registry:  # there may be thousands, and few need anything
+            needs = needs_of(entry.container.definition)
+            if needs and not entry.container.observed.leaving and any(need.id == id for need in needs):
+                found.append(entry)
+        return found
 
     def all_needed(self, container: Container) -> set[str]:
         """The ids of all that it needs, and that these need."""

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import outcome
 import trio
 
-from pyman.api.container import ErrorInfo, Result
 from pyman.errors import EngineStopped, InternalError, NoSuchContainer, PymanError
 from pyman.names import EventStatus
 from supervisor.conmon.find import find_conmon
@@ -37,7 +35,8 @@ from supervisor.runtime.creation import define, new_id
 from supervisor.runtime.dependencies import Turns, needs_of
 from supervisor.runtime.layers import Layering
 from supervisor.runtime.looking import look_into
-from supervisor.runtime.mounts.sources import look_up, mounting
+from supervisor.runtime.many import Many
+from supervisor.runtime.mounts.sources import bound, look_up, mounting
 from supervisor.runtime.probes import Probes
 from supervisor.runtime.records import Observed, encode, replaced
 from supervisor.runtime.registry import Entry, Registry, check_name
@@ -54,7 +53,7 @@ from supervisor.state.locks import Locks
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from pyman.api.container import ExecRequest, Selection
+    from pyman.api.container import ExecRequest
     from pyman.api.event import Actor
     from pyman.api.spec import Caller, ContainerSpec
     from supervisor.runtime.answers import Answer
@@ -69,22 +68,12 @@ if TYPE_CHECKING:
     from supervisor.state.database import Loaded
     from supervisor.storage.rootfs import Layers
 
-__all__ = ["Engine", "Order"]
+__all__ = ["Engine"]
 
 
 NO_MAPS = IdMaps()
 ADOPTION = 5.0
 """Seconds that all containers together get to be adopted before the supervisor calls itself ready."""
-AT_ONCE = 32
-"""Containers of one request that are worked on at the same time."""
-
-
-class Order(Enum):
-    """In which several containers have their turns."""
-
-    ANY = "any"
-    NEEDED_FIRST = "what a container depends on before it"
-    NEEDED_LAST = "what a container depends on after it"
 
 
 class Engine:
@@ -188,6 +177,7 @@ class Engine:
             self.reaped,
             self.registry,
         )
+        self.each = Many(self.services.dependencies).each
         self.services.discard = self._discard
         self.services.find = self._container
         self.services.volumes.containers = lambda: self.registry.containers
@@ -198,6 +188,7 @@ class Engine:
         self.services.images.name_of = self._name_of
         self.services.images.mounting = lambda image: mounting(self.registry.containers, image)
         self.services.images.remove_container = self._remove_by_force
+        self.services.images.settled = self.registry.settled
 
     async def _recover(self, loaded: Loaded) -> None:
         """From the records to workers. Nothing that is alive is forgotten, whatever else is missing."""
@@ -381,7 +372,11 @@ class Engine:
             else:
                 if not userns.has_own(spec, self.settings):
                     layer = self._layer(id, image)
-                definition = await trio.to_thread.run_sync(work, limiter=self.services.disk)
+                if path := bound(self.settings, spec):
+                    seconds = self.settings.pyman.call_deadline
+                    definition = await look_into(path, work, seconds, "what is to be mounted,")
+                else:
+                    definition = await trio.to_thread.run_sync(work, limiter=self.services.disk)
                 layer = layer or self._layer(id, image, definition.userns.maps)
             definition = replaced(definition, needs=needs) if needs else definition
             self._join(definition)
@@ -537,62 +532,6 @@ class Engine:
             raise
         self.registry.release(former, id)
 
-    async def each(
-        self,
-        view: View,
-        selection: Selection,
-        work: Callable[[Entry], Awaitable[Result]],
-        *,
-        missing: Callable[[str], Result] | None = None,
-        keep: Callable[[Container], bool] | None = None,
-        at_once: float = AT_ONCE,
-        order: Order = Order.ANY,
-    ) -> list[Result]:
-        """Do the same with every selected container, several at once; results in the order of the request.
-
-        `missing` says what becomes of a name that does not exist; without it that is an error like others.
-        `keep` narrows a selection that names no container.
-        """
-        chosen = view.select(selection)
-        vanishing = not selection.names
-        if keep is not None and not selection.names:
-            chosen = [c for c in chosen if isinstance(c[1], PymanError) or keep(c[1].container)]
-        results: list[Result | None] = [None] * len(chosen)
-        limiter = trio.CapacityLimiter(at_once)
-        found_ones = [found for _, found in chosen if isinstance(found, Entry)]
-        needed = self.services.dependencies.all_needed
-        turns = None if order is Order.ANY else Turns(found_ones, needed, last=order is Order.NEEDED_LAST)
-
-        async def one(index: int, name: str, entry: Entry) -> None:
-            if turns is not None:
-                await turns.come(entry.container.id)
-            async with limiter:
-                try:
-                    results[index] = await work(entry)
-                except PymanError as error:
-                    if vanishing and entry.container.removed:
-                        return  # nobody asked for this one by name: it is no failure that it is gone
-                    if missing is not None and isinstance(error, NoSuchContainer):
-                        results[index] = missing(name)
-                    else:
-                        results[index] = Result(name=name, id=entry.container.id, error=info_of(error))
-                finally:
-                    if turns is not None:
-                        turns.done(entry.container.id)
-
-        async with trio.open_nursery() as nursery:
-            for index, (name, found) in enumerate(chosen):
-                if isinstance(found, Entry):
-                    nursery.start_soon(one, index, name, found)
-                elif missing is not None and isinstance(found, NoSuchContainer):
-                    results[index] = missing(name)
-                else:
-                    results[index] = Result(name=name, error=info_of(found))
-        names = [name for name, _ in chosen]
-        return [
-            _named(result, name) for result, name in zip(results, names, strict=True) if result is not None
-        ]
-
     # ------------------------------------------------------------------ exec
 
     async def begin_exec(self, container: Container, request: ExecRequest, actor: Actor | None) -> Exec:
@@ -610,11 +549,3 @@ class Engine:
             session.give_up(InternalError("cannot go on with the exec session: internal error"))
         else:
             done.unwrap()
-
-
-def info_of(error: PymanError) -> ErrorInfo:
-    return ErrorInfo(code=error.code, message=error.message, subject=error.subject, hint=error.hint)
-
-
-def _named(result: Result, name: str) -> Result:
-    return Result(name, result.id, result.error, result.exit_code, result.changed)

@@ -86,7 +86,7 @@ def with_image(spec: ContainerSpec, config: Process) -> ContainerSpec:
 
 def use(spec: ContainerSpec, image: Chosen, volume_mode: str) -> ImageUse:
     """What is kept of an image beside the spec that was asked for. `volume_mode`: the configured one."""
-    config, mode = image.config, spec.image_volume_mode or volume_mode
+    config, mode = image.config, spec.image_volume_mode or volume_mode or "anonymous"
     shown = image.name or image.id[:12]
     if mode not in VOLUME_MODES:
         raise InvalidArgument(

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from pyman.errors import StorageFailed
 from supervisor.kernel import cgroups, mounts, process
 from supervisor.logging import log
-from supervisor.runtime.mounts import staging
 from supervisor.runtime.remains import cgroups_of_run, remove_run
 from supervisor.storage import fuse, reach, rootfs
 
@@ -174,6 +173,8 @@ def _hide(layout: Layout, id: str) -> None:
 def _remove(layout: Layout, path: str, id: str) -> None:
     try:
         if path == layout.container_run(id):
+            from supervisor.runtime.mounts import staging
+
             staging.undo(layout, id)
             rootfs.unmount_all(layout, id)
             for cgroup in cgroups_of_run(layout, id):

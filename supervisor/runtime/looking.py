@@ -27,16 +27,16 @@ _limiters: WeakValueDictionary[str, trio.CapacityLimiter] = WeakValueDictionary(
 """By root filesystem, while somebody looks into it or waits for that."""
 
 
-async def look_into(root: str, work: Callable[[], T], seconds: float) -> T:
-    """What `work` finds in the root filesystem, or makes of it: in a thread. DeadlineExceeded; it may go on, or
-    have never begun, then."""
+async def look_into(root: str, work: Callable[[], T], seconds: float, what: str = "the root filesystem") -> T:
+    """What `work` finds in the root filesystem, or `what` else lies there, or makes of it: in a thread.
+    DeadlineExceeded; it may go on, or have never begun, then."""
     limiter = _limiters.get(root)
     if limiter is None:
         limiter = _limiters[root] = trio.CapacityLimiter(AT_ONCE)
     with trio.move_on_after(seconds):
         return await trio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
     raise DeadlineExceeded(
-        f"cannot look into the root filesystem '{root}': no answer within {seconds:g} s",
+        f"cannot look into {what} '{root}': no answer within {seconds:g} s",
         subject=root,
         hint="is the server that has it there?",
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, insort
+from functools import partial
 from typing import TYPE_CHECKING
+
+import trio
 
 from pyman.errors import AmbiguousId, InvalidArgument, NameInUse, NoSuchContainer, PymanError
 from supervisor.runtime.filters import compile_filters
@@ -20,6 +23,8 @@ __all__ = ["NAME", "Entry", "Registry", "View", "check_name"]
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 NAME_LONGEST = 253
+LEAVING = 10.0
+"""Seconds that somebody waits for what is left of containers that were removed."""
 
 
 def check_name(name: str) -> None:
@@ -65,6 +70,15 @@ class Registry:
     def get(self, id: str) -> Entry | None:
         """By its whole id, whoever may see it."""
         return self._by_id.get(id)
+
+    async def settled(self, ids: Iterable[str]) -> None:
+        """What is left of those of these containers that were removed is gone, too; or LEAVING is over."""
+        leaving = [
+            entry.container for entry in map(self.get, ids) if entry and entry.container.observed.leaving
+        ]
+        with trio.move_on_after(LEAVING):
+            for container in leaving:
+                await container.until(partial(_vanished, container))
 
     def reserve(self, name: str, id: str) -> None:
         """Take a name, or raise NameInUse with its owner's id."""
@@ -189,3 +203,8 @@ class View:
 
     def _filter(self, filters: dict[str, list[str]]) -> Callable[[Container], bool]:
         return compile_filters(filters, self.find)
+
+
+def _vanished(container: Container) -> bool | None:
+    """True; None while anything is left of it."""
+    return container.removed or None

@@ -41,7 +41,6 @@ from supervisor.oci.spec import Capabilities, Cpu, Memory
 from supervisor.oci.users import Identity, look_up
 from supervisor.runtime.dependencies import needs_of
 from supervisor.runtime.looking import look_into
-from supervisor.runtime.mounts import showing
 from supervisor.runtime.policy import policy_of
 from supervisor.runtime.specs import build_request, placement_of
 from supervisor.runtime.times import rfc3339
@@ -354,6 +353,8 @@ def _healthcheck(plan: Plan | None) -> dict[str, Any]:
 
 def _mounts(request: BuildRequest) -> list[InspectMount]:
     """The volumes that are there; what is a tmpfs is told by none of them, as in Podman."""
+    from supervisor.runtime.mounts import showing
+
     found = showing.mounts(request)
     image = request.image
     if image.volume_mode != "anonymous":
@@ -375,6 +376,8 @@ def _mounts(request: BuildRequest) -> list[InspectMount]:
 def _host_config(
     services: Services, request: BuildRequest, container: Container, bounding: list[str]
 ) -> InspectHostConfig:
+    from supervisor.runtime.mounts import showing
+
     definition = container.definition
     spec = definition.spec
     policy = policy_of(spec, services.settings)

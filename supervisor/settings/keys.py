@@ -14,6 +14,7 @@ NOT_YET: dict[str, dict[str, object]] = {
     "containers": {
         "base_hosts_file": "",
         "cgroup_conf": [],
+        "container_name_as_hostname": False,
         "dns_options": [],
         "dns_searches": [],
         "dns_servers": [],

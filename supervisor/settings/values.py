@@ -332,7 +332,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "engine.events_logger": _one_of("none", "file", "journald"),
     "engine.helper_binaries_dir": _absolute_paths,
     "engine.image_copy_tmp_dir": _temporary,
-    "engine.image_volume_mode": _one_of("anonymous", "tmpfs", "ignore"),
+    "engine.image_volume_mode": _one_of("", "anonymous", "tmpfs", "ignore"),
     "engine.lock_type": _one_of("shm", "file"),
     "engine.num_locks": _positive,
     "engine.pull_policy": _one_of("always", "missing", "newer", "never"),

@@ -91,6 +91,7 @@ class Store(RecoveringStore):
                 return True
             self._unmount(counts[layer].path)
             self.counts.forget([layer])
+            self._unmount_forgotten()
             return False
 
     def mounted_images(self) -> list[MountedImage]:

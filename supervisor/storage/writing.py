@@ -144,6 +144,7 @@ class StoreWriter(StoreReader):
         draft.save()
         for path in self.counts.forget(ids):
             self._unmount(path)
+        self._unmount_forgotten()
         for id in ids:
             layers.discard(self.ground, id)
             self.ground.done("layer", id)

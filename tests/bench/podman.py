@@ -1,8 +1,7 @@
 """Podman as the bench uses it: directories of its own, cgroupfs, the events in a file.
 
-With a tree (a root file system with a newer Podman, as debootstrap makes it) every command enters a mount
-namespace in which that tree is the root. The host's OCI runtime is put over the tree's, so that both engines
-use the same one; where that one is too old for the newer Podman, the tree's own is left, and `runtime` says so.
+With a tree (a root file system with a newer Podman, as `scripts/trixie` makes one) every command enters it. The host's
+OCI runtime is put over the tree's, so that both engines use the same one; where that one is too old for the newer Podman, the tree's own is left, and `runtime` says so.
 What entering costs is measured and taken off.
 """
 
@@ -22,8 +21,9 @@ from tests.bench.measure import Failed, command_time, median
 from tests.support import processes
 from tests.support.leaks import cgroup_directories, mount_points, remove_cgroups
 from tests.support.rootfs import make_rootfs
+from tests.support.trees import NoTree, enter, leave
 
-__all__ = ["CONFIG", "Podman", "enter", "leave", "ulimits"]
+__all__ = ["CONFIG", "Podman", "in_tree", "ulimits"]
 
 CONFIG = """\
 [containers]
@@ -41,19 +41,6 @@ events_logger = "file"
 [network]
 network_config_dir = "{directory}/networks"
 """
-# Run with the tree as working directory; the shell and its programs come from the host until the last line.
-_ENTER = """\
-set -e
-mount --bind . .
-cd "$PWD"
-for directory in proc sys dev run tmp; do mount --rbind /$directory $directory; done
-for program in "$@"; do mount --bind "$program" ".$program"; done
-pivot_root . .
-umount -l .
-echo ready
-exec sleep infinity
-"""
-
 
 _LIMIT = 30_000
 """Podman gives its children less than 32 768 processes; root's are counted together."""
@@ -88,12 +75,12 @@ class Podman:
             raise
 
     def _enter_usefully(self, tree: Path, program: str) -> None:
-        self._holder = enter(tree, [program])
+        self._holder = in_tree(tree, [program])
         try:
             self.out("run", "--rm", "--network", "none", "--rootfs", f"{self.rootfs}:O", "true")
         except Failed:
             leave(self._holder)
-            self._holder = enter(tree, [])
+            self._holder = in_tree(tree, [])
         plain = [command_time(["true"], self.environment) for _ in range(15)]
         entered = [command_time([*self._prefix, "true"], self.environment) for _ in range(15)]
         self.entering = max(0.0, median(entered) - median(plain))
@@ -195,25 +182,9 @@ def _at_most(number: int) -> int:
     return min(_LIMIT, hard) if hard >= 0 else _LIMIT
 
 
-def enter(tree: Path, shared: list[str]) -> subprocess.Popen[bytes]:
-    """A process that keeps the mount namespace in which the tree is the root, with programs of the host's."""
-    for program in shared:
-        if not (tree / program.lstrip("/")).exists():
-            raise Failed(f"{tree} has no {program}")
-    holder = subprocess.Popen(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER, "sh", *shared],
-        cwd=tree,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-    )
-    assert holder.stdout is not None
-    with holder.stdout as ready:
-        if ready.readline() != b"ready\n":
-            leave(holder)
-            raise Failed(f"cannot enter {tree}")
-    return holder
-
-
-def leave(holder: subprocess.Popen[bytes]) -> None:
-    holder.kill()
-    holder.wait()
+def in_tree(tree: Path, shared: list[str]) -> subprocess.Popen[bytes]:
+    """A process that keeps the mount namespace of a tree, with programs of the host's."""
+    try:
+        return enter(tree, shared)
+    except NoTree as error:
+        raise Failed(str(error)) from None

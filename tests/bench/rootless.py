@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from tests.bench.context import pyman_time
 from tests.bench.measure import Failed, command_time, interleave, median
-from tests.bench.podman import CONFIG, enter, leave, ulimits
+from tests.bench.podman import CONFIG, in_tree, ulimits
 from tests.bench.report import Limit, Result
 from tests.support import processes
 from tests.support.rootfs import make_rootfs
+from tests.support.trees import leave
 from tests.support.user import USER, User, UserEngine, UserPlace
 from tests.support.user_programs import programs_for
 
@@ -48,7 +49,7 @@ class UserPodman:
             self.rootfs = make_rootfs(self.path / "rootfs")
             user.owns(self.path)
             if tree is not None and (tree / "usr/bin/newuidmap").exists():
-                self._holder = enter(tree, [program, *_ACCOUNTS])
+                self._holder = in_tree(tree, [program, *_ACCOUNTS])
             self.version = self._out("version", "--format", "{{.Client.Version}}")
             plain = [command_time(["true"], self.environment) for _ in range(15)]
             entered = [command_time([*self._prefix, "true"], self.environment) for _ in range(15)]

@@ -80,6 +80,7 @@ def test_the_first_word_may_be_any_command_that_is_not_hidden(capsys: pytest.Cap
     found = candidates(capsys, "")
     assert set(found) == {name for name in COMMANDS if " " not in name and name[0] != "_"} | {
         "container",
+        "healthcheck",
         "image",
         "manifest",
         "system",

@@ -15,7 +15,7 @@ __all__ = ["import_image", "nothing_in", "others_of"]
 
 def others_of(engine: Engine) -> Others:
     """The other programs on an engine's graph root."""
-    others = Others(engine.path)
+    others = Others(engine.path, around=engine.place)
     others.root, others.run = engine.root, engine.runroot
     return others
 

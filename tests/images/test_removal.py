@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from supervisor.storage.table import locked
 from tests.images.filling import import_image, others_of
 from tests.storage.others import missing
 from tests.support.images import leave_no_mount
@@ -119,6 +122,36 @@ def test_an_image_that_a_container_uses_stays_and_the_container_is_named(engine:
     assert removed["untagged"] == ["localhost/a:1"]
     assert others.buildah("containers", "-q") == ""
     leave_no_mount(engine)
+
+
+@pytest.mark.parametrize(
+    ("words", "how"),
+    [
+        (("rmi", "a:1"), ("a:1",)),
+        (("rmi", "a:1"), ("--mount", "type=image,source=a:1,destination=/image", "b:1")),
+        (("rmi", "--force", "a:1"), ("a:1",)),
+        (("image", "prune", "--all", "--force"), ("a:1",)),
+    ],
+)
+def test_what_is_left_of_a_container_that_was_removed_is_waited_for(
+    engine: Engine, words: tuple[str, ...], how: tuple[str, ...]
+) -> None:
+    """Its end is told before its layer is gone, for which another engine's work in the store is waited for here."""
+    id = import_image(engine, "localhost/a:1")
+    others = [import_image(engine, "localhost/b:1")] if "b:1" in how else []
+    engine.cli("run", "--detach", "--tty", "--rm", "--name", "user", "--network", "none", *how, "sh")
+    with contextlib.ExitStack() as work:
+        work.enter_context(locked(f"{engine.root}/overlay-layers/layers.lock"))
+        engine.cli("kill", "user")
+        engine.cli("wait", "--ignore", "--condition", "removed", "user")
+        assert engine.out("ps", "--all", "--quiet") == ""
+        with engine.spawn(*words) as removal:
+            with pytest.raises(subprocess.TimeoutExpired):
+                removal.wait(0.5)
+            assert id in {image["id"] for image in listed(engine)}
+            work.close()
+            assert removal.wait(10) == 0
+    assert [image["id"] for image in listed(engine)] == others
 
 
 def test_a_prune_takes_what_is_dangling_or_all_that_is_unused(engine: Engine) -> None:

@@ -115,6 +115,20 @@ def test_what_an_unhealthy_container_comes_to(shared_engine: Engine, rootfs: Pat
         shown = engine.inspect(name)
         assert (shown["State"]["Status"], shown["State"]["ExitCode"]) == ("exited", code)
         assert "its health check failed" in shown["Restart"]["Reason"]
+    order = [event["Status"] for event in engine.events(container=["again"])]
+    begin = order.index("health_status")
+    whole = ["health_status", "died", "stop", "restart-scheduled", "cleanup", "init", "start", "restart"]
+    assert order[begin : begin + 8] == whole
+    seen = [event["Status"] for event in engine.events(container=["killed"])]
+    assert seen[seen.index("health_status") :] == [
+        "health_status",
+        "kill",
+        "died",
+        "restart-declined",
+        "cleanup",
+    ]
+    seen = [event["Status"] for event in engine.events(container=["stopped"])]
+    assert seen[seen.index("health_status") :] == ["health_status", "died", "stop", "cleanup"]
     assert engine.inspect("again")["RestartCount"] >= 2
     assert "its health check" in engine.out("why", "again")
     assert engine.inspect("left")["State"]["Running"]
@@ -192,6 +206,18 @@ def test_a_check_may_be_run_by_hand_alone(shared_engine: Engine, rootfs: Path) -
     assert health(engine, "by-hand")["Status"] == "starting"
     engine.cli("healthcheck", "run", "by-hand")
     assert health(engine, "by-hand")["Status"] == "healthy"
+
+
+def test_a_command_that_cannot_be_run_is_a_failure(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "no-command", "--health-cmd", '["/no/such", "x"]', *FAST)
+    await_event(engine, "no-command", "health_status")
+    assert "no such file" in health(engine, "no-command")["Log"][-1]["Output"].lower()
+    run(engine, rootfs, "no-user", "--health-cmd", "true", *FAST, "--user", "worker")
+    engine.cli("wait", "--condition", "healthy", "no-user")
+    engine.cli("exec", "--user", "0", "no-user", "rm", "/etc/passwd")
+    engine.cli("wait", "--condition", "unhealthy", "no-user")
+    assert "worker" in health(engine, "no-user")["Log"][-1]["Output"]
 
 
 def test_a_container_waits_for_what_has_to_be_healthy(shared_engine: Engine, rootfs: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import subprocess
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -307,3 +309,28 @@ def test_a_volume_is_its_users(shared_engine: Engine, rootfs: Path) -> None:
     options = ("--uidmap", f"0:{first}:2000", "--mount", "dst=/data,chown=true", "--user", "7:8")
     script = "stat -c %u:%g /data; touch /data/x && stat -c %u /data/x"
     assert _run(shared_engine, rootfs, *options, script=script).split() == ["7:8", "7"]
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_container_of_an_image_has_mounts(shared_engine: Engine, rootfs: Path) -> None:
+    """Also over what the image wants a volume for."""
+    engine, name = shared_engine, "registry.example/wants:1"
+    data = subprocess.run(
+        ["tar", "-C", rootfs, "-c", "--exclude=./proc", "--exclude=./dev", "."],
+        check=True,
+        capture_output=True,
+    )
+    engine.cli("import", "--change", "VOLUME /home /srv", "-", name, input=data.stdout)
+    before = _volumes(engine)
+    source = engine.path / "mounted"
+    source.mkdir()
+    (source / "file").write_text("told\n")
+    try:
+        words = ("run", "--rm", "-v", f"{source}:/home:ro", "--tmpfs", "/etc/x", name, "sh", "-c")
+        text = engine.out(*words, f"{MOUNTINFO}; cat /home/file; ls /srv | wc -l")
+        assert text.split()[-2:] == ["told", "0"]
+        assert "ro" in _options(text, "/home")
+        until(lambda: _volumes(engine) == before, "a volume stays")
+    finally:
+        shutil.rmtree(source)
+        engine.cli("rmi", "--force", name)

@@ -149,6 +149,13 @@ def test_writes_to_an_overlay_end_with_the_run(shared_engine: Engine, rootfs: Pa
         *("-v", f"{source}/sub:/kept:O,upperdir={upper},workdir={work}"),
         *("--rootfs", f"{rootfs}:O", "sh", "-c", f"({script}) 2>&1"),
     )
+    # What is left of a run that ended with the machine is not seen.
+    for number in range(3):
+        left = engine.root / "pyman/containers" / engine.inspect("c")["Id"] / f"overlays/{number}/upper"
+        left.mkdir(parents=True)
+        (left / "file").write_text("left\n")
+    if isinstance(engine, UserEngine):
+        engine.user.owns(engine.root / "pyman/containers")
     try:
         assert engine.out("start", "-a", "c").splitlines()[0] == "told"
         again = engine.out("start", "-a", "c").splitlines()
@@ -261,6 +268,29 @@ def test_a_users_mount_takes_the_place_of_the_engines(
     text = _run(shared_engine, rootfs, *options, script=f"{MOUNTINFO}; cat /run/.containerenv")
     assert text.endswith("told")
     assert "size=1024k" in _seen(text)["/dev/shm"][3]
+
+
+def test_a_link_is_made_instead_of_what_it_leads_to(
+    shared_engine: Engine, rootfs: Path, source: Path
+) -> None:
+    (source / "nowhere").symlink_to("no/such/file")
+    option = "type=bind,src={},dst={},no-dereference"
+    options = (
+        *("--mount", option.format(source / "out", "/made/here")),
+        *(
+            "--mount",
+            option.format(source / "nowhere", "/dangling"),
+            "--mount",
+            option.format(source, "/plain"),
+        ),
+    )
+    script = "readlink /made/here; readlink /dangling; cat /plain/file; ls /made/here/passwd"
+    seen = _run(shared_engine, rootfs, *options, script=script)
+    assert seen.split() == ["/etc", "no/such/file", "told", "/made/here/passwd"]
+    said = _fails(shared_engine, rootfs, "--mount", option.format(source / "out", "/bin"))
+    assert "cannot make the link '/bin': File exists" in said
+    said = _fails(shared_engine, rootfs, "--mount", option.format(source / "out", "/dev/out"))
+    assert "it would lie on another mount" in said
 
 
 def test_destinations_do_not_leave_the_root_filesystem(

@@ -109,6 +109,15 @@ def test_another_user_has_in_effect_what_was_added_and_its_exec_too(
     assert "CAP_SYS_ADMIN" in whole.active
 
 
+@pytest.mark.oci_runtime("runc", "crun")
+def test_in_a_user_namespace_it_is_the_same(shared_engine: Engine, rootfs: Path) -> None:
+    own = ("--uidmap", "0:300000:2000", "--gidmap", "0:300000:2000", "--cap-add", "net_admin")
+    found = status(shared_engine, rootfs, *own, "--cap-drop", "kill")
+    assert found.active == found.bounding == USUAL - {"CAP_KILL"} | {"CAP_NET_ADMIN"}
+    other = status(shared_engine, rootfs, *own, "--user", "worker")
+    assert (other.active, other.caps["Amb"]) == ({"CAP_NET_ADMIN"}, {"CAP_NET_ADMIN"})
+
+
 def test_no_new_privileges_are_gained(shared_engine: Engine, rootfs: Path) -> None:
     options = ("--security-opt", "no-new-privileges")
     shared_engine.cli("run", "-d", "--name", "c", *options, "--rootfs", f"{rootfs}:O", "sleep", "1000")

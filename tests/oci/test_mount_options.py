@@ -9,8 +9,9 @@ import pytest
 
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.kernel.idmaps import IdMaps, IdRange
-from supervisor.oci.mount_options import checked, for_runtime, root_propagation
+from supervisor.oci.mount_options import checked
 from supervisor.oci.request import UserNamespace
+from supervisor.oci.user_mounts import for_runtime, root_propagation
 from supervisor.runtime.mounts.idmapping import maps_for
 
 

@@ -132,16 +132,19 @@ class Clocked:
     def __init__(self, schedule: Schedule, clock: MockClock) -> None:
         self.schedule = schedule
         self._clock = clock
+        self._checks: dict[str, Check] = {}
         self.begun: dict[str, list[float]] = {}
 
     def add(self, name: str, interval: float, *, lasts: float = 0.0, seconds: float = 0.0) -> Check:
         check = Check(name, interval, partial(self._work, name, lasts))
         self.begun[name] = []
+        self._checks[name] = check
         self.schedule.add(check, seconds, spread=not seconds)
         return check
 
     async def _work(self, name: str, lasts: float) -> None:
         self.begun[name].append(self._clock.current_time())
+        self.schedule.started(self._checks[name])
         await trio.sleep(lasts)
 
 

@@ -100,6 +100,7 @@ def test_the_rest_is_kept_beside_the_spec() -> None:
 def test_volumes_are_what_is_asked_for_or_else_configured() -> None:
     said: dict[str, Any] = {"Volumes": {"/data": {}}}
     assert used(said, "tmpfs").volume_mode == "tmpfs"
+    assert used(said, "").volume_mode == "anonymous"
     assert used(said, "tmpfs", image_volume_mode="ignore").volumes == []
     with pytest.raises(InvalidArgument, match="known are anonymous, tmpfs, ignore"):
         used(said, image_volume_mode="bind")

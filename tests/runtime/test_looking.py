@@ -42,6 +42,12 @@ async def test_a_root_filesystem_that_does_not_answer_holds_a_few_threads_and_no
     assert await look_into("/gone", lambda: 6, 5) == 6
 
 
+async def test_what_else_does_not_answer_is_named(answer: threading.Event) -> None:
+    with pytest.raises(DeadlineExceeded, match="cannot look into what is to be mounted, '/slow': no answer"):
+        await look_into("/slow", answer.wait, 0.05, "what is to be mounted,")
+    answer.set()
+
+
 async def test_whoever_leaves_leaves_the_others_room(answer: threading.Event) -> None:
     with trio.move_on_after(0.05):
         await look_into("/slow", answer.wait, 60)

@@ -438,3 +438,14 @@ def test_of_several_volumes_all_are_made_or_none(layout: Layout, tmp_path: Path)
 
     assert carried_out(layout, work) == []
     assert left(layout) == ["taken"]
+
+
+def test_what_two_change_at_once_counts_both(layout: Layout) -> None:
+    async def work(book: Volumes) -> None:
+        entry = await book.create(Wish("v"), None)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(book.note, entry, needs_copy_up=False))
+            nursery.start_soon(partial(book.note, entry, mounts=3))
+        assert (entry.observed.needs_copy_up, entry.observed.mounts) == (False, 3)
+
+    carried_out(layout, work)

@@ -19,6 +19,8 @@ from tests.storage.others import Others
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.support.runtimes import Place
+
 
 @pytest.fixture
 def place() -> Iterator[Path]:
@@ -60,5 +62,5 @@ def store(open_store: Callable[..., Store]) -> Store:
 
 
 @pytest.fixture
-def others(place: Path) -> Others:
-    return Others(place)
+def others(place: Path, peer: Place) -> Others:
+    return Others(place, around=peer)

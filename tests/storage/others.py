@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
+
+from tests.support.runtimes import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,10 +23,11 @@ def missing(*programs: str) -> str:
 
 
 class Others:
-    """Podman, Buildah and Skopeo with one graph root and run root."""
+    """Podman, Buildah and Skopeo with one graph root and run root: the installed ones, or those `around`."""
 
-    def __init__(self, place: Path, options: Sequence[str] = ()) -> None:
+    def __init__(self, place: Path, options: Sequence[str] = (), around: Place | None = None) -> None:
         self.place = place
+        self._around = around or Place("runc")
         self._options = list(options)
         self.root = place / "root"
         self.run = place / "run"
@@ -65,7 +69,17 @@ class Others:
         return listed
 
     def _run(self, argv: list[str], check: bool, stdin: bytes | None = None) -> str:
-        done = subprocess.run(argv, input=stdin, capture_output=True, timeout=60, check=False, cwd="/")
+        done = subprocess.run(
+            [*self._around.prefix("/"), *argv],
+            input=stdin,
+            capture_output=True,
+            timeout=60,
+            check=False,
+            cwd="/",
+            env={**os.environ, "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"},
+        )
         if check and done.returncode:
-            raise AssertionError(f"{argv} ended with {done.returncode}: {done.stderr.decode()}")
+            raise AssertionError(
+                f"{argv} ended with {done.returncode}: {(done.stdout + done.stderr).decode()}"
+            )
         return done.stdout.decode().strip()

@@ -19,19 +19,20 @@ if TYPE_CHECKING:
 
     from supervisor.storage.records import Image
     from supervisor.storage.store import Store
+    from tests.support import runtimes
 
 pytestmark = [
+    pytest.mark.peers("installed", "trixie"),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount"),
     pytest.mark.skipif(bool(missing("podman")), reason=missing("podman")),
 ]
 
 
 @pytest.fixture
-def shared(open_store: Callable[..., Store], place: Path) -> tuple[Image, str]:
+def shared(open_store: Callable[..., Store], place: Path, others: Others) -> tuple[Image, str]:
     """An image in a store of its own, and that store."""
     first = open_store()
     image = add_image(first, ["registry.example/app:1"], [add_layer(first, busybox())])
-    others = Others(place)
     others.images()
     os.rename(others.root, place / "shared")
     return image, str(place / "shared")
@@ -53,7 +54,7 @@ def test_its_images_are_found_and_not_removed(store: Store, shared: tuple[Image,
 
 
 def test_images_and_containers_lie_upon_its_layers(
-    store: Store, shared: tuple[Image, str], place: Path
+    store: Store, shared: tuple[Image, str], place: Path, peer: runtimes.Place
 ) -> None:
     base = store.layer(shared[0].top_layer)
     top = add_layer(store, {"word": b"said"}, base.id)
@@ -62,7 +63,7 @@ def test_images_and_containers_lie_upon_its_layers(
     container = store.add_container("c" * 64, ["web"], shared[0].id)
     assert store.writable(container.id).lower == store.lower_dirs(base.id)
     option = ["--storage-opt", f"additionalimagestore={shared[1]}"]
-    said = Others(place, option).run_in("app:2", "read word </word; echo $word")
+    said = Others(place, option, around=peer).run_in("app:2", "read word </word; echo $word")
     assert said == "said"
     store.delete_image(image.id)
     assert not store.problems()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tests.storage.others import Others
 
 pytestmark = [
+    pytest.mark.peers("installed", "trixie"),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount"),
     pytest.mark.skipif(bool(missing("podman", "buildah")), reason=missing("podman", "buildah")),
 ]

@@ -84,6 +84,7 @@ async def settled(store: Store, others: Others) -> tuple[Layer, Image, set[str]]
     return base, image, tree(others.root)
 
 
+@pytest.mark.peers("installed", "trixie")
 async def test_a_kill_at_any_instant_of_a_pull_leaves_nothing_half_made(
     open_store: Callable[..., Store], others: Others
 ) -> None:
@@ -126,6 +127,7 @@ async def test_a_kill_at_any_instant_of_a_pull_leaves_nothing_half_made(
     assert others.run_in("app:1", "echo here") == "here"
 
 
+@pytest.mark.peers("installed", "trixie")
 async def test_a_kill_at_any_instant_of_a_removal_leaves_the_image_whole_or_gone(
     open_store: Callable[..., Store], others: Others
 ) -> None:

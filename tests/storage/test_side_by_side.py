@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.storage.others import Others
 
 pytestmark = [
+    pytest.mark.peers("installed", "trixie"),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount"),
     pytest.mark.skipif(bool(missing("podman", "skopeo")), reason=missing("podman", "skopeo")),
 ]

@@ -7,6 +7,7 @@ connections are made with the user's effective id, since an engine admits nobody
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pwd
 import shutil
@@ -97,8 +98,14 @@ class UserEngine(Engine):
         self.user = user
         self.programs = programs
         super().__init__(place or UserPlace(user), options=options, config=config)
-        self.rootfs = make_rootfs(self.path / "rootfs")
         user.owns(self.path)
+
+    @functools.cached_property
+    def rootfs(self) -> Path:
+        """The user's own. Many tests have another, which is not made for each of them."""
+        made = make_rootfs(self.path / "rootfs")
+        self.user.owns(made)
+        return made
 
     def _make_runtime_dir(self) -> Path:
         made = self.path / "xdg"

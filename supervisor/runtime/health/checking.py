@@ -22,12 +22,11 @@ from supervisor.runtime import requests as rq
 from supervisor.runtime.health import probe
 from supervisor.runtime.health.plan import command_of
 from supervisor.runtime.health.schedule import Check
-from supervisor.runtime.health.state import STARTING, UNHEALTHY, Health, judged
+from supervisor.runtime.health.state import STARTING, UNHEALTHY, Answered, Health, judged
 from supervisor.runtime.times import rfc3339
 
 if TYPE_CHECKING:
     from supervisor.runtime.health.plan import Plan
-    from supervisor.runtime.health.state import Answered
     from supervisor.runtime.worker import Worker
 
 __all__ = ["Checking", "shown_log"]
@@ -113,12 +112,26 @@ class Checking:
                 )
             startup = plan.startup if not observed.health.passed else None
             test, timeout = (plan.test, plan.timeout) if startup is None else (startup.test, startup.timeout)
-            answer = await probe.probe(
-                worker.services, worker.container, command_of(test), timeout / NANO, plan.log_size
-            )
+            begun = time.time_ns()
+            try:
+                answer = await probe.probe(
+                    worker.services,
+                    worker.container,
+                    command_of(test),
+                    timeout / NANO,
+                    plan.log_size,
+                    partial(self._started, scheduled=scheduled),
+                )
+            except PymanError as error:
+                # As a command that cannot be run: nobody may take such a container for healthy.
+                answer = Answered(begun, time.time_ns(), 1, error.message[: plan.log_size])
         skipped = self._check.take_skipped() if scheduled and self._check is not None else 0
         status: str = await worker.ask(rq.Checked(run=observed.run, answered=answer, skipped=skipped))
         return status
+
+    def _started(self, *, scheduled: bool) -> None:
+        if scheduled and self._check is not None:
+            self._worker.services.health.started(self._check)
 
     async def over(self) -> None:
         """The container has ended: a check that was under way has as well, and its file is gone."""

@@ -24,6 +24,8 @@ from supervisor.runtime.looking import look_into
 from supervisor.runtime.specs import build_request, root_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from supervisor.kernel.process import ProcessRef
     from supervisor.runtime.container import Container
     from supervisor.runtime.services import Services
@@ -37,7 +39,12 @@ _BEGIN, _END = "health-", ".json"
 
 
 async def probe(
-    services: Services, container: Container, command: list[str], timeout: float, most: int
+    services: Services,
+    container: Container,
+    command: list[str],
+    timeout: float,
+    most: int,
+    on_start: Callable[[], None],
 ) -> Answered:
     """What came of it. `timeout`: seconds, after which everything that the check has begun is ended; `most`: bytes of
     its output that are kept. PymanError: it could not be tried."""
@@ -56,6 +63,7 @@ async def probe(
     try:
         # Waited for to its end, whatever happens: nothing appears in a directory that is being removed.
         await trio.to_thread.run_sync(partial(_write, path, described), limiter=services.disk)
+        on_start()
         done = await children.run(
             argv,
             deadline=timeout,

@@ -38,6 +38,8 @@ class Check:
         self.name = name
         self.interval = interval
         self.due = 0.0
+        self.begun_for = 0.0
+        """When the one that is under way was due."""
         self._work = work
         self.busy = False
         self.skipped = 0
@@ -93,6 +95,10 @@ class Schedule:
         self._checks.pop(check.ticket, None)
         check.ticket = -1
         check.scope.cancel()
+
+    def started(self, check: Check) -> None:
+        """What is to be done has begun."""
+        self.delays.append(trio.current_time() - check.begun_for)
 
     def _push(self, check: Check) -> None:
         self._checks.pop(check.ticket, None)
@@ -160,7 +166,7 @@ class Schedule:
         try:
             with check.scope:
                 async with self._limiter:
-                    self.delays.append(trio.current_time() - due)
+                    check.begun_for = due
                     done = await outcome.acapture(check.work)
                     if isinstance(done, outcome.Error) and isinstance(done.error, PymanError):
                         log.warning("health check", container=check.name, error=str(done.error))

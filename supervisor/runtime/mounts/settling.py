@@ -110,17 +110,17 @@ def _mount(wish: Mount, rootless: bool) -> Mounted:
             kind, where, options=mount_options.checked(kind, wish.options, where, rootless=rootless)
         )
     source = _directory(wish.source, where)
-    if "no-dereference" in wish.options:
-        raise NotSupported(f"cannot mount '{where}': 'no-dereference' is not there yet")
     options = _looked_at(kind, wish.options, where, source, rootless)
     return Mounted(kind, where, source, options)
 
 
 def _looked_at(kind: str, options: Sequence[str], where: str, source: str, rootless: bool) -> list[str]:
     """For `kind`s of a path on the host, which has to be there."""
+    itself = "no-dereference" in options and os.path.islink(source)
     try:
-        os.stat(source)
-        found = mount_options.checked(kind, options, where, source, rootless=rootless)
+        os.stat(source, follow_symlinks=not itself)
+        place = os.path.dirname(source) if itself else source
+        found = mount_options.checked(kind, options, where, place, rootless=rootless)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InvalidArgument(f"cannot mount '{source}' at '{where}': {reason}", subject=source) from error

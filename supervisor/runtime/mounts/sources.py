@@ -1,4 +1,7 @@
-"""Containers and images that the mounts of a container name: looked up before it is created, and who mounts an image."""
+"""What the mounts of a container name elsewhere: looked up before it is created; and who mounts an image.
+
+Most containers have none: this module alone is imported before somebody wants one.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,13 @@ if TYPE_CHECKING:
 
     from pyman.api.spec import ContainerSpec
     from supervisor.images.library import Images
+    from supervisor.oci.imaged import ImageUse
     from supervisor.runtime.container import Container
     from supervisor.runtime.records import Definition
     from supervisor.runtime.registry import View
+    from supervisor.settings.model import Settings
 
-__all__ = ["Sources", "look_up", "mounting"]
+__all__ = ["Sources", "bound", "look_up", "mounting", "wanted"]
 
 
 class Sources(NamedTuple):
@@ -44,3 +49,18 @@ def mounting(containers: Iterable[Container], image: str) -> list[str]:
         if not container.observed.leaving
         and any(each.kind == "image" and each.source == image for each in container.definition.mounted)
     ]
+
+
+def bound(settings: Settings, spec: ContainerSpec) -> str:
+    """A path on the host that is looked at when the container is created, and may lie on a server that does not answer;
+    empty: none."""
+    paths = [each.source for each in spec.mounts if each.source.startswith("/")]
+    paths += [each.source for each in spec.overlay_volumes]
+    return next(iter([*paths, *settings.containers.volumes, *settings.containers.mounts]), "")
+
+
+def wanted(settings: Settings, spec: ContainerSpec, image: ImageUse) -> bool:
+    """There is something to settle."""
+    conf = settings.containers
+    asked = spec.mounts or spec.volumes or spec.overlay_volumes or spec.image_volumes or spec.volumes_from
+    return bool(asked or conf.volumes or conf.mounts or image.volume_mode or spec.shm_size is not None)

@@ -11,12 +11,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import uuid
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
+
+import trio
 
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.kernel import cgroups, files, mounts
 from supervisor.oci import build
+from supervisor.oci.mountpoints import make_directory
+from supervisor.oci.mounts import covers
+from supervisor.oci.mounts import mounts as all_mounts
+from supervisor.oci.namespaces import modes
 from supervisor.oci.user_mounts import place_of
 from supervisor.runtime.mounts import chowning, idmapping
 
@@ -55,6 +62,9 @@ class _Stage:
     def make(self, number: int, each: Mounted) -> None:
         if each.kind in ("tmpfs", "ramfs", "devpts"):
             return
+        if each.is_link:
+            self._link(each)
+            return
         source = self._source(each)
         if each.has("U"):
             chowning.chown(source, self._owner(), each.destination, self._deadline)
@@ -68,6 +78,30 @@ class _Stage:
                 self._stage(stack, number, each, source, target)
         except OSError as error:
             raise files.storage_error(error, f"mount '{each.destination}' of", source or each.name) from error
+
+    def _link(self, each: Mounted) -> None:
+        """Make it in the root filesystem, out of which no other link leads."""
+        request, where = self._request, each.destination
+        if covers(all_mounts(request, modes(request)), where):
+            raise InvalidArgument(
+                f"cannot make the link '{where}': it would lie on another mount", subject=where
+            )
+        above, _, name = where.rpartition("/")
+        owner = build.root_of(request) or (0, 0)
+        try:
+            target = os.readlink(each.source)
+            make_directory(request.rootfs, above or "/", owner, owner)
+            directory = files.open_in_root(request.rootfs, above or "/", os.O_PATH | os.O_DIRECTORY)
+            try:
+                os.symlink(target, name, dir_fd=directory)
+                os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
+            except FileExistsError:
+                if not _leads_to(name, directory, target):
+                    raise
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise files.storage_error(error, "make the link", where) from error
 
     def _source(self, each: Mounted) -> str:
         if each.kind == "image":
@@ -153,6 +187,10 @@ class _Stage:
     def _own_directories(self, number: int, lower: str) -> tuple[str, str]:
         """For what is written. The upper one is what the container sees of the directory itself."""
         own = f"{self._layout.container_overlays(self._request.id)}/{number}"
+        gone = f"{self._layout.trash}/{uuid.uuid4().hex}"
+        with suppress(FileNotFoundError):
+            os.rename(own, gone)  # of a run that ended with the machine
+            trio.from_thread.run_sync(self._services.discard, gone)
         for path in (upper := f"{own}/upper", work := f"{own}/work"):
             os.makedirs(path, mode=0o700, exist_ok=True)
         status = os.stat(lower)
@@ -182,6 +220,13 @@ class _Stage:
             overlays.mount_readonly(target, [*lower, empty])
         self._place_server(target)
         return target
+
+
+def _leads_to(name: str, directory: int, target: str) -> bool:
+    try:
+        return os.readlink(name, dir_fd=directory) == target
+    except OSError:
+        return False
 
 
 def _make_point(target: str, is_directory: bool) -> None:

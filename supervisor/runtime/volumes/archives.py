@@ -18,7 +18,8 @@ from supervisor.archive.feed import Feed
 from supervisor.kernel import files
 
 if TYPE_CHECKING:
-    from supervisor.runtime.volumes.book import Entry, Volumes
+    from supervisor.runtime.volumes.book import Volumes
+    from supervisor.runtime.volumes.entry import Entry
 
 __all__ = ["pack", "unpack"]
 
@@ -54,7 +55,11 @@ def _is_directory(path: str) -> bool:
 
 
 def _has_contents(path: str) -> bool:
-    return bool(os.listdir(path))
+    """StorageFailed."""
+    try:
+        return bool(os.listdir(path))
+    except OSError as error:
+        raise files.storage_error(error, "read", path) from error
 
 
 async def _directory(entry: Entry, path: str) -> None:

@@ -12,7 +12,6 @@ first and then unmounted: what is mounted and held by nobody is a killed supervi
 from __future__ import annotations
 
 import os
-import threading
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,14 +21,14 @@ import trio
 
 from pyman.api.system import Problem
 from pyman.errors import AmbiguousId, NameInUse, NoSuchVolume, PymanError, StateDamaged, VolumeInUse
-from pyman.names import EventStatus, EventType
-from supervisor.kernel import mounts
+from pyman.names import EventStatus
 from supervisor.logging import log
 from supervisor.runtime.volumes import driver
+from supervisor.runtime.volumes.entry import Entry, recorded
 from supervisor.runtime.volumes.ground import Ground
 from supervisor.runtime.volumes.records import Volume, VolumeObserved
 from supervisor.runtime.volumes.wishes import defined, new_name, wish_of
-from supervisor.state.changes import DeleteRecord, DropIntent, EventDraft, PutIntent, PutRecord, PutState
+from supervisor.state.changes import DeleteRecord, DropIntent, EventDraft, PutIntent, PutState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from supervisor.state.changes import Change, Loaded
     from supervisor.state.database import Database
 
-__all__ = ["Batch", "Entry", "Volumes"]
+__all__ = ["Batch", "Volumes"]
 
 _PREFIX = "volume-"
 _encode = msgspec.json.Encoder().encode
@@ -55,36 +54,6 @@ class _Intent(msgspec.Struct, frozen=True):
     removes: bool = False
     events: list[EventDraft] = []
     """Of a removal that has happened."""
-
-
-class Entry:
-    """A volume. Whoever changes `observed` commits it first."""
-
-    __slots__ = ("definition", "filling", "holds", "mounting", "observed")
-
-    def __init__(self, definition: Volume, observed: VolumeObserved) -> None:
-        self.definition = definition
-        self.observed = observed
-        self.holds = 0
-        """How much work is under way that needs it mounted."""
-        self.mounting = trio.Lock()
-        """Held by whoever mounts or unmounts it."""
-        self.filling = threading.Lock()
-        """Held by whoever gives it its first contents and its owner."""
-
-    @property
-    def name(self) -> str:
-        return self.definition.name
-
-    def event(self, status: EventStatus, actor: Actor | None, **attributes: str) -> EventDraft:
-        return EventDraft(
-            type=EventType.VOLUME.value,
-            status=status.value,
-            id=self.name,
-            name=self.name,
-            attributes={**self.definition.labels, **attributes},
-            actor=actor,
-        )
 
 
 class Batch:
@@ -261,7 +230,7 @@ class Volumes:
             key = await self._intend([entry.name for entry in batch.made])
             await self._on_disk(partial(self._make, batch, made))
             for entry in batch.made:
-                batch.changes.append(_put(entry))
+                batch.changes.append(recorded(entry))
                 batch.events.append(entry.event(EventStatus.CREATE, actor))
             batch.changes.append(DropIntent(key))
             yield batch
@@ -471,23 +440,24 @@ class Volumes:
                     await self._settle(entry)
 
     async def _mount(self, entry: Entry) -> None:
-        if not await self._on_disk(partial(mounts.mounted, entry.definition.mountpoint)):
+        if not await self._on_disk(partial(driver.is_mounted, entry.definition)):
             await driver.mount(entry.definition)
 
     async def _settle(self, entry: Entry) -> None:
         """Unmount what nobody holds any more."""
         if not entry.observed.count and not entry.holds:
-            await self._on_disk(partial(mounts.unmount, entry.definition.mountpoint, lazy=True))
+            await self._on_disk(partial(driver.unmount, entry.definition))
 
     async def note(self, entry: Entry, events: Sequence[EventDraft] = (), **changes: Any) -> None:
         """Commit what has become of a volume; only then is it so."""
-        new = msgspec.structs.replace(entry.observed, **changes)
+        async with entry.noting:
+            new = msgspec.structs.replace(entry.observed, **changes)
 
-        def take_over(_events: object) -> None:
-            entry.observed = new
+            def take_over(_events: object) -> None:
+                entry.observed = new
 
-        change = PutState("volume", entry.name, _encode(new))
-        await self._database.commit([change], events, apply=take_over)
+            change = PutState("volume", entry.name, _encode(new))
+            await self._database.commit([change], events, apply=take_over)
 
     # ------------------------------------------------------------------ checking
 
@@ -533,12 +503,18 @@ class Volumes:
         await self._reset(frozenset() if rebooted else known, rebooted=rebooted)
         if not self._entries and not await self._on_disk(partial(os.path.lexists, self.ground.root)):
             return
-        for path in await self._on_disk(partial(self.ground.left, frozenset(self._entries))):
-            await self._on_disk(partial(self.ground.drop, path))
-            self.discard(path)
+        try:
+            for path in await self._on_disk(partial(self.ground.left, frozenset(self._entries))):
+                await self._on_disk(partial(self.ground.drop, path))
+                self.discard(path)
+        except PymanError as error:
+            log.warning("cannot remove what is left of volumes", error=str(error))
         for entry in self:
             if entry.definition.needs_mount:
-                await self._settle(entry)
+                try:
+                    await self._settle(entry)
+                except PymanError as error:
+                    log.warning("cannot unmount a volume", volume=entry.name, error=str(error))
 
     async def _finish_intents(self, intents: Mapping[str, bytes]) -> None:
         for key, body in intents.items():
@@ -590,15 +566,3 @@ class Volumes:
 
 async def _nobody(_id: str, _timeout: float | None, _actor: Actor | None) -> None:
     return
-
-
-def _put(entry: Entry) -> PutRecord:
-    definition = entry.definition
-    return PutRecord(
-        "volume",
-        definition.name,
-        definition.name,
-        definition.lock,
-        _encode(definition),
-        _encode(entry.observed),
-    )

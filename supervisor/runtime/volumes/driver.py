@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyman.errors import DeadlineExceeded, StorageFailed
-from supervisor.kernel import children
+from supervisor.kernel import children, files, mounts
 
 if TYPE_CHECKING:
     from supervisor.runtime.volumes.records import Volume
 
-__all__ = ["argv", "mount"]
+__all__ = ["argv", "is_mounted", "mount", "unmount"]
 
 DEADLINE = 60.0
 """Seconds for one mount: nfs tries again by itself."""
@@ -28,6 +28,22 @@ def argv(volume: Volume) -> list[str]:
     if volume.type not in _BOUND:
         words += ["-t", volume.type]
     return [*words, "--", volume.device or volume.type, volume.mountpoint]
+
+
+def is_mounted(volume: Volume) -> bool:
+    """Alive or dead. Asks no server. StorageFailed."""
+    try:
+        return mounts.mounted(volume.mountpoint)
+    except OSError as error:
+        raise files.storage_error(error, "look at volume", volume.name) from error
+
+
+def unmount(volume: Volume) -> None:
+    """At once, whoever still uses it. Not mounted: nothing is done. StorageFailed."""
+    try:
+        mounts.unmount(volume.mountpoint, lazy=True)
+    except OSError as error:
+        raise files.storage_error(error, "unmount volume", volume.name) from error
 
 
 async def mount(volume: Volume, deadline: float = DEADLINE) -> None:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from pyman.api.spec import NamedVolume
     from supervisor.oci.request import BuildRequest
-    from supervisor.runtime.volumes.book import Entry, Volumes
+    from supervisor.runtime.volumes.book import Volumes
+    from supervisor.runtime.volumes.entry import Entry
     from supervisor.runtime.volumes.ground import Ground
 
 __all__ = ["copy_tree", "fill"]

@@ -96,10 +96,10 @@ class Ground:
                 mounts.unmount(mounted, lazy=True)
             target = self._new_path("gone")
             os.rename(path, target)
+            with suppress(FileNotFoundError):
+                os.rename(self.copied(name), self._new_path("gone"))
         except OSError as error:
             raise files.storage_error(error, "remove volume", name) from error
-        with suppress(FileNotFoundError):
-            os.rename(self.copied(name), self._new_path("gone"))
         return target
 
     def is_own(self, name: str) -> bool:

@@ -14,7 +14,8 @@ from supervisor.runtime.times import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from supervisor.runtime.volumes.book import Entry, Volumes
+    from supervisor.runtime.volumes.book import Volumes
+    from supervisor.runtime.volumes.entry import Entry
 
 __all__ = ["FILTERS", "PRUNE_FILTERS", "inspected", "selected"]
 

@@ -1,21 +1,24 @@
-"""The table of docs/image-options.md, made from the tables of the command line.
+"""The tables of docs/image-options.md and docs/run-options.md, made from those of the command line.
 
-.venv/bin/python -m tests.cli.image_options > docs/image-options.md
+.venv/bin/python -m tests.cli.option_pages     writes both
 """
 
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyman.cli.main import ALIASES, COMMANDS, NEVER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pyman.cli.options import Option
 
-__all__ = ["VERBS", "page", "rows_of"]
+__all__ = ["DOCS", "PAGES", "VERBS", "page", "rows_of"]
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 VERBS = tuple(
     name
@@ -45,7 +48,7 @@ _HEAD = """\
 
 What Podman's users know, verb by verb: whether pyman does it, and why not. Options that are refused are refused by
 name, with the reason that stands here; none is accepted and ignored, but for those that Podman ignores, too.
-This page is made from the command line's own tables (`python -m tests.cli.image_options`); a test compares them.
+This page is made from the command line's own tables (`python -m tests.cli.option_pages`); a test compares them.
 """
 
 
@@ -55,8 +58,24 @@ def rows_of(name: str) -> tuple[Option, ...]:
     return found
 
 
-def page() -> str:
-    return "\n".join(_lines()) + "\n"
+_RUN_HEAD = """\
+# Options of run and create
+
+What Podman's users know of `podman run` and `podman create`: whether pyman does it, and why not. Options that are refused
+are refused by name, with the reason that stands here; none is accepted and ignored. More about them: [images](images.md), [mounts](mounts.md), [volumes](volumes.md),
+[security](security.md), [user namespaces](userns.md), [health checks](health.md), [restart policies](restart.md).
+This page is made from the command line's own tables (`python -m tests.cli.option_pages`); a test compares them.
+"""
+
+
+def _lines_of_run() -> Iterator[str]:
+    yield _RUN_HEAD
+    created = rows_of("create")
+    yield _TABLE
+    yield from (_row(row) for row in sorted(created))
+    yield "\n## run alone\n"
+    yield _TABLE
+    yield from (_row(row) for row in sorted(rows_of("run")) if row not in created)
 
 
 def _lines() -> Iterator[str]:
@@ -69,7 +88,7 @@ def _lines() -> Iterator[str]:
         if aliases:
             yield f"Also: {', '.join(f'`{alias}`' for alias in aliases)}.\n"
         if rows_of(name):
-            yield "| Option | Here | |\n| --- | --- | --- |"
+            yield _TABLE
             for row in sorted(rows_of(name)):
                 yield _row(row)
             yield ""
@@ -90,6 +109,7 @@ def _row(row: Option) -> str:
     return f"| {shown.replace('|', chr(92) + '|')} | {here} | {note.replace('|', chr(92) + '|')} |"
 
 
+_TABLE = "| Option | Here | |\n| --- | --- | --- |"
 _HIDDEN = {
     "disable-content-trust": "Without an effect, as in Podman",
     "insecure": "The same as --tls-verify=false",
@@ -98,5 +118,16 @@ _HIDDEN = {
 }
 
 
+PAGES: dict[str, Callable[[], Iterator[str]]] = {
+    "image-options.md": _lines,
+    "run-options.md": _lines_of_run,
+}
+
+
+def page(name: str) -> str:
+    return "\n".join(PAGES[name]()) + "\n"
+
+
 if __name__ == "__main__":
-    print(page(), end="")  # noqa: T201 - this is what it is for
+    for name in PAGES:
+        (DOCS / name).write_text(page(name))
