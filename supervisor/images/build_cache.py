@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from pyman.errors import InvalidArgument
-from supervisor.images.folder import limiter
+from supervisor.images.transports.folder import limiter
 from supervisor.kernel.files import remove_tree, storage_error
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from pyman.errors import InvalidArgument, NotSupported, StorageFailed
-from supervisor.images.folder import limiter
 from supervisor.images.traces import id_in
+from supervisor.images.transports.folder import limiter
 from supervisor.kernel import children, guard
 from supervisor.kernel.files import storage_error
 

@@ -17,11 +17,11 @@ import trio
 from pyman.errors import ArchiveRefused
 from supervisor.archive import jobs
 from supervisor.archive.feed import Feed
-from supervisor.images import changes, overriding
-from supervisor.images.config import decode_config, stamp
-from supervisor.images.convert import converted, layer_type, with_layers
 from supervisor.images.events import Proof
-from supervisor.images.manifests import (
+from supervisor.images.formats import changes, overriding
+from supervisor.images.formats.config import decode_config, stamp
+from supervisor.images.formats.convert import converted, layer_type, with_layers
+from supervisor.images.formats.manifests import (
     DOCKER_CONFIG,
     DOCKER_MANIFEST,
     OCI_CONFIG,
@@ -30,8 +30,8 @@ from supervisor.images.manifests import (
     decode_manifest,
     encode_manifest,
 )
-from supervisor.images.transport import Blob, RawManifest
-from supervisor.images.unpacking import unpack
+from supervisor.images.transfer.unpacking import unpack
+from supervisor.images.transports.transport import Blob, RawManifest
 from supervisor.images.view import Documents
 from supervisor.storage import bigdata
 from supervisor.storage.layers import layer_id

@@ -9,7 +9,7 @@ import msgspec
 
 from pyman.api.image import HistoryEntry, TreeLayer, TreeReply
 from pyman.errors import InvalidArgument
-from supervisor.images.manifests import Index
+from supervisor.images.formats.manifests import Index
 from supervisor.images.view import repo_digests
 from supervisor.registry import reference
 from supervisor.storage.records import Layer
@@ -17,7 +17,7 @@ from supervisor.storage.records import Layer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.images.config import History, ImageConfig, Process
+    from supervisor.images.formats.config import History, ImageConfig, Process
     from supervisor.images.view import View
     from supervisor.storage.records import Image
 

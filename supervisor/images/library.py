@@ -21,13 +21,13 @@ from supervisor.images import differing, inspecting, listing, mounting, removing
 from supervisor.images.answers import info_of
 from supervisor.images.build_cache import remove_build_cache
 from supervisor.images.deeds import Deeds
-from supervisor.images.elsewhere import Elsewhere
 from supervisor.images.events import Ledger, Proof, event
-from supervisor.images.layers import Layers
 from supervisor.images.names import normalized
-from supervisor.images.partials import Partials
-from supervisor.images.pulling import Pulling, Wish
-from supervisor.images.storing import Storing
+from supervisor.images.transfer.elsewhere import Elsewhere
+from supervisor.images.transfer.layers import Layers
+from supervisor.images.transfer.partials import Partials
+from supervisor.images.transfer.pulling import Pulling, Wish
+from supervisor.images.transfer.storing import Storing
 from supervisor.images.view import HERE, Reader
 from supervisor.logging import log
 from supervisor.registry.client import Registries

@@ -15,11 +15,10 @@ import trio
 from pyman.api.image import ManifestAnnotateRequest
 from pyman.api.pull import RegistryAccess
 from pyman.errors import InvalidArgument, NoSuchImage
-from supervisor.images import artifacts, listings, platforms, transports
 from supervisor.images.apart import apart
-from supervisor.images.artifacts import Artifacts
-from supervisor.images.config import decode_config
-from supervisor.images.manifests import (
+from supervisor.images.formats import listings, platforms
+from supervisor.images.formats.config import decode_config
+from supervisor.images.formats.manifests import (
     DOCKER_CONFIG,
     OCI_CONFIG,
     Index,
@@ -29,7 +28,10 @@ from supervisor.images.manifests import (
     decode_index,
 )
 from supervisor.images.names import normalized
-from supervisor.images.transport import Blob, RawManifest
+from supervisor.images.transfer import artifacts
+from supervisor.images.transfer.artifacts import Artifacts
+from supervisor.images.transports import places as transports
+from supervisor.images.transports.transport import Blob, RawManifest
 from supervisor.images.view import HERE
 from supervisor.storage import bigdata
 from supervisor.storage.records import new_id
@@ -43,9 +45,9 @@ if TYPE_CHECKING:
         ManifestAddRequest,
         ManifestCreateRequest,
     )
-    from supervisor.images.manifests import Member
+    from supervisor.images.formats.manifests import Member
     from supervisor.images.names import Found
-    from supervisor.images.transport import Source
+    from supervisor.images.transports.transport import Source
     from supervisor.storage.records import Image
     from supervisor.storage.store import Store
 

@@ -18,18 +18,18 @@ import msgspec
 
 from pyman.api.image import Platform
 from pyman.errors import InvalidArgument, NoSuchImage, NotSupported, PymanError
-from supervisor.images import platforms
-from supervisor.images.config import decode_config
-from supervisor.images.manifests import Index, decode
+from supervisor.images.formats import platforms
+from supervisor.images.formats.config import decode_config
+from supervisor.images.formats.manifests import Index, decode
 from supervisor.images.names import Found, Names
-from supervisor.images.transport import RawManifest
+from supervisor.images.transports.transport import RawManifest
 from supervisor.registry import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from supervisor.images.config import History, ImageConfig
-    from supervisor.images.manifests import Manifest
+    from supervisor.images.formats.config import History, ImageConfig
+    from supervisor.images.formats.manifests import Manifest
     from supervisor.images.names import Candidates
     from supervisor.storage.records import Container, Image, Layer
     from supervisor.storage.store import Store

@@ -9,9 +9,10 @@ from pyman.api import image as api
 from pyman.api.container import ExistsReply
 from pyman.api.image import TransferReply
 from pyman.api.method import Nothing
-from supervisor.images import searching, transports
+from supervisor.images import searching
 from supervisor.images.names import stripped
-from supervisor.images.pulling import Wish
+from supervisor.images.transfer.pulling import Wish
+from supervisor.images.transports import places as transports
 from supervisor.rpc.image_transfer import TransferHandlers, tell
 from supervisor.rpc.rootfs import actor_of
 

@@ -13,8 +13,8 @@ from pyman.errors import InvalidArgument, PymanError, first_of
 from pyman.names import EventStatus
 from supervisor.images import building
 from supervisor.images.events import event
-from supervisor.images.progress import Board
-from supervisor.images.pulling import POLICIES
+from supervisor.images.transfer.progress import Board
+from supervisor.images.transfer.pulling import POLICIES
 from supervisor.rpc.rootfs import actor_of
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pyman.api.spec import ContainerSpec
-    from supervisor.images.config import Process
+    from supervisor.images.formats.config import Process
 
 __all__ = ["VOLUME_MODES", "Chosen", "check", "use", "with_image"]
 

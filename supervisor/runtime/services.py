@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from supervisor.conmon.find import Conmon
     from supervisor.conmon.logs import LogKeeper
     from supervisor.events.journal import Journal
-    from supervisor.images.arriving import Arriving
-    from supervisor.images.leaving import Leaving
+    from supervisor.images.transfer.arriving import Arriving
+    from supervisor.images.transfer.leaving import Leaving
     from supervisor.oci.runtimes import Runtimes
     from supervisor.runtime.container import Container
     from supervisor.runtime.registry import Registry
@@ -124,13 +124,13 @@ class Services:
 
     @cached_property
     def arriving(self) -> Arriving:
-        from supervisor.images.arriving import Arriving
+        from supervisor.images.transfer.arriving import Arriving
 
         return Arriving(self.images, self.settings, self.layout)
 
     @cached_property
     def leaving(self) -> Leaving:
-        from supervisor.images.leaving import Leaving
+        from supervisor.images.transfer.leaving import Leaving
 
         return Leaving(self.images, self.arriving, self.layout)
 

@@ -12,7 +12,7 @@ import pytest
 
 from pyman.errors import ArchiveRefused
 from supervisor.archive import jobs
-from supervisor.images.archived import Archived
+from supervisor.images.transports.archived import Archived
 from tests.archive.layers import Layer, digest_of
 
 if TYPE_CHECKING:

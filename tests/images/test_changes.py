@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pyman.errors import InvalidArgument
-from supervisor.images import changes
+from supervisor.images.formats import changes
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import trio
 from pyman.errors import RegistryFailed
 from supervisor.images import deeds as deeds_module
 from supervisor.images import traces
-from supervisor.images.outfile import written
-from supervisor.images.placing import begun as placed
 from supervisor.images.traces import Placed, Sent
+from supervisor.images.transports.outfile import written
+from supervisor.images.transports.placing import begun as placed
 from supervisor.state.database import Database, DropIntent
 from tests.images.deeds import PUSHED, Told, begun, settled
 from tests.registry.support import DIGEST, MANIFEST, Home, name_at
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.images.deeds import Deed
-    from supervisor.images.placing import Place
+    from supervisor.images.transports.placing import Place
     from supervisor.storage.store import Store
     from tests.support.hostile import Hostile
 

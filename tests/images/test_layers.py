@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from supervisor.archive.feed import Feed
-from supervisor.images.layers import Layers, Wanted
-from supervisor.images.progress import Board
-from supervisor.images.transport import Blob
+from supervisor.images.transfer.layers import Layers, Wanted
+from supervisor.images.transfer.progress import Board
+from supervisor.images.transports.transport import Blob
 from supervisor.storage.layers import layer_id
 from tests.images.made import digest_of, layer
 

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyman.errors import InvalidArgument
-from supervisor.images import listings
-from supervisor.images.config import ImageConfig
-from supervisor.images.manifests import (
+from supervisor.images.formats import listings
+from supervisor.images.formats.config import ImageConfig
+from supervisor.images.formats.manifests import (
     DOCKER_LIST,
     OCI_INDEX,
     OCI_MANIFEST,
     MemberPlatform,
     decode_index,
 )
-from supervisor.images.transport import Blob
+from supervisor.images.transports.transport import Blob
 
 if TYPE_CHECKING:
-    from supervisor.images.manifests import (
+    from supervisor.images.formats.manifests import (
         Member,
     )
 

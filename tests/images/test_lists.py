@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from pyman.api.image import ManifestAddRequest, RegistryAccess
-from supervisor.images import listings
+from supervisor.images.formats import listings
+from supervisor.images.formats.manifests import OCI_MANIFEST
 from supervisor.images.lists import INSTANCES, Lists
-from supervisor.images.manifests import OCI_MANIFEST
 from supervisor.images.names import Found
-from supervisor.images.transport import RawManifest
+from supervisor.images.transports.transport import RawManifest
 from supervisor.storage import bigdata
 from supervisor.storage.records import new_id
 from tests.images.made import digest_of

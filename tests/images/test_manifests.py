@@ -9,11 +9,11 @@ import pytest
 
 from pyman.api.image import Platform
 from pyman.errors import ArchiveRefused, NotSupported, PymanError
-from supervisor.images import manifests as m
-from supervisor.images.config import decode_config, parse_time
-from supervisor.images.convert import converted, layer_type, with_layers
-from supervisor.images.platforms import choose, local, matches, normalized, parse, wanted
-from supervisor.images.transport import MANIFEST_LIMIT, Blob, RawManifest
+from supervisor.images.formats import manifests as m
+from supervisor.images.formats.config import decode_config, parse_time
+from supervisor.images.formats.convert import converted, layer_type, with_layers
+from supervisor.images.formats.platforms import choose, local, matches, normalized, parse, wanted
+from supervisor.images.transports.transport import MANIFEST_LIMIT, Blob, RawManifest
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
 

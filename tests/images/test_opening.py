@@ -13,9 +13,10 @@ import zstandard
 
 from pyman.errors import ArchiveRefused, DigestMismatch, InvalidArgument, NotSupported, PymanError
 from supervisor.archive.feed import Feed
-from supervisor.images import opening, transports
-from supervisor.images.folder import hash_range
-from supervisor.images.manifests import Index, decode
+from supervisor.images.formats.manifests import Index, decode
+from supervisor.images.transports import opening
+from supervisor.images.transports import places as transports
+from supervisor.images.transports.folder import hash_range
 from tests.images import made
 from tests.images.made import archive_of, digest_of
 from tests.storage.others import missing
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from supervisor.images.opening import Candidate
-    from supervisor.images.transport import Source
+    from supervisor.images.transports.opening import Candidate
+    from supervisor.images.transports.transport import Source
     from tests.storage.others import Others
 
 

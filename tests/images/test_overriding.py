@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pyman.errors import InvalidArgument
-from supervisor.images.overriding import merged
+from supervisor.images.formats.overriding import merged
 
 CONFIG = {
     "Env": ["PATH=/bin", "A=1"],

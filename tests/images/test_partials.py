@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from supervisor.images.partials import Partials
+from supervisor.images.transfer.partials import Partials
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from pyman.api.image import Progress
-from supervisor.images.progress import Board
+from supervisor.images.transfer.progress import Board
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,11 +11,11 @@ import pytest
 
 from pyman.api.pull import RegistryAccess
 from supervisor.archive import jobs
-from supervisor.images.blobinfo import BlobInfo, Known
-from supervisor.images.progress import Board
-from supervisor.images.registry_writing import RegistryDestination
-from supervisor.images.sending import Sender, closing, outgoing
-from supervisor.images.wishes import Wish
+from supervisor.images.transfer.blobinfo import BlobInfo, Known
+from supervisor.images.transfer.progress import Board
+from supervisor.images.transfer.sending import Sender, closing, outgoing
+from supervisor.images.transfer.wishes import Wish
+from supervisor.images.transports.registry_writing import RegistryDestination
 from supervisor.registry import reference
 from tests.images.deeds import Untold
 from tests.registry.support import Home
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from supervisor.images.transport import RawManifest
+    from supervisor.images.transports.transport import RawManifest
     from supervisor.registry.client import Registries
     from supervisor.storage.store import Store
     from tests.storage.others import Others

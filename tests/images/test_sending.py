@@ -14,21 +14,21 @@ import trio
 
 from pyman.errors import DigestMismatch, DiskFull, InvalidArgument, NotSupported, StorageFailed
 from supervisor.archive import jobs
-from supervisor.images import transports
-from supervisor.images.blobinfo import BlobInfo
-from supervisor.images.docker_archive_writing import DockerArchiveDestination
-from supervisor.images.progress import Board
-from supervisor.images.pushing import destination_for
-from supervisor.images.sending import Sender, closing, outgoing
-from supervisor.images.tarring import TarWriter
-from supervisor.images.wishes import Wish, check_wish
+from supervisor.images.transfer.blobinfo import BlobInfo
+from supervisor.images.transfer.progress import Board
+from supervisor.images.transfer.pushing import destination_for
+from supervisor.images.transfer.sending import Sender, closing, outgoing
+from supervisor.images.transfer.wishes import Wish, check_wish
+from supervisor.images.transports import places as transports
+from supervisor.images.transports.docker_archive_writing import DockerArchiveDestination
+from supervisor.images.transports.tarring import TarWriter
 from tests.images.deeds import Untold
 from tests.storage.others import missing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from supervisor.images.sending import Outgoing, Receiver
+    from supervisor.images.transfer.sending import Outgoing, Receiver
     from supervisor.storage.store import Store
     from tests.storage.others import Others
 

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from pyman.errors import StorageFailed
-from supervisor.images.tarring import TarWriter
+from supervisor.images.transports.tarring import TarWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pyman.errors import InvalidArgument, NotSupported
-from supervisor.images import transports
-from supervisor.images.transports import Place
+from supervisor.images.transports import places as transports
+from supervisor.images.transports.places import Place
 
 ID = "ab" * 32
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pyman.errors import InvalidArgument
-from supervisor.images.manifests import DOCKER_MANIFEST, OCI_MANIFEST
-from supervisor.images.wishes import Wish, check_wish, compression_for, level_for
+from supervisor.images.formats.manifests import DOCKER_MANIFEST, OCI_MANIFEST
+from supervisor.images.transfer.wishes import Wish, check_wish, compression_for, level_for
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import pytest
 
 from pyman.api.spec import ContainerSpec
 from pyman.errors import InvalidArgument
-from supervisor.images.config import decode_config
+from supervisor.images.formats.config import decode_config
 from supervisor.oci.imaged import ImageUse
 from supervisor.runtime.imaged import Chosen, check, use, with_image
 
 if TYPE_CHECKING:
-    from supervisor.images.config import Process
+    from supervisor.images.formats.config import Process
 
 
 def config(**said: Any) -> Process:

@@ -1,0 +1,1 @@
+"""Documents that images are made of: manifests, lists and configurations, of OCI's kind and of Docker's."""
