@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.kernel import mounts
+from tests.support.leaks import mounts_about
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,10 +107,10 @@ def test_an_overlay_without_a_place_is_seen_by_nobody_and_ends_with_its_descript
     lower = layer(tmp_path / "lo:w,er", "below")
     for name in ("upper", "work"):
         (tmp_path / name).mkdir()
-    before = mounts.mounts_below("/")
+    before = mounts_about(tmp_path)
     descriptor = mounts.detached_overlay(lower, str(tmp_path / "upper"), str(tmp_path / "work"))
     try:
-        assert mounts.mounts_below("/") == before
+        assert mounts_about(tmp_path) == before
         assert os.listdir(f"/proc/self/fd/{descriptor}") == ["below"]
         os.unlink("below", dir_fd=descriptor)
     finally:

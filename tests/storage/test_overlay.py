@@ -19,6 +19,7 @@ from supervisor.settings.layout import Layout
 from supervisor.settings.load import Options, load
 from supervisor.storage import fuse
 from supervisor.storage.overlay import Overlays, Way
+from tests.support.leaks import mounts_about
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,10 +58,10 @@ def test_this_kernel_makes_them_and_is_asked_without_a_trace(
     make: Callable[..., Overlays], tmp_path: Path, uid: int
 ) -> None:
     overlays = make(uid)
-    before = mounts.mounts_below("/")
+    before = mounts_about(tmp_path)
     assert overlays.way() == Way()
     assert overlays.way().native
-    assert mounts.mounts_below("/") == before
+    assert mounts_about(tmp_path) == before
     assert os.listdir(tmp_path / "root/pyman") == []
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "cgroup_directories",
     "hierarchies",
     "mount_points",
+    "mounts_about",
     "remove_cgroups",
     "still_there",
 ]
@@ -54,6 +55,12 @@ def mount_points(pid: int | str = "self") -> set[str]:
             path = line.split()[4]
             found.add(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path))
     return found
+
+
+def mounts_about(path: Path) -> list[str]:
+    """Lines of this process's mountinfo that speak of it, as a mount point or in the options."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if str(path) in line]
 
 
 def hierarchies() -> list[str]:
