@@ -78,6 +78,8 @@ def _reader(root: str, path: str, texts: Mapping[str, str]) -> Callable[[], str]
 
 def _passwd_entry(passwd: Callable[[], str], wanted: str, shown: str) -> _Entry:
     number = number_of(wanted)
+    if number is not None:
+        _checked(number, "user", wanted)  # also where it was given a line
     for fields in fields_of(passwd(), 6):
         uid, gid = number_of(fields[2]), number_of(fields[3])
         if uid is not None and gid is not None and (fields[0] == wanted or uid == number):
@@ -85,7 +87,7 @@ def _passwd_entry(passwd: Callable[[], str], wanted: str, shown: str) -> _Entry:
     if number is None:
         message = f"cannot use the user '{shown}': the root filesystem's /etc/passwd does not have it"
         raise CommandNotExecutable(message, subject=shown)
-    return _Entry("", _checked(number, "user", wanted), 0, "")
+    return _Entry("", number, 0, "")
 
 
 def _group_numbers(groups: Callable[[], str], wanted: Sequence[str]) -> list[int]:
