@@ -7,6 +7,7 @@ that are named.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +26,9 @@ def register(config: pytest.Config) -> None:
     """What this process needs for its part in the run; nothing where it runs all tests itself."""
     if hasattr(config, "workerinput"):
         config.pluginmanager.register(Worker(config), "pyman-worker")
+        # Podman's run root may have 50 characters, a socket's path 107: they are below this one.
+        given = Path(config.option.basetemp)
+        config.option.basetemp = str(given.with_name(given.name.removeprefix("popen-")))
     elif config.getoption("numprocesses", None):
         config.pluginmanager.register(Controller(), "pyman-controller")
 
