@@ -83,7 +83,10 @@ def _passwd_entry(passwd: Callable[[], str], wanted: str, shown: str) -> _Entry:
     for fields in fields_of(passwd(), 6):
         uid, gid = number_of(fields[2]), number_of(fields[3])
         if uid is not None and gid is not None and (fields[0] == wanted or uid == number):
-            return _Entry(fields[0], uid, gid, fields[5])
+            found_uid, found_gid = (
+                _checked(id, kind, wanted) for id, kind in ((uid, "user"), (gid, "group"))
+            )
+            return _Entry(fields[0], found_uid, found_gid, fields[5])
     if number is None:
         message = f"cannot use the user '{shown}': the root filesystem's /etc/passwd does not have it"
         raise CommandNotExecutable(message, subject=shown)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,9 +56,9 @@ STALE = {"CAP_AUDIT_WRITE", "CAP_MKNOD", "CAP_NET_RAW"}
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """What Podman prints."""
-    place = tmp_path_factory.mktemp("podman")
+def podman() -> Iterator[Callable[..., str]]:
+    """What Podman prints. It refuses a run root whose path is longer than 50 characters."""
+    place = tempfile.mkdtemp(prefix="pm-", dir="/tmp")
     options = [
         "--root", f"{place}/root", "--runroot", f"{place}/run", "--tmpdir", f"{place}/tmp", "--runtime", "runc",
         "--cgroup-manager", "cgroupfs", "--events-backend", "none", "--log-level", "error",
@@ -69,8 +70,9 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., s
         return done.stdout
 
     yield run
-    for target in reversed(mounts.mounts_below(str(place))):
+    for target in reversed(mounts.mounts_below(place)):
         mounts.unmount(target, lazy=True)
+    shutil.rmtree(place)
 
 
 @pytest.fixture
