@@ -78,8 +78,6 @@ def _reader(root: str, path: str, texts: Mapping[str, str]) -> Callable[[], str]
 
 def _passwd_entry(passwd: Callable[[], str], wanted: str, shown: str) -> _Entry:
     number = number_of(wanted)
-    if number is not None:
-        _checked(number, "user", wanted)  # also where it was given a line
     for fields in fields_of(passwd(), 6):
         uid, gid = number_of(fields[2]), number_of(fields[3])
         if uid is not None and gid is not None and (fields[0] == wanted or uid == number):
