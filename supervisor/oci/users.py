@@ -88,7 +88,7 @@ def _passwd_entry(passwd: Callable[[], str], wanted: str, shown: str) -> _Entry:
     if number is None:
         message = f"cannot use the user '{shown}': the root filesystem's /etc/passwd does not have it"
         raise CommandNotExecutable(message, subject=shown)
-    return _Entry("", number, 0, "")
+    return _Entry("", _checked(number, "user", wanted), 0, "")
 
 
 def _group_numbers(groups: Callable[[], str], wanted: Sequence[str]) -> list[int]:
