@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.engine import Engine
 
 FAST = ("--health-interval", "200ms", "--health-retries", "2")
@@ -83,13 +86,21 @@ def test_a_check_that_takes_too_long_leaves_nothing(shared_engine: Engine, rootf
     assert "while" in listed, "the container itself goes on"
 
 
-def test_output_is_bounded_and_kept_as_asked_for(shared_engine: Engine, rootfs: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A directory in which an ordinary user's engine can write as well."""
+    with tempfile.TemporaryDirectory(prefix="pm-health-", dir="/tmp") as directory:
+        path = Path(directory)
+        path.chmod(0o777)
+        yield path
+
+
+def test_output_is_bounded_and_kept_as_asked_for(
+    shared_engine: Engine, rootfs: Path, open_to_all: Path
+) -> None:
     engine = shared_engine
-    tmp_path.chmod(0o777)
-    for parent in list(tmp_path.parents)[:3]:
-        parent.chmod(0o755)
     log = ("--health-max-log-count", "2", "--health-max-log-size", "10")
-    where = ("--health-log-destination", str(tmp_path))
+    where = ("--health-log-destination", str(open_to_all))
     run(engine, rootfs, "loud", "--health-cmd", "yes loud | head -c 3000000", *FAST, *log, *where)
     id = engine.inspect("loud")["Id"]
     for _ in range(3):
@@ -97,7 +108,7 @@ def test_output_is_bounded_and_kept_as_asked_for(shared_engine: Engine, rootfs: 
     shown = health(engine, "loud")
     assert [entry["Output"] for entry in shown["Log"]] == ["loud\nloud\n"] * 2
     engine.cli("pause", "loud", check=False)
-    written = json.loads((tmp_path / f"{id}-healthcheck.log").read_text())
+    written = json.loads((open_to_all / f"{id}-healthcheck.log").read_text())
     assert written["Status"] == "healthy"
     assert len(written["Log"]) == 2
 
