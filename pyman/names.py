@@ -17,7 +17,7 @@ class _Word(StrEnum):
 
 
 class State(_Word):
-    """What is known of a container; the permitted transitions are in `supervisor/runtime/states.py`."""
+    """What is known of a container; the permitted transitions are in `supervisor/runtime/life/states.py`."""
 
     CREATED = "created"
     """Defined; nothing of it exists in the kernel."""

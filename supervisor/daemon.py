@@ -34,7 +34,7 @@ from supervisor.notify import Notifier, watchdog_interval
 from supervisor.rpc.handlers import handlers
 from supervisor.rpc.server import Listener, serve
 from supervisor.runtime.engine import Engine
-from supervisor.runtime.info import Facts
+from supervisor.runtime.views.info import Facts
 from supervisor.settings.load import load
 from supervisor.settings.model import changed, needs_restart
 

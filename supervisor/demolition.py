@@ -20,8 +20,8 @@ from pyman.errors import PymanError
 from supervisor.kernel import cgroups, files, mounts, process
 from supervisor.logging import log
 from supervisor.oci.runtimes import find_runtimes
-from supervisor.runtime import leftovers
-from supervisor.runtime.remains import cgroups_of_run
+from supervisor.runtime.life.remains import cgroups_of_run
+from supervisor.runtime.recovery import leftovers
 from supervisor.runtime.volumes.ground import Ground
 from supervisor.state import offline
 from supervisor.storage import fuse, reach

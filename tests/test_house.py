@@ -24,7 +24,7 @@ EVERYTHING = sorted([*MODULES, *(HOUSE / "tests").rglob("*.py")])
 LIGHT = ["pyman", "pyman.cli.main", "pyman.wire", "supervisor.entry", "supervisor.keeper"]
 HEAVY = {"anyio", "argparse", "asyncio", "dataclasses", "inspect", "msgspec", "trio"}
 
-BOUNDARIES = {"pyman/cli/main.py", "supervisor/rpc/connection.py", "supervisor/runtime/worker.py"}
+BOUNDARIES = {"pyman/cli/main.py", "supervisor/rpc/connection.py", "supervisor/runtime/life/worker.py"}
 
 
 def _name(path: Path) -> str:

@@ -38,17 +38,18 @@ from pyman.names import EventStatus, State, WaitCondition
 from supervisor.conmon import control as monitor_control
 from supervisor.rpc.rootfs import actor_of
 from supervisor.rpc.starting import RUNNING, StartHandlers, refuse_passthrough, timeout_of
-from supervisor.runtime import pulling, why
-from supervisor.runtime import requests as rq
-from supervisor.runtime.creation import signal_number
-from supervisor.runtime.execs import connect
-from supervisor.runtime.execs import find as find_exec
-from supervisor.runtime.filters import IMPLIES_ALL, compile_filters
+from supervisor.runtime.creation import pulling
+from supervisor.runtime.creation.defining import signal_number
 from supervisor.runtime.launch import Launch, StartAttached
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.life.execs import connect
+from supervisor.runtime.life.execs import find as find_exec
 from supervisor.runtime.many import Order, info_of
 from supervisor.runtime.records import replaced
-from supervisor.runtime.sizes import sizes_of
-from supervisor.runtime.views import exec_view, inspect_view, list_view
+from supervisor.runtime.views import why
+from supervisor.runtime.views.containers import exec_view, inspect_view, list_view
+from supervisor.runtime.views.filters import IMPLIES_ALL, compile_filters
+from supervisor.runtime.views.sizes import sizes_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -58,8 +59,8 @@ if TYPE_CHECKING:
     from pyman.api.spec import ContainerSpec
     from supervisor.rpc.dispatch import Call
     from supervisor.runtime.container import Container
-    from supervisor.runtime.execs import Exec
-    from supervisor.runtime.imaged import Chosen
+    from supervisor.runtime.creation.imaged import Chosen
+    from supervisor.runtime.life.execs import Exec
     from supervisor.runtime.registry import Entry
 
 __all__ = ["ContainerHandlers"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pyman.api.event import Gap, PruneEventsReply, Snapshot, SubscribeReply
 from pyman.errors import InvalidArgument
 from supervisor.events.filters import compile_filters
-from supervisor.runtime.views import list_view
+from supervisor.runtime.views.containers import list_view
 
 if TYPE_CHECKING:
     from pyman.api import event as api

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyman.api.system import ReloadReply
     from supervisor.rpc.dispatch import Handler
     from supervisor.runtime.engine import Engine
-    from supervisor.runtime.info import Facts
+    from supervisor.runtime.views.info import Facts
 
 __all__ = ["Control", "handlers"]
 

@@ -11,8 +11,8 @@ from pyman.api.method import Nothing
 from pyman.api.rootfs import CommitReply, MountedContainer, MountReply
 from pyman.errors import InvalidArgument
 from pyman.names import STATES_WITH_PROCESS
-from supervisor.runtime import committing
-from supervisor.runtime import requests as rq
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.rootfs import committing
 
 if TYPE_CHECKING:
     from pyman.api import rootfs as api

@@ -8,7 +8,7 @@ from pyman.api.container import HealthCheckReply, Result, ResultsReply
 from pyman.errors import NotSupported
 from pyman.names import State
 from supervisor.rpc.rootfs import RootfsHandlers, actor_of
-from supervisor.runtime import requests as rq
+from supervisor.runtime.life import requests as rq
 from supervisor.runtime.many import Order
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pyman.api.method import Nothing
 from pyman.errors import InvalidArgument, OptionDiffers
-from supervisor.runtime import check, info
+from supervisor.runtime.recovery import check
+from supervisor.runtime.views import info
 
 if TYPE_CHECKING:
     from pyman.api import system as api

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pyman.api.event import Actor
     from pyman.names import EventStatus
     from supervisor.runtime.health.plan import Plan
-    from supervisor.runtime.layers import Layering
     from supervisor.runtime.records import Definition, ExecDefinition, Observed
+    from supervisor.runtime.rootfs.layers import Layering
 
 __all__ = ["Container", "ExecSession", "matches"]
 

@@ -13,7 +13,7 @@ import trio
 
 from pyman.errors import InvalidArgument, NoSuchContainer, WrongState
 from pyman.names import State
-from supervisor.runtime import requests as rq
+from supervisor.runtime.life import requests as rq
 from supervisor.runtime.records import Need, Wanted
 
 if TYPE_CHECKING:

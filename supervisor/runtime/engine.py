@@ -27,25 +27,27 @@ from supervisor.kernel.idmaps import IdMaps
 from supervisor.logging import log
 from supervisor.oci import build, namespaces
 from supervisor.oci.runtimes import find_runtimes
-from supervisor.runtime import execs, leftovers, refresh, userns
-from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
-from supervisor.runtime.creation import define, new_id
+from supervisor.runtime.creation import userns
+from supervisor.runtime.creation.defining import define, new_id
+from supervisor.runtime.creation.words import random_name
 from supervisor.runtime.dependencies import Turns, needs_of
-from supervisor.runtime.layers import Layering
-from supervisor.runtime.looking import look_into
+from supervisor.runtime.life import execs
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.life.restart import Asked
+from supervisor.runtime.life.worker import Worker
 from supervisor.runtime.many import Many
 from supervisor.runtime.mounts.sources import bound, look_up, mounting
 from supervisor.runtime.probes import Probes
 from supervisor.runtime.records import Observed, encode, replaced
+from supervisor.runtime.recovery import leftovers, refresh
 from supervisor.runtime.registry import Entry, Registry, check_name
-from supervisor.runtime.restart import Asked
+from supervisor.runtime.rootfs.layers import Layering
+from supervisor.runtime.rootfs.looking import look_into
 from supervisor.runtime.services import Reaped, Services
 from supervisor.runtime.specs import build_request
 from supervisor.runtime.volumes import legacy
-from supervisor.runtime.words import random_name
-from supervisor.runtime.worker import Worker
 from supervisor.settings.layout import make_directories
 from supervisor.state.database import Database, DeleteRecord, PutRecord, Retention
 from supervisor.state.locks import Locks
@@ -57,8 +59,8 @@ if TYPE_CHECKING:
     from pyman.api.event import Actor
     from pyman.api.spec import Caller, ContainerSpec
     from supervisor.runtime.answers import Answer
-    from supervisor.runtime.execs import Exec
-    from supervisor.runtime.imaged import Chosen
+    from supervisor.runtime.creation.imaged import Chosen
+    from supervisor.runtime.life.execs import Exec
     from supervisor.runtime.mounts.sources import Sources
     from supervisor.runtime.records import Definition, ExecDefinition, ExecObserved
     from supervisor.runtime.registry import View

@@ -17,16 +17,16 @@ import trio
 from pyman.errors import PymanError
 from supervisor.kernel.background import background
 from supervisor.logging import log
-from supervisor.runtime import requests as rq
 from supervisor.runtime.answers import Answer
+from supervisor.runtime.life import requests as rq
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pyman.api.container import RunRequest
     from pyman.api.event import Actor
+    from supervisor.runtime.creation.imaged import Chosen
     from supervisor.runtime.engine import Engine
-    from supervisor.runtime.imaged import Chosen
     from supervisor.runtime.registry import Entry
 
 __all__ = ["Launch", "StartAttached"]

@@ -17,9 +17,9 @@ from pyman.names import State
 from supervisor.kernel.process import ProcessRef
 from supervisor.oci.imaged import ImageUse
 from supervisor.oci.mounted import Mounted
+from supervisor.runtime.creation.userns import Owned
 from supervisor.runtime.health.state import Health
-from supervisor.runtime.restart import Asked, History
-from supervisor.runtime.userns import Owned
+from supervisor.runtime.life.restart import Asked, History
 
 __all__ = [
     "Definition",

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from pyman.errors import AmbiguousId, InvalidArgument, NameInUse, NoSuchContainer, PymanError
-from supervisor.runtime.filters import compile_filters
+from supervisor.runtime.views.filters import compile_filters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pyman.api.container import Selection
     from supervisor.runtime.container import Container
-    from supervisor.runtime.worker import Worker
+    from supervisor.runtime.life.worker import Worker
 
 __all__ = ["NAME", "Entry", "Registry", "View", "check_name"]
 

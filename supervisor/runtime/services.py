@@ -10,11 +10,11 @@ import trio
 
 from supervisor.images.library import Images
 from supervisor.kernel.process import ProcessRef
+from supervisor.runtime.creation.userns import IdLedger
 from supervisor.runtime.dependencies import Dependencies
 from supervisor.runtime.health.schedule import Schedule
-from supervisor.runtime.layers import OwnLayers
-from supervisor.runtime.restart import Budget
-from supervisor.runtime.userns import IdLedger
+from supervisor.runtime.life.restart import Budget
+from supervisor.runtime.rootfs.layers import OwnLayers
 from supervisor.runtime.volumes.book import Volumes
 from supervisor.state.database import Retention
 from supervisor.storage.overlay import Overlays

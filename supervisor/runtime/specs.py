@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from supervisor.oci.mounted import mounted_volume
 from supervisor.oci.placement import place_of
 from supervisor.oci.request import BuildRequest, UserNamespace
-from supervisor.runtime.userns import account_of
+from supervisor.runtime.creation.userns import account_of
 from supervisor.storage import rootfs
 
 if TYPE_CHECKING:

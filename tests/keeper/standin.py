@@ -151,7 +151,7 @@ def _replace(name: str, **content: Any) -> None:
 
 if __name__ == "__main__":
     _replace("supervisor.runtime.engine", Engine=Engine)
-    _replace("supervisor.runtime.info", Facts=Facts)
+    _replace("supervisor.runtime.views.info", Facts=Facts)
     _replace("supervisor.rpc.handlers", handlers=handlers)
     vars(entry)["COMMAND"] = (sys.executable, "-P", os.path.abspath(__file__))
     if "daemon" in sys.argv and (early := os.environ.get("STANDIN_EARLY")):

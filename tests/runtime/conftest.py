@@ -16,8 +16,8 @@ from pyman.api.event import Event
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.errors import PymanError
 from supervisor.kernel import ancestry
-from supervisor.runtime import requests as rq
 from supervisor.runtime.engine import Engine
+from supervisor.runtime.life import requests as rq
 from supervisor.settings.layout import Layout
 from supervisor.settings.load import Options, load
 from tests.support.leaks import cgroup_directories, remove_cgroups

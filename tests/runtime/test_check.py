@@ -9,9 +9,9 @@ import trio
 
 from pyman.names import State
 from supervisor.kernel import process
-from supervisor.runtime import leftovers
-from supervisor.runtime import requests as rq
-from supervisor.runtime.check import check
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.recovery import leftovers
+from supervisor.runtime.recovery.check import check
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -13,11 +13,11 @@ from pyman.api.container import AttachRequest, RunRequest
 from pyman.api.spec import ContainerSpec, LogConfig
 from pyman.errors import CommandNotFound, PymanError, RuntimeFailed
 from supervisor.rpc.container import ContainerHandlers
-from supervisor.runtime import requests as rq
-from supervisor.runtime.body import Body
 from supervisor.runtime.engine import Engine
 from supervisor.runtime.launch import Launch, StartAttached
-from supervisor.runtime.stopping import Stopping
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.life.body import Body
+from supervisor.runtime.life.stopping import Stopping
 from tests.runtime.faults import call, sockets
 
 if TYPE_CHECKING:

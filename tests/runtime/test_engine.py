@@ -17,8 +17,8 @@ from pyman.api.container import RenameRequest, Result, Selection, UpdateRequest,
 from pyman.errors import InvalidArgument, NameInUse, NoSuchContainer, PymanError, StorageFailed
 from supervisor.kernel import children, files
 from supervisor.rpc.container import ContainerHandlers
-from supervisor.runtime import requests as rq
-from supervisor.runtime.sizes import sizes_of
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.views.sizes import sizes_of
 from supervisor.state.numbering import Numbering
 from tests.runtime.faults import call
 

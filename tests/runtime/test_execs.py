@@ -14,9 +14,9 @@ import trio.testing
 from pyman.errors import InternalError, PymanError, StorageFailed
 from supervisor.conmon import execs as monitors
 from supervisor.rpc.container import ContainerHandlers
-from supervisor.runtime import execs
-from supervisor.runtime import requests as rq
-from supervisor.runtime.leftovers import monitors as monitors_of
+from supervisor.runtime.life import execs
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.recovery.leftovers import monitors as monitors_of
 from tests.runtime.faults import FullDisk, call, sockets, wish
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import trio.testing
 from pyman.api.spec import LogConfig
 from supervisor.conmon import spawn
 from supervisor.kernel import children
-from supervisor.runtime import requests as rq
 from supervisor.runtime.container import Container, ExecSession
-from supervisor.runtime.worker import Worker
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.life.worker import Worker
 from tests.runtime.faults import wish
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pyman.api.spec import ContainerSpec
 from pyman.errors import InvalidArgument
 from supervisor.images.formats.config import decode_config
 from supervisor.oci.imaged import ImageUse
-from supervisor.runtime.imaged import Chosen, check, use, with_image
+from supervisor.runtime.creation.imaged import Chosen, check, use, with_image
 
 if TYPE_CHECKING:
     from supervisor.images.formats.config import Process

@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from pyman.errors import DeadlineExceeded
-from supervisor.runtime import looking
-from supervisor.runtime.looking import look_into
+from supervisor.runtime.rootfs import looking
+from supervisor.runtime.rootfs.looking import look_into
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import trio
 from pyman.api.event import Actor
 from pyman.names import State
 from supervisor.oci.runtimes import OciRuntime
-from supervisor.runtime import requests as rq
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.life.restart import Asked
+from supervisor.runtime.life.states import Fact
 from supervisor.runtime.records import Wanted
-from supervisor.runtime.restart import Asked
-from supervisor.runtime.states import Fact
 
 if TYPE_CHECKING:
     from supervisor.oci.runtimes import RuntimeState

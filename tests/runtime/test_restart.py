@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyman.names import RestartPolicy
-from supervisor.runtime.restart import Asked, Budget, End, History, Policy, decide
+from supervisor.runtime.life.restart import Asked, Budget, End, History, Policy, decide
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "restart.md"
 

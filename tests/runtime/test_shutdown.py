@@ -11,8 +11,8 @@ import trio
 
 from pyman.errors import EngineStopped
 from pyman.names import STATES_WITH_PROCESS, State
-from supervisor.runtime import requests as rq
-from supervisor.runtime.body import Body
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.life.body import Body
 
 if TYPE_CHECKING:
     from collections.abc import Callable

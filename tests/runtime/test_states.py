@@ -9,7 +9,7 @@ import pytest
 
 from pyman.errors import WrongState
 from pyman.names import State
-from supervisor.runtime.states import TRANSITIONS, Fact, after, diagram
+from supervisor.runtime.life.states import TRANSITIONS, Fact, after, diagram
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "states.md"
 

@@ -14,10 +14,10 @@ import trio
 from pyman.errors import DeadlineExceeded, DiskFull, InternalError, NoSuchContainer, RuntimeFailed
 from pyman.names import State
 from supervisor.oci.runtimes import OciRuntime
-from supervisor.runtime import requests as rq
-from supervisor.runtime import worker
-from supervisor.runtime.body import Body
-from supervisor.runtime.ending import Ending
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.life import worker
+from supervisor.runtime.life.body import Body
+from supervisor.runtime.life.ending import Ending
 from supervisor.runtime.services import STARTS_AT_ONCE
 from supervisor.storage import rootfs
 from tests.runtime.conftest import CONFIG

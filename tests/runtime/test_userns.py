@@ -12,10 +12,11 @@ import trio
 from pyman.api.spec import IdMappings, Namespace
 from pyman.errors import InvalidArgument, NoSuchContainer, StorageFailed, WrongState
 from supervisor.kernel.idmaps import IdMaps, IdRange
-from supervisor.runtime import body, creation
-from supervisor.runtime import requests as rq
-from supervisor.runtime.userns import IdLedger
-from supervisor.runtime.views import inspect_view
+from supervisor.runtime.creation import defining
+from supervisor.runtime.creation.userns import IdLedger
+from supervisor.runtime.life import body
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.views.containers import inspect_view
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -69,7 +70,7 @@ async def test_a_namespace_that_cannot_be_made_for_the_files_is_an_error_of_the_
 async def test_kept_groups_do_not_hide_who_the_command_is(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(creation, "check_groups", lambda *_: None)  # an OCI runtime that keeps them
+    monkeypatch.setattr(defining, "check_groups", lambda *_: None)  # an OCI runtime that keeps them
     async with house.open() as engine:
         entry = await house.create("true", user="1000", groups=["keep-groups"])
         assert (await inspect_view(engine.services, entry.container)).effective_caps == []

@@ -12,8 +12,8 @@ from pyman.errors import ConmonFailed, NoSuchContainer, PymanError, RuntimeFaile
 from pyman.names import State
 from supervisor.kernel import process
 from supervisor.oci.runtimes import OciRuntime
-from supervisor.runtime import requests as rq
-from supervisor.runtime.body import Body
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.life.body import Body
 
 if TYPE_CHECKING:
     from supervisor.runtime.registry import Entry

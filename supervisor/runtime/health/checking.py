@@ -18,16 +18,16 @@ from pyman.errors import InvalidArgument, PymanError, WrongState
 from pyman.names import EventStatus, State
 from supervisor.kernel import files
 from supervisor.logging import log
-from supervisor.runtime import requests as rq
 from supervisor.runtime.health import probe
 from supervisor.runtime.health.plan import command_of
 from supervisor.runtime.health.schedule import Check
 from supervisor.runtime.health.state import STARTING, UNHEALTHY, Answered, Health, judged
-from supervisor.runtime.times import rfc3339
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.views.times import rfc3339
 
 if TYPE_CHECKING:
     from supervisor.runtime.health.plan import Plan
-    from supervisor.runtime.worker import Worker
+    from supervisor.runtime.life.worker import Worker
 
 __all__ = ["Checking", "shown_log"]
 

@@ -20,7 +20,7 @@ from supervisor.kernel import children, files, marked
 from supervisor.logging import log
 from supervisor.oci import build
 from supervisor.runtime.health.state import Answered
-from supervisor.runtime.looking import look_into
+from supervisor.runtime.rootfs.looking import look_into
 from supervisor.runtime.specs import build_request, root_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pyman.api.volume import InspectVolume
 from pyman.errors import InvalidArgument, NotFound
 from supervisor.images.moments import moment
-from supervisor.runtime.times import rfc3339
+from supervisor.runtime.views.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

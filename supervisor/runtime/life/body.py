@@ -22,12 +22,12 @@ from supervisor.kernel import cgroups, files, process
 from supervisor.kernel.userns import with_maps
 from supervisor.logging import log
 from supervisor.oci import ahead, build, errors
-from supervisor.runtime import userns
 from supervisor.runtime.answers import with_beside
-from supervisor.runtime.looking import look_into
-from supervisor.runtime.remains import remove_run
+from supervisor.runtime.creation import userns
+from supervisor.runtime.creation.userns import Owned
+from supervisor.runtime.life.remains import remove_run
+from supervisor.runtime.rootfs.looking import look_into
 from supervisor.runtime.specs import build_request, placement_of, root_of
-from supervisor.runtime.userns import Owned
 from supervisor.runtime.volumes.filling import fill
 from supervisor.storage import reach, rootfs
 from supervisor.storage.rootfs import Shift

@@ -17,11 +17,11 @@ from pyman.errors import InvalidArgument, NotSupported
 from supervisor.conmon import logs
 from supervisor.oci import placement, resources
 from supervisor.oci.imaged import ImageUse
+from supervisor.runtime.creation.userns import check_groups, settle
 from supervisor.runtime.health.plan import check_plan
+from supervisor.runtime.life.policy import check_policy
 from supervisor.runtime.mounts.sources import Sources, wanted
-from supervisor.runtime.policy import check_policy
 from supervisor.runtime.records import Definition
-from supervisor.runtime.userns import check_groups, settle
 from supervisor.storage import rootfs
 
 if TYPE_CHECKING:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument, NotSupported
 from pyman.names import EventStatus, State
-from supervisor.runtime.policy import check_policy
+from supervisor.runtime.life.policy import check_policy
+from supervisor.runtime.life.states import Fact
 from supervisor.runtime.records import encode, replaced
-from supervisor.runtime.states import Fact
 from supervisor.state.database import PutDefinition
 
 if TYPE_CHECKING:
     from pyman.api.event import Actor
-    from supervisor.runtime import requests as rq
+    from supervisor.runtime.life import requests as rq
+    from supervisor.runtime.life.worker import Worker
     from supervisor.runtime.records import Definition
-    from supervisor.runtime.worker import Worker
     from supervisor.state.database import EventDraft
 
 __all__ = ["Changing"]

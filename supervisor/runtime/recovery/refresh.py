@@ -17,7 +17,9 @@ from pyman.errors import StateDamaged
 from pyman.names import STATES_WITH_PROCESS, EventStatus, EventType, State
 from supervisor.conmon import exit
 from supervisor.runtime.container import Container
-from supervisor.runtime.policy import policy_of
+from supervisor.runtime.life.policy import policy_of
+from supervisor.runtime.life.restart import Asked, End, History, decide
+from supervisor.runtime.life.states import Fact, after
 from supervisor.runtime.records import (
     Definition,
     ExecDefinition,
@@ -27,8 +29,6 @@ from supervisor.runtime.records import (
     decode,
     encode,
 )
-from supervisor.runtime.restart import Asked, End, History, decide
-from supervisor.runtime.states import Fact, after
 from supervisor.state.database import DeleteRecord, EventDraft, PutMeta, PutState
 
 if TYPE_CHECKING:

@@ -27,11 +27,11 @@ from supervisor.logging import log
 from supervisor.oci import build, errors
 from supervisor.runtime.answers import Answer, with_beside
 from supervisor.runtime.container import ExecSession
-from supervisor.runtime.creation import check_texts, new_id
-from supervisor.runtime.ending import MONITOR_GRACE, MONITOR_LAST_GRACE
-from supervisor.runtime.looking import look_into
+from supervisor.runtime.creation.defining import check_texts, new_id
+from supervisor.runtime.life.ending import MONITOR_GRACE, MONITOR_LAST_GRACE
+from supervisor.runtime.life.remains import conmon_cgroup
 from supervisor.runtime.records import ExecDefinition, ExecObserved, encode
-from supervisor.runtime.remains import conmon_cgroup
+from supervisor.runtime.rootfs.looking import look_into
 from supervisor.runtime.specs import build_request, placement_of, root_of
 from supervisor.state.database import DeleteRecord, PutRecord, PutState
 

@@ -8,7 +8,7 @@ from pyman.api.container import WhyReply, WhyStep
 from pyman.api.event import Event
 from pyman.names import STATES_WITH_PROCESS, EventStatus
 from supervisor.events.filters import compile_filters
-from supervisor.runtime.times import rfc3339
+from supervisor.runtime.views.times import rfc3339
 
 if TYPE_CHECKING:
     from supervisor.runtime.container import Container

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pyman.api.pull import Platform
 from pyman.errors import NoSuchImage
-from supervisor.runtime.imaged import Chosen
+from supervisor.runtime.creation.imaged import Chosen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -13,12 +13,12 @@ from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import process
 from supervisor.logging import log
+from supervisor.runtime.life.states import Fact
 from supervisor.runtime.records import Wanted
-from supervisor.runtime.states import Fact
 
 if TYPE_CHECKING:
     from supervisor.kernel.process import ProcessRef
-    from supervisor.runtime.worker import Worker
+    from supervisor.runtime.life.worker import Worker
 
 __all__ = ["Recovery"]
 

@@ -15,7 +15,7 @@ import msgspec
 from pyman.api.event import Actor
 from supervisor.runtime.answers import Answer
 from supervisor.runtime.health.state import Answered
-from supervisor.runtime.restart import Asked
+from supervisor.runtime.life.restart import Asked
 
 __all__ = [
     "Checked",

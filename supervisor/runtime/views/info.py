@@ -19,7 +19,7 @@ from pyman.names import State
 from supervisor.kernel import cgroups, idmaps, mounts
 from supervisor.oci import resources
 from supervisor.oci.host import this_host
-from supervisor.runtime.times import rfc3339
+from supervisor.runtime.views.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

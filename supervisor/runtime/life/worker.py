@@ -22,18 +22,18 @@ from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups, process
 from supervisor.kernel.background import background
 from supervisor.logging import log
-from supervisor.runtime import requests as rq
-from supervisor.runtime.body import Body
-from supervisor.runtime.changing import Changing
-from supervisor.runtime.ending import Ending
 from supervisor.runtime.health.checking import Checking
-from supervisor.runtime.mounting import Mounting
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.life.body import Body
+from supervisor.runtime.life.changing import Changing
+from supervisor.runtime.life.ending import Ending
+from supervisor.runtime.life.requests import Notice, NoticeKind
+from supervisor.runtime.life.starting import Starting
+from supervisor.runtime.life.states import after
+from supervisor.runtime.life.stopping import Stopping
 from supervisor.runtime.records import Wanted, encode, replaced
-from supervisor.runtime.recovery import Recovery
-from supervisor.runtime.requests import Notice, NoticeKind
-from supervisor.runtime.starting import Starting
-from supervisor.runtime.states import after
-from supervisor.runtime.stopping import Stopping
+from supervisor.runtime.recovery.adopting import Recovery
+from supervisor.runtime.rootfs.mounting import Mounting
 from supervisor.state.database import PutDefinition, PutState
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from pyman.names import EventStatus
     from supervisor.kernel.process import Pidfd, ProcessRef
     from supervisor.runtime.container import Container
+    from supervisor.runtime.life.states import Fact
     from supervisor.runtime.records import Observed
     from supervisor.runtime.services import Services
-    from supervisor.runtime.states import Fact
     from supervisor.state.database import Change, EventDraft
 
 __all__ = ["Worker"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pyman.errors import StorageFailed
 from supervisor.kernel import cgroups, mounts, process
 from supervisor.logging import log
-from supervisor.runtime.remains import cgroups_of_run, remove_run
+from supervisor.runtime.life.remains import cgroups_of_run, remove_run
 from supervisor.storage import fuse, reach, rootfs
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from supervisor.images.names import normalized
 from supervisor.kernel.idmaps import IdMaps
 from supervisor.logging import log
 from supervisor.oci.environment import lasting_environment
-from supervisor.runtime import requests as rq
+from supervisor.runtime.life import requests as rq
 from supervisor.runtime.specs import build_request
 from supervisor.storage.rootfs import Layers, is_mapped
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 from pyman.errors import PymanError, RuntimeFailed
 from pyman.names import EventStatus, State
 from supervisor.logging import log
-from supervisor.runtime import requests as rq
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.life.requests import NoticeKind
+from supervisor.runtime.life.restart import Asked, History
+from supervisor.runtime.life.states import Fact
 from supervisor.runtime.records import Wanted
-from supervisor.runtime.requests import NoticeKind
-from supervisor.runtime.restart import Asked, History
-from supervisor.runtime.states import Fact
 
 if TYPE_CHECKING:
     from supervisor.conmon.spawn import MonitorRequest
     from supervisor.kernel.process import ProcessRef
-    from supervisor.runtime.worker import Worker
+    from supervisor.runtime.life.worker import Worker
     from supervisor.state.database import EventDraft
 
 __all__ = ["Starting"]

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 from pyman.errors import DeadlineExceeded, NoSuchContainer, PymanError, WrongState
 from pyman.names import STATES_WITH_PROCESS, EventStatus, State
 from supervisor.logging import log
-from supervisor.runtime import requests as rq
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.life.requests import NoticeKind
+from supervisor.runtime.life.restart import Asked, History
+from supervisor.runtime.life.states import Fact
 from supervisor.runtime.records import Wanted
-from supervisor.runtime.requests import NoticeKind
-from supervisor.runtime.restart import Asked, History
-from supervisor.runtime.states import Fact
 from supervisor.state.database import DeleteRecord
 
 if TYPE_CHECKING:
     from pyman.api.event import Actor
+    from supervisor.runtime.life.worker import Worker
     from supervisor.runtime.volumes.book import Batch
-    from supervisor.runtime.worker import Worker
 
 __all__ = ["KILL_GRACE", "Stopping"]
 

@@ -13,8 +13,8 @@ from pyman.errors import WrongState
 from pyman.names import STATES_WITH_PROCESS, EventStatus, State
 
 if TYPE_CHECKING:
-    from supervisor.runtime import requests as rq
-    from supervisor.runtime.worker import Worker
+    from supervisor.runtime.life import requests as rq
+    from supervisor.runtime.life.worker import Worker
 
 __all__ = ["Mounting"]
 

@@ -14,15 +14,15 @@ from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, EventStatus, RestartPolicy, State
 from supervisor.kernel import process
 from supervisor.logging import log
-from supervisor.runtime.policy import policy_of
+from supervisor.runtime.life.policy import policy_of
+from supervisor.runtime.life.requests import NoticeKind
+from supervisor.runtime.life.restart import Asked, Decision, End, decide
+from supervisor.runtime.life.states import Fact
 from supervisor.runtime.records import Wanted
-from supervisor.runtime.requests import NoticeKind
-from supervisor.runtime.restart import Asked, Decision, End, decide
-from supervisor.runtime.states import Fact
-from supervisor.runtime.times import rfc3339
+from supervisor.runtime.views.times import rfc3339
 
 if TYPE_CHECKING:
-    from supervisor.runtime.worker import Worker
+    from supervisor.runtime.life.worker import Worker
     from supervisor.state.database import EventDraft
 
 __all__ = ["Ending"]

@@ -39,12 +39,12 @@ from supervisor.oci.confinement import apparmor, security_options
 from supervisor.oci.mounts import volume_directory
 from supervisor.oci.spec import Capabilities, Cpu, Memory
 from supervisor.oci.users import Identity, look_up
+from supervisor.runtime.creation.userns import mode_of
 from supervisor.runtime.dependencies import needs_of
-from supervisor.runtime.looking import look_into
-from supervisor.runtime.policy import policy_of
+from supervisor.runtime.life.policy import policy_of
+from supervisor.runtime.rootfs.looking import look_into
 from supervisor.runtime.specs import build_request, placement_of
-from supervisor.runtime.times import rfc3339
-from supervisor.runtime.userns import mode_of
+from supervisor.runtime.views.times import rfc3339
 
 if TYPE_CHECKING:
     from supervisor.oci.request import BuildRequest

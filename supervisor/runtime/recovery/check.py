@@ -9,7 +9,7 @@ import trio
 from pyman.api.system import CheckReply, Lock, LocksReply, Problem
 from pyman.names import STATES_WITH_PROCESS
 from supervisor.kernel import process
-from supervisor.runtime import leftovers
+from supervisor.runtime.recovery import leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument
 from pyman.names import RestartPolicy
-from supervisor.runtime.restart import Policy
+from supervisor.runtime.life.restart import Policy
 
 if TYPE_CHECKING:
     from pyman.api.spec import ContainerSpec

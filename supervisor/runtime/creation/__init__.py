@@ -1,0 +1,1 @@
+"""How a container comes to be: from a create request to a definition."""

@@ -1,0 +1,1 @@
+"""A container's worker and its parts: start, stop, end, restart, exec."""

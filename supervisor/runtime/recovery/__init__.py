@@ -1,0 +1,1 @@
+"""What an earlier supervisor left, taken over or cleared; records compared with what is there."""

@@ -1,0 +1,1 @@
+"""What is shown: of containers, of the host, of why something happened."""
