@@ -11,6 +11,7 @@ import os
 
 from pyman.cli.cidfile import CidFile
 from pyman.cli.dependencies import DEPENDENCY_OPTIONS, dependency_settings
+from pyman.cli.etc_files import ETC_OPTIONS, etc_settings
 from pyman.cli.healthcheck import HEALTH_OPTIONS, health_settings
 from pyman.cli.later import LATER_OPTIONS
 from pyman.cli.mounts import MOUNT_OPTIONS, mount_settings
@@ -77,6 +78,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("env", "e", LIST, "NAME[=VALUE]", "Set a variable; without a value the caller's own is taken"),
     ("env-file", "", CSV, "FILE", "Set the variables in a file"),
     ("env-host", "", FLAG, "", "Set all of the caller's variables"),
+    *ETC_OPTIONS,
     ("group-add", "", CSV, "GROUP", "Further groups of the command; keep-groups alone: the caller's"),
     *HEALTH_OPTIONS,
     ("hostname", "h", TEXT, "NAME", "The container's host name"),
@@ -236,6 +238,7 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
     spec.update(dependency_settings(args))
     spec.update(health_settings(args))
     spec.update(security_settings(args))
+    spec.update(etc_settings(args))
     _log(spec, args)
     for option, field in (
         ("pidfile", "pid_file"),
