@@ -10,7 +10,7 @@ import pytest
 
 from pyman.api.spec import ContainerSpec, Namespace
 from pyman.errors import InvalidArgument
-from supervisor.oci import security, systemd_mode, systemd_mounts
+from supervisor.oci import security, systemd_mode
 from tests.oci.support import built, request, settings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def change_v1(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
                 raise FileNotFoundError(path)
             return Flags(flags)
 
-        monkeypatch.setattr(systemd_mounts.os, "statvfs", statvfs)
+        monkeypatch.setattr("supervisor.oci.systemd_mounts.os.statvfs", statvfs)
 
     return change
 
