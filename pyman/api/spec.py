@@ -276,6 +276,10 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """Octal; empty: 0022."""
     init: bool = False
     init_path: str = ""
+    systemd: str = ""
+    """true (as if empty): where the command is systemd or an init; always, or false: whether it has what systemd needs."""
+    shm_size_systemd: int | None = None
+    """Bytes of each tmpfs that systemd mode brings; 0 or none: half of the memory."""
     read_only_filesystem: bool = False
     read_write_tmpfs: bool = True
     """With a read-only root filesystem: tmpfs on /run, /tmp and /var/tmp."""

@@ -113,6 +113,13 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     *SECURITY_OPTIONS,
     ("stop-signal", "", TEXT, "SIGNAL", "The signal that asks the container to stop"),
     ("stop-timeout", "", SECONDS, "SECONDS", "How long a stop waits before SIGKILL"),
+    (
+        "systemd",
+        "",
+        TEXT,
+        "MODE",
+        "Have what systemd needs: true (default; if the command is systemd), always, false",
+    ),
     ("timeout", "", COUNT, "SECONDS", "Kill the container after so many seconds"),
     ("tty", "t", FLAG, "", "Give the container a terminal"),
     ("ulimit", "", CSV, "NAME=SOFT[:HARD]", "Set a resource limit; host takes the caller's"),
@@ -225,6 +232,8 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
         spec["read_write_tmpfs"] = False
     if args.init_path:
         spec["init"], spec["init_path"] = True, args.init_path
+    if args.systemd:
+        spec["systemd"] = args.systemd.lower()
     _root_filesystem(spec, args)
     if args.given("entrypoint"):
         spec["entrypoint"] = _entrypoint(args.entrypoint)

@@ -72,6 +72,5 @@ LATER_OPTIONS: tuple[Option, ...] = (
         "NAME=VALUE",
         "they are the same for all containers: default_sysctls in containers.conf",
     ),
-    ("systemd", "", REFUSED, "MODE", "there is no systemd mode yet"),
     ("tz", "", REFUSED, "ZONE", "the container has the time zone of its image"),
 )

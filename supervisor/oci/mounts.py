@@ -118,6 +118,10 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     found += device_mounts(request)
     own = {mount.destination for mount in found}
     found += [mount for mount in _volumes(request) if mount.destination not in own]
+    if request.systemd:
+        from supervisor.oci.systemd_mounts import systemd_mounts
+
+        found = systemd_mounts(request, chosen, found)
     if request.mounted:
         found = superseded(found, user_mounts(request, _owner(request)))
     return sorted(found, key=lambda mount: mount.destination.count("/"))

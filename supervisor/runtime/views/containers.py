@@ -338,6 +338,7 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
         umask=spec.umask or request.settings.containers.umask,
         create_command=spec.create_command,
         init=request.init,
+        systemd_mode=request.systemd,
         exposed_ports={port: {} for port in definition.image.ports} or None,
         **_healthcheck(container.health_plan),
         volumes={path: {} for path in definition.image.volumes} or None,
