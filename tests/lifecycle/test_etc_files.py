@@ -205,11 +205,11 @@ def test_a_mount_of_the_users_takes_the_place(engine: Engine, rootfs: Path) -> N
 def test_the_files_are_roots_in_the_container_and_made_anew_for_each_run(
     engine: Engine, rootfs: Path
 ) -> None:
-    options = ("--name", "c", "--dns", "192.0.2.1", "--add-host", "a:192.0.2.6")
+    options = ["--name", "c", "--dns", "192.0.2.1", "--add-host", "a:192.0.2.6"]
     if isinstance(engine, UserEngine):
-        options += ("--userns", "keep-id", "--user", "root")
+        options += ["--userns", "keep-id", "--user", "root"]
     else:
-        options += ("--uidmap", "0:200000:65536")
+        options += ["--uidmap", "0:200000:65536"]
     engine.cli("run", "-d", *options, "--rootfs", f"{rootfs}:O", *SLEEP)
     script = "cd /etc; stat -c '%u:%g %a' hosts resolv.conf hostname; echo 192.0.2.9 more >> hosts; cat hosts"
     *owners, _ = engine.out("exec", "c", "sh", "-c", script).splitlines()
