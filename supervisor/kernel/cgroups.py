@@ -27,6 +27,7 @@ __all__ = [
     "controllers_below",
     "counts_swap",
     "expect_move",
+    "join",
     "manager_of",
     "may_make",
     "mode",
@@ -97,6 +98,32 @@ def place(pid: int, path: str) -> bool:
         except OSError:
             placed = False
     return placed
+
+
+def join(pid: int, text: str) -> bool:
+    """Move a process to where another one is, of which `text` is the /proc/PID/cgroup, in every hierarchy that matters.
+
+    False: as `place`. No cgroup is made.
+    """
+    there = {frozenset(names.split(",")) - {""}: path for names, path in _fields(text)}
+    joined = True
+    for hierarchy in _hierarchies():
+        if hierarchy.mount_point not in _that_matter() or hierarchy.controllers not in there:
+            continue
+        try:
+            _write(f"{hierarchy.mount_point}{there[hierarchy.controllers]}/cgroup.procs", b"%d" % pid)
+        except OSError:
+            joined = False
+    return joined
+
+
+def _fields(text: str) -> Iterator[tuple[str, str]]:
+    """The hierarchies and paths of a /proc/PID/cgroup."""
+    for line in text.splitlines():
+        if line.count(":") >= 2:
+            _, names, path = line.split(":", 2)
+            if ".." not in path.split("/"):
+                yield names, path.rstrip("/")
 
 
 def expect_move() -> None:

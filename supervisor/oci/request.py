@@ -56,6 +56,8 @@ class BuildRequest(msgspec.Struct, frozen=True):
     there were volumes."""
     mounted: list[Mounted] = []
     """All that the user has mounted, the volumes of the spec included."""
+    notify_directory: str = ""
+    """Where the socket is by which the container says that it is ready; empty: nobody wants to know."""
     userns: UserNamespace | None = None
     account: Account | None = None
     host_environment: dict[str, str] = {}

@@ -19,6 +19,7 @@ from supervisor.oci.imaged import ImageUse
 from supervisor.oci.mounted import Mounted
 from supervisor.runtime.creation.userns import Owned
 from supervisor.runtime.health.state import Health
+from supervisor.runtime.life.reporting import Reporting
 from supervisor.runtime.life.restart import Asked, History
 
 __all__ = [
@@ -139,6 +140,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """The coming start is a restart."""
     health: Health = Health()
     """Of the present run, or the last one."""
+    reporting: Reporting | None = None
+    """To whom it tells that it is ready."""
 
 
 class ExecDefinition(msgspec.Struct, frozen=True, omit_defaults=True):

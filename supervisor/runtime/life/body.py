@@ -26,6 +26,7 @@ from supervisor.runtime.answers import with_beside
 from supervisor.runtime.creation import userns
 from supervisor.runtime.creation.userns import Owned
 from supervisor.runtime.life.remains import remove_run
+from supervisor.runtime.life.reporting import HEALTHY, passes_on
 from supervisor.runtime.rootfs.looking import look_into
 from supervisor.runtime.specs import build_request, placement_of, root_of
 from supervisor.runtime.volumes.filling import fill
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.idmaps import IdMaps
     from supervisor.kernel.process import ProcessRef
     from supervisor.oci.placement import Placement
-    from supervisor.oci.request import UserNamespace
+    from supervisor.oci.request import BuildRequest, UserNamespace
     from supervisor.oci.runtimes import OciRuntime
     from supervisor.runtime.container import Container
     from supervisor.runtime.records import Definition
@@ -116,6 +117,7 @@ class Body:
             terminal=definition.spec.terminal,
             stdin=definition.spec.stdin,
             timeout=definition.spec.timeout,
+            notify_socket=passes_on(definition.spec, self._container.observed.reporting),
             passthrough=stdio,
         )
 
@@ -226,6 +228,8 @@ class Body:
             exit.clear_exit(layout.exits, layout.container_persist(self.id), self.id)
             root = self._mount(space, shift)
             request = build_request(self._services, container.definition, root, space)
+            if passes_on(container.definition.spec, container.observed.reporting):
+                request = self._listened_to(request)
             fill(self._services.volumes, request, self.deadline)
             if request.mounted:
                 from supervisor.runtime.mounts import staging
@@ -242,6 +246,14 @@ class Body:
             ahead.make_gate(bundle)
         except OSError as error:
             raise files.storage_error(error, "prepare", error.filename or bundle) from error
+
+    def _listened_to(self, request: BuildRequest) -> BuildRequest:
+        """A directory for the socket that conmon makes; in the container, too, if it speaks for itself."""
+        directory = f"{self._layout.container_bundle(self.id)}/notify"
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        if request.spec.sdnotify_mode == HEALTHY:
+            return request
+        return msgspec.structs.replace(request, notify_directory=directory)
 
     def _mount(self, _space: UserNamespace | None, shift: Shift | None) -> str:
         """The root filesystem, where the OCI runtime finds it."""
@@ -297,8 +309,15 @@ class Body:
     async def place(self, monitor: ProcessRef) -> None:
         """Move conmon to a cgroup of its own. The kernel may take 15 ms for it, and a tenth of a millisecond just
         after the OCI runtime has moved the container; before that, they wait for one another."""
-        if cgroup := self.placement.monitor:
-            await trio.to_thread.run_sync(cgroups.place, monitor.pid, cgroup, limiter=self._services.disk)
+        move: Callable[[], object] | None = None
+        reporting, mode = self._container.observed.reporting, self._container.definition.spec.cgroups_mode
+        if reporting is not None and reporting.cgroup and mode != "split":
+            # A service manager believes those who belong to its service.
+            move = partial(cgroups.join, monitor.pid, reporting.cgroup)
+        elif cgroup := self.placement.monitor:
+            move = partial(cgroups.place, monitor.pid, cgroup)
+        if move is not None:
+            await trio.to_thread.run_sync(move, limiter=self._services.disk)
 
     async def start(self) -> None:
         call, self._start = self._start, None

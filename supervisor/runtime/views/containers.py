@@ -339,6 +339,8 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
         create_command=spec.create_command,
         init=request.init,
         systemd_mode=request.systemd,
+        sdnotify_mode=spec.sdnotify_mode or "container",
+        sdnotify_socket="" if spec.sdnotify_mode == "ignore" else definition.caller.notify_socket,
         exposed_ports={port: {} for port in definition.image.ports} or None,
         **_healthcheck(container.health_plan),
         volumes={path: {} for path in definition.image.volumes} or None,
