@@ -105,25 +105,20 @@ def join(pid: int, text: str) -> bool:
 
     False: as `place`. No cgroup is made.
     """
-    there = {frozenset(names.split(",")) - {""}: path for names, path in _fields(text)}
+    lines = [line.split(":", 2) for line in text.splitlines() if line.count(":") >= 2]
+    there = {frozenset(names.split(",")) - {""}: path.rstrip("/") for _, names, path in lines}
     joined = True
     for hierarchy in _hierarchies():
-        if hierarchy.mount_point not in _that_matter() or hierarchy.controllers not in there:
+        path = there.get(hierarchy.controllers)
+        if path is None or hierarchy.mount_point not in _that_matter():
             continue
         try:
-            _write(f"{hierarchy.mount_point}{there[hierarchy.controllers]}/cgroup.procs", b"%d" % pid)
+            if ".." in path.split("/"):
+                raise PermissionError
+            _write(f"{hierarchy.mount_point}{path}/cgroup.procs", b"%d" % pid)
         except OSError:
             joined = False
     return joined
-
-
-def _fields(text: str) -> Iterator[tuple[str, str]]:
-    """The hierarchies and paths of a /proc/PID/cgroup."""
-    for line in text.splitlines():
-        if line.count(":") >= 2:
-            _, names, path = line.split(":", 2)
-            if ".." not in path.split("/"):
-                yield names, path.rstrip("/")
 
 
 def expect_move() -> None:

@@ -189,5 +189,4 @@ def test_the_unit_ends_with_the_container(service: Service, root: str) -> None:
 def test_of_conmon_systemd_sees_that_it_has_ended_and_not_how(service: Service, root: str) -> None:
     words = ("-d", "--rootfs", root, "sh", "-c", "systemd-notify --ready; sleep 0.3; exit 7")
     service.begin(*words, how=("--wait",))
-    assert service.state == "inactive"
-    assert service.exit_of("Result") == "success"
+    assert service.state == "inactive"  # not failed
