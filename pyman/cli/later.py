@@ -13,9 +13,6 @@ __all__ = ["LATER_OPTIONS"]
 _NO_NETWORKS = "there are no networks yet but none and host"
 
 LATER_OPTIONS: tuple[Option, ...] = (
-    ("env-merge", "", REFUSED, "NAME=VALUE", "a variable is set as a whole, with --env"),
-    ("expose", "", REFUSED, "PORT", _NO_NETWORKS),
-    ("http-proxy", "", REFUSED, "", "no variables of proxies are passed on; --env NAME passes one"),
     ("init-ctr", "", REFUSED, "MODE", "there are no pods yet"),
     ("ip", "", REFUSED, "IP", _NO_NETWORKS),
     ("ip6", "", REFUSED, "IP", _NO_NETWORKS),
@@ -53,5 +50,4 @@ LATER_OPTIONS: tuple[Option, ...] = (
         "NAME=VALUE",
         "they are the same for all containers: default_sysctls in containers.conf",
     ),
-    ("tz", "", REFUSED, "ZONE", "the container has the time zone of its image"),
 )

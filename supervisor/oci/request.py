@@ -59,7 +59,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     userns: UserNamespace | None = None
     account: Account | None = None
     host_environment: dict[str, str] = {}
-    """The caller's variables; used only if the spec asks for them."""
+    """The caller's variables: all of them are used only if the spec asks for that, else those of proxies."""
     caller_cgroup: str = ""
     """Contents of the caller's /proc/self/cgroup."""
     stop_signal: int = 15
