@@ -14,6 +14,7 @@ from pyman.errors import NotSupported, StorageFailed
 from supervisor.kernel.idmaps import has_inside
 from supervisor.oci.accounts import account_files
 from supervisor.oci.devices import device_mounts
+from supervisor.oci.given import given_mounts
 from supervisor.oci.host import this_host
 from supervisor.oci.security import proc_options
 from supervisor.oci.spec import Mount
@@ -111,6 +112,8 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     if request.init:
         found.append(Mount(INIT_DESTINATION, "bind", init_program(request), ["bind", "rprivate", "ro"]))
     found += device_mounts(request)
+    if request.secrets or request.subscriptions:
+        found += given_mounts(request)
     own = {mount.destination for mount in found}
     found += [mount for mount in _volumes(request) if mount.destination not in own]
     if request.mounted:

@@ -15,14 +15,23 @@ if TYPE_CHECKING:
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
 
-__all__ = ["build_request", "placement_of", "root_of"]
+__all__ = ["HIDDEN", "build_request", "placement_of", "root_of"]
+
+
+HIDDEN = "*******"
+"""What is shown instead of the value of a variable that is a secret."""
 
 
 def build_request(
-    services: Services, definition: Definition, root: str, userns: UserNamespace | None = None
+    services: Services,
+    definition: Definition,
+    root: str,
+    userns: UserNamespace | None = None,
+    secrets: dict[str, str] | None = None,
 ) -> BuildRequest:
     """`root`: the root filesystem, where it can be looked into now. `userns`: the container's user namespace, as it is
-    for this run; unless given, what the definition says of it."""
+    for this run; unless given, what the definition says of it. `secrets`: the values of variables that are secrets, for what is
+    about to run; else they are hidden."""
     owned = definition.userns
     if userns is None and owned.maps.uids:
         userns = UserNamespace(owned.maps)
@@ -36,6 +45,9 @@ def build_request(
         image=definition.image,
         volumes=services.volumes.paths(definition.spec.volumes),
         volumes_directory=services.layout.container_volumes(definition.id),
+        secrets=definition.secrets,
+        secret_environment=dict.fromkeys(definition.spec.secret_env, HIDDEN) if secrets is None else secrets,
+        subscriptions=definition.subscriptions,
         mounted=[*definition.mounted, *map(mounted_volume, definition.spec.volumes)],
         userns=userns,
         account=account_of(services, definition),

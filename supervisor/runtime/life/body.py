@@ -127,8 +127,10 @@ class Body:
     async def prepare(self) -> None:
         """Directories, root filesystem, config.json, FIFOs. Undone by `clean`; what is made after the deadline,
         by the thread that makes it."""
-        await self._services.volumes.mount_all(self._container.definition.spec, self.id)
-        await self._in_time(self._prepare)
+        spec = self._container.definition.spec
+        secrets = await self._services.secret_values(spec) if spec.secret_env else {}
+        await self._services.volumes.mount_all(spec, self.id)
+        await self._in_time(partial(self._prepare, secrets))
 
     async def mount(self) -> str:
         """The root filesystem alone, and where it is. Undone by `clean`."""
@@ -215,7 +217,7 @@ class Body:
             finally:
                 preparation.under_way = False
 
-    def _prepare(self, space: UserNamespace | None, shift: Shift | None) -> None:
+    def _prepare(self, secrets: dict[str, str], space: UserNamespace | None, shift: Shift | None) -> None:
         layout, container = self._layout, self._container
         bundle = layout.container_bundle(self.id)
         try:
@@ -225,12 +227,16 @@ class Body:
             check_files(container.definition)
             exit.clear_exit(layout.exits, layout.container_persist(self.id), self.id)
             root = self._mount(space, shift)
-            request = build_request(self._services, container.definition, root, space)
+            request = build_request(self._services, container.definition, root, space, secrets)
             fill(self._services.volumes, request, self.deadline)
             if request.mounted:
                 from supervisor.runtime.mounts import staging
 
                 staging.prepare(self._services, request, self.deadline)
+            if container.definition.is_given:
+                from supervisor.runtime.secrets import giving
+
+                giving.prepare(layout, request)
             build.write_files(request)
             spec = build.build(request)
             descriptor = os.open(
