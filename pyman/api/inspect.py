@@ -27,6 +27,7 @@ __all__ = [
     "InspectNetwork",
     "InspectRestart",
     "InspectRestartPolicy",
+    "InspectSecretFile",
     "InspectStartupHealthcheck",
     "InspectState",
     "InspectUlimit",
@@ -156,6 +157,17 @@ class InspectStartupHealthcheck(msgspec.Struct, frozen=True, rename="pascal"):
     successes: int
 
 
+class InspectSecretFile(msgspec.Struct, frozen=True, rename="pascal"):
+    """A secret that is a file in a container."""
+
+    name: str
+    id: str = msgspec.field(name="ID")
+    uid: int = msgspec.field(name="UID")
+    """In the container, as the next one."""
+    gid: int = msgspec.field(name="GID")
+    mode: int
+
+
 class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
     hostname: str
     user: str
@@ -190,6 +202,8 @@ class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
     health_max_log_size: int = 500
     volumes: dict[str, dict[str, str]] | None = None
     on_build: list[str] | None = None
+    secrets: list[InspectSecretFile] | None = None
+    """Those that are variables are in `env`, without their values."""
 
 
 class InspectLogConfig(msgspec.Struct, frozen=True, rename="pascal"):
@@ -269,6 +283,7 @@ class InspectHostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     dns_options: list[str] = []
     dns_search: list[str] = []
     extra_hosts: list[str] = []
+    hosts_file: str = ""
     links: list[str] | None = None
     cgroup: str = ""
     cgroups: str = "default"

@@ -37,6 +37,8 @@ class Given(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def given_mounts(request: BuildRequest) -> list[Mount]:
     """The directory of secrets comes first: mount points of the files are made in it, and not in the root filesystem."""
+    if not request.secrets and not request.subscriptions:
+        return []
     place = place_of(request.run_directory)
     found = {
         destination: subscribed(place, number)

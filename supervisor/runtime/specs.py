@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from pyman.errors import StorageFailed
+from supervisor.oci import build
 from supervisor.oci.mounted import mounted_volume
 from supervisor.oci.placement import place_of
 from supervisor.oci.request import BuildRequest, UserNamespace
@@ -12,10 +16,21 @@ from supervisor.storage import rootfs
 
 if TYPE_CHECKING:
     from supervisor.oci.placement import Placement
+    from supervisor.oci.request import ExecBuildRequest
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
 
-__all__ = ["HIDDEN", "build_request", "placement_of", "root_of"]
+__all__ = ["HIDDEN", "build_exec", "build_request", "placement_of", "root_of"]
+
+
+class _WrittenProcess(msgspec.Struct):
+    env: list[str] = []
+
+
+class _Written(msgspec.Struct):
+    """What is read back of a config.json."""
+
+    process: _WrittenProcess
 
 
 HIDDEN = "*******"
@@ -57,6 +72,29 @@ def build_request(
         stop_signal=definition.stop_signal,
         stop_timeout=definition.stop_timeout,
     )
+
+
+def build_exec(request: ExecBuildRequest) -> bytes:
+    """The process of an exec. It has the secrets of the container's command: those of the start, whatever became of them
+    since. Blocks."""
+    container = request.container
+    if container.spec.secret_env:
+        values = _secrets_of_run(container)
+        container = msgspec.structs.replace(container, secret_environment=values)
+        request = msgspec.structs.replace(request, container=container)
+    return build.build_exec(request)
+
+
+def _secrets_of_run(request: BuildRequest) -> dict[str, str]:
+    path = f"{request.run_directory}/config.json"
+    try:
+        with open(path, "rb") as file:
+            written = msgspec.json.decode(file.read(), type=_Written)
+    except (OSError, msgspec.DecodeError):
+        # Without what was wrong: it could be a part of a secret.
+        raise StorageFailed(f"cannot read the secrets of the container's command in '{path}'") from None
+    pairs = dict(line.partition("=")[::2] for line in written.process.env)
+    return {name: pairs[name] for name in request.spec.secret_env if name in pairs}
 
 
 def placement_of(services: Services, definition: Definition) -> Placement:
