@@ -232,11 +232,12 @@ def inspect(ctx: Context, args: Parsed) -> int:
 def _document(secret: Mapping[str, Any]) -> dict[str, Any]:
     """Podman's, its keys in their order."""
     spec = secret["Spec"]
+    driver = {"Name": spec["Driver"]["Name"], "Options": spec["Driver"]["Options"]}
     return {
         "ID": secret["ID"],
         "CreatedAt": secret["CreatedAt"],
         "UpdatedAt": secret["UpdatedAt"],
-        "Spec": {"Name": spec["Name"], "Driver": spec["Driver"], "Labels": spec["Labels"]},
+        "Spec": {"Name": spec["Name"], "Driver": driver, "Labels": spec["Labels"]},
     }
 
 

@@ -41,16 +41,18 @@ def said(engine: Engine, rootfs: Path, script: str, *options: str) -> list[str]:
     return engine.out("run", "--rm", *options, "--rootfs", f"{rootfs}:O", "sh", "-c", script).splitlines()
 
 
+def found_in(engine: Engine, word: str) -> list[str]:
+    """The engine's files that have a word in them."""
+    options = ["--recursive", "--binary-files=text", "--files-with-matches", "--no-messages"]
+    line = ["grep", *options, word, str(engine.root), str(engine.tmpdir)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    return [str(path) for path in done.stdout.splitlines()]
+
+
 def written_down(engine: Engine, word: str) -> list[str]:
-    """Where a word is found among what the engine keeps: not in the files that are there for it."""
-    places = [path for path in (engine.root / "pyman", engine.tmpdir) if path.exists()]
-    found = subprocess.run(
-        ["grep", "--recursive", "--binary-files=text", "--files-with-matches", word, *places],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.splitlines()
-    return [path for path in found if "/secrets/" not in path and "/mounts/given/" not in path]
+    """But for those that are there for it."""
+    own = ("/secrets/", "/mounts/given/")
+    return [path for path in found_in(engine, word) if not any(part in path for part in own)]
 
 
 @pytest.mark.oci_runtime("crun", "runc", "rootless")
@@ -133,20 +135,7 @@ def test_a_container_keeps_the_file_of_its_creation(box: Engine, rootfs: Path) -
     assert [(path.read_text(), path.stat().st_mode & 0o777) for path in copies.iterdir()] == [(WORD, 0o600)]
     assert copies.stat().st_mode & 0o777 == 0o700
     box.cli("rm", "c")
-    until(lambda: not grep_root(box, WORD), "what the container kept is deleted")
-
-
-def grep_root(engine: Engine, word: str) -> str:
-    line = [
-        "grep",
-        "--recursive",
-        "--binary-files=text",
-        "--files-with-matches",
-        word,
-        engine.root,
-        engine.tmpdir,
-    ]
-    return subprocess.run(line, capture_output=True, text=True, check=False).stdout
+    until(lambda: not found_in(box, WORD), "what the container kept is deleted")
 
 
 @pytest.mark.parametrize(
