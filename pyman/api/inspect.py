@@ -269,6 +269,7 @@ class InspectHostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     dns_options: list[str] = []
     dns_search: list[str] = []
     extra_hosts: list[str] = []
+    hosts_file: str = ""
     links: list[str] | None = None
     cgroup: str = ""
     cgroups: str = "default"

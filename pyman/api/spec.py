@@ -276,6 +276,10 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """Octal; empty: 0022."""
     init: bool = False
     init_path: str = ""
+    systemd: str = ""
+    """true (as if empty): where the command is systemd or an init; always, or false: whether it has what systemd needs."""
+    shm_size_systemd: int | None = None
+    """Bytes of each tmpfs that systemd mode brings; 0 or none: half of the memory."""
     read_only_filesystem: bool = False
     read_write_tmpfs: bool = True
     """With a read-only root filesystem: tmpfs on /run, /tmp and /var/tmp."""
@@ -339,6 +343,24 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """The same, with a condition."""
     oci_runtime: str = ""
     log_configuration: LogConfig = LogConfig()
+    use_image_hosts: bool | None = None
+    """The image's /etc/hosts stays; None: as configured."""
+    base_hosts_file: str = ""
+    """What /etc/hosts has besides: a file of the host, `image` or `none`; empty: as configured."""
+    hostadd: list[str] = []
+    """Its entries, `NAME[;NAME…]:IP`; `host-gateway` stands for the host's address."""
+    use_image_hostname: bool = False
+    """The image's /etc/hostname stays."""
+    use_image_resolve_conf: bool | None = None
+    """The image's /etc/resolv.conf stays; None: as configured."""
+    dns_server: list[str] = []
+    """Addresses, besides those configured; none at all: the host's."""
+    dns_search: list[str] = []
+    """Domains, likewise; `.` alone: none."""
+    dns_option: list[str] = []
+    """Likewise."""
+    chroot_directories: list[str] = []
+    """Directories in the container that have these files as well."""
     pid_file: str = ""
     conmon_pid_file: str = ""
     cid_file: str = ""

@@ -230,6 +230,7 @@ async def test_what_containers_use_is_told_at_every_interval(shared_engine: Engi
             first, second = [await anext(reports) for _ in range(2)]
         assert first[0].name == second[0].name == "busy"
         assert second[0].cpu_nano > first[0].cpu_nano > 0
-        assert [report async for report in engine.containers.stats("busy", follow=False)][0][0].pids == 1
+        once = await anext(engine.containers.stats("busy", follow=False))
+        assert once[0].pids == 1
         with pytest.raises(NoSuchContainer):
             await anext(engine.containers.stats("nobody"))

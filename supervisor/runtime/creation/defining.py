@@ -15,7 +15,7 @@ import msgspec
 
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.conmon import logs
-from supervisor.oci import placement, resources
+from supervisor.oci import placement, resources, systemd_mode
 from supervisor.oci.imaged import ImageUse
 from supervisor.runtime.creation.userns import check_groups, settle
 from supervisor.runtime.health.plan import check_plan
@@ -101,7 +101,11 @@ def define(
     resources.check(settings, spec, caller.cgroup, id)
     check_groups(spec, caller, runtime)
     driver, path, size, files = _log(services, id, spec)
+    init = spec.init or settings.containers.init
+    systemd_mode.check(spec, init=init)
     stop_signal = signal_number(spec.stop_signal) if spec.stop_signal else int(signal.SIGTERM)
+    if not spec.stop_signal and systemd_mode.is_on(spec, init=init):
+        stop_signal = systemd_mode.stop_signal()
     timeout = settings.engine.stop_timeout if spec.stop_timeout is None else spec.stop_timeout
     if timeout < 0:
         raise InvalidArgument(f"cannot wait {timeout:g} s before SIGKILL: the time is negative")
