@@ -124,7 +124,7 @@ def build_exec(request: ExecBuildRequest) -> bytes:
             same_user=request.user in ("", spec.user),
         ),
         rlimits=limits.rlimits(container),
-        oom_score_adj=container.settings.containers.oom_score_adj,
+        oom_score_adj=limits.oom_score(container.settings, spec),
         no_new_privileges=spec.no_new_privileges,
         apparmor_profile=confinement.apparmor(container),
     )
@@ -225,7 +225,7 @@ def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence
         console_size=_size(request.rows, request.columns) if spec.terminal else None,
         capabilities=capabilities.of_container(request, identity.uid),
         rlimits=limits.rlimits(request),
-        oom_score_adj=request.settings.containers.oom_score_adj,
+        oom_score_adj=limits.oom_score(request.settings, spec),
         no_new_privileges=spec.no_new_privileges,
         apparmor_profile=confinement.apparmor(request),
     )

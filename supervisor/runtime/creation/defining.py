@@ -15,7 +15,7 @@ import msgspec
 
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.conmon import logs
-from supervisor.oci import placement, resources, systemd_mode
+from supervisor.oci import limits, placement, resources, systemd_mode
 from supervisor.oci.imaged import ImageUse
 from supervisor.runtime.creation.userns import check_groups, settle
 from supervisor.runtime.health.plan import check_plan
@@ -98,7 +98,8 @@ def define(
     )
     runtime = services.runtimes.pick(spec.oci_runtime)
     placement.check(settings, spec, caller.cgroup, runtime.name)
-    resources.check(settings, spec, caller.cgroup, id)
+    resources.check(settings, spec, caller.cgroup, id, runtime)
+    limits.check(settings, spec)
     check_groups(spec, caller, runtime)
     driver, path, size, files = _log(services, id, spec)
     init = spec.init or settings.containers.init
