@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import msgspec
 
+from pyman.api.limits import ResourceLimits, ThrottleDevice, WeightDevice
+
 __all__ = [
     "Caller",
     "ContainerSpec",
-    "CpuLimits",
     "HealthConfig",
     "IdMappings",
     "ImageVolume",
     "LogConfig",
-    "MemoryLimits",
     "Mount",
     "NamedVolume",
     "Namespace",
     "OverlayVolume",
-    "PidsLimit",
-    "ResourceLimits",
     "RestartBackoff",
     "Rlimit",
     "StartAfter",
@@ -110,45 +108,6 @@ class Rlimit(msgspec.Struct, frozen=True):
     """RLIMIT_NOFILE and so on."""
     hard: int
     soft: int
-
-
-class MemoryLimits(msgspec.Struct, frozen=True):
-    """Bytes; none: no limit."""
-
-    limit: int | None = None
-    reservation: int | None = None
-    """What the kernel goes back to when memory is short."""
-    swap: int | None = None
-    """Memory and swap together; -1: any amount of swap; none: twice the memory, where the kernel counts swap."""
-    swappiness: int | None = None
-    """0 to 100; cgroup v1 only."""
-
-
-class CpuLimits(msgspec.Struct, frozen=True):
-    shares: int | None = None
-    """Weight against other containers, 2 to 262144; 1024 is usual."""
-    period: int | None = None
-    """Microseconds, 1000 to 1000000; none: the kernel's, 100000."""
-    quota: int | None = None
-    """Microseconds of one processor that it may use in a period; -1: any number."""
-    cpus: str = ""
-    """Processors that it may use, as `0-2,5`; empty: all."""
-    mems: str = ""
-    """Memory nodes, likewise."""
-
-
-class PidsLimit(msgspec.Struct, frozen=True):
-    limit: int
-    """Processes and threads; not positive: no limit."""
-
-
-class ResourceLimits(msgspec.Struct, frozen=True):
-    """Limits of the container's cgroup that are asked for: one that is not possible is refused."""
-
-    memory: MemoryLimits = MemoryLimits()
-    cpu: CpuLimits = CpuLimits()
-    pids: PidsLimit | None = None
-    """None: the configured default, where that is possible."""
 
 
 class RestartBackoff(msgspec.Struct, frozen=True):
@@ -277,6 +236,10 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """Octal; empty: 0022."""
     init: bool = False
     init_path: str = ""
+    systemd: str = ""
+    """true (as if empty): where the command is systemd or an init; always, or false: whether it has what systemd needs."""
+    shm_size_systemd: int | None = None
+    """Bytes of each tmpfs that systemd mode brings; 0 or none: half of the memory."""
     read_only_filesystem: bool = False
     read_write_tmpfs: bool = True
     """With a read-only root filesystem: tmpfs on /run, /tmp and /var/tmp."""
@@ -311,6 +274,24 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     cgroup_parent: str = ""
     """A path; with the systemd manager a slice."""
     resource_limits: ResourceLimits = ResourceLimits()
+    weight_device: dict[str, WeightDevice] = msgspec.field(name="weightDevice", default_factory=dict)
+    """By the path of a block device, as the next four."""
+    throttle_read_bps_device: dict[str, ThrottleDevice] = msgspec.field(
+        name="throttleReadBpsDevice", default_factory=dict
+    )
+    throttle_write_bps_device: dict[str, ThrottleDevice] = msgspec.field(
+        name="throttleWriteBpsDevice", default_factory=dict
+    )
+    throttle_read_iops_device: dict[str, ThrottleDevice] = msgspec.field(
+        name="throttleReadIOPSDevice", default_factory=dict
+    )
+    throttle_write_iops_device: dict[str, ThrottleDevice] = msgspec.field(
+        name="throttleWriteIOPSDevice", default_factory=dict
+    )
+    cgroup_conf: dict[str, str] = msgspec.field(name="unified", default_factory=dict)
+    """Files of its cgroup and what is written to them; cgroup v2 only."""
+    oom_score_adj: int | None = None
+    """How readily the kernel ends it when memory is short, -1000 to 1000; none: the configured value."""
 
     mounts: list[Mount] = []
     volumes: list[NamedVolume] = []
@@ -340,6 +321,24 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """The same, with a condition."""
     oci_runtime: str = ""
     log_configuration: LogConfig = LogConfig()
+    use_image_hosts: bool | None = None
+    """The image's /etc/hosts stays; None: as configured."""
+    base_hosts_file: str = ""
+    """What /etc/hosts has besides: a file of the host, `image` or `none`; empty: as configured."""
+    hostadd: list[str] = []
+    """Its entries, `NAME[;NAME…]:IP`; `host-gateway` stands for the host's address."""
+    use_image_hostname: bool = False
+    """The image's /etc/hostname stays."""
+    use_image_resolve_conf: bool | None = None
+    """The image's /etc/resolv.conf stays; None: as configured."""
+    dns_server: list[str] = []
+    """Addresses, besides those configured; none at all: the host's."""
+    dns_search: list[str] = []
+    """Domains, likewise; `.` alone: none."""
+    dns_option: list[str] = []
+    """Likewise."""
+    chroot_directories: list[str] = []
+    """Directories in the container that have these files as well."""
     pid_file: str = ""
     conmon_pid_file: str = ""
     cid_file: str = ""

@@ -11,6 +11,7 @@ import os
 
 from pyman.cli.cidfile import CidFile
 from pyman.cli.dependencies import DEPENDENCY_OPTIONS, dependency_settings
+from pyman.cli.etc_files import ETC_OPTIONS, etc_settings
 from pyman.cli.healthcheck import HEALTH_OPTIONS, health_settings
 from pyman.cli.later import LATER_OPTIONS
 from pyman.cli.mounts import MOUNT_OPTIONS, mount_settings
@@ -77,6 +78,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("env", "e", LIST, "NAME[=VALUE]", "Set a variable; without a value the caller's own is taken"),
     ("env-file", "", CSV, "FILE", "Set the variables in a file"),
     ("env-host", "", FLAG, "", "Set all of the caller's variables"),
+    *ETC_OPTIONS,
     ("group-add", "", CSV, "GROUP", "Further groups of the command; keep-groups alone: the caller's"),
     *HEALTH_OPTIONS,
     ("hostname", "h", TEXT, "NAME", "The container's host name"),
@@ -109,6 +111,13 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     *SECURITY_OPTIONS,
     ("stop-signal", "", TEXT, "SIGNAL", "The signal that asks the container to stop"),
     ("stop-timeout", "", SECONDS, "SECONDS", "How long a stop waits before SIGKILL"),
+    (
+        "systemd",
+        "",
+        TEXT,
+        "MODE",
+        "Have what systemd needs: true (default; if the command is systemd), always, false",
+    ),
     ("timeout", "", COUNT, "SECONDS", "Kill the container after so many seconds"),
     ("tty", "t", FLAG, "", "Give the container a terminal"),
     ("ulimit", "", CSV, "NAME=SOFT[:HARD]", "Set a resource limit; host takes the caller's"),
@@ -213,6 +222,8 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
         spec["read_write_tmpfs"] = False
     if args.init_path:
         spec["init"], spec["init_path"] = True, args.init_path
+    if args.systemd:
+        spec["systemd"] = args.systemd.lower()
     _root_filesystem(spec, args)
     if args.given("entrypoint"):
         spec["entrypoint"] = _entrypoint(args.entrypoint)
@@ -226,6 +237,7 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
     spec.update(dependency_settings(args))
     spec.update(health_settings(args))
     spec.update(security_settings(args))
+    spec.update(etc_settings(args))
     _log(spec, args)
     for option, field in (
         ("pidfile", "pid_file"),

@@ -27,6 +27,7 @@ __all__ = [
     "controllers_below",
     "counts_swap",
     "expect_move",
+    "hierarchy_of",
     "manager_of",
     "may_make",
     "mode",
@@ -34,6 +35,7 @@ __all__ = [
     "pids",
     "place",
     "remove",
+    "unified",
 ]
 
 _ROOT = "/sys/fs/cgroup"
@@ -195,14 +197,14 @@ def _existing(mount_point: str, path: str) -> str:
     return directory
 
 
-def _unified() -> str:
+def unified() -> str:
     """Where the v2 tree is; empty: nowhere."""
     return next((found.mount_point for found in _hierarchies() if not found.controllers), "")
 
 
 def controllers(path: str) -> frozenset[str]:
     """Those that there are in a cgroup of the v2 tree."""
-    return _words(f"{_unified()}{path}/cgroup.controllers")
+    return _words(f"{unified()}{path}/cgroup.controllers")
 
 
 def controllers_below(path: str) -> tuple[frozenset[str], str]:
@@ -210,7 +212,7 @@ def controllers_below(path: str) -> tuple[frozenset[str], str]:
 
     The OCI runtime passes on what there is, but the kernel permits that only where no process is.
     """
-    root = _unified()
+    root = unified()
     directory = _existing(root, path)
     name = directory[len(root) :] or "/"
     passes_on = os.access(f"{directory}/cgroup.subtree_control", os.W_OK)
@@ -221,17 +223,17 @@ def controllers_below(path: str) -> tuple[frozenset[str], str]:
 
 def counts_swap(path: str) -> bool:
     """Whether swap can be limited in cgroups in this one. True where it cannot be told."""
-    root = _unified()
-    if not _controls("memory"):
+    root = unified()
+    if not hierarchy_of("memory"):
         directory = _existing(root, path)
         for place_ in (directory, *_inside(directory)):
             if os.path.exists(f"{place_}/memory.max"):
                 return os.path.exists(f"{place_}/memory.swap.max")
         return True
-    return os.path.exists(f"{_controls('memory')}/memory.memsw.limit_in_bytes")
+    return os.path.exists(f"{hierarchy_of('memory')}/memory.memsw.limit_in_bytes")
 
 
-def _controls(controller: str) -> str:
+def hierarchy_of(controller: str) -> str:
     """Where the v1 hierarchy of a controller is; empty: nowhere."""
     return next((found.mount_point for found in _hierarchies() if controller in found.controllers), "")
 

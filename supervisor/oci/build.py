@@ -16,11 +16,20 @@ import msgspec
 from pyman.errors import CommandNotExecutable, InvalidArgument, StorageFailed
 from supervisor.kernel import files
 from supervisor.kernel.idmaps import has_inside, outside
-from supervisor.oci import accounts, capabilities, confinement, devices, limits, resources, security
+from supervisor.oci import (
+    accounts,
+    capabilities,
+    confinement,
+    devices,
+    etc_files,
+    limits,
+    resources,
+    security,
+)
 from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
 from supervisor.oci.host import this_host
-from supervisor.oci.mountpoints import make_directory, make_mount_points
+from supervisor.oci.mountpoints import make_directory, make_files, make_mount_points
 from supervisor.oci.mounts import INIT_DESTINATION, containerenv, covers, mounted_file, mounts
 from supervisor.oci.namespaces import id_mappings, is_shared, modes, namespaces, sysctls
 from supervisor.oci.request import BuildRequest, ExecBuildRequest
@@ -64,6 +73,7 @@ def build(request: BuildRequest) -> bytes:
     masked, read_only = security.hidden_paths(request)
     confinement.check(request)
     accounts.check(request.spec)
+    etc_files.check(request)
     whole = Spec(
         oci_version=OCI_VERSION,
         process=_process(request, chosen, mounted),
@@ -114,7 +124,7 @@ def build_exec(request: ExecBuildRequest) -> bytes:
             same_user=request.user in ("", spec.user),
         ),
         rlimits=limits.rlimits(container),
-        oom_score_adj=container.settings.containers.oom_score_adj,
+        oom_score_adj=limits.oom_score(container.settings, spec),
         no_new_privileges=spec.no_new_privileges,
         apparmor_profile=confinement.apparmor(container),
     )
@@ -134,8 +144,19 @@ def write_files(request: BuildRequest) -> None:
         _make_working_directory(request)
     for destination, text in account_files(request).items():
         _write(mounted_file(request, destination), text.encode(errors="replace"), root_of(request))
+    chosen = modes(request)
+    for file, text in etc_files.texts(request, chosen["network"]).items():
+        _write(mounted_file(request, file), text.encode(errors="replace"), root_of(request))
+    _make_mount_points(request, chosen)
+
+
+def _make_mount_points(request: BuildRequest, chosen: dict[str, str]) -> None:
+    mounted = mounts(request, chosen)
+    own = [place for _, place in etc_files.destinations(request, chosen["network"])]
+    others = [mount for mount in mounted if mount.destination not in own]
+    make_files(request.rootfs, [place for place in own if not covers(others, place)], root_of(request))
     if request.userns is not None:
-        make_mount_points(request.rootfs, mounts(request, modes(request)), request.userns.maps)
+        make_mount_points(request.rootfs, mounted, request.userns.maps)
 
 
 def _write(path: str, content: bytes, owner: tuple[int, int] | None = None) -> None:
@@ -204,7 +225,7 @@ def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence
         console_size=_size(request.rows, request.columns) if spec.terminal else None,
         capabilities=capabilities.of_container(request, identity.uid),
         rlimits=limits.rlimits(request),
-        oom_score_adj=request.settings.containers.oom_score_adj,
+        oom_score_adj=limits.oom_score(request.settings, spec),
         no_new_privileges=spec.no_new_privileges,
         apparmor_profile=confinement.apparmor(request),
     )

@@ -23,6 +23,8 @@ __all__ = ["environment", "exec_environment", "lasting_environment"]
 def environment(request: BuildRequest, home: str) -> dict[str, str]:
     """Name to value; `home` is the user's home directory."""
     variables = _asked_for(request)
+    if request.systemd:
+        variables.setdefault("container_uuid", request.id[:32])  # of which systemd makes the machine's id
     variables.setdefault("HOSTNAME", request.hostname)
     variables.setdefault("HOME", home)
     return variables

@@ -14,6 +14,7 @@ from pyman.errors import NotSupported, StorageFailed
 from supervisor.kernel.idmaps import has_inside
 from supervisor.oci.accounts import account_files
 from supervisor.oci.devices import device_mounts
+from supervisor.oci.etc_files import destinations
 from supervisor.oci.host import this_host
 from supervisor.oci.security import proc_options
 from supervisor.oci.spec import Mount
@@ -101,11 +102,19 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     )
     for destination in account_files(request):
         found.append(Mount(destination, "bind", mounted_file(request, destination), ["bind", "rprivate"]))
+    guarded = ["ro", "nosuid", "noexec", "nodev"] if request.read_only else []
+    for file, destination in destinations(request, chosen["network"]):
+        options = ["bind", "rprivate", *guarded]
+        found.append(Mount(destination, "bind", mounted_file(request, file), options))
     if request.init:
         found.append(Mount(INIT_DESTINATION, "bind", init_program(request), ["bind", "rprivate", "ro"]))
     found += device_mounts(request)
     own = {mount.destination for mount in found}
     found += [mount for mount in _volumes(request) if mount.destination not in own]
+    if request.systemd:
+        from supervisor.oci.systemd_mounts import systemd_mounts
+
+        found = systemd_mounts(request, chosen, found)
     if request.mounted:
         found = superseded(found, user_mounts(request, _owner(request)))
     return sorted(found, key=lambda mount: mount.destination.count("/"))

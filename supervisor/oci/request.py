@@ -11,6 +11,7 @@ from supervisor.kernel.idmaps import IdMaps
 from supervisor.oci.imaged import ImageUse
 from supervisor.oci.mounted import Mounted
 from supervisor.oci.placement import place_of
+from supervisor.oci.systemd_mode import is_on
 from supervisor.settings.model import Settings
 
 if TYPE_CHECKING:
@@ -101,6 +102,11 @@ class BuildRequest(msgspec.Struct, frozen=True):
     @property
     def init(self) -> bool:
         return self.spec.init or self.settings.containers.init
+
+    @property
+    def systemd(self) -> bool:
+        """It is in systemd mode."""
+        return is_on(self.spec, init=self.init)
 
 
 class ExecBuildRequest(msgspec.Struct, frozen=True):

@@ -12,18 +12,12 @@ __all__ = ["KNOWN_TABLES", "NOT_YET", "WITHOUT_EFFECT"]
 
 NOT_YET: dict[str, dict[str, object]] = {
     "containers": {
-        "base_hosts_file": "",
         "cgroup_conf": [],
         "container_name_as_hostname": False,
-        "dns_options": [],
-        "dns_searches": [],
-        "dns_servers": [],
         "env_host": False,
-        "host_containers_internal_ip": "",
         "interface_name": "",
         "keyring": True,
         "label_users": False,
-        "no_hosts": False,
         "tz": "",
     },
     "engine": {

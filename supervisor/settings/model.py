@@ -80,6 +80,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     annotations: dict[str, str] = {}
     apparmor_profile: str = ""
     """For containers that ask for none, where there is AppArmor; empty: none is set."""
+    base_hosts_file: str = ""
+    """What /etc/hosts has besides: a path on the host, `image` or `none`; empty: the host's own."""
     cgroupns: str = ""
     """Empty: private on the unified hierarchy, host elsewhere."""
     cgroups: str = "enabled"
@@ -104,7 +106,13 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     default_ulimits: tuple[Rlimit, ...] = ()
     devices: tuple[str, ...] = ()
     """As of --device."""
+    dns_options: tuple[str, ...] = ()
+    dns_searches: tuple[str, ...] = ()
+    dns_servers: tuple[str, ...] = ()
+    """Addresses; `none`: the image's /etc/resolv.conf stays."""
     env: dict[str, str] = msgspec.field(default_factory=lambda: {"PATH": _PATH, "TERM": "xterm"})
+    host_containers_internal_ip: str = ""
+    """The host's address for containers; empty: it is looked for; `none`: they are not told one."""
     init: bool = False
     init_path: str = ""
     """Empty: catatonit, searched in `engine.helper_binaries_dir` and `/usr/bin`."""
@@ -117,6 +125,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     mounts: tuple[str, ...] = ()
     """As --mount has them, for every container."""
     netns: str = "private"
+    no_hosts: bool = False
+    """The image's /etc/hosts stays."""
     oom_score_adj: int | None = None
     pidns: str = "private"
     pids_limit: int = 2048

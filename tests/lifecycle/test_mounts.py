@@ -439,3 +439,13 @@ def test_what_cannot_be_is_refused_by_name(
     shared_engine: Engine, rootfs: Path, options: tuple[str, ...], said: str
 ) -> None:
     assert said in _refused(shared_engine, rootfs, *options)
+
+
+def test_a_container_that_sees_the_store_is_told_so(shared_engine: Engine, rootfs: Path) -> None:
+    """A container program in it finds out by that that a reboot which it notices is none."""
+    script = "cat /run/.containerenv"
+    store = str(shared_engine.root)
+    for source in (store, os.path.dirname(store)):
+        assert "graphRootMounted=1" in _run(shared_engine, rootfs, "-v", f"{source}:/store", script=script)
+    other = _run(shared_engine, rootfs, "-v", f"{rootfs}:/other:ro", script=script)
+    assert "graphRootMounted" not in other

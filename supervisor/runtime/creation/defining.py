@@ -16,7 +16,7 @@ import msgspec
 
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.conmon import logs
-from supervisor.oci import placement, resources
+from supervisor.oci import limits, placement, resources, systemd_mode
 from supervisor.oci.imaged import ImageUse
 from supervisor.runtime.creation import sharing
 from supervisor.runtime.creation.userns import check_groups, settle
@@ -104,10 +104,15 @@ def define(
     spec = sharing.settle(spec, owners, settings)
     runtime = services.runtimes.pick(spec.oci_runtime)
     placement.check(settings, spec, caller.cgroup, runtime.name)
-    resources.check(settings, spec, caller.cgroup, id)
+    resources.check(settings, spec, caller.cgroup, id, runtime)
+    limits.check(settings, spec)
     check_groups(spec, caller, runtime)
     driver, path, size, files = _log(services, id, spec)
+    init = spec.init or settings.containers.init
+    systemd_mode.check(spec, init=init)
     stop_signal = signal_number(spec.stop_signal) if spec.stop_signal else int(signal.SIGTERM)
+    if not spec.stop_signal and systemd_mode.is_on(spec, init=init):
+        stop_signal = systemd_mode.stop_signal()
     timeout = settings.engine.stop_timeout if spec.stop_timeout is None else spec.stop_timeout
     if timeout < 0:
         raise InvalidArgument(f"cannot wait {timeout:g} s before SIGKILL: the time is negative")

@@ -22,6 +22,9 @@ from supervisor.images.names import normalized
 from supervisor.kernel.idmaps import IdMaps
 from supervisor.logging import log
 from supervisor.oci.environment import lasting_environment
+from supervisor.oci.etc_files import destinations
+from supervisor.oci.mountpoints import empty_files
+from supervisor.oci.namespaces import modes
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.specs import build_request
 from supervisor.storage.rootfs import Layers, is_mapped
@@ -94,8 +97,10 @@ def _layers(services: Services, definition: Definition) -> Layers:
 async def changes(services: Services, definition: Definition) -> ChangesReply:
     """What the container has changed of its image, or of its directory. NotSupported, StorageFailed."""
     layers = await trio.to_thread.run_sync(partial(_layers, services, definition), limiter=services.disk)
-    found = await jobs.changes(layers.upper, layers.lower)
-    unseen = OF_THE_ENGINE | set(definition.image.volumes)
+    find = partial(_mount_points, services, definition, layers)
+    points = await trio.to_thread.run_sync(find, limiter=services.disk)
+    found = await jobs.changes(layers.upper, layers.lower, points)
+    unseen = OF_THE_ENGINE | set(definition.image.volumes) | set(_files(services, definition))
     unseen |= {each.destination for each in definition.mounted} | {
         each.dest for each in definition.spec.volumes
     }
@@ -104,6 +109,19 @@ async def changes(services: Services, definition: Definition) -> ChangesReply:
         return [path for path in paths if path not in unseen]
 
     return ChangesReply(own(found.changed), own(found.added), own(found.deleted))
+
+
+def _files(services: Services, definition: Definition) -> list[str]:
+    """Where in the container files are mounted that the engine has written."""
+    request = build_request(services, definition, "")
+    return [place for _, place in destinations(request, modes(request)["network"])]
+
+
+def _mount_points(services: Services, definition: Definition, layers: Layers) -> list[str]:
+    """What is in the container's layer only because files of the engine's were mounted there."""
+    found = empty_files(layers.upper, _files(services, definition))
+    shown = {path for lower in layers.lower for path in empty_files(lower, found)}
+    return [path for path in found if path not in shown]
 
 
 async def commit(services: Services, entry: Entry, request: CommitRequest, actor: Actor | None) -> str:
@@ -124,7 +142,9 @@ async def commit(services: Services, entry: Entry, request: CommitRequest, actor
                 partial(_layers, services, definition), limiter=services.disk
             )
             root = path if request.squash else layers.upper
-            image = await committing.commit(wish, root, layers.lower, event)
+            find = partial(_mount_points, services, definition, layers)
+            points = await trio.to_thread.run_sync(find, limiter=services.disk)
+            image = await committing.commit(wish, root, layers.lower, event, exclude=points)
         finally:
             if paused:
                 with trio.CancelScope(shield=True):
