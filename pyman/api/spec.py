@@ -25,7 +25,8 @@ __all__ = [
 
 
 class Namespace(msgspec.Struct, frozen=True):
-    """`nsmode` is host, private, none, shareable, container or ns; `value` the container or the path. A user
+    """`nsmode` is host, private, none, shareable, container or ns; `value` the container (name or id; its id once the
+    container is created) or the absolute path. A user
     namespace may also be auto, keep-id or nomap; `value` has the options then, as `size=1024,uid=1000`."""
 
     nsmode: str = ""
@@ -347,9 +348,10 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """The command line that made it, for inspect."""
 
     netns: Namespace = Namespace()
-    """none, or host."""
+    """none (as if empty), host, container or ns."""
     pidns: Namespace = Namespace()
     ipcns: Namespace = Namespace()
+    """One that is private, or none, no other container joins; none has no /dev/shm either."""
     utsns: Namespace = Namespace()
     cgroupns: Namespace = Namespace()
     userns: Namespace = Namespace()

@@ -57,6 +57,11 @@ class BuildRequest(msgspec.Struct, frozen=True):
     mounted: list[Mounted] = []
     """All that the user has mounted, the volumes of the spec included."""
     userns: UserNamespace | None = None
+    joined: dict[str, str] = {}
+    """Where the namespaces are that it joins, by the specification's names of the kinds. Empty: not known yet."""
+    foreign: frozenset[str] = frozenset()
+    """The kinds of those that belong to a user namespace over which the container has no rights: what shows them
+    cannot be mounted by it."""
     account: Account | None = None
     host_environment: dict[str, str] = {}
     """The caller's variables; used only if the spec asks for them."""

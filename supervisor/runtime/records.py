@@ -15,6 +15,7 @@ from pyman.api.event import Actor
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.names import State
 from supervisor.kernel.process import ProcessRef
+from supervisor.oci import namespaces
 from supervisor.oci.imaged import ImageUse
 from supervisor.oci.mounted import Mounted
 from supervisor.runtime.creation.userns import Owned
@@ -82,6 +83,11 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     def has_mounts(self) -> bool:
         """Something may have to be made ready around a run."""
         return bool(self.mounted or self.spec.volumes)
+
+    @property
+    def joins(self) -> bool:
+        """A run of it begins in a namespace that is there already."""
+        return bool(self.userns.container or self.userns.path) or namespaces.joins(self.spec)
 
     @property
     def image_name(self) -> str:

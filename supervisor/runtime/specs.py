@@ -12,6 +12,7 @@ from supervisor.storage import rootfs
 
 if TYPE_CHECKING:
     from supervisor.oci.placement import Placement
+    from supervisor.runtime.life.joining import Joined
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
 
@@ -19,10 +20,14 @@ __all__ = ["build_request", "placement_of", "root_of"]
 
 
 def build_request(
-    services: Services, definition: Definition, root: str, userns: UserNamespace | None = None
+    services: Services,
+    definition: Definition,
+    root: str,
+    userns: UserNamespace | None = None,
+    joined: Joined | None = None,
 ) -> BuildRequest:
     """`root`: the root filesystem, where it can be looked into now. `userns`: the container's user namespace, as it is
-    for this run; unless given, what the definition says of it."""
+    for this run; unless given, what the definition says of it. `joined`: the namespaces that this run joins."""
     owned = definition.userns
     if userns is None and owned.maps.uids:
         userns = UserNamespace(owned.maps)
@@ -38,6 +43,8 @@ def build_request(
         volumes_directory=services.layout.container_volumes(definition.id),
         mounted=[*definition.mounted, *map(mounted_volume, definition.spec.volumes)],
         userns=userns,
+        joined={} if joined is None else joined.paths,
+        foreign=frozenset() if joined is None else joined.foreign,
         account=account_of(services, definition),
         run_directory=services.layout.container_run(definition.id),
         host_environment=definition.caller.environment,
