@@ -14,6 +14,8 @@ __all__ = [
     "ExecInspect",
     "ExecProcess",
     "InspectAfter",
+    "InspectBlkioDevice",
+    "InspectBlkioWeightDevice",
     "InspectConfig",
     "InspectContainer",
     "InspectDevice",
@@ -238,6 +240,17 @@ class InspectDevice(msgspec.Struct, frozen=True, rename="pascal"):
     cgroup_permissions: str
 
 
+class InspectBlkioWeightDevice(msgspec.Struct, frozen=True, rename="pascal"):
+    path: str
+    weight: int
+
+
+class InspectBlkioDevice(msgspec.Struct, frozen=True, rename="pascal"):
+    path: str
+    rate: int
+    """Bytes or operations a second."""
+
+
 class InspectIdMappings(msgspec.Struct, frozen=True, rename="pascal"):
     """Lines of the form CONTAINER_ID:ID:SIZE, with the ids of the engine's namespace."""
 
@@ -298,9 +311,21 @@ class InspectHostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     cpu_shares: int = 0
     cpu_period: int = 0
     cpu_quota: int = 0
+    cpu_realtime_period: int = 0
+    cpu_realtime_runtime: int = 0
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     blkio_weight: int = 0
+    blkio_weight_device: list[InspectBlkioWeightDevice] = []
+    blkio_device_read_bps: list[InspectBlkioDevice] = []
+    blkio_device_write_bps: list[InspectBlkioDevice] = []
+    blkio_device_read_io_ps: list[InspectBlkioDevice] = msgspec.field(
+        name="BlkioDeviceReadIOps", default_factory=list
+    )
+    blkio_device_write_io_ps: list[InspectBlkioDevice] = msgspec.field(
+        name="BlkioDeviceWriteIOps", default_factory=list
+    )
+    cgroup_conf: dict[str, str] = {}
 
 
 class InspectContainer(msgspec.Struct, frozen=True, rename="pascal"):

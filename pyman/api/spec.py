@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import msgspec
 
+from pyman.api.limits import ResourceLimits, ThrottleDevice, WeightDevice
+
 __all__ = [
     "Caller",
     "ContainerSpec",
-    "CpuLimits",
     "HealthConfig",
     "IdMappings",
     "ImageVolume",
     "LogConfig",
-    "MemoryLimits",
     "Mount",
     "NamedVolume",
     "Namespace",
     "OverlayVolume",
-    "PidsLimit",
-    "ResourceLimits",
     "RestartBackoff",
     "Rlimit",
     "Secret",
@@ -28,7 +26,8 @@ __all__ = [
 
 
 class Namespace(msgspec.Struct, frozen=True):
-    """`nsmode` is host, private, none, shareable, container or ns; `value` the container or the path. A user
+    """`nsmode` is host, private, none, shareable, container or ns; `value` the container (name or id; its id once the
+    container is created) or the absolute path. A user
     namespace may also be auto, keep-id or nomap; `value` has the options then, as `size=1024,uid=1000`."""
 
     nsmode: str = ""
@@ -123,45 +122,6 @@ class Rlimit(msgspec.Struct, frozen=True):
     """RLIMIT_NOFILE and so on."""
     hard: int
     soft: int
-
-
-class MemoryLimits(msgspec.Struct, frozen=True):
-    """Bytes; none: no limit."""
-
-    limit: int | None = None
-    reservation: int | None = None
-    """What the kernel goes back to when memory is short."""
-    swap: int | None = None
-    """Memory and swap together; -1: any amount of swap; none: twice the memory, where the kernel counts swap."""
-    swappiness: int | None = None
-    """0 to 100; cgroup v1 only."""
-
-
-class CpuLimits(msgspec.Struct, frozen=True):
-    shares: int | None = None
-    """Weight against other containers, 2 to 262144; 1024 is usual."""
-    period: int | None = None
-    """Microseconds, 1000 to 1000000; none: the kernel's, 100000."""
-    quota: int | None = None
-    """Microseconds of one processor that it may use in a period; -1: any number."""
-    cpus: str = ""
-    """Processors that it may use, as `0-2,5`; empty: all."""
-    mems: str = ""
-    """Memory nodes, likewise."""
-
-
-class PidsLimit(msgspec.Struct, frozen=True):
-    limit: int
-    """Processes and threads; not positive: no limit."""
-
-
-class ResourceLimits(msgspec.Struct, frozen=True):
-    """Limits of the container's cgroup that are asked for: one that is not possible is refused."""
-
-    memory: MemoryLimits = MemoryLimits()
-    cpu: CpuLimits = CpuLimits()
-    pids: PidsLimit | None = None
-    """None: the configured default, where that is possible."""
 
 
 class RestartBackoff(msgspec.Struct, frozen=True):
@@ -328,6 +288,24 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     cgroup_parent: str = ""
     """A path; with the systemd manager a slice."""
     resource_limits: ResourceLimits = ResourceLimits()
+    weight_device: dict[str, WeightDevice] = msgspec.field(name="weightDevice", default_factory=dict)
+    """By the path of a block device, as the next four."""
+    throttle_read_bps_device: dict[str, ThrottleDevice] = msgspec.field(
+        name="throttleReadBpsDevice", default_factory=dict
+    )
+    throttle_write_bps_device: dict[str, ThrottleDevice] = msgspec.field(
+        name="throttleWriteBpsDevice", default_factory=dict
+    )
+    throttle_read_iops_device: dict[str, ThrottleDevice] = msgspec.field(
+        name="throttleReadIOPSDevice", default_factory=dict
+    )
+    throttle_write_iops_device: dict[str, ThrottleDevice] = msgspec.field(
+        name="throttleWriteIOPSDevice", default_factory=dict
+    )
+    cgroup_conf: dict[str, str] = msgspec.field(name="unified", default_factory=dict)
+    """Files of its cgroup and what is written to them; cgroup v2 only."""
+    oom_score_adj: int | None = None
+    """How readily the kernel ends it when memory is short, -1000 to 1000; none: the configured value."""
 
     mounts: list[Mount] = []
     volumes: list[NamedVolume] = []
@@ -388,9 +366,10 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """The command line that made it, for inspect."""
 
     netns: Namespace = Namespace()
-    """none, or host."""
+    """none (as if empty), host, container or ns."""
     pidns: Namespace = Namespace()
     ipcns: Namespace = Namespace()
+    """One that is private, or none, no other container joins; none has no /dev/shm either."""
     utsns: Namespace = Namespace()
     cgroupns: Namespace = Namespace()
     userns: Namespace = Namespace()

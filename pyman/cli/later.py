@@ -11,19 +11,8 @@ if TYPE_CHECKING:
 __all__ = ["LATER_OPTIONS"]
 
 _NO_NETWORKS = "there are no networks yet but none and host"
-_NO_DEVICE_LIMITS = "the speed of devices is not limited yet"
-_NO_REALTIME = "realtime scheduling is not limited yet"
 
 LATER_OPTIONS: tuple[Option, ...] = (
-    ("blkio-weight", "", REFUSED, "N", _NO_DEVICE_LIMITS),
-    ("blkio-weight-device", "", REFUSED, "DEVICE:N", _NO_DEVICE_LIMITS),
-    ("cgroup-conf", "", REFUSED, "KEY=VALUE", "limits have options of their own, and others are not set yet"),
-    ("cpu-rt-period", "", REFUSED, "MICROSECONDS", _NO_REALTIME),
-    ("cpu-rt-runtime", "", REFUSED, "MICROSECONDS", _NO_REALTIME),
-    ("device-read-bps", "", REFUSED, "DEVICE:RATE", _NO_DEVICE_LIMITS),
-    ("device-read-iops", "", REFUSED, "DEVICE:RATE", _NO_DEVICE_LIMITS),
-    ("device-write-bps", "", REFUSED, "DEVICE:RATE", _NO_DEVICE_LIMITS),
-    ("device-write-iops", "", REFUSED, "DEVICE:RATE", _NO_DEVICE_LIMITS),
     ("env-merge", "", REFUSED, "NAME=VALUE", "a variable is set as a whole, with --env"),
     ("expose", "", REFUSED, "PORT", _NO_NETWORKS),
     ("http-proxy", "", REFUSED, "", "no variables of proxies are passed on; --env NAME passes one"),
@@ -33,14 +22,6 @@ LATER_OPTIONS: tuple[Option, ...] = (
     ("link-local-ip", "", REFUSED, "IP", _NO_NETWORKS),
     ("mac-address", "", REFUSED, "MAC", _NO_NETWORKS),
     ("network-alias", "", REFUSED, "NAME", _NO_NETWORKS),
-    ("oom-kill-disable", "", REFUSED, "", "the kernel's choice when memory is short is not changed yet"),
-    (
-        "oom-score-adj",
-        "",
-        REFUSED,
-        "N",
-        "it is the same for all containers: oom_score_adj in containers.conf",
-    ),
     ("permissive", "", REFUSED, "", "it is about encrypted or signed images, which are not read"),
     ("personality", "", REFUSED, "PERSONALITY", "a container runs in the personality of the host"),
     ("pod", "", REFUSED, "POD", "there are no pods yet"),

@@ -97,6 +97,7 @@ COMMANDS: dict[str, Command] = {
     "save": ("save", "save", "SAVE_OPTIONS", _IMAGES, 1, -1, "Write images into an archive"),
     "search": ("search", "search", "SEARCH_OPTIONS", "TERM", 1, 1, "Search registries for images"),
     "start": ("container", "start", "START_OPTIONS", _MANY, 0, -1, "Start containers"),
+    "stats": ("stats", "stats", "STATS_OPTIONS", "[CONTAINER...]", 0, -1, "Show what containers use"),
     "stop": ("container", "stop", "STOP_OPTIONS", _MANY, 0, -1, "Stop containers"),
     "tag": ("image", "tag", "TAG_OPTIONS", "IMAGE NAME [NAME...]", 2, -1, "Give an image further names"),
     "unmount": ("rootfs", "unmount", "UNMOUNT_OPTIONS", "[CONTAINER...]", 0, -1, "Undo mounts of containers"),
@@ -157,7 +158,7 @@ COMMANDS: dict[str, Command] = {
 
 CONTAINER_VERBS = (
     "attach", "commit", "create", "exec", "exists", "export", "init", "kill", "logs", "mount", "pause", "ps",
-    "rename", "restart", "rm", "run", "start", "stop", "unmount", "unpause", "update", "wait", "why",
+    "rename", "restart", "rm", "run", "start", "stats", "stop", "unmount", "unpause", "update", "wait", "why",
 )  # fmt: skip
 """Verbs that are also called `container VERB`."""
 
@@ -212,7 +213,6 @@ LATER = frozenset(
             "prune",
             "quadlet",
             "restore",
-            "stats",
             "top",
         ),
     )

@@ -31,7 +31,7 @@ from supervisor.oci.environment import environment, exec_environment
 from supervisor.oci.host import this_host
 from supervisor.oci.mountpoints import make_directory, make_files, make_mount_points
 from supervisor.oci.mounts import INIT_DESTINATION, containerenv, covers, mounted_file, mounts
-from supervisor.oci.namespaces import id_mappings, modes, namespaces, sysctls
+from supervisor.oci.namespaces import id_mappings, is_shared, modes, namespaces, sysctls
 from supervisor.oci.request import BuildRequest, ExecBuildRequest
 from supervisor.oci.spec import OCI_VERSION, Box, Linux, Process, Root, Spec, User
 from supervisor.oci.user_mounts import root_propagation
@@ -78,7 +78,7 @@ def build(request: BuildRequest) -> bytes:
         oci_version=OCI_VERSION,
         process=_process(request, chosen, mounted),
         root=Root(request.rootfs, readonly=request.read_only),
-        hostname="" if chosen["uts"] == "host" else request.hostname,
+        hostname="" if is_shared(chosen["uts"]) else request.hostname,
         mounts=mounted,
         annotations=_annotations(request),
         linux=Linux(
@@ -124,7 +124,7 @@ def build_exec(request: ExecBuildRequest) -> bytes:
             same_user=request.user in ("", spec.user),
         ),
         rlimits=limits.rlimits(container),
-        oom_score_adj=container.settings.containers.oom_score_adj,
+        oom_score_adj=limits.oom_score(container.settings, spec),
         no_new_privileges=spec.no_new_privileges,
         apparmor_profile=confinement.apparmor(container),
     )
@@ -225,7 +225,7 @@ def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence
         console_size=_size(request.rows, request.columns) if spec.terminal else None,
         capabilities=capabilities.of_container(request, identity.uid),
         rlimits=limits.rlimits(request),
-        oom_score_adj=request.settings.containers.oom_score_adj,
+        oom_score_adj=limits.oom_score(request.settings, spec),
         no_new_privileges=spec.no_new_privileges,
         apparmor_profile=confinement.apparmor(request),
     )
@@ -290,8 +290,9 @@ def _command(request: BuildRequest, chosen: Mapping[str, str]) -> list[str]:
     words = _words([*(spec.entrypoint or []), *spec.command], what)
     if not request.init:
         return words
-    if chosen["pid"] == "host":
-        raise InvalidArgument("cannot use --init with --pid host: the init has to be the first process")
+    if is_shared(chosen["pid"]):
+        option = "host" if chosen["pid"] == "host" else f"{chosen['pid']}:{spec.pidns.value}"
+        raise InvalidArgument(f"cannot use --init with --pid {option}: the init has to be the first process")
     return [INIT_DESTINATION, "--", *words]
 
 

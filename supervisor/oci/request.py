@@ -64,6 +64,11 @@ class BuildRequest(msgspec.Struct, frozen=True):
     subscriptions: list[tuple[str, str]] = []
     """What it has copies of: paths on the host and in the container."""
     userns: UserNamespace | None = None
+    joined: dict[str, str] = {}
+    """Where the namespaces are that it joins, by the specification's names of the kinds. Empty: not known yet."""
+    foreign: frozenset[str] = frozenset()
+    """The kinds of those that belong to a user namespace over which the container has no rights: what shows them
+    cannot be mounted by it."""
     account: Account | None = None
     host_environment: dict[str, str] = {}
     """The caller's variables; used only if the spec asks for them."""

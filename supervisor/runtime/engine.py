@@ -29,7 +29,7 @@ from supervisor.oci import build, namespaces
 from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
-from supervisor.runtime.creation import userns
+from supervisor.runtime.creation import sharing, userns
 from supervisor.runtime.creation.defining import define, new_id
 from supervisor.runtime.creation.words import random_name
 from supervisor.runtime.dependencies import Turns, needs_of
@@ -53,7 +53,7 @@ from supervisor.state.database import Database, DeleteRecord, PutRecord, Retenti
 from supervisor.state.locks import Locks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from pyman.api.container import ExecRequest
     from pyman.api.event import Actor
@@ -247,7 +247,9 @@ class Engine:
         """Its name is free, and its ids: its processes have ended with the first one, and its directories are closed
         to everybody. Among the host's processes some may be left until the OCI runtime has ended them."""
         self.registry.let_go(container)
-        if namespaces.mode("pid", container.definition.spec, self.settings.containers) != "host":
+        if not namespaces.is_shared(
+            namespaces.mode("pid", container.definition.spec, self.settings.containers)
+        ):
             self.services.ids.release(container.id)
 
     def _forget(self, container: Container) -> None:
@@ -370,12 +372,12 @@ class Engine:
         secrets: ChosenSecrets | None = None
         try:
             lock = self.locks.allocate()
-            owner = self._userns_owner(spec)
             if spec.secrets or spec.secret_env:
                 secrets = await self.services.choose_secrets(spec)
                 spec = secrets.spec
+            owners = sharing.owners(self.view(spec.namespace), spec, self.settings)
             sources = await look_up(self.services.images, self.view(spec.namespace), spec)
-            work = partial(self._defined, id, name, lock, spec, caller, owner, image, sources)
+            work = partial(self._defined, id, name, lock, spec, caller, owners, image, sources)
             if image is None:
                 definition = await look_into(spec.rootfs, work, self.settings.pyman.call_deadline)
             else:
@@ -472,13 +474,6 @@ class Engine:
             except PymanError as error:
                 log.warning("cannot remove a layer", container=id, error=str(error))
 
-    def _userns_owner(self, spec: ContainerSpec) -> Definition | None:
-        """The container whose user namespace is to be joined. NoSuchContainer, AmbiguousId."""
-        wish = userns.wish_of(spec, self.settings)
-        if wish.nsmode != "container" or not wish.value:
-            return None
-        return self.view(spec.namespace).find(wish.value).container.definition
-
     def _defined(
         self,
         id: str,
@@ -486,17 +481,17 @@ class Engine:
         lock: int,
         spec: ContainerSpec,
         caller: Caller,
-        owner: Definition | None,
+        owners: Mapping[str, Definition],
         image: Chosen | None,
         sources: Sources,
     ) -> Definition:
         """The definition. What cannot be built is refused now, before anything is made."""
         if image is None:
-            definition = define(self.services, id, name, lock, spec, caller, owner, sources=sources)
+            definition = define(self.services, id, name, lock, spec, caller, owners, sources=sources)
             build.build(build_request(self.services, definition, spec.rootfs))
             return definition
         spec, use = image.taken(spec, self.settings.engine.image_volume_mode)
-        definition = define(self.services, id, name, lock, spec, caller, owner, use, sources)
+        definition = define(self.services, id, name, lock, spec, caller, owners, use, sources)
         build.build(build_request(self.services, definition, ""))
         return definition
 

@@ -15,6 +15,7 @@ from pyman.api.event import Actor
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.names import State
 from supervisor.kernel.process import ProcessRef
+from supervisor.oci import namespaces
 from supervisor.oci.given import Given
 from supervisor.oci.imaged import ImageUse
 from supervisor.oci.mounted import Mounted
@@ -92,6 +93,11 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     def is_given(self) -> bool:
         """The engine has small files for it, which it gets in a file system of their own."""
         return bool(self.secrets or self.subscriptions)
+
+    @property
+    def joins(self) -> bool:
+        """A run of it begins in a namespace that is there already."""
+        return bool(self.userns.container or self.userns.path) or namespaces.joins(self.spec)
 
     @property
     def image_name(self) -> str:

@@ -17,6 +17,7 @@ from supervisor.storage import rootfs
 if TYPE_CHECKING:
     from supervisor.oci.placement import Placement
     from supervisor.oci.request import ExecBuildRequest
+    from supervisor.runtime.life.joining import Joined
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
 
@@ -42,11 +43,12 @@ def build_request(
     definition: Definition,
     root: str,
     userns: UserNamespace | None = None,
+    joined: Joined | None = None,
     secrets: dict[str, str] | None = None,
 ) -> BuildRequest:
     """`root`: the root filesystem, where it can be looked into now. `userns`: the container's user namespace, as it is
-    for this run; unless given, what the definition says of it. `secrets`: the values of variables that are secrets, for what is
-    about to run; else they are hidden."""
+    for this run; unless given, what the definition says of it. `joined`: the namespaces that this run joins. `secrets`:
+    the values of variables that are secrets, for what is about to run; else they are hidden."""
     owned = definition.userns
     if userns is None and owned.maps.uids:
         userns = UserNamespace(owned.maps)
@@ -65,6 +67,8 @@ def build_request(
         subscriptions=definition.subscriptions,
         mounted=[*definition.mounted, *map(mounted_volume, definition.spec.volumes)],
         userns=userns,
+        joined={} if joined is None else joined.paths,
+        foreign=frozenset() if joined is None else joined.foreign,
         account=account_of(services, definition),
         run_directory=services.layout.container_run(definition.id),
         host_environment=definition.caller.environment,

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from pyman.errors import InvalidArgument, PymanError, StorageFailed
+from pyman.errors import InvalidArgument, PymanError
 from supervisor.kernel import files
 from supervisor.kernel.idmaps import has_inside
+from supervisor.logging import log
 from supervisor.oci.given import SECRETS, Given
 from supervisor.oci.host import this_host
 
@@ -76,13 +77,13 @@ class Chosen:
             await trio.to_thread.run_sync(self._keep, limiter=self._services.disk)
 
     async def drop(self) -> None:
-        """The container is not recorded after all."""
+        """The container is not recorded after all. What cannot be removed now, the next supervisor removes."""
         if self._directory:
             with trio.CancelScope(shield=True):
                 try:
                     await files.remove_tree(os.path.dirname(self._directory))
                 except PymanError as error:
-                    raise StorageFailed(f"cannot take back the copies of secrets: {error}") from error
+                    log.warning("cannot take back the copies of secrets", error=str(error))
 
     def _keep(self) -> None:
         try:

@@ -32,19 +32,20 @@ from pyman.api.inspect import (
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups
-from supervisor.oci import devices, etc_files, namespaces, placement, resources
+from supervisor.oci import devices, etc_files, namespaces, placement
 from supervisor.oci.accounts import account_files
 from supervisor.oci.build import environment_of, groups_of
 from supervisor.oci.capabilities import added_and_dropped, of_container
 from supervisor.oci.confinement import apparmor, security_options
 from supervisor.oci.mounts import mounted_file, volume_directory
-from supervisor.oci.spec import Capabilities, Cpu, Memory
+from supervisor.oci.spec import Capabilities
 from supervisor.oci.users import Identity, look_up
 from supervisor.runtime.creation.userns import mode_of
 from supervisor.runtime.dependencies import needs_of
 from supervisor.runtime.life.policy import policy_of
 from supervisor.runtime.rootfs.looking import look_into
 from supervisor.runtime.specs import build_request, placement_of
+from supervisor.runtime.views.limits import shown_limits
 from supervisor.runtime.views.times import rfc3339
 
 if TYPE_CHECKING:
@@ -403,15 +404,13 @@ def _host_config(
     spec = definition.spec
     policy = policy_of(spec, services.settings)
     modes = namespaces.modes(request)
-    limits = resources.in_force(request)
     cap_add, cap_drop = added_and_dropped(request, bounding)
-    memory, cpu = limits.memory or Memory(), limits.cpu or Cpu()
     return InspectHostConfig(
         binds=showing.binds(request),
         tmpfs=showing.tmpfs(request),
         volumes_from=spec.volumes_from or None,
         cgroup_manager=services.settings.engine.cgroup_manager or "cgroupfs",
-        cgroup_mode=modes["cgroup"],
+        cgroup_mode=namespaces.told("cgroup", request, modes),
         container_id_file=spec.cid_file,
         log_config=InspectLogConfig(
             type=spec.log_configuration.driver or definition.log_driver,
@@ -419,7 +418,7 @@ def _host_config(
             size=_human(definition.log_size),
             tag=spec.log_configuration.tag,
         ),
-        network_mode=modes["network"],
+        network_mode=namespaces.told("network", request, modes),
         restart_policy=InspectRestartPolicy(
             name=policy.kind.value,
             maximum_retry_count=policy.tries,
@@ -435,9 +434,9 @@ def _host_config(
         annotations=spec.annotations,
         cap_add=cap_add,
         cap_drop=cap_drop,
-        ipc_mode=modes["ipc"],
-        pid_mode=modes["pid"],
-        uts_mode=modes["uts"],
+        ipc_mode=namespaces.told("ipc", request, modes),
+        pid_mode=namespaces.told("pid", request, modes),
+        uts_mode=namespaces.told("uts", request, modes),
         userns_mode=mode_of(definition),
         id_mappings=_id_mappings(definition),
         privileged=request.privileged,
@@ -456,17 +455,7 @@ def _host_config(
         ulimits=[InspectUlimit(name=limit.type, soft=limit.soft, hard=limit.hard) for limit in spec.r_limits],
         init=request.init,
         group_add=spec.groups,
-        pids_limit=limits.pids.limit if limits.pids else 0,
-        memory=memory.limit or 0,
-        memory_reservation=memory.reservation or 0,
-        memory_swap=memory.swap or 0,
-        memory_swappiness=memory.swappiness or 0,
-        nano_cpus=max(0, cpu.quota or 0) * 1_000_000_000 // (cpu.period or 100_000),
-        cpu_shares=cpu.shares or 0,
-        cpu_period=cpu.period or 0,
-        cpu_quota=cpu.quota or 0,
-        cpuset_cpus=cpu.cpus,
-        cpuset_mems=cpu.mems,
+        **shown_limits(request),
     )
 
 
