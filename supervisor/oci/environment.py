@@ -1,8 +1,8 @@
 """The environment of a container's command.
 
 Weakest first: the configured defaults, `container`, the image's, what is made of these (`--env-merge`), the caller's whole
-environment (`--env-host`) or else its proxies, and what was asked for by name (`-e`, `--env-file`). `--unsetenv` takes away
-what comes before the caller's.
+environment (`--env-host`) or else its proxies, what was asked for by name (`-e`, `--env-file`), and secrets. `--unsetenv`
+takes away what comes before the caller's.
 HOSTNAME and HOME are added if nothing has set them.
 """
 
@@ -50,6 +50,7 @@ def _asked_for(request: BuildRequest) -> dict[str, str]:
     variables.update(_checked(spec.env))
     if spec.terminal and not spec.unsetenv_all and "TERM" not in spec.unsetenv:
         variables.setdefault("TERM", "xterm")
+    variables.update(request.secret_environment)
     return variables
 
 

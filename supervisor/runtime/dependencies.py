@@ -13,6 +13,7 @@ import trio
 
 from pyman.errors import InvalidArgument, NoSuchContainer, WrongState
 from pyman.names import State
+from supervisor.oci import namespaces
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.records import Need, Wanted
 
@@ -34,10 +35,10 @@ DOWN = (State.CREATED, State.STOPPED, State.EXITED, State.REMOVING)
 
 def needs_of(definition: Definition) -> list[Need]:
     """Each container once, with what is asked of it."""
-    if not definition.needs and not definition.userns.container:
+    if not definition.needs and not definition.joins:
         return []
     found = {need.id: need for need in definition.needs}
-    for id in (definition.userns.container,):
+    for id in (definition.userns.container, *namespaces.owners(definition.spec).values()):
         if id:
             found.setdefault(id, Need(id))
     return list(found.values())
@@ -56,6 +57,10 @@ class Dependencies:
         NoSuchContainer, AmbiguousId."""
         wishes = [(name, "started", "--requires") for name in spec.dependency_containers]
         wishes += [(one.container, one.condition, "--after") for one in spec.after]
+        for name in _joined(spec):
+            self._resolved(
+                spec.name, view, name, "started", replaces=replaces
+            )  # only checked: the spec says it
         found: dict[str, Need] = {}
         for name, condition, option in wishes:
             if condition not in CONDITIONS:
@@ -180,6 +185,12 @@ class Dependencies:
         if need.condition == "healthy" and other.gives_up_health:
             raise _cannot(container, f"{what} is unhealthy")
         return None
+
+
+def _joined(spec: ContainerSpec) -> list[str]:
+    """The containers whose namespaces are asked for."""
+    names = [spec.userns.value] if spec.userns.nsmode == "container" and spec.userns.value else []
+    return [*names, *namespaces.owners(spec).values()] if namespaces.joins(spec) else names
 
 
 def _is_met(other: Container, need: Need) -> bool:

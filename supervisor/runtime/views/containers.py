@@ -24,6 +24,7 @@ from pyman.api.inspect import (
     InspectNetwork,
     InspectRestart,
     InspectRestartPolicy,
+    InspectSecretFile,
     InspectStartupHealthcheck,
     InspectState,
     InspectUlimit,
@@ -352,6 +353,11 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
         chroot_dirs=spec.chroot_directories or None,
         **_healthcheck(container.health_plan),
         volumes={path: {} for path in definition.image.volumes} or None,
+        secrets=[
+            InspectSecretFile(each.name, each.id, each.uid, each.gid, each.mode)
+            for each in definition.secrets
+        ]
+        or None,
     )
 
 
@@ -413,7 +419,7 @@ def _host_config(
         tmpfs=showing.tmpfs(request),
         volumes_from=spec.volumes_from or None,
         cgroup_manager=services.settings.engine.cgroup_manager or "cgroupfs",
-        cgroup_mode=modes["cgroup"],
+        cgroup_mode=namespaces.told("cgroup", request, modes),
         container_id_file=spec.cid_file,
         log_config=InspectLogConfig(
             type=spec.log_configuration.driver or definition.log_driver,
@@ -421,7 +427,7 @@ def _host_config(
             size=_human(definition.log_size),
             tag=spec.log_configuration.tag,
         ),
-        network_mode=modes["network"],
+        network_mode=namespaces.told("network", request, modes),
         restart_policy=InspectRestartPolicy(
             name=policy.kind.value,
             maximum_retry_count=policy.tries,
@@ -437,9 +443,9 @@ def _host_config(
         annotations=spec.annotations,
         cap_add=cap_add,
         cap_drop=cap_drop,
-        ipc_mode=modes["ipc"],
-        pid_mode=modes["pid"],
-        uts_mode=modes["uts"],
+        ipc_mode=namespaces.told("ipc", request, modes),
+        pid_mode=namespaces.told("pid", request, modes),
+        uts_mode=namespaces.told("uts", request, modes),
         userns_mode=mode_of(definition),
         id_mappings=_id_mappings(definition),
         privileged=request.privileged,
