@@ -43,6 +43,5 @@ LATER_OPTIONS: tuple[Option, ...] = (
     ("publish-all", "P", REFUSED, "", _NO_NETWORKS),
     ("rmi", "", REFUSED, "", "an image stays when its container goes; see rmi"),
     ("sdnotify", "", REFUSED, "MODE", "nobody is told by the container that it is ready"),
-    ("secret", "", REFUSED, "SECRET", "there are no secrets yet"),
     ("tz", "", REFUSED, "ZONE", "the container has the time zone of its image"),
 )
