@@ -90,7 +90,6 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("expose", "", CSV, "PORT[-PORT][/PROTOCOL]", "A port that the container serves: tcp, udp or sctp"),
     ("group-add", "", CSV, "GROUP", "Further groups of the command; keep-groups alone: the caller's"),
     *HEALTH_OPTIONS,
-    ("hostname", "h", TEXT, "NAME", "The container's host name"),
     ("http-proxy", "", TRUE, "", "Set the caller's variables of proxies"),
     ("init", "", FLAG, "", "Run an init that passes signals on and reaps processes"),
     ("init-path", "", TEXT, "FILE", "The init program to use"),
@@ -151,7 +150,6 @@ RUN_OPTIONS: tuple[Option, ...] = (
 
 _COPIED = {
     "name": "name",
-    "hostname": "hostname",
     "interactive": "stdin",
     "tty": "terminal",
     "privileged": "privileged",

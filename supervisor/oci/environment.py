@@ -60,8 +60,14 @@ def lasting_environment(request: BuildRequest) -> dict[str, str]:
     spec = request.spec
     variables: dict[str, str] = {}
     if not spec.unsetenv_all:
-        path = {name: value for name, value in request.settings.containers.env.items() if name == "PATH"}
-        variables = _merged({**path, **request.image.env}, spec)
+        configured = request.settings.containers.env
+        variables = {
+            **{name: configured[name] for name in ("PATH",) if name in configured},
+            **request.image.env,
+        }
+        if spec.envmerge:
+            known = {**configured, "container": "podman", **request.image.env}
+            variables.update(_changed(known, _merged(known, spec)))
         for name in spec.unsetenv:
             variables.pop(name, None)
     return {**variables, **spec.env}
@@ -75,6 +81,10 @@ def _merged(variables: dict[str, str], spec: ContainerSpec) -> dict[str, str]:
             name, value = merged(text, variables)
             variables = {**variables, **_checked({name: value})}
     return variables
+
+
+def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in after.items() if before.get(name) != value}
 
 
 def _passes_proxies(request: BuildRequest) -> bool:

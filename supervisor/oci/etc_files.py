@@ -1,6 +1,7 @@
 """The files of a container's /etc that the engine writes: hosts, resolv.conf, hostname, localtime.
 
 They lie in the container's run directory, are made anew for each run, and are mounted over what the root filesystem has.
+Who joins another container's network has the hosts and resolv.conf of that one.
 Where a user has mounted something in the place of one, or wants the image's, there is none.
 """
 
@@ -85,7 +86,8 @@ def destinations(request: BuildRequest, network: str) -> list[tuple[str, str]]:
 
 def contents(request: BuildRequest, network: str) -> dict[str, bytes]:
     """What they say, by those of `made`. InvalidArgument, StorageFailed, CommandNotExecutable."""
-    return {path: _content(path, request, network) for path in made(request, network)}
+    own = (path for path in made(request, network) if path not in request.network_files)
+    return {path: _content(path, request, network) for path in own}
 
 
 def _content(path: str, request: BuildRequest, network: str) -> bytes:
