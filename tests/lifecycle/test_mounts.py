@@ -342,7 +342,7 @@ def test_volumes_of_another_container_are_taken_over(
         engine.cli("rm", "second")
     finally:
         engine.cli("rm", "-f", "-i", "renamed", "second", check=False)
-    assert "cannot find container 'nobody'" in _refused(engine, rootfs, "--volumes-from", "nobody")
+    assert "--volumes-from nobody" in _refused(engine, rootfs, "--volumes-from", "nobody")
 
 
 def test_inspect_tells_what_is_mounted(shared_engine: Engine, rootfs: Path, source: Path) -> None:
