@@ -19,6 +19,7 @@ __all__ = [
     "OverlayVolume",
     "RestartBackoff",
     "Rlimit",
+    "Secret",
     "StartAfter",
     "StartupHealthConfig",
 ]
@@ -89,6 +90,19 @@ class ImageVolume(msgspec.Struct, frozen=True):
     read_write: bool = False
     """Writes are possible; they end with the run."""
     sub_path: str = ""
+
+
+class Secret(msgspec.Struct, frozen=True):
+    """A secret that is a file in a container."""
+
+    source: str
+    """Its name or id."""
+    target: str = ""
+    """The file: an absolute path, or one below /run/secrets; empty: its name."""
+    uid: int = 0
+    """The owner, in the container."""
+    gid: int = 0
+    mode: int = 0o444
 
 
 class LogConfig(msgspec.Struct, frozen=True):
@@ -301,6 +315,10 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """`CONTAINER[:OPTIONS]`: the binds and volumes of that container; the options are ro, rw and z."""
     shm_size: int | None = None
     """Bytes of /dev/shm; 0: no limit; none: the configured size."""
+
+    secrets: list[Secret] = []
+    secret_env: dict[str, str] = {}
+    """Variables, each with the name or id of the secret that it has as its value. They count for more than `env`."""
 
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}

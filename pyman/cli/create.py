@@ -35,6 +35,7 @@ from pyman.cli.registry_options import (
 )
 from pyman.cli.resources import RESOURCE_OPTIONS, resource_settings
 from pyman.cli.restart import RESTART_OPTIONS, restart_settings
+from pyman.cli.secret_option import SECRET_OPTIONS, secret_settings
 from pyman.cli.security import SECURITY_OPTIONS, security_settings
 from pyman.cli.userns import USERNS_OPTIONS, userns_settings
 from pyman.cli.values import absolute, environment, labels, read_pairs, rlimits, size
@@ -108,6 +109,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
         "The first argument is a directory to use as root filesystem; DIR:O protects it, DIR:idmap keeps its ids",
     ),
     ("runtime", "", TEXT, "NAME", "OCI runtime, a name or a path"),
+    *SECRET_OPTIONS,
     *SECURITY_OPTIONS,
     ("stop-signal", "", TEXT, "SIGNAL", "The signal that asks the container to stop"),
     ("stop-timeout", "", SECONDS, "SECONDS", "How long a stop waits before SIGKILL"),
@@ -237,6 +239,7 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
     spec.update(dependency_settings(args))
     spec.update(health_settings(args))
     spec.update(security_settings(args))
+    spec.update(secret_settings(args))
     spec.update(etc_settings(args))
     _log(spec, args)
     for option, field in (

@@ -45,7 +45,6 @@ LATER_OPTIONS: tuple[Option, ...] = (
     ("rdt-class", "", REFUSED, "CLASS", "the processor's caches are not divided among containers"),
     ("rmi", "", REFUSED, "", "an image stays when its container goes; see rmi"),
     ("sdnotify", "", REFUSED, "MODE", "nobody is told by the container that it is ready"),
-    ("secret", "", REFUSED, "SECRET", "there are no secrets yet"),
     (
         "sysctl",
         "",

@@ -15,6 +15,7 @@ from supervisor.kernel.idmaps import has_inside
 from supervisor.oci.accounts import account_files
 from supervisor.oci.devices import device_mounts
 from supervisor.oci.etc_files import destinations
+from supervisor.oci.given import given_mounts
 from supervisor.oci.host import this_host
 from supervisor.oci.security import proc_options
 from supervisor.oci.spec import Mount
@@ -109,6 +110,7 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     if request.init:
         found.append(Mount(INIT_DESTINATION, "bind", init_program(request), ["bind", "rprivate", "ro"]))
     found += device_mounts(request)
+    found += given_mounts(request)
     own = {mount.destination for mount in found}
     found += [mount for mount in _volumes(request) if mount.destination not in own]
     if request.systemd:

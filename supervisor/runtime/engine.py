@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.mounts.sources import Sources
     from supervisor.runtime.records import Definition, ExecDefinition, ExecObserved
     from supervisor.runtime.registry import View
+    from supervisor.runtime.secrets.choosing import Chosen as ChosenSecrets
     from supervisor.runtime.volumes.book import Batch
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
@@ -211,6 +212,8 @@ class Engine:
         services.overlays.adopt(await trio.to_thread.run_sync(clear))
         await services.images.recover(loaded.intents, set(known))
         await services.volumes.recover(loaded, frozenset(known), rebooted=rebooted)
+        if any(key.startswith("secret-") for key in loaded.intents):
+            services.secrets.recover(self._nursery, loaded.intents)
         files.write_atomic(self.layout.alive, b"", 0o600)
         for definition, state in observed:
             self._add(await legacy.adopted(services, definition, state), state)
@@ -366,8 +369,12 @@ class Engine:
         self.services.ids.open(id)
         lock: int | None = None
         layer: Layering | None = None
+        secrets: ChosenSecrets | None = None
         try:
             lock = self.locks.allocate()
+            if spec.secrets or spec.secret_env:
+                secrets = await self.services.choose_secrets(spec)
+                spec = secrets.spec
             owners = sharing.owners(self.view(spec.namespace), spec, self.settings)
             sources = await look_up(self.services.images, self.view(spec.namespace), spec)
             work = partial(self._defined, id, name, lock, spec, caller, owners, image, sources)
@@ -383,23 +390,20 @@ class Engine:
                     definition = await trio.to_thread.run_sync(work, limiter=self.services.disk)
                 layer = layer or self._layer(id, image, definition.userns.maps)
             definition = replaced(definition, needs=needs) if needs else definition
+            definition = secrets.taken(definition) if secrets is not None else definition
             self._join(definition)
             container = Container(definition, Observed())
             container.layer = layer
             entry = Entry(container, Worker(self.services, container, self._forget, self._let_go))
-            record = PutRecord("container", id, name, lock, encode(definition), encode(container.observed))
-            event = container.event(EventStatus.CREATE, actor)
-            async with self.services.volumes.joined(definition.spec, actor) as volumes:
-                await self.services.database.commit(
-                    [record, *volumes.changes],
-                    [*volumes.events, event],
-                    durable=True,
-                    apply=lambda _events: self._add_new(entry, volumes),
-                )
+            if secrets is not None:
+                await secrets.keep(id)
+            await self._record(entry, lock, actor)
         except BaseException:
             self.registry.release(name, id)
             self.services.ids.release(id)
             self.locks.release(lock)
+            if secrets is not None:
+                await secrets.drop()
             if layer is not None:
                 await self._unlayer(id, layer)
             raise
@@ -407,6 +411,21 @@ class Engine:
             self._joining.pop(id, None)
         self._nursery.start_soon(entry.worker.run, trio.Event())
         return entry
+
+    async def _record(self, entry: Entry, lock: int, actor: Actor | None) -> None:
+        """A container, together with the volumes that are made for it."""
+        container, definition = entry.container, entry.container.definition
+        record = PutRecord(
+            "container", container.id, container.name, lock, encode(definition), encode(container.observed)
+        )
+        event = container.event(EventStatus.CREATE, actor)
+        async with self.services.volumes.joined(definition.spec, actor) as volumes:
+            await self.services.database.commit(
+                [record, *volumes.changes],
+                [*volumes.events, event],
+                durable=True,
+                apply=lambda _events: self._add_new(entry, volumes),
+            )
 
     def _add_new(self, entry: Entry, volumes: Batch) -> None:
         volumes.apply()

@@ -147,6 +147,7 @@ def define(
         userns=owned,
         image=image,
         mounted=mounted,
+        subscriptions=list(settings.subscriptions),
     )
 
 

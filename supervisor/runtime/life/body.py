@@ -131,13 +131,15 @@ class Body:
         """Directories, root filesystem, config.json, FIFOs. Undone by `clean`; what is made after the deadline,
         by the thread that makes it."""
         definition = self._container.definition
+        spec = definition.spec
+        secrets = await self._services.secret_values(spec) if spec.secret_env else {}
         if definition.joins:
             from supervisor.runtime.life import joining
 
             self._part()
             self._joined = await joining.join(self._services, definition)
-        await self._services.volumes.mount_all(definition.spec, self.id)
-        await self._in_time(self._prepare)
+        await self._services.volumes.mount_all(spec, self.id)
+        await self._in_time(partial(self._prepare, secrets))
 
     def _part(self) -> None:
         """What is joined needs to be held no more: the container has it, or never will."""
@@ -231,7 +233,7 @@ class Body:
             finally:
                 preparation.under_way = False
 
-    def _prepare(self, space: UserNamespace | None, shift: Shift | None) -> None:
+    def _prepare(self, secrets: dict[str, str], space: UserNamespace | None, shift: Shift | None) -> None:
         layout, container, joined = self._layout, self._container, self._joined
         bundle = layout.container_bundle(self.id)
         try:
@@ -241,7 +243,7 @@ class Body:
             check_files(container.definition)
             exit.clear_exit(layout.exits, layout.container_persist(self.id), self.id)
             root = self._mount(space, shift)
-            request = build_request(self._services, container.definition, root, space, joined)
+            request = build_request(self._services, container.definition, root, space, joined, secrets)
             if joined is not None:
                 joined.stage(request)
             fill(self._services.volumes, request, self.deadline)
@@ -249,6 +251,10 @@ class Body:
                 from supervisor.runtime.mounts import staging
 
                 staging.prepare(self._services, request, self.deadline)
+            if container.definition.is_given:
+                from supervisor.runtime.secrets import giving
+
+                giving.prepare(layout, request)
             build.write_files(request)
             spec = build.build(request)
             descriptor = os.open(

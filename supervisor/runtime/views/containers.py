@@ -24,6 +24,7 @@ from pyman.api.inspect import (
     InspectNetwork,
     InspectRestart,
     InspectRestartPolicy,
+    InspectSecretFile,
     InspectStartupHealthcheck,
     InspectState,
     InspectUlimit,
@@ -343,6 +344,11 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
         exposed_ports={port: {} for port in definition.image.ports} or None,
         **_healthcheck(container.health_plan),
         volumes={path: {} for path in definition.image.volumes} or None,
+        secrets=[
+            InspectSecretFile(each.name, each.id, each.uid, each.gid, each.mode)
+            for each in definition.secrets
+        ]
+        or None,
     )
 
 
