@@ -285,6 +285,9 @@ class InspectHostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     group_add: list[str]
     pids_limit: int
     """0: none."""
+    sysctls: dict[str, str]
+    """Those that were asked for."""
+    intel_rdt_clos_id: str = msgspec.field(name="IntelRdtClosID", default="")
     id_mappings: InspectIdMappings | None = msgspec.field(name="IDMappings", default=None)
     """Of a user namespace of its own."""
     port_bindings: dict[str, list[dict[str, str]]] = {}

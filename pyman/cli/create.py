@@ -82,7 +82,6 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     *ETC_OPTIONS,
     ("group-add", "", CSV, "GROUP", "Further groups of the command; keep-groups alone: the caller's"),
     *HEALTH_OPTIONS,
-    ("hostname", "h", TEXT, "NAME", "The container's host name"),
     ("init", "", FLAG, "", "Run an init that passes signals on and reaps processes"),
     ("init-path", "", TEXT, "FILE", "The init program to use"),
     ("interactive", "i", FLAG, "", "Keep standard input open"),
@@ -142,7 +141,6 @@ RUN_OPTIONS: tuple[Option, ...] = (
 
 _COPIED = {
     "name": "name",
-    "hostname": "hostname",
     "interactive": "stdin",
     "tty": "terminal",
     "privileged": "privileged",

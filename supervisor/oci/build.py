@@ -31,9 +31,10 @@ from supervisor.oci.environment import environment, exec_environment
 from supervisor.oci.host import this_host
 from supervisor.oci.mountpoints import make_directory, make_files, make_mount_points
 from supervisor.oci.mounts import INIT_DESTINATION, containerenv, covers, mounted_file, mounts
-from supervisor.oci.namespaces import id_mappings, is_shared, modes, namespaces, sysctls
+from supervisor.oci.namespaces import id_mappings, is_shared, modes, namespaces
 from supervisor.oci.request import BuildRequest, ExecBuildRequest
-from supervisor.oci.spec import OCI_VERSION, Box, Linux, Process, Root, Spec, User
+from supervisor.oci.spec import OCI_VERSION, Box, IntelRdt, Linux, Personality, Process, Root, Spec, User
+from supervisor.oci.sysctls import sysctls
 from supervisor.oci.user_mounts import root_propagation
 from supervisor.oci.users import Identity, look_up
 from supervisor.settings.values import UMASK
@@ -67,7 +68,7 @@ _encoder = msgspec.json.Encoder()
 def build(request: BuildRequest) -> bytes:
     """The contents of config.json. InvalidArgument and NotSupported name the option at fault;
     CommandNotExecutable tells which user, group or directory the root filesystem does not have."""
-    chosen = modes(request)
+    spec, chosen = request.spec, modes(request)
     mounted = mounts(request, chosen)
     uid_mappings, gid_mappings = id_mappings(request)
     masked, read_only = security.hidden_paths(request)
@@ -95,6 +96,8 @@ def build(request: BuildRequest) -> bytes:
             else "",
             masked_paths=masked,
             readonly_paths=read_only,
+            personality=Personality(spec.personality.domain) if spec.personality else None,
+            intel_rdt=IntelRdt(spec.intel_rdt.clos_id) if spec.intel_rdt else None,
         ),
     )
     return _encoder.encode(whole)

@@ -323,6 +323,7 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
     spec = definition.spec
     return InspectConfig(
         hostname=definition.hostname,
+        domainname=spec.domainname,
         user=spec.user,
         attach_stdin=spec.stdin,
         tty=spec.terminal,
@@ -449,6 +450,8 @@ def _host_config(
         extra_hosts=spec.hostadd,
         hosts_file=spec.base_hosts_file,
         shm_size=request.shm_size,
+        sysctls=spec.sysctl,
+        intel_rdt_clos_id=spec.intel_rdt.clos_id if spec.intel_rdt else "",
         runtime=definition.runtime,
         cgroup_parent=spec.cgroup_parent,
         cgroups=_CGROUPS.get(mode := placement.mode_of(services.settings, spec), mode),
