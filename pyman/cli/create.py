@@ -322,6 +322,9 @@ def _root_filesystem(spec: dict[str, Any], args: Parsed) -> None:
             mode = args.image_volume.lower()
             spec["image_volume_mode"] = "anonymous" if mode == "bind" else mode
         return
+    for option in ("arch", "image-volume", "os", "platform", "variant"):
+        if getattr(args, option.replace("-", "_")):
+            raise InvalidArgument(f"cannot use --{option} together with --rootfs: there is no image")
     path, colon, option = first.rpartition(":")
     if colon and option == "O":
         spec["rootfs_overlay"], first = True, path
