@@ -11,38 +11,15 @@ if TYPE_CHECKING:
 __all__ = ["LATER_OPTIONS"]
 
 _NO_NETWORKS = "there are no networks yet but none and host"
-_NO_DEVICE_LIMITS = "the speed of devices is not limited yet"
-_NO_REALTIME = "realtime scheduling is not limited yet"
 
 LATER_OPTIONS: tuple[Option, ...] = (
-    ("blkio-weight", "", REFUSED, "N", _NO_DEVICE_LIMITS),
-    ("blkio-weight-device", "", REFUSED, "DEVICE:N", _NO_DEVICE_LIMITS),
-    ("cgroup-conf", "", REFUSED, "KEY=VALUE", "limits have options of their own, and others are not set yet"),
-    ("cpu-rt-period", "", REFUSED, "MICROSECONDS", _NO_REALTIME),
-    ("cpu-rt-runtime", "", REFUSED, "MICROSECONDS", _NO_REALTIME),
-    ("device-read-bps", "", REFUSED, "DEVICE:RATE", _NO_DEVICE_LIMITS),
-    ("device-read-iops", "", REFUSED, "DEVICE:RATE", _NO_DEVICE_LIMITS),
-    ("device-write-bps", "", REFUSED, "DEVICE:RATE", _NO_DEVICE_LIMITS),
-    ("device-write-iops", "", REFUSED, "DEVICE:RATE", _NO_DEVICE_LIMITS),
-    ("env-merge", "", REFUSED, "NAME=VALUE", "a variable is set as a whole, with --env"),
-    ("expose", "", REFUSED, "PORT", _NO_NETWORKS),
-    ("http-proxy", "", REFUSED, "", "no variables of proxies are passed on; --env NAME passes one"),
     ("init-ctr", "", REFUSED, "MODE", "there are no pods yet"),
     ("ip", "", REFUSED, "IP", _NO_NETWORKS),
     ("ip6", "", REFUSED, "IP", _NO_NETWORKS),
     ("link-local-ip", "", REFUSED, "IP", _NO_NETWORKS),
     ("mac-address", "", REFUSED, "MAC", _NO_NETWORKS),
     ("network-alias", "", REFUSED, "NAME", _NO_NETWORKS),
-    ("oom-kill-disable", "", REFUSED, "", "the kernel's choice when memory is short is not changed yet"),
-    (
-        "oom-score-adj",
-        "",
-        REFUSED,
-        "N",
-        "it is the same for all containers: oom_score_adj in containers.conf",
-    ),
     ("permissive", "", REFUSED, "", "it is about encrypted or signed images, which are not read"),
-    ("personality", "", REFUSED, "PERSONALITY", "a container runs in the personality of the host"),
     ("pod", "", REFUSED, "POD", "there are no pods yet"),
     ("pod-id-file", "", REFUSED, "FILE", "there are no pods yet"),
     (
@@ -61,15 +38,5 @@ LATER_OPTIONS: tuple[Option, ...] = (
     ),
     ("publish", "p", REFUSED, "PORT", _NO_NETWORKS),
     ("publish-all", "P", REFUSED, "", _NO_NETWORKS),
-    ("rdt-class", "", REFUSED, "CLASS", "the processor's caches are not divided among containers"),
     ("rmi", "", REFUSED, "", "an image stays when its container goes; see rmi"),
-    ("secret", "", REFUSED, "SECRET", "there are no secrets yet"),
-    (
-        "sysctl",
-        "",
-        REFUSED,
-        "NAME=VALUE",
-        "they are the same for all containers: default_sysctls in containers.conf",
-    ),
-    ("tz", "", REFUSED, "ZONE", "the container has the time zone of its image"),
 )

@@ -98,7 +98,10 @@ class Checking:
     def _tell_ready(self) -> None:
         """To whom the container reports, if it is ready once it is healthy."""
         worker = self._worker
-        if worker.observed.reporting is None or worker.container.definition.spec.sdnotify_mode != "healthy":
+        if (
+            worker.observed.reporting is None
+            or worker.container.definition.spec.sdnotify_mode != reporting.HEALTHY
+        ):
             return
         if not reporting.tell_ready(worker.services.layout.container_bundle(worker.container.id)):
             log.warning("cannot tell that it is healthy", container=worker.container.id)

@@ -10,16 +10,33 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from pyman.errors import InvalidArgument, NotSupported
+from supervisor.kernel import cgroups
 
 if TYPE_CHECKING:
-    from pyman.api.spec import Caller, ContainerSpec
+    from collections.abc import Callable
 
-__all__ = ["HEALTHY", "MODES", "Reporting", "asked_by", "check", "lines", "passes_on", "tell_ready"]
+    from pyman.api.spec import Caller, ContainerSpec
+    from supervisor.oci.placement import Placement
+    from supervisor.oci.request import BuildRequest
+
+__all__ = [
+    "HEALTHY",
+    "MODES",
+    "Reporting",
+    "asked_by",
+    "check",
+    "lines",
+    "listened_to",
+    "passes_on",
+    "place_of_monitor",
+    "tell_ready",
+]
 
 CONTAINER, CONMON, HEALTHY, IGNORE = MODES = ("container", "conmon", "healthy", "ignore")
 _LONGEST = 107
@@ -75,6 +92,26 @@ def check(spec: ContainerSpec, caller: Caller, *, has_check: bool) -> None:
 def passes_on(spec: ContainerSpec, reporting: Reporting | None) -> str:
     """The socket to which conmon is to pass on that the container is ready; empty: to none."""
     return reporting.socket if reporting is not None and mode_of(spec) in (CONTAINER, HEALTHY) else ""
+
+
+def listened_to(request: BuildRequest, reporting: Reporting | None, bundle: str) -> BuildRequest:
+    """With a directory for the socket that conmon makes, which is in the container if that speaks for itself."""
+    if not passes_on(request.spec, reporting):
+        return request
+    directory = f"{bundle}/notify"
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    if mode_of(request.spec) == HEALTHY:
+        return request
+    return msgspec.structs.replace(request, notify_directory=directory)
+
+
+def place_of_monitor(
+    pid: int, mode: str, placement: Placement, reporting: Reporting | None
+) -> Callable[[], object] | None:
+    """What moves conmon to where it belongs; none: it stays. `mode`: that of the container's cgroup."""
+    if reporting is not None and reporting.cgroup and mode != "split":
+        return partial(cgroups.join, pid, reporting.cgroup)
+    return partial(cgroups.place, pid, placement.monitor) if placement.monitor else None
 
 
 def lines(spec: ContainerSpec, reporting: Reporting | None, monitor: int, *, stays: bool) -> list[str]:
