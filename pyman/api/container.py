@@ -19,7 +19,7 @@ from pyman.api.rootfs import (
 )
 from pyman.api.selection import ErrorInfo, Result, ResultsReply, Selection
 from pyman.api.spec import Caller, ContainerSpec
-from pyman.api.watching import StatsReply, StatsRequest
+from pyman.api.watching import StatsReply, StatsRequest, TopReply, TopRequest
 
 __all__ = [
     "INTERFACE",
@@ -502,6 +502,14 @@ INTERFACE = Interface(
             "What containers use: now, or a reply at every interval.",
             access=Access.READ,
             streaming=True,
+            vanish=Vanish.CANCEL,
+        ),
+        Method(
+            "Top",
+            TopRequest,
+            TopReply,
+            "The processes of a running container.",
+            access=Access.READ,
             vanish=Vanish.CANCEL,
         ),
         Method("Why", NameRequest, WhyReply, "Why it was or was not restarted.", access=Access.READ),

@@ -12,11 +12,13 @@ __all__ = [
     "HealthConfig",
     "IdMappings",
     "ImageVolume",
+    "IntelRdt",
     "LogConfig",
     "Mount",
     "NamedVolume",
     "Namespace",
     "OverlayVolume",
+    "Personality",
     "RestartBackoff",
     "Rlimit",
     "Secret",
@@ -27,11 +29,25 @@ __all__ = [
 
 class Namespace(msgspec.Struct, frozen=True):
     """`nsmode` is host, private, none, shareable, container or ns; `value` the container (name or id; its id once the
-    container is created) or the absolute path. A user
-    namespace may also be auto, keep-id or nomap; `value` has the options then, as `size=1024,uid=1000`."""
+    container is created) or the absolute path. A user namespace may also be auto, keep-id or nomap; `value` has the
+    options then, as `size=1024,uid=1000`."""
 
     nsmode: str = ""
     value: str = ""
+
+
+class Personality(msgspec.Struct, frozen=True):
+    """What personality(2) makes of a container's processes."""
+
+    domain: str
+    """LINUX, or LINUX32: `uname -m` is that of a 32-bit machine."""
+
+
+class IntelRdt(msgspec.Struct, frozen=True):
+    """Which part of the processor's caches a container has."""
+
+    clos_id: str = msgspec.field(name="closID")
+    """A class of service that is there: a directory of /sys/fs/resctrl."""
 
 
 class IdMappings(msgspec.Struct, frozen=True):
@@ -180,7 +196,7 @@ class Caller(msgspec.Struct, frozen=True):
 
     cwd: str = ""
     environment: dict[str, str] = {}
-    """Only what was asked for with --env-host or `-e NAME`."""
+    """Only what was asked for with --env-host or `-e NAME`, and the variables of proxies unless they are not wanted."""
     umask: int | None = None
     cgroup: str = ""
     """Contents of /proc/self/cgroup, for `cgroups=split`."""
@@ -228,6 +244,14 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """None: the image's. An empty word alone: none."""
     env: dict[str, str] = {}
     env_host: bool = False
+    envmerge: list[str] = []
+    """`NAME=VALUE` with variables of the image's or the configured in the value, as in a shell."""
+    httpproxy: bool | None = None
+    """The caller's variables of proxies are set; None: as configured."""
+    expose: dict[str, str] = {}
+    """Ports that it serves, each with its protocols, separated by commas; an empty one is tcp."""
+    timezone: str = ""
+    """A name, or `local`: the host's; empty: as configured."""
     unsetenv: list[str] = []
     unsetenv_all: bool = False
     terminal: bool = False
@@ -375,3 +399,9 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     userns: Namespace = Namespace()
     """Empty: the one configured, or private with `idmappings`."""
     idmappings: IdMappings = IdMappings()
+    domainname: str = ""
+    """The NIS domain name in its UTS namespace."""
+    sysctl: dict[str, str] = {}
+    """Kernel parameters of its namespaces, besides the configured ones."""
+    personality: Personality | None = None
+    intel_rdt: IntelRdt | None = msgspec.field(name="intelRdt", default=None)

@@ -12,6 +12,8 @@ __all__ = [
     "NetworkStats",
     "StatsReply",
     "StatsRequest",
+    "TopReply",
+    "TopRequest",
 ]
 
 
@@ -75,3 +77,17 @@ class ContainerStats(msgspec.Struct, frozen=True, rename="pascal"):
 class StatsReply(msgspec.Struct, frozen=True):
     stats: list[ContainerStats]
     """In the order of the names, else by creation."""
+
+
+class TopRequest(msgspec.Struct, frozen=True):
+    name: str = ""
+    latest: bool = False
+    """Instead of a name."""
+    descriptors: list[str] = []
+    """The columns: pid, user, args, … or %p, %U, %a, …; none: Podman's usual ones."""
+
+
+class TopReply(msgspec.Struct, frozen=True):
+    titles: list[str]
+    processes: list[list[str]]
+    """By their pids, each with a word for every title."""

@@ -100,6 +100,7 @@ COMMANDS: dict[str, Command] = {
     "stats": ("stats", "stats", "STATS_OPTIONS", "[CONTAINER...]", 0, -1, "Show what containers use"),
     "stop": ("container", "stop", "STOP_OPTIONS", _MANY, 0, -1, "Stop containers"),
     "tag": ("image", "tag", "TAG_OPTIONS", "IMAGE NAME [NAME...]", 2, -1, "Give an image further names"),
+    "top": ("top", "top", "TOP_OPTIONS", "CONTAINER [COLUMN...|PS-OPTION...]", 0, -1, "Show the processes of a container"),
     "unmount": ("rootfs", "unmount", "UNMOUNT_OPTIONS", "[CONTAINER...]", 0, -1, "Undo mounts of containers"),
     "unpause": ("container", "unpause", "UNPAUSE_OPTIONS", _MANY, 0, -1, "Thaw the processes of containers"),
     "unshare": ("maintain", "unshare", "UNSHARE_OPTIONS", "[COMMAND [ARG...]]", 0, -1, "Run a command in the user's namespaces"),
@@ -158,7 +159,7 @@ COMMANDS: dict[str, Command] = {
 
 CONTAINER_VERBS = (
     "attach", "commit", "create", "exec", "exists", "export", "init", "kill", "logs", "mount", "pause", "ps",
-    "rename", "restart", "rm", "run", "start", "stats", "stop", "unmount", "unpause", "update", "wait", "why",
+    "rename", "restart", "rm", "run", "start", "stats", "stop", "top", "unmount", "unpause", "update", "wait", "why",
 )  # fmt: skip
 """Verbs that are also called `container VERB`."""
 
@@ -213,7 +214,6 @@ LATER = frozenset(
             "prune",
             "quadlet",
             "restore",
-            "top",
         ),
     )
 )
@@ -226,7 +226,7 @@ NEVER = {
     "farm": "builds run on this host",
 }
 """Podman's verbs that are not meant to come, and why."""
-STOPS = frozenset(("create", "exec", "run", "unshare", "__complete"))
+STOPS = frozenset(("create", "exec", "run", "top", "unshare", "__complete"))
 """Verbs whose first argument ends the options: the rest belongs to the container's command."""
 PASSES = frozenset(("build",))
 """Verbs whose options are another program's: they are passed on as they are."""

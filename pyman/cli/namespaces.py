@@ -1,4 +1,5 @@
-"""Options of a container's namespaces but the user namespace, and what of the create request they are."""
+"""Options of a container's namespaces but the user namespace, and of what its processes see of the kernel; and what of the
+create request they are."""
 
 from __future__ import annotations
 
@@ -22,8 +23,25 @@ NAMESPACE_OPTIONS: tuple[Option, ...] = (
         "MODE",
         "IPC namespace: host, private, shareable, none, container:NAME or ns:PATH",
     ),
+    ("domainname", "", TEXT, "NAME", "The container's NIS domain name"),
+    ("hostname", "h", TEXT, "NAME", "The container's host name"),
     ("network|net", "", LIST, "MODE", "Network: none, host, container:NAME or ns:PATH"),
     ("pid", "", TEXT, "MODE", "Process namespace: host, private, container:NAME or ns:PATH"),
+    (
+        "personality",
+        "",
+        TEXT,
+        "PERSONALITY",
+        "What the kernel seems to be to its processes: LINUX or LINUX32",
+    ),
+    (
+        "rdt-class",
+        "",
+        TEXT,
+        "CLASS",
+        "The part of the processor's caches that it has: a directory of /sys/fs/resctrl",
+    ),
+    ("sysctl", "", LIST, "NAME=VALUE", "Set a kernel parameter of the container's namespaces"),
     ("uts", "", TEXT, "MODE", "Host name namespace: host, private, container:NAME or ns:PATH"),
 )
 
@@ -49,7 +67,26 @@ def namespace_settings(args: Parsed) -> dict[str, Any]:
             value = value[0] if value else ""
         if value:
             settings[field] = _mode(option, value, modes)
+    for option in ("domainname", "hostname"):
+        if getattr(args, option):
+            settings[option] = getattr(args, option)
+    if args.sysctl:
+        settings["sysctl"] = _sysctls(args.sysctl)
+    if args.personality:
+        settings["personality"] = {"domain": args.personality}
+    if args.rdt_class:
+        settings["intelRdt"] = {"closID": args.rdt_class}
     return settings
+
+
+def _sysctls(pairs: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise InvalidArgument(f"option --sysctl cannot be '{pair}'", hint="it must be NAME=VALUE")
+        found[name] = value
+    return found
 
 
 def _mode(option: str, value: str, modes: tuple[str, ...]) -> dict[str, str]:

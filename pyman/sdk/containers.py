@@ -15,7 +15,7 @@ import msgspec
 from pyman.api import container as api
 from pyman.api.method import Nothing
 from pyman.api.spec import Caller, ContainerSpec
-from pyman.api.watching import StatsRequest
+from pyman.api.watching import StatsRequest, TopReply, TopRequest
 from pyman.errors import ERRORS, InternalError, NoSuchContainer, ProtocolError
 from pyman.sdk.connection import close_all
 from pyman.sdk.logs import Logs
@@ -231,6 +231,10 @@ class Containers:
     async def why(self, name: str) -> api.WhyReply:
         """Why it was, or was not, restarted."""
         return await self._call("Why", api.NameRequest(name), api.WhyReply)
+
+    async def top(self, name: str, *descriptors: str) -> TopReply:
+        """Its processes; the columns are those of the command line (`pid`, `user`, `args`, …)."""
+        return await self._call("Top", TopRequest(name, descriptors=[*descriptors]), TopReply)
 
     def stats(
         self,

@@ -23,6 +23,7 @@ from supervisor.oci import (
     devices,
     etc_files,
     limits,
+    ports,
     resources,
     security,
 )
@@ -31,9 +32,10 @@ from supervisor.oci.environment import environment, exec_environment
 from supervisor.oci.host import this_host
 from supervisor.oci.mountpoints import make_directory, make_files, make_mount_points
 from supervisor.oci.mounts import INIT_DESTINATION, containerenv, covers, mounted_file, mounts
-from supervisor.oci.namespaces import id_mappings, is_shared, modes, namespaces, sysctls
+from supervisor.oci.namespaces import id_mappings, is_shared, modes, namespaces
 from supervisor.oci.request import BuildRequest, ExecBuildRequest
-from supervisor.oci.spec import OCI_VERSION, Box, Linux, Process, Root, Spec, User
+from supervisor.oci.spec import OCI_VERSION, Box, IntelRdt, Linux, Personality, Process, Root, Spec, User
+from supervisor.oci.sysctls import sysctls
 from supervisor.oci.user_mounts import root_propagation
 from supervisor.oci.users import Identity, look_up
 from supervisor.settings.values import UMASK
@@ -67,13 +69,14 @@ _encoder = msgspec.json.Encoder()
 def build(request: BuildRequest) -> bytes:
     """The contents of config.json. InvalidArgument and NotSupported name the option at fault;
     CommandNotExecutable tells which user, group or directory the root filesystem does not have."""
-    chosen = modes(request)
+    spec, chosen = request.spec, modes(request)
     mounted = mounts(request, chosen)
     uid_mappings, gid_mappings = id_mappings(request)
     masked, read_only = security.hidden_paths(request)
     confinement.check(request)
     accounts.check(request.spec)
     etc_files.check(request)
+    ports.check(request.spec)
     whole = Spec(
         oci_version=OCI_VERSION,
         process=_process(request, chosen, mounted),
@@ -95,6 +98,8 @@ def build(request: BuildRequest) -> bytes:
             else "",
             masked_paths=masked,
             readonly_paths=read_only,
+            personality=Personality(spec.personality.domain) if spec.personality else None,
+            intel_rdt=IntelRdt(spec.intel_rdt.clos_id) if spec.intel_rdt else None,
         ),
     )
     return _encoder.encode(whole)
@@ -145,13 +150,14 @@ def write_files(request: BuildRequest) -> None:
     for destination, text in account_files(request).items():
         _write(mounted_file(request, destination), text.encode(errors="replace"), root_of(request))
     chosen = modes(request)
-    for file, text in etc_files.texts(request, chosen["network"]).items():
-        _write(mounted_file(request, file), text.encode(errors="replace"), root_of(request))
+    for file, content in etc_files.contents(request, chosen["network"]).items():
+        _write(mounted_file(request, file), content, root_of(request))
     _make_mount_points(request, chosen)
 
 
 def _make_mount_points(request: BuildRequest, chosen: dict[str, str]) -> None:
     mounted = mounts(request, chosen)
+    etc_files.prepare(request, root_of(request))
     own = [place for _, place in etc_files.destinations(request, chosen["network"])]
     others = [mount for mount in mounted if mount.destination not in own]
     make_files(request.rootfs, [place for place in own if not covers(others, place)], root_of(request))

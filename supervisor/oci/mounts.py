@@ -31,6 +31,7 @@ __all__ = [
     "INIT_DESTINATION",
     "containerenv",
     "covers",
+    "file_in",
     "init_program",
     "mounted_file",
     "mounts",
@@ -106,7 +107,8 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     guarded = ["ro", "nosuid", "noexec", "nodev"] if request.read_only else []
     for file, destination in destinations(request, chosen["network"]):
         options = ["bind", "rprivate", *guarded]
-        found.append(Mount(destination, "bind", mounted_file(request, file), options))
+        source = request.network_files.get(file) or mounted_file(request, file)
+        found.append(Mount(destination, "bind", source, options))
     if request.init:
         found.append(Mount(INIT_DESTINATION, "bind", init_program(request), ["bind", "rprivate", "ro"]))
     found += device_mounts(request)
@@ -205,7 +207,12 @@ def containerenv(request: BuildRequest) -> str:
 
 def mounted_file(request: BuildRequest, destination: str) -> str:
     """The file that is `destination` in the container."""
-    return f"{request.run_directory}/files/{destination.rpartition('/')[2]}"
+    return file_in(request.run_directory, destination)
+
+
+def file_in(run_directory: str, destination: str) -> str:
+    """The same of a container with that run directory."""
+    return f"{run_directory}/files/{destination.rpartition('/')[2]}"
 
 
 def init_program(request: BuildRequest) -> str:

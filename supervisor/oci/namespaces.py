@@ -30,7 +30,6 @@ __all__ = [
     "modes",
     "namespaces",
     "owners",
-    "sysctls",
     "told",
 ]
 
@@ -48,16 +47,6 @@ _OWN = {
 JOINED = frozenset({"container", "ns"})
 """Modes of a namespace that is there before the container."""
 _NETWORKS = {"bridge", "slirp4netns", "pasta"}
-
-_GROUP_SYSCTL = "net.ipv4.ping_group_range"
-_NET_SYSCTLS = ("net.",)
-_IPC_SYSCTLS = (
-    "fs.mqueue.",
-    "kernel.msg",
-    "kernel.sem",
-    "kernel.shm",
-)
-_UTS_SYSCTLS = ("kernel.domainname", "kernel.hostname")
 
 
 def mode(kind: str, spec: ContainerSpec, defaults: ContainersSettings) -> str:
@@ -166,22 +155,3 @@ def id_mappings(request: BuildRequest) -> tuple[list[IdMapping], list[IdMapping]
 
 
 _ENTRIES = {kind: NamespaceEntry(kind) for kind in (*OPTIONS, "mount")}
-
-
-def sysctls(request: BuildRequest, chosen: dict[str, str]) -> dict[str, str]:
-    """The default sysctls that belong to a namespace of the container's own; the host's are left alone."""
-    shared: tuple[str, ...] = ()
-    if is_shared(chosen["network"]):
-        shared += _NET_SYSCTLS
-    if is_shared(chosen["ipc"]):
-        shared += _IPC_SYSCTLS
-    if is_shared(chosen["uts"]):
-        shared += _UTS_SYSCTLS
-    defaults = request.settings.containers.default_sysctls
-    if request.userns is not None and not any(line.inside == 0 for line in request.userns.maps.gids):
-        shared += (_GROUP_SYSCTL,)  # its groups do not exist there
-    return (
-        {name: value for name, value in defaults.items() if not name.startswith(shared)}
-        if shared
-        else defaults
-    )

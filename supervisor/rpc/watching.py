@@ -1,4 +1,4 @@
-"""Looks at running containers: the part of `io.pyman.Container` that tells what they use."""
+"""Looks at running containers: the part of `io.pyman.Container` that tells what they use and what runs in them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ RUN = (State.RUNNING, State.STOPPING)
 
 class WatchingHandlers(RootfsHandlers):
     """A base of the handlers of containers."""
+
+    async def top(self, request: api.TopRequest, call: Call) -> api.TopReply:
+        from supervisor.runtime.views.top import top
+
+        if bool(request.name) == request.latest:
+            raise InvalidArgument("cannot tell which container is meant", hint="give a name or an id")
+        view = self._view(call)
+        entry = view.latest() if request.latest else view.find(request.name)
+        return await top(entry.container, request.descriptors)
 
     async def stats(self, request: api.StatsRequest, call: Call) -> StatsReply:
         from supervisor.runtime.views.stats import Watch

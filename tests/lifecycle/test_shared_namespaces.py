@@ -293,7 +293,7 @@ def test_the_next_supervisor_knows_who_needs_whom(shared_engine: Engine, rootfs:
         (("--pid", "container:"), "option --pid cannot be 'container:': the name of a container is missing"),
         (("--ipc", "ns:"), "option --ipc cannot be 'ns:': the path of a namespace is missing"),
         (("--uts", "ns:run/x"), "option --uts cannot be 'ns:run/x': the path is not absolute"),
-        (("--pid", "container:nobody"), "cannot find container 'nobody'"),
+        (("--pid", "container:nobody"), "--pid container:nobody: there is no such"),
         (("--network", "ns:/nowhere"), "cannot use --network ns:/nowhere: no such file or directory"),
         (("--network", "ns:/etc/passwd"), "cannot use --network ns:/etc/passwd: it is no network namespace"),
         (("--pid", "ns:/proc/self/ns/uts"), "it is no pid namespace"),

@@ -159,6 +159,36 @@ def test_sysctls_of_a_shared_namespace_are_left_alone() -> None:
     assert "sysctl" not in built(request(chosen=chosen, netns=HOST, utsns=HOST, ipcns=HOST))["linux"]
 
 
+def test_what_was_asked_for_is_stronger_than_what_is_configured() -> None:
+    chosen = settings(default_sysctls={"net.ipv4.ip_forward": "1", "kernel.shmmax": "2"})
+    asked = request(chosen=chosen, sysctl={"net.ipv4.ip_forward": "0"})
+    assert built(asked)["linux"]["sysctl"] == {"net.ipv4.ip_forward": "0", "kernel.shmmax": "2"}
+    # In a namespace that is joined, what was asked for alone.
+    asked = request(
+        chosen=chosen,
+        sysctl={"net.ipv4.ip_forward": "0"},
+        netns=Namespace("container", "f" * 64),
+        ipcns=Namespace("ns", "/run/x"),
+    )
+    assert built(asked)["linux"]["sysctl"] == {"net.ipv4.ip_forward": "0"}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {f"net.x{number}": "1" for number in range(257)},
+        {"net.ipv4.ip_forward": "1" * 4097},
+        {"net.ipv4.ip_forward": "1\n2"},
+        {"net": "1"},
+        {"net.": "1"},
+        {"": "1"},
+    ],
+)
+def test_sysctls_are_bounded(asked: dict[str, str]) -> None:
+    with pytest.raises(InvalidArgument, match="--sysctl"):
+        build(request(sysctl=asked))
+
+
 # Mounts
 
 

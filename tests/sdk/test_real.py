@@ -234,3 +234,12 @@ async def test_what_containers_use_is_told_at_every_interval(shared_engine: Engi
         assert once[0].pids == 1
         with pytest.raises(NoSuchContainer):
             await anext(engine.containers.stats("nobody"))
+
+
+@on_both
+async def test_the_processes_of_a_container_are_told(shared_engine: Engine, rootfs: Path) -> None:
+    async with pyman.connect(shared_engine.socket) as engine:
+        await engine.containers.run(rootfs=str(rootfs), command=["sleep", "1000"], name="one", detach=True)
+        found = await engine.containers.top("one", "pid", "user", "args")
+        assert found.titles == ["PID", "USER", "COMMAND"]
+        assert found.processes == [["1", "root", "sleep 1000"]]

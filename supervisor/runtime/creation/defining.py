@@ -16,7 +16,7 @@ import msgspec
 
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.conmon import logs
-from supervisor.oci import limits, placement, resources, systemd_mode
+from supervisor.oci import execution, limits, placement, resources, systemd_mode
 from supervisor.oci.imaged import ImageUse
 from supervisor.runtime.creation import sharing
 from supervisor.runtime.creation.userns import check_groups, settle
@@ -106,6 +106,7 @@ def define(
     placement.check(settings, spec, caller.cgroup, runtime.name)
     resources.check(settings, spec, caller.cgroup, id, runtime)
     limits.check(settings, spec)
+    execution.check(spec, runtime, settings)
     check_groups(spec, caller, runtime)
     driver, path, size, files = _log(services, id, spec)
     init = spec.init or settings.containers.init

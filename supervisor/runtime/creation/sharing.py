@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["hostname", "owners", "settle"]
 
-_HOSTNAME_LIMIT = 64
+_NAME_LIMIT = 64
+"""Characters; the kernel's."""
 
 
 def owners(view: View, spec: ContainerSpec, settings: Settings) -> dict[str, Definition]:
@@ -45,6 +46,7 @@ def settle(spec: ContainerSpec, found: Mapping[str, Definition], settings: Setti
     if not namespaces.joins(spec):
         return spec
     _check_cgroups(spec, settings)
+    _check_names(spec)
     changed = {}
     for kind, field in FIELDS.items():
         wish = getattr(spec, field)
@@ -87,23 +89,45 @@ def _check_cgroups(spec: ContainerSpec, settings: Settings) -> None:
         )
 
 
+def _check_names(spec: ContainerSpec) -> None:
+    """Who joins another one's network has its hosts and name servers as well."""
+    if spec.netns.nsmode != "container":
+        return
+    for option, given in (
+        ("--add-host", spec.hostadd),
+        ("--dns", spec.dns_server),
+        ("--dns-option", spec.dns_option),
+        ("--dns-search", spec.dns_search),
+        ("--hosts-file", spec.base_hosts_file),
+    ):
+        if given:
+            raise InvalidArgument(
+                f"cannot use {option} together with --network container:{spec.netns.value}: that container's file is used",
+                subject=option,
+            )
+
+
 def hostname(id: str, spec: ContainerSpec, found: Mapping[str, Definition], settings: Settings) -> str:
     """The container's own, or that of the namespace which it shares. InvalidArgument."""
     mode = namespaces.mode("uts", spec, settings.containers)
-    if namespaces.is_shared(mode):
-        if spec.hostname:
-            option = "host" if mode == "host" else f"{mode}:{spec.utsns.value}"
+    for option, word, name in (
+        ("--hostname", "hostname", spec.hostname),
+        ("--domainname", "domain name", spec.domainname),
+    ):
+        if name and namespaces.is_shared(mode):
+            where = "host" if mode == "host" else f"{mode}:{spec.utsns.value}"
             raise InvalidArgument(
-                f"cannot use --hostname together with --uts {option}: the host name is not the container's own",
-                subject=spec.hostname,
+                f"cannot use {option} together with --uts {where}: the {word} is not the container's own",
+                subject=name,
             )
+        if len(name) > _NAME_LIMIT:
+            raise InvalidArgument(
+                f"cannot use the {word} '{name}': it has more than {_NAME_LIMIT} characters"
+            )
+        if not name.isprintable() or not name.isascii() or " " in name:
+            raise InvalidArgument(f"cannot use the {word} '{name}': there is a space in it, or worse")
+    if namespaces.is_shared(mode):
         return _shared_hostname(mode, spec, found)
-    if len(spec.hostname) > _HOSTNAME_LIMIT:
-        raise InvalidArgument(
-            f"cannot use the hostname '{spec.hostname}': it has more than {_HOSTNAME_LIMIT} characters"
-        )
-    if not spec.hostname.isprintable() or " " in spec.hostname:
-        raise InvalidArgument(f"cannot use the hostname '{spec.hostname}': there is a space in it, or worse")
     if spec.hostname:
         return spec.hostname
     if namespaces.mode("network", spec, settings.containers) == "host":

@@ -327,9 +327,30 @@ class Body:
             await trio.to_thread.run_sync(cgroups.place, monitor.pid, cgroup, limiter=self._services.disk)
 
     async def start(self) -> None:
+        if self._container.definition.spec.domainname:
+            await trio.to_thread.run_sync(self._name_domain, limiter=self._services.disk)
         call, self._start = self._start, None
         if call is None or not await call.go():
             await self.runtime.start(self.id)
+
+    def _name_domain(self) -> None:
+        """Not every OCI runtime can do it, and by the sysctl an ordinary user may not."""
+        from supervisor.kernel import inside
+
+        definition, init = self._container.definition, self._container.observed.init
+        try:
+            if init is not None:
+                uts = inside.of_process(init, "uts")
+                try:
+                    inside.set_domain_name(uts, definition.spec.domainname)
+                finally:
+                    os.close(uts)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise RuntimeFailed(
+                f"cannot start container '{definition.name}': cannot set its domain name (--domainname): {reason}",
+                subject=definition.name,
+            ) from error
 
     async def let_start(self) -> None:
         """Have a start act, and end, that an earlier supervisor had called."""

@@ -18,7 +18,8 @@ import trio
 from pyman.errors import DeadlineExceeded, InvalidArgument, NotSupported, WrongState
 from pyman.names import STATES_WITH_PROCESS
 from supervisor.kernel import inside, mounts
-from supervisor.oci.mounts import shared_shm
+from supervisor.oci.etc_files import HOSTS, RESOLV_CONF
+from supervisor.oci.mounts import file_in, shared_shm
 from supervisor.oci.namespaces import FIELDS, JOINED, OPTIONS
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Joined:
         """The mount namespace of the container whose IPC namespace is joined."""
         self._shm_of = ""
         self.foreign: frozenset[str] = frozenset()
+        self.network_files: dict[str, str] = {}
 
     @property
     def paths(self) -> dict[str, str]:
@@ -150,6 +152,8 @@ async def join(services: Services, definition: Definition) -> Joined:
                 joined.keep(wish.kind, inside.of_process(init, wish.kind))
                 if wish.kind == "ipc":
                     joined.keep_shm(name, inside.of_process(init, "mount"))
+                if wish.kind == "network":
+                    joined.network_files = _network_files(services, wish.value)
             except ProcessLookupError:
                 raise _stopped(definition, wish, name) from None
         joined.check(definition)
@@ -157,6 +161,17 @@ async def join(services: Services, definition: Definition) -> Joined:
         joined.close()
         raise
     return joined
+
+
+def _network_files(services: Services, id: str) -> dict[str, str]:
+    """What there is of a container's hosts and resolv.conf, which it may have in its turn from another one."""
+    owner = services.find(id)
+    wish = owner.definition.spec.netns if owner is not None else None
+    if wish is not None and wish.nsmode == "container":
+        return _network_files(services, wish.value)
+    run = services.layout.container_run(id)
+    files = {path: file_in(run, path) for path in (HOSTS, RESOLV_CONF)}
+    return {path: file for path, file in files.items() if os.path.exists(file)}
 
 
 async def _at(services: Services, definition: Definition, wish: _Wish) -> int:
