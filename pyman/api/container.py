@@ -20,6 +20,7 @@ from pyman.api.rootfs import (
 from pyman.api.selection import ErrorInfo, Result, ResultsReply, Selection
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.api.update import UpdateRequest
+from pyman.api.watching import StatsReply, StatsRequest, TopReply, TopRequest
 
 __all__ = [
     "INTERFACE",
@@ -492,6 +493,23 @@ INTERFACE = Interface(
             "Inspect", InspectRequest, InspectReply, "Everything known of containers.", access=Access.READ
         ),
         Method("List", ListRequest, ListReply, "Containers, newest first.", access=Access.READ),
+        Method(
+            "Stats",
+            StatsRequest,
+            StatsReply,
+            "What containers use: now, or a reply at every interval.",
+            access=Access.READ,
+            streaming=True,
+            vanish=Vanish.CANCEL,
+        ),
+        Method(
+            "Top",
+            TopRequest,
+            TopReply,
+            "The processes of a running container.",
+            access=Access.READ,
+            vanish=Vanish.CANCEL,
+        ),
         Method("Why", NameRequest, WhyReply, "Why it was or was not restarted.", access=Access.READ),
     ),
 )

@@ -29,6 +29,7 @@ __all__ = [
     "InspectNetwork",
     "InspectRestart",
     "InspectRestartPolicy",
+    "InspectSecretFile",
     "InspectStartupHealthcheck",
     "InspectState",
     "InspectUlimit",
@@ -158,6 +159,17 @@ class InspectStartupHealthcheck(msgspec.Struct, frozen=True, rename="pascal"):
     successes: int
 
 
+class InspectSecretFile(msgspec.Struct, frozen=True, rename="pascal"):
+    """A secret that is a file in a container."""
+
+    name: str
+    id: str = msgspec.field(name="ID")
+    uid: int = msgspec.field(name="UID")
+    """In the container, as the next one."""
+    gid: int = msgspec.field(name="GID")
+    mode: int
+
+
 class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
     hostname: str
     user: str
@@ -192,6 +204,8 @@ class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
     health_max_log_size: int = 500
     volumes: dict[str, dict[str, str]] | None = None
     on_build: list[str] | None = None
+    secrets: list[InspectSecretFile] | None = None
+    """Those that are variables are in `env`, without their values."""
 
 
 class InspectLogConfig(msgspec.Struct, frozen=True, rename="pascal"):
@@ -271,6 +285,9 @@ class InspectHostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     group_add: list[str]
     pids_limit: int
     """0: none."""
+    sysctls: dict[str, str]
+    """Those that were asked for."""
+    intel_rdt_clos_id: str = msgspec.field(name="IntelRdtClosID", default="")
     id_mappings: InspectIdMappings | None = msgspec.field(name="IDMappings", default=None)
     """Of a user namespace of its own."""
     port_bindings: dict[str, list[dict[str, str]]] = {}

@@ -12,24 +12,42 @@ __all__ = [
     "HealthConfig",
     "IdMappings",
     "ImageVolume",
+    "IntelRdt",
     "LogConfig",
     "Mount",
     "NamedVolume",
     "Namespace",
     "OverlayVolume",
+    "Personality",
     "RestartBackoff",
     "Rlimit",
+    "Secret",
     "StartAfter",
     "StartupHealthConfig",
 ]
 
 
 class Namespace(msgspec.Struct, frozen=True):
-    """`nsmode` is host, private, none, shareable, container or ns; `value` the container or the path. A user
-    namespace may also be auto, keep-id or nomap; `value` has the options then, as `size=1024,uid=1000`."""
+    """`nsmode` is host, private, none, shareable, container or ns; `value` the container (name or id; its id once the
+    container is created) or the absolute path. A user namespace may also be auto, keep-id or nomap; `value` has the
+    options then, as `size=1024,uid=1000`."""
 
     nsmode: str = ""
     value: str = ""
+
+
+class Personality(msgspec.Struct, frozen=True):
+    """What personality(2) makes of a container's processes."""
+
+    domain: str
+    """LINUX, or LINUX32: `uname -m` is that of a 32-bit machine."""
+
+
+class IntelRdt(msgspec.Struct, frozen=True):
+    """Which part of the processor's caches a container has."""
+
+    clos_id: str = msgspec.field(name="closID")
+    """A class of service that is there: a directory of /sys/fs/resctrl."""
 
 
 class IdMappings(msgspec.Struct, frozen=True):
@@ -88,6 +106,19 @@ class ImageVolume(msgspec.Struct, frozen=True):
     read_write: bool = False
     """Writes are possible; they end with the run."""
     sub_path: str = ""
+
+
+class Secret(msgspec.Struct, frozen=True):
+    """A secret that is a file in a container."""
+
+    source: str
+    """Its name or id."""
+    target: str = ""
+    """The file: an absolute path, or one below /run/secrets; empty: its name."""
+    uid: int = 0
+    """The owner, in the container."""
+    gid: int = 0
+    mode: int = 0o444
 
 
 class LogConfig(msgspec.Struct, frozen=True):
@@ -301,6 +332,10 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     shm_size: int | None = None
     """Bytes of /dev/shm; 0: no limit; none: the configured size."""
 
+    secrets: list[Secret] = []
+    secret_env: dict[str, str] = {}
+    """Variables, each with the name or id of the secret that it has as its value. They count for more than `env`."""
+
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
 
@@ -347,11 +382,18 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """The command line that made it, for inspect."""
 
     netns: Namespace = Namespace()
-    """none, or host."""
+    """none (as if empty), host, container or ns."""
     pidns: Namespace = Namespace()
     ipcns: Namespace = Namespace()
+    """One that is private, or none, no other container joins; none has no /dev/shm either."""
     utsns: Namespace = Namespace()
     cgroupns: Namespace = Namespace()
     userns: Namespace = Namespace()
     """Empty: the one configured, or private with `idmappings`."""
     idmappings: IdMappings = IdMappings()
+    domainname: str = ""
+    """The NIS domain name in its UTS namespace."""
+    sysctl: dict[str, str] = {}
+    """Kernel parameters of its namespaces, besides the configured ones."""
+    personality: Personality | None = None
+    intel_rdt: IntelRdt | None = msgspec.field(name="intelRdt", default=None)

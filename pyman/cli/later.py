@@ -23,7 +23,6 @@ LATER_OPTIONS: tuple[Option, ...] = (
     ("mac-address", "", REFUSED, "MAC", _NO_NETWORKS),
     ("network-alias", "", REFUSED, "NAME", _NO_NETWORKS),
     ("permissive", "", REFUSED, "", "it is about encrypted or signed images, which are not read"),
-    ("personality", "", REFUSED, "PERSONALITY", "a container runs in the personality of the host"),
     ("pod", "", REFUSED, "POD", "there are no pods yet"),
     ("pod-id-file", "", REFUSED, "FILE", "there are no pods yet"),
     (
@@ -42,16 +41,7 @@ LATER_OPTIONS: tuple[Option, ...] = (
     ),
     ("publish", "p", REFUSED, "PORT", _NO_NETWORKS),
     ("publish-all", "P", REFUSED, "", _NO_NETWORKS),
-    ("rdt-class", "", REFUSED, "CLASS", "the processor's caches are not divided among containers"),
     ("rmi", "", REFUSED, "", "an image stays when its container goes; see rmi"),
     ("sdnotify", "", REFUSED, "MODE", "nobody is told by the container that it is ready"),
-    ("secret", "", REFUSED, "SECRET", "there are no secrets yet"),
-    (
-        "sysctl",
-        "",
-        REFUSED,
-        "NAME=VALUE",
-        "they are the same for all containers: default_sysctls in containers.conf",
-    ),
     ("tz", "", REFUSED, "ZONE", "the container has the time zone of its image"),
 )

@@ -33,7 +33,9 @@ __all__ = [
     "mode",
     "own_path",
     "pids",
+    "pids_in",
     "place",
+    "places_of",
     "remove",
     "unified",
 ]
@@ -178,10 +180,36 @@ def pids(path: str) -> list[int]:
     """The processes in a cgroup and those below it; none if there is no such cgroup."""
     found: dict[int, None] = {}
     for mount_point in _that_matter():
-        for directory in (mount_point + path, *_inside(mount_point + path)):
-            with suppress(FileNotFoundError), open(f"{directory}/cgroup.procs", "rb") as file:
-                found.update(dict.fromkeys(map(int, file.read().split())))
+        found.update(dict.fromkeys(pids_in(mount_point + path)))
     return list(found)
+
+
+def pids_in(directory: str) -> list[int]:
+    """The same of one hierarchy, by the directory."""
+    found: dict[int, None] = {}
+    for each in (directory, *_inside(directory)):
+        with suppress(FileNotFoundError), open(f"{each}/cgroup.procs", "rb") as file:
+            found.update(dict.fromkeys(map(int, file.read().split())))
+    return list(found)
+
+
+def places_of(pid: int, mark: str) -> dict[str, str]:
+    """The directories of the cgroup that a process is in, or of the one around it, that has the mark in its name: by
+    controller, that of the v2 tree under the empty name. None: there is no such cgroup, or the process is gone."""
+    found: dict[str, str] = {}
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line.rstrip("\n").split(":", 2)[1:] for line in file]
+    except OSError:
+        return found
+    mounted = {hierarchy.controllers: hierarchy.mount_point for hierarchy in _hierarchies()}
+    for names, path in lines:
+        head, marked, rest = path.partition(mark)
+        mount_point = mounted.get(frozenset(names.split(",")) - {""})
+        if marked and mount_point is not None:
+            directory = f"{mount_point}{head}{mark}{rest.partition('/')[0]}"
+            found.update(dict.fromkeys(names.split(","), directory))
+    return found
 
 
 def may_make(path: str) -> bool:

@@ -31,9 +31,10 @@ from supervisor.oci.environment import environment, exec_environment
 from supervisor.oci.host import this_host
 from supervisor.oci.mountpoints import make_directory, make_files, make_mount_points
 from supervisor.oci.mounts import INIT_DESTINATION, containerenv, covers, mounted_file, mounts
-from supervisor.oci.namespaces import id_mappings, modes, namespaces, sysctls
+from supervisor.oci.namespaces import id_mappings, is_shared, modes, namespaces
 from supervisor.oci.request import BuildRequest, ExecBuildRequest
-from supervisor.oci.spec import OCI_VERSION, Box, Linux, Process, Root, Spec, User
+from supervisor.oci.spec import OCI_VERSION, Box, IntelRdt, Linux, Personality, Process, Root, Spec, User
+from supervisor.oci.sysctls import sysctls
 from supervisor.oci.user_mounts import root_propagation
 from supervisor.oci.users import Identity, look_up
 from supervisor.settings.values import UMASK
@@ -67,7 +68,7 @@ _encoder = msgspec.json.Encoder()
 def build(request: BuildRequest) -> bytes:
     """The contents of config.json. InvalidArgument and NotSupported name the option at fault;
     CommandNotExecutable tells which user, group or directory the root filesystem does not have."""
-    chosen = modes(request)
+    spec, chosen = request.spec, modes(request)
     mounted = mounts(request, chosen)
     uid_mappings, gid_mappings = id_mappings(request)
     masked, read_only = security.hidden_paths(request)
@@ -78,7 +79,7 @@ def build(request: BuildRequest) -> bytes:
         oci_version=OCI_VERSION,
         process=_process(request, chosen, mounted),
         root=Root(request.rootfs, readonly=request.read_only),
-        hostname="" if chosen["uts"] == "host" else request.hostname,
+        hostname="" if is_shared(chosen["uts"]) else request.hostname,
         mounts=mounted,
         annotations=_annotations(request),
         linux=Linux(
@@ -95,6 +96,8 @@ def build(request: BuildRequest) -> bytes:
             else "",
             masked_paths=masked,
             readonly_paths=read_only,
+            personality=Personality(spec.personality.domain) if spec.personality else None,
+            intel_rdt=IntelRdt(spec.intel_rdt.clos_id) if spec.intel_rdt else None,
         ),
     )
     return _encoder.encode(whole)
@@ -290,8 +293,9 @@ def _command(request: BuildRequest, chosen: Mapping[str, str]) -> list[str]:
     words = _words([*(spec.entrypoint or []), *spec.command], what)
     if not request.init:
         return words
-    if chosen["pid"] == "host":
-        raise InvalidArgument("cannot use --init with --pid host: the init has to be the first process")
+    if is_shared(chosen["pid"]):
+        option = "host" if chosen["pid"] == "host" else f"{chosen['pid']}:{spec.pidns.value}"
+        raise InvalidArgument(f"cannot use --init with --pid {option}: the init has to be the first process")
     return [INIT_DESTINATION, "--", *words]
 
 

@@ -1,7 +1,7 @@
 """The environment of a container's command.
 
 Weakest first: the configured defaults, `container`, the image's, the caller's whole environment (`--env-host`), and
-what was asked for by name (`-e`, `--env-file`). `--unsetenv` takes away defaults and the image's, never what was asked
+what was asked for by name (`-e`, `--env-file`), and secrets. `--unsetenv` takes away defaults and the image's, never what was asked
 for.
 HOSTNAME and HOME are added if nothing has set them.
 """
@@ -42,6 +42,7 @@ def _asked_for(request: BuildRequest) -> dict[str, str]:
     variables.update(_checked(spec.env))
     if spec.terminal and not spec.unsetenv_all and "TERM" not in spec.unsetenv:
         variables.setdefault("TERM", "xterm")
+    variables.update(request.secret_environment)
     return variables
 
 

@@ -1,6 +1,7 @@
 """The files of a container's /etc that the engine writes: hosts, resolv.conf, hostname.
 
 They lie in the container's run directory, are made anew for each run, and are mounted over what the root filesystem has.
+Who joins another container's network has the hosts and resolv.conf of that one.
 Where a user has mounted something in the place of one, or wants the image's, there is none.
 """
 
@@ -62,6 +63,8 @@ def texts(request: BuildRequest, network: str) -> dict[str, str]:
     """What they say, by those of `made`. InvalidArgument, StorageFailed, CommandNotExecutable."""
     found: dict[str, str] = {}
     for path in made(request, network):
+        if path in request.network_files:
+            continue
         if path == HOSTS:
             found[path] = hosts(request, network)
         elif path == HOSTNAME:

@@ -8,6 +8,7 @@ import msgspec
 
 from pyman.api.spec import ContainerSpec
 from supervisor.kernel.idmaps import IdMaps
+from supervisor.oci.given import Given
 from supervisor.oci.imaged import ImageUse
 from supervisor.oci.mounted import Mounted
 from supervisor.oci.placement import place_of
@@ -56,7 +57,20 @@ class BuildRequest(msgspec.Struct, frozen=True):
     there were volumes."""
     mounted: list[Mounted] = []
     """All that the user has mounted, the volumes of the spec included."""
+    secrets: list[Given] = []
+    """Those that are files."""
+    secret_environment: dict[str, str] = {}
+    """Variables that have secrets as their values; without these, unless it is for a process that is to have them."""
+    subscriptions: list[tuple[str, str]] = []
+    """What it has copies of: paths on the host and in the container."""
     userns: UserNamespace | None = None
+    joined: dict[str, str] = {}
+    """Where the namespaces are that it joins, by the specification's names of the kinds. Empty: not known yet."""
+    foreign: frozenset[str] = frozenset()
+    """The kinds of those that belong to a user namespace over which the container has no rights: what shows them
+    cannot be mounted by it."""
+    network_files: dict[str, str] = {}
+    """Where the files are, by their places in the container, that it shares with the container whose network it joins."""
     account: Account | None = None
     host_environment: dict[str, str] = {}
     """The caller's variables; used only if the spec asks for them."""

@@ -15,10 +15,12 @@ __all__ = [
     "Device",
     "DeviceRule",
     "IdMapping",
+    "IntelRdt",
     "Linux",
     "Memory",
     "Mount",
     "NamespaceEntry",
+    "Personality",
     "Pids",
     "PosixRlimit",
     "Process",
@@ -181,6 +183,16 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     """Files of cgroup v2, and what is written to them."""
 
 
+class Personality(msgspec.Struct, frozen=True):
+    """Of personality(2): LINUX or LINUX32."""
+
+    domain: str
+
+
+class IntelRdt(msgspec.Struct, frozen=True):
+    clos_id: str = msgspec.field(name="closID")
+
+
 class Linux(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     namespaces: list[NamespaceEntry]
     uid_mappings: list[IdMapping] = []
@@ -195,6 +207,8 @@ class Linux(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     masked_paths: list[str] = []
     readonly_paths: list[str] = []
     mount_label: str = ""
+    personality: Personality | None = None
+    intel_rdt: IntelRdt | None = None
 
 
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):

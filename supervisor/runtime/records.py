@@ -15,6 +15,8 @@ from pyman.api.event import Actor
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.names import State
 from supervisor.kernel.process import ProcessRef
+from supervisor.oci import namespaces
+from supervisor.oci.given import Given
 from supervisor.oci.imaged import ImageUse
 from supervisor.oci.mounted import Mounted
 from supervisor.oci.spec import Resources
@@ -76,13 +78,27 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     image: ImageUse = ImageUse()
     mounted: list[Mounted] = []
     """All but its volumes, which the spec has."""
+    secrets: list[Given] = []
+    """Those that are files; what is in them is in its static directory."""
+    subscriptions: list[tuple[str, str]] = []
+    """As mounts.conf had them: paths on the host and in the container."""
     needs: list[Need] = []
     """What its user has it depend on; `dependencies.needs_of` knows the rest."""
 
     @property
     def has_mounts(self) -> bool:
         """Something may have to be made ready around a run."""
-        return bool(self.mounted or self.spec.volumes)
+        return bool(self.mounted or self.spec.volumes or self.is_given)
+
+    @property
+    def is_given(self) -> bool:
+        """The engine has small files for it, which it gets in a file system of their own."""
+        return bool(self.secrets or self.subscriptions)
+
+    @property
+    def joins(self) -> bool:
+        """A run of it begins in a namespace that is there already."""
+        return bool(self.userns.container or self.userns.path) or namespaces.joins(self.spec)
 
     @property
     def image_name(self) -> str:

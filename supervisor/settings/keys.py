@@ -81,6 +81,7 @@ WITHOUT_EFFECT: dict[str, frozenset[str]] = {
     ),
     "storage": frozenset({"driver_priority", "options", "rootless_storage_path"}),
     "pyman": frozenset(),
+    "secrets": frozenset(),
 }
 
 KNOWN_TABLES = frozenset(

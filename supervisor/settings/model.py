@@ -26,6 +26,7 @@ __all__ = [
     "NetworkSettings",
     "Options",
     "PymanSettings",
+    "SecretsSettings",
     "Settings",
     "StorageSettings",
     "changed",
@@ -228,6 +229,15 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     dns_bind_port: int = 53
 
 
+class SecretsSettings(msgspec.Struct, frozen=True):
+    """`[secrets]`: what a new secret has that is not asked for something else."""
+
+    driver: str = "file"
+    """`file`, `pass` or `shell`."""
+    opts: dict[str, str] = {}
+    """Options of that driver."""
+
+
 class StorageSettings(msgspec.Struct, frozen=True):
     """`[storage]` of storage.conf. The paths are final: absolute, with the options applied."""
 
@@ -274,8 +284,11 @@ class Settings(msgspec.Struct, frozen=True):
     containers: ContainersSettings = ContainersSettings()
     engine: EngineSettings = EngineSettings()
     network: NetworkSettings = NetworkSettings()
+    secrets: SecretsSettings = SecretsSettings()
     storage: StorageSettings = StorageSettings()
     pyman: PymanSettings = PymanSettings()
+    subscriptions: tuple[tuple[str, str], ...] = ()
+    """What mounts.conf has: paths on the host, with the paths at which new containers have copies of them."""
     selection: str = ""
     """Which supervisor this is: empty for the default one, `root:PATH` or `config:PATH`."""
     options: Options = Options()
@@ -303,7 +316,7 @@ class Settings(msgspec.Struct, frozen=True):
         }
 
 
-_SECTIONS = ("containers", "engine", "network", "storage", "pyman")
+_SECTIONS = ("containers", "engine", "network", "secrets", "storage", "pyman")
 
 AFTER_RESTART = frozenset(
     {

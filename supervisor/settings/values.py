@@ -250,6 +250,12 @@ def _runtime_paths(value: Any) -> dict[str, tuple[str, ...]]:
     return {str(name): _absolute_paths(paths) for name, paths in value.items()}
 
 
+def _texts(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise Unusable("a table of strings")
+    return {str(name): text for name, text in value.items()}
+
+
 def _runtime(value: Any) -> str:
     text = _string(value)
     if "/" in text and not text.startswith("/"):
@@ -396,6 +402,8 @@ CONVERTERS: Mapping[str, Converter] = {
     "pyman.restart_budget": _above_zero,
     "pyman.restart_burst": _positive,
     "pyman.restart_factor": _factor,
+    "secrets.driver": _one_of("file", "pass", "shell"),
+    "secrets.opts": _texts,
     "storage.graphroot": _absolute_path,
     "storage.runroot": _absolute_path,
 }

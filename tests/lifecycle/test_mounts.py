@@ -342,7 +342,7 @@ def test_volumes_of_another_container_are_taken_over(
         engine.cli("rm", "second")
     finally:
         engine.cli("rm", "-f", "-i", "renamed", "second", check=False)
-    assert "cannot find container 'nobody'" in _refused(engine, rootfs, "--volumes-from", "nobody")
+    assert "--volumes-from nobody" in _refused(engine, rootfs, "--volumes-from", "nobody")
 
 
 def test_inspect_tells_what_is_mounted(shared_engine: Engine, rootfs: Path, source: Path) -> None:
@@ -430,7 +430,7 @@ def test_nothing_stays_mounted_after_a_kill(shared_engine: Engine, rootfs: Path,
         (("--mount", "type=glob,src=/nowhere*,dst=/x"), "no file matches '/nowhere*'"),
         (("--mount", "type=image,src=nothing,dst=/x"), "cannot find the image 'nothing'"),
         (("--mount", "type=artifact,src=a,dst=/x"), "there are no artifacts"),
-        (("--volumes-from", "x:rx"), "cannot find container 'x'"),
+        (("--volumes-from", "x:rx"), "--volumes-from x: there is no such container"),
         (("--shm-size", "lots"), "option --shm-size cannot be 'lots'"),
         (("--shm-size", "1m", "--ipc", "host"), "cannot use --shm-size together with --ipc host"),
     ],

@@ -24,6 +24,7 @@ from pyman.api.inspect import (
     InspectNetwork,
     InspectRestart,
     InspectRestartPolicy,
+    InspectSecretFile,
     InspectStartupHealthcheck,
     InspectState,
     InspectUlimit,
@@ -322,6 +323,7 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
     spec = definition.spec
     return InspectConfig(
         hostname=definition.hostname,
+        domainname=spec.domainname,
         user=spec.user,
         attach_stdin=spec.stdin,
         tty=spec.terminal,
@@ -343,6 +345,11 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
         exposed_ports={port: {} for port in definition.image.ports} or None,
         **_healthcheck(container.health_plan),
         volumes={path: {} for path in definition.image.volumes} or None,
+        secrets=[
+            InspectSecretFile(each.name, each.id, each.uid, each.gid, each.mode)
+            for each in definition.secrets
+        ]
+        or None,
     )
 
 
@@ -404,7 +411,7 @@ def _host_config(
         tmpfs=showing.tmpfs(request),
         volumes_from=spec.volumes_from or None,
         cgroup_manager=services.settings.engine.cgroup_manager or "cgroupfs",
-        cgroup_mode=modes["cgroup"],
+        cgroup_mode=namespaces.told("cgroup", request, modes),
         container_id_file=spec.cid_file,
         log_config=InspectLogConfig(
             type=spec.log_configuration.driver or definition.log_driver,
@@ -412,7 +419,7 @@ def _host_config(
             size=_human(definition.log_size),
             tag=spec.log_configuration.tag,
         ),
-        network_mode=modes["network"],
+        network_mode=namespaces.told("network", request, modes),
         restart_policy=InspectRestartPolicy(
             name=policy.kind.value,
             maximum_retry_count=policy.tries,
@@ -428,9 +435,9 @@ def _host_config(
         annotations=spec.annotations,
         cap_add=cap_add,
         cap_drop=cap_drop,
-        ipc_mode=modes["ipc"],
-        pid_mode=modes["pid"],
-        uts_mode=modes["uts"],
+        ipc_mode=namespaces.told("ipc", request, modes),
+        pid_mode=namespaces.told("pid", request, modes),
+        uts_mode=namespaces.told("uts", request, modes),
         userns_mode=mode_of(definition),
         id_mappings=_id_mappings(definition),
         privileged=request.privileged,
@@ -443,6 +450,8 @@ def _host_config(
         extra_hosts=spec.hostadd,
         hosts_file=spec.base_hosts_file,
         shm_size=request.shm_size,
+        sysctls=spec.sysctl,
+        intel_rdt_clos_id=spec.intel_rdt.clos_id if spec.intel_rdt else "",
         runtime=definition.runtime,
         cgroup_parent=spec.cgroup_parent,
         cgroups=_CGROUPS.get(mode := placement.mode_of(services.settings, spec), mode),
