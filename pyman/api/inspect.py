@@ -126,7 +126,7 @@ class InspectNetwork(msgspec.Struct, frozen=True, rename="pascal"):
     ip_address: str = msgspec.field(name="IPAddress", default="")
     mac_address: str = ""
     ports: dict[str, Any] = {}
-    """What the image exposes, without an address: nothing is published."""
+    """What it and its image expose, without an address: nothing is published."""
     networks: dict[str, dict[str, str]] = {}
     endpoint_id: str = msgspec.field(name="EndpointID", default="")
     gateway: str = ""
@@ -195,7 +195,7 @@ class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
     attach_stderr: bool = False
     stdin_once: bool = False
     exposed_ports: dict[str, dict[str, str]] | None = None
-    """Of the image, as the next ones."""
+    """Of the image as well, as the next ones are alone."""
     healthcheck: InspectHealthcheck | None = None
     startup_health_check: InspectStartupHealthcheck | None = None
     healthcheck_on_failure_action: str = "none"
@@ -203,6 +203,8 @@ class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
     health_max_log_count: int = 5
     health_max_log_size: int = 500
     volumes: dict[str, dict[str, str]] | None = None
+    timezone: str | None = None
+    chroot_dirs: list[str] | None = None
     on_build: list[str] | None = None
     secrets: list[InspectSecretFile] | None = None
     """Those that are variables are in `env`, without their values."""

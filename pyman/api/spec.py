@@ -196,7 +196,7 @@ class Caller(msgspec.Struct, frozen=True):
 
     cwd: str = ""
     environment: dict[str, str] = {}
-    """Only what was asked for with --env-host or `-e NAME`."""
+    """Only what was asked for with --env-host or `-e NAME`, and the variables of proxies unless they are not wanted."""
     umask: int | None = None
     cgroup: str = ""
     """Contents of /proc/self/cgroup, for `cgroups=split`."""
@@ -244,6 +244,14 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """None: the image's. An empty word alone: none."""
     env: dict[str, str] = {}
     env_host: bool = False
+    envmerge: list[str] = []
+    """`NAME=VALUE` with variables of the image's or the configured in the value, as in a shell."""
+    httpproxy: bool | None = None
+    """The caller's variables of proxies are set; None: as configured."""
+    expose: dict[str, str] = {}
+    """Ports that it serves, each with its protocols, separated by commas; an empty one is tcp."""
+    timezone: str = ""
+    """A name, or `local`: the host's; empty: as configured."""
     unsetenv: list[str] = []
     unsetenv_all: bool = False
     terminal: bool = False

@@ -38,7 +38,7 @@ from pyman.cli.restart import RESTART_OPTIONS, restart_settings
 from pyman.cli.secret_option import SECRET_OPTIONS, secret_settings
 from pyman.cli.security import SECURITY_OPTIONS, security_settings
 from pyman.cli.userns import USERNS_OPTIONS, userns_settings
-from pyman.cli.values import absolute, environment, labels, read_pairs, rlimits, size
+from pyman.cli.values import absolute, environment, labels, proxies, read_pairs, rlimits, size
 from pyman.errors import InvalidArgument, NotSupported, ProtocolError
 
 TYPE_CHECKING = False
@@ -79,9 +79,18 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("env", "e", LIST, "NAME[=VALUE]", "Set a variable; without a value the caller's own is taken"),
     ("env-file", "", CSV, "FILE", "Set the variables in a file"),
     ("env-host", "", FLAG, "", "Set all of the caller's variables"),
+    (
+        "env-merge",
+        "",
+        LIST,
+        "NAME=VALUE",
+        "Set a variable to a value with others of the image's in it, as in a shell",
+    ),
     *ETC_OPTIONS,
+    ("expose", "", CSV, "PORT[-PORT][/PROTOCOL]", "A port that the container serves: tcp, udp or sctp"),
     ("group-add", "", CSV, "GROUP", "Further groups of the command; keep-groups alone: the caller's"),
     *HEALTH_OPTIONS,
+    ("http-proxy", "", TRUE, "", "Set the caller's variables of proxies"),
     ("init", "", FLAG, "", "Run an init that passes signals on and reaps processes"),
     ("init-path", "", TEXT, "FILE", "The init program to use"),
     ("interactive", "i", FLAG, "", "Keep standard input open"),
@@ -289,6 +298,8 @@ def _caller(args: Parsed) -> dict[str, Any]:
         pass  # a directory that was removed: only absolute paths can be meant
     if args.env_host:
         caller["environment"] = dict(os.environ)
+    elif args.http_proxy and (found := proxies(os.environ)):
+        caller["environment"] = found
     if "keep-groups" in args.group_add:
         caller["groups"] = os.getgroups()
     caller["umask"] = os.umask(0o022)
@@ -345,6 +356,14 @@ def _environment(spec: dict[str, Any], args: Parsed) -> None:
     variables.update(environment(args.env, os.environ, "option --env"))
     if variables:
         spec["env"] = variables
+    if args.env_merge:
+        spec["envmerge"] = args.env_merge
+    if args.given("http_proxy"):
+        spec["httpproxy"] = args.http_proxy
+    if args.expose:
+        from pyman.cli.exposing import exposed
+
+        spec["expose"] = exposed(args.expose)
 
 
 def _labels(spec: dict[str, Any], args: Parsed) -> None:

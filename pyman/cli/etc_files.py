@@ -22,6 +22,7 @@ ETC_OPTIONS: tuple[Option, ...] = (
     ("hosts-file", "", TEXT, "FILE", "What /etc/hosts has besides: a file, image or none"),
     ("no-hostname", "", FLAG, "", "Leave the image's /etc/hostname as it is"),
     ("no-hosts", "", FLAG, "", "Leave the image's /etc/hosts as it is"),
+    ("tz", "", TEXT, "ZONE", "Time zone; local: the host's"),
 )
 
 _COPIED = {
@@ -31,6 +32,7 @@ _COPIED = {
     "dns_search": "dns_search",
     "hosts_file": "base_hosts_file",
     "no_hostname": "use_image_hostname",
+    "tz": "timezone",
 }
 
 

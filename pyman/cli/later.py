@@ -13,9 +13,6 @@ __all__ = ["LATER_OPTIONS"]
 _NO_NETWORKS = "there are no networks yet but none and host"
 
 LATER_OPTIONS: tuple[Option, ...] = (
-    ("env-merge", "", REFUSED, "NAME=VALUE", "a variable is set as a whole, with --env"),
-    ("expose", "", REFUSED, "PORT", _NO_NETWORKS),
-    ("http-proxy", "", REFUSED, "", "no variables of proxies are passed on; --env NAME passes one"),
     ("init-ctr", "", REFUSED, "MODE", "there are no pods yet"),
     ("ip", "", REFUSED, "IP", _NO_NETWORKS),
     ("ip6", "", REFUSED, "IP", _NO_NETWORKS),
@@ -43,5 +40,4 @@ LATER_OPTIONS: tuple[Option, ...] = (
     ("publish-all", "P", REFUSED, "", _NO_NETWORKS),
     ("rmi", "", REFUSED, "", "an image stays when its container goes; see rmi"),
     ("sdnotify", "", REFUSED, "MODE", "nobody is told by the container that it is ready"),
-    ("tz", "", REFUSED, "ZONE", "the container has the time zone of its image"),
 )

@@ -23,6 +23,7 @@ from supervisor.oci import (
     devices,
     etc_files,
     limits,
+    ports,
     resources,
     security,
 )
@@ -75,6 +76,7 @@ def build(request: BuildRequest) -> bytes:
     confinement.check(request)
     accounts.check(request.spec)
     etc_files.check(request)
+    ports.check(request.spec)
     whole = Spec(
         oci_version=OCI_VERSION,
         process=_process(request, chosen, mounted),
@@ -148,13 +150,14 @@ def write_files(request: BuildRequest) -> None:
     for destination, text in account_files(request).items():
         _write(mounted_file(request, destination), text.encode(errors="replace"), root_of(request))
     chosen = modes(request)
-    for file, text in etc_files.texts(request, chosen["network"]).items():
-        _write(mounted_file(request, file), text.encode(errors="replace"), root_of(request))
+    for file, content in etc_files.contents(request, chosen["network"]).items():
+        _write(mounted_file(request, file), content, root_of(request))
     _make_mount_points(request, chosen)
 
 
 def _make_mount_points(request: BuildRequest, chosen: dict[str, str]) -> None:
     mounted = mounts(request, chosen)
+    etc_files.prepare(request, root_of(request))
     own = [place for _, place in etc_files.destinations(request, chosen["network"])]
     others = [mount for mount in mounted if mount.destination not in own]
     make_files(request.rootfs, [place for place in own if not covers(others, place)], root_of(request))

@@ -1,4 +1,4 @@
-"""The files of a container's /etc that the engine writes: hosts, resolv.conf, hostname.
+"""The files of a container's /etc that the engine writes: hosts, resolv.conf, hostname, localtime.
 
 They lie in the container's run directory, are made anew for each run, and are mounted over what the root filesystem has.
 Who joins another container's network has the hosts and resolv.conf of that one.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument
 from supervisor.oci.hosts import GATEWAY, HOSTS, hosts, split_entry
+from supervisor.oci.mountpoints import empty_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +24,21 @@ if TYPE_CHECKING:
     from supervisor.oci.request import BuildRequest
     from supervisor.settings.model import ContainersSettings
 
-__all__ = ["HOSTNAME", "HOSTS", "RESOLV_CONF", "check", "destinations", "made", "texts"]
+__all__ = [
+    "HOSTNAME",
+    "HOSTS",
+    "RESOLV_CONF",
+    "check",
+    "contents",
+    "destinations",
+    "has_zone",
+    "made",
+    "prepare",
+    "traces",
+]
 
 HOSTNAME, RESOLV_CONF = "/etc/hostname", "/etc/resolv.conf"
+_LOCALTIME = "/etc/localtime"
 _MOST = 1024
 """Entries of one option."""
 _LONGEST = 1024
@@ -43,10 +56,21 @@ def made(request: BuildRequest, network: str) -> list[str]:
         found.append(RESOLV_CONF)
     if not spec.use_image_hostname:
         found.append(HOSTNAME)
+    if has_zone(request):
+        from supervisor.oci import time_zone  # few have one
+
+        if time_zone.is_mounted(request):
+            found.append(time_zone.LOCALTIME)
     if request.mounted:
         taken = {each.destination for each in request.mounted}
         return [path for path in found if path not in taken]
     return found
+
+
+def has_zone(request: BuildRequest) -> bool:
+    """A time zone was asked for, or is configured, and the user mounts nothing in the place of it."""
+    asked = request.spec.timezone or request.settings.containers.tz
+    return bool(asked) and all(each.destination != _LOCALTIME for each in request.mounted)
 
 
 def destinations(request: BuildRequest, network: str) -> list[tuple[str, str]]:
@@ -56,23 +80,49 @@ def destinations(request: BuildRequest, network: str) -> list[tuple[str, str]]:
         (path, f"{root}{path}")
         for root in ("", *(posixpath.normpath(root) for root in request.spec.chroot_directories))
         for path in found
+        if not root or path != _LOCALTIME
     ]
 
 
-def texts(request: BuildRequest, network: str) -> dict[str, str]:
+def contents(request: BuildRequest, network: str) -> dict[str, bytes]:
     """What they say, by those of `made`. InvalidArgument, StorageFailed, CommandNotExecutable."""
-    found: dict[str, str] = {}
-    for path in made(request, network):
-        if path in request.network_files:
-            continue
-        if path == HOSTS:
-            found[path] = hosts(request, network)
-        elif path == HOSTNAME:
-            found[path] = f"{request.hostname}\n"
-        else:
-            from supervisor.oci.resolver import resolv_conf  # most containers have none
+    own = (path for path in made(request, network) if path not in request.network_files)
+    return {path: _content(path, request, network) for path in own}
 
-            found[path] = resolv_conf(request, network)
+
+def _content(path: str, request: BuildRequest, network: str) -> bytes:
+    if path == HOSTS:
+        return hosts(request, network).encode(errors="replace")
+    if path == HOSTNAME:
+        return f"{request.hostname}\n".encode(errors="replace")
+    if path == RESOLV_CONF:
+        from supervisor.oci.resolver import resolv_conf  # most containers have none
+
+        return resolv_conf(request, network).encode(errors="replace")
+    from supervisor.oci import time_zone
+
+    return time_zone.data(request)
+
+
+def prepare(request: BuildRequest, owner: tuple[int, int] | None) -> None:
+    """What has to be in the root filesystem besides mount points. StorageFailed, DiskFull."""
+    if has_zone(request):
+        from supervisor.oci import time_zone
+
+        time_zone.make_link(request, owner)
+
+
+def traces(request: BuildRequest, network: str, upper: str, lowers: Sequence[str]) -> list[str]:
+    """What is in the container's layer only for the sake of these files. `lowers`: the layers below it."""
+    own = [place for _, place in destinations(request, network)]
+    found = empty_files(upper, own)
+    shown = {path for lower in lowers for path in empty_files(lower, found)}
+    found = [path for path in found if path not in shown]
+    if has_zone(request):
+        from supervisor.oci import time_zone
+
+        if time_zone.is_link(upper, request):
+            found.append(_LOCALTIME)
     return found
 
 
@@ -110,6 +160,10 @@ def check(request: BuildRequest) -> None:
         _check_sizes(option, texts)
     _check_hosts(spec, configured)
     _check_resolver(spec)
+    if has_zone(request):
+        from supervisor.oci import time_zone
+
+        time_zone.check(request)
     for directory in spec.chroot_directories:
         if not directory.startswith("/") or posixpath.normpath(directory).strip("/") == "":
             raise _unusable(

@@ -6,11 +6,9 @@ itself. A name that is there already gets no further address.
 
 from __future__ import annotations
 
-import os
-import stat
 from typing import TYPE_CHECKING
 
-from pyman.errors import InvalidArgument, StorageFailed
+from pyman.errors import InvalidArgument
 from supervisor.kernel import files
 from supervisor.kernel.addresses import first_address
 from supervisor.oci.users import text_of
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
     from supervisor.oci.request import BuildRequest
 
-__all__ = ["GATEWAY", "HOSTS", "base_file", "host_address", "hosts", "split_entry"]
+__all__ = ["GATEWAY", "HOSTS", "base_file", "host_address", "hosts", "split_entry", "text_of_host"]
 
 HOSTS = "/etc/hosts"
 GATEWAY = "host-gateway"
@@ -104,17 +102,10 @@ def _base(request: BuildRequest) -> str:
 def text_of_host(path: str, *, missing: bool) -> str:
     """The text of a small file of the host. `missing`: it need not be there. StorageFailed."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        return files.read_small(path, _LONGEST).decode(errors="replace")
     except FileNotFoundError as error:
         if missing:
             return ""
         raise files.storage_error(error, "read", path) from error
     except OSError as error:
         raise files.storage_error(error, "read", path) from error
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise StorageFailed(f"cannot read '{path}': it is not a regular file", subject=path)
-        data = file.read(_LONGEST + 1)
-    if len(data) > _LONGEST:
-        raise StorageFailed(f"cannot read '{path}': it is larger than {_LONGEST >> 20} MiB", subject=path)
-    return data.decode(errors="replace")

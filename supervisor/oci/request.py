@@ -73,7 +73,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     """Where the files are, by their places in the container, that it shares with the container whose network it joins."""
     account: Account | None = None
     host_environment: dict[str, str] = {}
-    """The caller's variables; used only if the spec asks for them."""
+    """The caller's variables: all of them are used only if the spec asks for that, else those of proxies."""
     caller_cgroup: str = ""
     """Contents of the caller's /proc/self/cgroup."""
     stop_signal: int = 15

@@ -18,7 +18,6 @@ NOT_YET: dict[str, dict[str, object]] = {
         "interface_name": "",
         "keyring": True,
         "label_users": False,
-        "tz": "",
     },
     "engine": {
         "hooks_dir": ["/usr/share/containers/oci/hooks.d"],
@@ -33,7 +32,7 @@ NOT_YET: dict[str, dict[str, object]] = {
 """Key to Podman's default, which is accepted in silence."""
 
 WITHOUT_EFFECT: dict[str, frozenset[str]] = {
-    "containers": frozenset({"http_proxy", "label", "prepare_volume_on_create", "userns_size"}),
+    "containers": frozenset({"label", "prepare_volume_on_create", "userns_size"}),
     "engine": frozenset(
         {
             "active_service",

@@ -114,6 +114,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     env: dict[str, str] = msgspec.field(default_factory=lambda: {"PATH": _PATH, "TERM": "xterm"})
     host_containers_internal_ip: str = ""
     """The host's address for containers; empty: it is looked for; `none`: they are not told one."""
+    http_proxy: bool = True
+    """The caller's variables of proxies are set."""
     init: bool = False
     init_path: str = ""
     """Empty: catatonit, searched in `engine.helper_binaries_dir` and `/usr/bin`."""
@@ -139,6 +141,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     the administrator or else the distribution has installed."""
     shm_size: int = 65536 * 1024
     """Bytes."""
+    tz: str = ""
+    """A time zone, or `local`: the host's; empty: the image's."""
     umask: str = "0022"
     userns: str = "host"
     """A mode of --userns, with its options: `keep-id:uid=200`."""

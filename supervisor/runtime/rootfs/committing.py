@@ -22,9 +22,9 @@ from supervisor.images.names import normalized
 from supervisor.kernel.idmaps import IdMaps
 from supervisor.logging import log
 from supervisor.oci.environment import lasting_environment
-from supervisor.oci.etc_files import destinations
-from supervisor.oci.mountpoints import empty_files
+from supervisor.oci.etc_files import destinations, traces
 from supervisor.oci.namespaces import modes
+from supervisor.oci.ports import exposed
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.specs import build_request
 from supervisor.storage.rootfs import Layers, is_mapped
@@ -118,10 +118,9 @@ def _files(services: Services, definition: Definition) -> list[str]:
 
 
 def _mount_points(services: Services, definition: Definition, layers: Layers) -> list[str]:
-    """What is in the container's layer only because files of the engine's were mounted there."""
-    found = empty_files(layers.upper, _files(services, definition))
-    shown = {path for lower in layers.lower for path in empty_files(lower, found)}
-    return [path for path in found if path not in shown]
+    """What is in the container's layer only for the sake of files of the engine's."""
+    request = build_request(services, definition, "")
+    return traces(request, modes(request)["network"], layers.upper, layers.lower)
 
 
 async def commit(services: Services, entry: Entry, request: CommitRequest, actor: Actor | None) -> str:
@@ -205,7 +204,7 @@ def _settings(services: Services, definition: Definition, *, volumes: bool) -> d
         "Labels": spec.labels or None,
         "WorkingDir": spec.work_dir or "/",
         "User": spec.user or None,
-        "ExposedPorts": {port: {} for port in image.ports} or None,
+        "ExposedPorts": {port: {} for port in exposed(spec, image)} or None,
     }
     if volumes:
         paths = dict.fromkeys([*image.volumes, *(volume.dest for volume in spec.volumes)])

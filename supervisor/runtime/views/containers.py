@@ -32,7 +32,7 @@ from pyman.api.inspect import (
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups
-from supervisor.oci import devices, etc_files, namespaces, placement
+from supervisor.oci import devices, etc_files, namespaces, placement, ports
 from supervisor.oci.accounts import account_files
 from supervisor.oci.build import environment_of, groups_of
 from supervisor.oci.capabilities import added_and_dropped, of_container
@@ -205,7 +205,7 @@ def _inspect(
             for need in needs_of(definition)
             if need.condition != "started"
         ],
-        network_settings=InspectNetwork(ports=dict.fromkeys(definition.image.ports)),
+        network_settings=InspectNetwork(ports=_ports(request)),
         namespace=spec.namespace,
         lock_number=definition.lock,
         is_infra=False,
@@ -243,7 +243,14 @@ def _written(request: BuildRequest, *, running: bool) -> dict[str, Any]:
         etc_files.HOSTS: "hosts_path",
         etc_files.RESOLV_CONF: "resolv_conf_path",
     }
-    return {fields[path]: mounted_file(request, path) for path in found}
+    return {fields[path]: mounted_file(request, path) for path in found if path in fields}
+
+
+def _ports(request: BuildRequest) -> dict[str, None]:
+    """That it serves in a network namespace of its own; none of them is published."""
+    if namespaces.modes(request)["network"] in ("host", "container"):
+        return {}
+    return dict.fromkeys(ports.exposed(request.spec, request.image))
 
 
 def _devices(request: BuildRequest) -> list[InspectDevice]:
@@ -342,7 +349,9 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
         create_command=spec.create_command,
         init=request.init,
         systemd_mode=request.systemd,
-        exposed_ports={port: {} for port in definition.image.ports} or None,
+        exposed_ports={port: {} for port in ports.exposed(spec, definition.image)} or None,
+        timezone=spec.timezone or request.settings.containers.tz or None,
+        chroot_dirs=spec.chroot_directories or None,
         **_healthcheck(container.health_plan),
         volumes={path: {} for path in definition.image.volumes} or None,
         secrets=[
