@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from pyman.api.event import Actor
+from pyman.api.update import UpdateRequest
 from supervisor.runtime.answers import Answer
 from supervisor.runtime.health.state import Answered
 from supervisor.runtime.life.restart import Asked
@@ -118,8 +119,7 @@ class Rename(Request[str], kw_only=True):
 
 
 class Update(Request[None], kw_only=True):
-    restart_policy: str | None = None
-    restart_tries: int | None = None
+    change: UpdateRequest
 
 
 class Checked(Request[str], kw_only=True):
