@@ -19,6 +19,7 @@ from pyman.api.rootfs import (
 )
 from pyman.api.selection import ErrorInfo, Result, ResultsReply, Selection
 from pyman.api.spec import Caller, ContainerSpec
+from pyman.api.update import UpdateRequest
 from pyman.api.watching import StatsReply, StatsRequest, TopReply, TopRequest
 
 __all__ = [
@@ -55,7 +56,6 @@ __all__ = [
     "Selection",
     "SelectionRequest",
     "StopRequest",
-    "UpdateRequest",
     "WaitRequest",
     "WhyReply",
     "WhyStep",
@@ -182,14 +182,6 @@ class HealthCheckReply(msgspec.Struct, frozen=True):
 class RenameRequest(msgspec.Struct, frozen=True):
     name: str
     new_name: str
-
-
-class UpdateRequest(msgspec.Struct, frozen=True):
-    """Change what may change while the container exists; absent means unchanged."""
-
-    name: str
-    restart_policy: str | None = None
-    restart_tries: int | None = None
 
 
 class NameRequest(msgspec.Struct, frozen=True):
@@ -434,7 +426,13 @@ INTERFACE = Interface(
             vanish=Vanish.CANCEL,
         ),
         Method("Rename", RenameRequest, Nothing, "Give another name.", access=Access.OWNER),
-        Method("Update", UpdateRequest, CreateReply, "Change a container's settings.", access=Access.OWNER),
+        Method(
+            "Update",
+            UpdateRequest,
+            CreateReply,
+            "Change a container's limits, restart policy, health check and the like.",
+            access=Access.OWNER,
+        ),
         Method("Exists", ExistsRequest, ExistsReply, "Whether a name or id is known.", access=Access.READ),
         Method(
             "Attach",

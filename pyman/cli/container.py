@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "exists", "filters_of", "init", "kill", "pause", "prune", "rename", "restart", "rm", "start", "stop", "unpause",
-    "update", "wait", "waited", "why",
+    "wait", "waited", "why",
 ]  # fmt: skip
 
 _LATEST: Option = ("latest", "l", FLAG, "", "The container that was created last")
@@ -94,9 +94,6 @@ WAIT_OPTIONS: tuple[Option, ...] = (
 )
 RENAME_OPTIONS: tuple[Option, ...] = ()
 EXISTS_OPTIONS: tuple[Option, ...] = ()
-UPDATE_OPTIONS: tuple[Option, ...] = (
-    ("restart", "", TEXT, "POLICY[:N]", "When to start it again: no, on-failure[:N], always, unless-stopped"),
-)
 WHY_OPTIONS: tuple[Option, ...] = (("format", "f", TEXT, "TEMPLATE", "json, or a template"), _LATEST)
 PRUNE_OPTIONS: tuple[Option, ...] = (
     ("filter", "", LIST, "KEY=VALUE", "Only containers that fit: label=, until="),
@@ -213,17 +210,6 @@ def rename(ctx: Context, args: Parsed) -> int:
 
 def exists(ctx: Context, args: Parsed) -> int:
     return 0 if ctx.call("Container.Exists", {"name": args.arguments[0]})["exists"] else 1
-
-
-def update(ctx: Context, args: Parsed) -> int:
-    from pyman.cli.restart import restart_policy
-
-    if not args.restart:
-        raise InvalidArgument("cannot update a container: nothing to change was given", hint="use --restart")
-    policy = restart_policy(args.restart)
-    reply = ctx.call("Container.Update", {"name": args.arguments[0], **policy})
-    ctx.out(reply["id"])
-    return 0
 
 
 def why(ctx: Context, args: Parsed) -> int:

@@ -105,7 +105,7 @@ COMMANDS: dict[str, Command] = {
     "unpause": ("container", "unpause", "UNPAUSE_OPTIONS", _MANY, 0, -1, "Thaw the processes of containers"),
     "unshare": ("maintain", "unshare", "UNSHARE_OPTIONS", "[COMMAND [ARG...]]", 0, -1, "Run a command in the user's namespaces"),
     "untag": ("image", "untag", "UNTAG_OPTIONS", "IMAGE [NAME...]", 1, -1, "Take names away from an image"),
-    "update": ("container", "update", "UPDATE_OPTIONS", "CONTAINER", 1, 1, "Change settings of a container"),
+    "update": ("update", "update", "UPDATE_OPTIONS", "CONTAINER", 0, 1, "Change limits and settings of a container"),
     "version": ("system", "version", "VERSION_OPTIONS", "", 0, 0, "Show the versions of client and supervisor"),
     "wait": ("container", "wait", "WAIT_OPTIONS", _MANY, 0, -1, "Wait until containers have ended"),
     "why": ("container", "why", "WHY_OPTIONS", "CONTAINER", 0, 1, "Explain why it was or was not restarted"),

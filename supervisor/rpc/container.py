@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from pyman.api import container as api
     from pyman.api.pull import Progress, PullWish
     from pyman.api.spec import ContainerSpec
+    from pyman.api.update import UpdateRequest
     from supervisor.rpc.dispatch import Call
     from supervisor.runtime.container import Container
     from supervisor.runtime.creation.imaged import Chosen
@@ -221,17 +222,9 @@ class ContainerHandlers(StartHandlers):
         ).get()
         return Nothing()
 
-    async def update(self, request: api.UpdateRequest, call: Call) -> CreateReply:
-        if request.restart_tries is not None and request.restart_policy is None:
-            raise InvalidArgument("cannot limit restarts: only the restart policy on-failure takes a number")
+    async def update(self, request: UpdateRequest, call: Call) -> CreateReply:
         entry = self._view(call).find(request.name)
-        await entry.worker.ask(
-            rq.Update(
-                actor=actor_of(call),
-                restart_policy=request.restart_policy,
-                restart_tries=request.restart_tries,
-            )
-        )
+        await entry.worker.ask(rq.Update(actor=actor_of(call), change=request))
         return CreateReply(id=entry.container.id, name=entry.container.name)
 
     # ------------------------------------------------------------------ waiting

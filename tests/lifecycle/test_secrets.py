@@ -12,6 +12,7 @@ import pytest
 from tests.support.engine import Engine  # noqa: TC001
 from tests.support.images import podman
 from tests.support.runtimes import BY_USER
+from tests.support.user import User
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -246,3 +247,46 @@ def test_what_happens_to_secrets_is_told_without_what_is_in_them(box: Engine) ->
     assert WORD not in str(events)
     assert OTHER not in str(events)
     assert OTHER not in box.log_text(1000)
+
+
+@pytest.mark.oci_runtime("rootless")
+def test_every_container_gets_copies_of_what_mounts_conf_names(box: Engine, rootfs: Path) -> None:
+    folder = box.path / "subscriptions"
+    (folder / "certificates").mkdir(parents=True)
+    (folder / "certificates/one").write_text("first")
+    (folder / "certificates/one").chmod(0o640)
+    (folder / "key").write_text("second")
+    (folder / "certificates/link").symlink_to("../key")
+    (folder / "certificates/nowhere").symlink_to("/not/there")
+    User.of().owns(folder)
+    (folder / "certificates/closed").write_text("root's")
+    (folder / "certificates/closed").chmod(0o600)
+    settings = box.path / ".config/containers/mounts.conf"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(
+        f"{folder}/certificates:/run/secrets\n{folder}/key:/opt/key\n/not/there:/opt/missing\n"
+    )
+    try:
+        box.cli("system", "reload")
+        script = """
+            cd /run/secrets; for file in *; do echo $file $(stat -c '%u:%g %a' $file) $(cat $file); done
+            cat /opt/key; echo; ls -A /opt/missing; echo changed > /run/secrets/one
+        """
+        expected = [f"link 0:0 {(folder / 'key').stat().st_mode & 0o777:o} second", "one 0:0 640 first"]
+        assert said(box, rootfs, script) == [*expected, "second"]
+        assert said(box, rootfs, script, "--secret=word") == [*expected, f"word 0:0 444 {WORD}", "second"]
+        assert (folder / "certificates/one").read_text() == "first"
+        assert said(box, rootfs, "cat /run/secrets/word", "--tmpfs=/run/secrets", "--secret=word") == [WORD]
+        # What is copied is that of the start, what is to be copied that of the creation.
+        box.cli("create", "--name=c", "--rootfs", f"{rootfs}:O", "cat", "/opt/key")
+        (folder / "key").write_text("third")
+        settings.write_text("")
+        box.cli("system", "reload")
+        assert box.out("start", "--attach", "c") == "third"
+        with (folder / "key").open("wb") as file:
+            file.truncate(17 << 20)
+        failed = box.cli("start", "c", check=False)
+        assert "there are more than 4096 files or 16 MiB" in failed.stderr
+    finally:
+        settings.unlink()
+        box.cli("system", "reload")

@@ -14,6 +14,7 @@ import msgspec
 
 from pyman.api.event import Actor
 from pyman.api.spec import Caller
+from pyman.api.update import UpdateRequest
 from supervisor.runtime.answers import Answer
 from supervisor.runtime.health.state import Answered
 from supervisor.runtime.life.restart import Asked
@@ -125,8 +126,7 @@ class Rename(Request[str], kw_only=True):
 
 
 class Update(Request[None], kw_only=True):
-    restart_policy: str | None = None
-    restart_tries: int | None = None
+    change: UpdateRequest
 
 
 class Checked(Request[str], kw_only=True):

@@ -197,6 +197,7 @@ class Starting:
             restart_at=0,
             stop_deadline=0,
             forced=False,
+            new_limits=None,
             **{**run, **changes},
         )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyman.errors import StorageFailed
@@ -28,6 +27,7 @@ MOST_BYTES = 16 << 20
 """Of all that mounts.conf names."""
 MOST_FILES = 4096
 _DEPTH = 32
+_PASSED_OVER = "cannot copy what mounts.conf names"
 _PAGE = os.sysconf("SC_PAGESIZE")
 _ROOM = 64 << 10
 """Bytes beyond what is given: for the mount points that the OCI runtime makes."""
@@ -134,14 +134,14 @@ def _subscriptions(request: BuildRequest, place: str) -> list[_File]:
         try:
             found += _copied(source, target, owner, budget)
         except OSError as error:
-            log.warning("cannot copy what mounts.conf names", path=source, error=error.strerror)
+            log.warning(_PASSED_OVER, path=source, error=error.strerror)
             found.append(_File(target, None, 0o755, owner))
     return found
 
 
 def _copied(source: str, target: str, owner: tuple[int, int], budget: _Budget, depth: int = 0) -> list[_File]:
     """A file, or a directory with all that is in it. Links are followed, as they lead from what an administrator has
-    named. OSError."""
+    named; what cannot be read in it is passed over. OSError."""
     descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         status = os.fstat(descriptor)
@@ -158,6 +158,8 @@ def _copied(source: str, target: str, owner: tuple[int, int], budget: _Budget, d
         os.close(descriptor)
     found = [_File(target, None, mode, owner)]
     for name in names:
-        with suppress(FileNotFoundError):  # a link that leads nowhere
+        try:
             found += _copied(f"{source}/{name}", f"{target}/{name}", owner, budget, depth + 1)
+        except OSError as error:  # as a link that leads nowhere
+            log.warning(_PASSED_OVER, path=f"{source}/{name}", error=error.strerror)
     return found
