@@ -14,6 +14,7 @@ from __future__ import annotations
 from pyman.api.container import ListContainer, Result, Selection
 from pyman.api.event import Event, Gap, Snapshot
 from pyman.api.image import ImageSummary, Platform, Progress, RegistryAccess
+from pyman.api.network import InspectNetwork, Network, Route, SubnetWish
 from pyman.api.secret import InspectSecret
 from pyman.api.spec import Caller, ContainerSpec, LogConfig, NamedVolume, RestartBackoff, Secret
 from pyman.api.volume import InspectVolume
@@ -22,6 +23,7 @@ from pyman.sdk.engine import Engine, connect
 from pyman.sdk.events import Events
 from pyman.sdk.images import Images, Transfer
 from pyman.sdk.logs import Line, Logs
+from pyman.sdk.networks import Networks
 from pyman.sdk.secrets import Secrets
 from pyman.sdk.session import Output, Session
 from pyman.sdk.volumes import Volumes
@@ -36,6 +38,7 @@ __all__ = [
     "Gap",
     "ImageSummary",
     "Images",
+    "InspectNetwork",
     "InspectSecret",
     "InspectVolume",
     "Line",
@@ -43,17 +46,21 @@ __all__ = [
     "LogConfig",
     "Logs",
     "NamedVolume",
+    "Network",
+    "Networks",
     "Output",
     "Platform",
     "Progress",
     "RegistryAccess",
     "RestartBackoff",
     "Result",
+    "Route",
     "Secret",
     "Secrets",
     "Selection",
     "Session",
     "Snapshot",
+    "SubnetWish",
     "Transfer",
     "Volumes",
     "connect",

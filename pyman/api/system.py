@@ -54,6 +54,7 @@ class MatchRequest(msgspec.Struct, frozen=True):
     runroot: str = ""
     tmpdir: str = ""
     config: str = ""
+    network_config_dir: str = ""
 
 
 class ReloadReply(msgspec.Struct, frozen=True):

@@ -21,8 +21,9 @@ from supervisor.storage.overlay import Overlays
 from supervisor.storage.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
+    from pyman.api.event import Actor
     from pyman.api.spec import ContainerSpec
     from supervisor.conmon.find import Conmon
     from supervisor.conmon.logs import LogKeeper
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from supervisor.images.transfer.leaving import Leaving
     from supervisor.oci.runtimes import Runtimes
     from supervisor.runtime.container import Container
+    from supervisor.runtime.networks.book import NetworkBook
     from supervisor.runtime.registry import Registry
     from supervisor.runtime.secrets.book import Secrets
     from supervisor.runtime.secrets.choosing import Chosen as ChosenSecrets
@@ -38,11 +40,17 @@ if TYPE_CHECKING:
     from supervisor.settings.model import Settings
     from supervisor.state.database import Database
 
+    RemoveContainer = Callable[[str, float | None, Actor | None], Awaitable[None]]
+
 __all__ = ["Reaped", "Services"]
 
 REAPED_KEPT = 4096
 STARTS_AT_ONCE = 8
 """Containers being created by conmon at the same time: more only wait for the processor, and miss deadlines."""
+
+
+async def _nothing(_id: str, _timeout: float | None, _actor: Actor | None) -> None:
+    pass
 
 
 class Reaped:
@@ -120,6 +128,8 @@ class Services:
         self.health = Schedule(settings.pyman.health_checks_at_once)
         self.discard: Callable[[str], None] = lambda _path: None
         """Hands a directory to the task that deletes what was moved into the trash."""
+        self.remove_container: RemoveContainer = _nothing
+        """By force, with the seconds until SIGKILL; none: its own."""
         self.ending = False
         """The supervisor ends: nothing is started any more, neither by a user nor by a policy."""
 
@@ -142,6 +152,19 @@ class Services:
         from supervisor.runtime.secrets.book import Secrets
 
         return Secrets(self.layout.secrets, self.database, lambda: self.settings, self.disk, self.patient)
+
+    @cached_property
+    def networks(self) -> NetworkBook:
+        from supervisor.runtime.networks.book import NetworkBook
+
+        return NetworkBook(
+            self.layout,
+            self.database,
+            lambda: self.settings,
+            self.disk,
+            self.patient,
+            self.remove_container,
+        )
 
     async def choose_secrets(self, spec: ContainerSpec) -> ChosenSecrets:
         """Those that a container to be asks for."""
