@@ -88,6 +88,7 @@ __all__ = [
     "JournalGap",
     "LocksMismatch",
     "MessageTooLarge",
+    "NetworkFailed",
     "NameInUse",
     "NoSuchContainer",
     "NoSuchExec",
@@ -275,6 +276,10 @@ class OverlayUnavailable(HostError):
 
 class UserNamespaceFailed(HostError):
     """The kernel lets this user have no user namespace, or no ids in it."""
+
+
+class NetworkFailed(HostError):
+    """The kernel, or a helper, refuses something of a network."""
 
 
 class RegistryFailed(HostError):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KINDS",
     "has_rights",
+    "joined",
     "node_name",
     "of_path",
     "of_process",
@@ -121,7 +122,7 @@ def _identity(descriptor: int) -> tuple[int, int]:
 
 def node_name(uts: int) -> str:
     """The host name in a UTS namespace."""
-    return _joined(uts, "uts", lambda: os.uname().nodename)
+    return joined(uts, "uts", lambda: os.uname().nodename)
 
 
 def set_domain_name(uts: int, name: str) -> None:
@@ -133,7 +134,7 @@ def set_domain_name(uts: int, name: str) -> None:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
-    _joined(uts, "uts", work)
+    joined(uts, "uts", work)
 
 
 def tree(mount: int, path: str) -> int:
@@ -157,13 +158,14 @@ def tree(mount: int, path: str) -> int:
         finally:
             os.close(found)
 
-    return _joined(mount, "mount", work)
+    return joined(mount, "mount", work)
 
 
-def _joined(descriptor: int, kind: str, work: Callable[[], T]) -> T:
-    """The result of work in a thread of its own that has joined a namespace. Not for user namespaces."""
+def joined(descriptor: int, kind: str, work: Callable[[], T]) -> T:
+    """The result of work in a thread of its own that has joined a namespace; what it raises is raised here. Not for user
+    namespaces."""
     results: list[T] = []
-    failures: list[OSError] = []
+    failures: list[Exception] = []
 
     def run() -> None:
         try:
@@ -172,7 +174,7 @@ def _joined(descriptor: int, kind: str, work: Callable[[], T]) -> T:
                 raise OSError(number, os.strerror(number))
             namespaces.join(descriptor, KINDS[kind][1])
             results.append(work())
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - it is the caller's
             failures.append(error)
 
     thread = threading.Thread(target=run, name="inside")
