@@ -116,12 +116,16 @@ class RunReply(msgspec.Struct, frozen=True):
     text: str = ""
     """A line for people, of a pull."""
     progress: Progress | None = None
+    notify: list[str] = []
+    """With `started`: what the caller is to tell its service manager (sd_notify)."""
 
 
 class SelectionRequest(msgspec.Struct, frozen=True):
     selection: Selection
     recursive: bool = True
     """Start and Init: what the container depends on is started first; else it has to run already."""
+    caller: Caller = Caller()
+    """Start: its `notify_socket`, and its `cgroup` along with it, go before those of the creation."""
 
 
 class StopRequest(msgspec.Struct, frozen=True):
@@ -201,6 +205,8 @@ class AttachRequest(msgspec.Struct, frozen=True):
     stdin: bool = True
     rows: int = 0
     columns: int = 0
+    caller: Caller = Caller()
+    """As in SelectionRequest."""
 
 
 class AttachReply(msgspec.Struct, frozen=True):
@@ -211,6 +217,8 @@ class AttachReply(msgspec.Struct, frozen=True):
     terminal: bool = False
     exit_code: int | None = None
     detach_keys: str = ""
+    """As in RunReply."""
+    notify: list[str] = []
     """As in RunReply."""
 
 
