@@ -14,13 +14,15 @@ from __future__ import annotations
 from pyman.api.container import ListContainer, Result, Selection
 from pyman.api.event import Event, Gap, Snapshot
 from pyman.api.image import ImageSummary, Platform, Progress, RegistryAccess
-from pyman.api.spec import Caller, ContainerSpec, LogConfig, NamedVolume, RestartBackoff
+from pyman.api.secret import InspectSecret
+from pyman.api.spec import Caller, ContainerSpec, LogConfig, NamedVolume, RestartBackoff, Secret
 from pyman.api.volume import InspectVolume
 from pyman.sdk.containers import Containers
 from pyman.sdk.engine import Engine, connect
 from pyman.sdk.events import Events
 from pyman.sdk.images import Images, Transfer
 from pyman.sdk.logs import Line, Logs
+from pyman.sdk.secrets import Secrets
 from pyman.sdk.session import Output, Session
 from pyman.sdk.volumes import Volumes
 
@@ -34,6 +36,7 @@ __all__ = [
     "Gap",
     "ImageSummary",
     "Images",
+    "InspectSecret",
     "InspectVolume",
     "Line",
     "ListContainer",
@@ -46,6 +49,8 @@ __all__ = [
     "RegistryAccess",
     "RestartBackoff",
     "Result",
+    "Secret",
+    "Secrets",
     "Selection",
     "Session",
     "Snapshot",

@@ -12,6 +12,7 @@
           NoSuchContainer           no container has that name or id
           NoSuchExec                no exec session has that id
           NoSuchImage               no image here has that name or id
+          NoSuchSecret              no secret has that name or id
           NoSuchVolume              no volume has that name
           UnknownInRegistry         a registry does not have that image, tag or blob
         AmbiguousId                 a short id, or a short name, that fits several objects
@@ -19,7 +20,7 @@
         VolumeInUse                 containers use it
         RegistryDenied              a registry wants a login, or refuses this one
         SignatureRefused            the signature policy does not permit an image
-        NameInUse                   the name belongs to another container or volume
+        NameInUse                   the name belongs to another container, volume or secret
         WrongState                  the container is not in a state that permits this
         PermissionDenied            this user, or this socket, may not
         CommandNotFound             no such command in the container; exit status 127
@@ -91,6 +92,7 @@ __all__ = [
     "NoSuchContainer",
     "NoSuchExec",
     "NoSuchImage",
+    "NoSuchSecret",
     "NoSuchVolume",
     "NotFound",
     "NotSupported",
@@ -184,6 +186,10 @@ class NoSuchExec(NotFound):
 
 
 class NoSuchImage(NotFound):
+    pass
+
+
+class NoSuchSecret(NotFound):
     pass
 
 

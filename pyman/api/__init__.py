@@ -1,6 +1,6 @@
 """The contract between clients and supervisor: one module per interface, one row per method."""
 
-from pyman.api import container, event, image, system, volume
+from pyman.api import container, event, image, secret, system, volume
 from pyman.api.method import Access, Interface, Method, Nothing, Vanish
 
 __all__ = ["INTERFACES", "Access", "Interface", "Method", "Nothing", "Vanish"]
@@ -10,5 +10,6 @@ INTERFACES: tuple[Interface, ...] = (
     container.INTERFACE,
     image.INTERFACE,
     volume.INTERFACE,
+    secret.INTERFACE,
     event.INTERFACE,
 )

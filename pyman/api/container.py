@@ -20,6 +20,8 @@ from pyman.api.rootfs import (
 )
 from pyman.api.selection import ErrorInfo, Result, ResultsReply, Selection
 from pyman.api.spec import Caller, ContainerSpec
+from pyman.api.update import UpdateRequest
+from pyman.api.watching import StatsReply, StatsRequest, TopReply, TopRequest
 
 __all__ = [
     "INTERFACE",
@@ -55,7 +57,6 @@ __all__ = [
     "Selection",
     "SelectionRequest",
     "StopRequest",
-    "UpdateRequest",
     "WaitRequest",
     "WhyReply",
     "WhyStep",
@@ -116,12 +117,16 @@ class RunReply(msgspec.Struct, frozen=True):
     text: str = ""
     """A line for people, of a pull."""
     progress: Progress | None = None
+    notify: list[str] = []
+    """With `started`: what the caller is to tell its service manager (sd_notify)."""
 
 
 class SelectionRequest(msgspec.Struct, frozen=True):
     selection: Selection
     recursive: bool = True
     """Start and Init: what the container depends on is started first; else it has to run already."""
+    caller: Caller = Caller()
+    """Start: its `notify_socket`, and its `cgroup` along with it, go before those of the creation."""
 
 
 class StopRequest(msgspec.Struct, frozen=True):
@@ -180,14 +185,6 @@ class RenameRequest(msgspec.Struct, frozen=True):
     new_name: str
 
 
-class UpdateRequest(msgspec.Struct, frozen=True):
-    """Change what may change while the container exists; absent means unchanged."""
-
-    name: str
-    restart_policy: str | None = None
-    restart_tries: int | None = None
-
-
 class NameRequest(msgspec.Struct, frozen=True):
     name: str
 
@@ -209,6 +206,8 @@ class AttachRequest(msgspec.Struct, frozen=True):
     stdin: bool = True
     rows: int = 0
     columns: int = 0
+    caller: Caller = Caller()
+    """As in SelectionRequest."""
 
 
 class AttachReply(msgspec.Struct, frozen=True):
@@ -219,6 +218,8 @@ class AttachReply(msgspec.Struct, frozen=True):
     terminal: bool = False
     exit_code: int | None = None
     detach_keys: str = ""
+    """As in RunReply."""
+    notify: list[str] = []
     """As in RunReply."""
 
 
@@ -426,7 +427,13 @@ INTERFACE = Interface(
             vanish=Vanish.CANCEL,
         ),
         Method("Rename", RenameRequest, Nothing, "Give another name.", access=Access.OWNER),
-        Method("Update", UpdateRequest, CreateReply, "Change a container's settings.", access=Access.OWNER),
+        Method(
+            "Update",
+            UpdateRequest,
+            CreateReply,
+            "Change a container's limits, restart policy, health check and the like.",
+            access=Access.OWNER,
+        ),
         Method("Exists", ExistsRequest, ExistsReply, "Whether a name or id is known.", access=Access.READ),
         Method(
             "Attach",
@@ -521,6 +528,23 @@ INTERFACE = Interface(
             "Inspect", InspectRequest, InspectReply, "Everything known of containers.", access=Access.READ
         ),
         Method("List", ListRequest, ListReply, "Containers, newest first.", access=Access.READ),
+        Method(
+            "Stats",
+            StatsRequest,
+            StatsReply,
+            "What containers use: now, or a reply at every interval.",
+            access=Access.READ,
+            streaming=True,
+            vanish=Vanish.CANCEL,
+        ),
+        Method(
+            "Top",
+            TopRequest,
+            TopReply,
+            "The processes of a running container.",
+            access=Access.READ,
+            vanish=Vanish.CANCEL,
+        ),
         Method("Why", NameRequest, WhyReply, "Why it was or was not restarted.", access=Access.READ),
     ),
 )

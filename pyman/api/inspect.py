@@ -14,6 +14,8 @@ __all__ = [
     "ExecInspect",
     "ExecProcess",
     "InspectAfter",
+    "InspectBlkioDevice",
+    "InspectBlkioWeightDevice",
     "InspectConfig",
     "InspectContainer",
     "InspectDevice",
@@ -27,6 +29,7 @@ __all__ = [
     "InspectNetwork",
     "InspectRestart",
     "InspectRestartPolicy",
+    "InspectSecretFile",
     "InspectStartupHealthcheck",
     "InspectState",
     "InspectUlimit",
@@ -123,7 +126,7 @@ class InspectNetwork(msgspec.Struct, frozen=True, rename="pascal"):
     ip_address: str = msgspec.field(name="IPAddress", default="")
     mac_address: str = ""
     ports: dict[str, Any] = {}
-    """What the image exposes, without an address: nothing is published."""
+    """What it and its image expose, without an address: nothing is published."""
     networks: dict[str, dict[str, str]] = {}
     endpoint_id: str = msgspec.field(name="EndpointID", default="")
     gateway: str = ""
@@ -156,6 +159,17 @@ class InspectStartupHealthcheck(msgspec.Struct, frozen=True, rename="pascal"):
     successes: int
 
 
+class InspectSecretFile(msgspec.Struct, frozen=True, rename="pascal"):
+    """A secret that is a file in a container."""
+
+    name: str
+    id: str = msgspec.field(name="ID")
+    uid: int = msgspec.field(name="UID")
+    """In the container, as the next one."""
+    gid: int = msgspec.field(name="GID")
+    mode: int
+
+
 class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
     hostname: str
     user: str
@@ -176,12 +190,15 @@ class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
     create_command: list[str]
     init: bool
     systemd_mode: bool = False
+    sdnotify_mode: str = msgspec.field(name="sdNotifyMode", default="")
+    sdnotify_socket: str = msgspec.field(name="sdNotifySocket", default="")
+    """Of the service manager that waited for it when it was created."""
     domainname: str = ""
     attach_stdout: bool = False
     attach_stderr: bool = False
     stdin_once: bool = False
     exposed_ports: dict[str, dict[str, str]] | None = None
-    """Of the image, as the next ones."""
+    """Of the image as well, as the next ones are alone."""
     healthcheck: InspectHealthcheck | None = None
     startup_health_check: InspectStartupHealthcheck | None = None
     healthcheck_on_failure_action: str = "none"
@@ -189,7 +206,11 @@ class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
     health_max_log_count: int = 5
     health_max_log_size: int = 500
     volumes: dict[str, dict[str, str]] | None = None
+    timezone: str | None = None
+    chroot_dirs: list[str] | None = None
     on_build: list[str] | None = None
+    secrets: list[InspectSecretFile] | None = None
+    """Those that are variables are in `env`, without their values."""
 
 
 class InspectLogConfig(msgspec.Struct, frozen=True, rename="pascal"):
@@ -222,6 +243,17 @@ class InspectDevice(msgspec.Struct, frozen=True, rename="pascal"):
     path_on_host: str
     path_in_container: str
     cgroup_permissions: str
+
+
+class InspectBlkioWeightDevice(msgspec.Struct, frozen=True, rename="pascal"):
+    path: str
+    weight: int
+
+
+class InspectBlkioDevice(msgspec.Struct, frozen=True, rename="pascal"):
+    path: str
+    rate: int
+    """Bytes or operations a second."""
 
 
 class InspectIdMappings(msgspec.Struct, frozen=True, rename="pascal"):
@@ -258,6 +290,9 @@ class InspectHostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     group_add: list[str]
     pids_limit: int
     """0: none."""
+    sysctls: dict[str, str]
+    """Those that were asked for."""
+    intel_rdt_clos_id: str = msgspec.field(name="IntelRdtClosID", default="")
     id_mappings: InspectIdMappings | None = msgspec.field(name="IDMappings", default=None)
     """Of a user namespace of its own."""
     port_bindings: dict[str, list[dict[str, str]]] = {}
@@ -269,6 +304,7 @@ class InspectHostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     dns_options: list[str] = []
     dns_search: list[str] = []
     extra_hosts: list[str] = []
+    hosts_file: str = ""
     links: list[str] | None = None
     cgroup: str = ""
     cgroups: str = "default"
@@ -283,9 +319,21 @@ class InspectHostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     cpu_shares: int = 0
     cpu_period: int = 0
     cpu_quota: int = 0
+    cpu_realtime_period: int = 0
+    cpu_realtime_runtime: int = 0
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     blkio_weight: int = 0
+    blkio_weight_device: list[InspectBlkioWeightDevice] = []
+    blkio_device_read_bps: list[InspectBlkioDevice] = []
+    blkio_device_write_bps: list[InspectBlkioDevice] = []
+    blkio_device_read_io_ps: list[InspectBlkioDevice] = msgspec.field(
+        name="BlkioDeviceReadIOps", default_factory=list
+    )
+    blkio_device_write_io_ps: list[InspectBlkioDevice] = msgspec.field(
+        name="BlkioDeviceWriteIOps", default_factory=list
+    )
+    cgroup_conf: dict[str, str] = {}
 
 
 class InspectContainer(msgspec.Struct, frozen=True, rename="pascal"):

@@ -4,34 +4,50 @@ from __future__ import annotations
 
 import msgspec
 
+from pyman.api.limits import ResourceLimits, ThrottleDevice, WeightDevice
+
 __all__ = [
     "Caller",
     "ContainerSpec",
-    "CpuLimits",
     "HealthConfig",
     "IdMappings",
     "ImageVolume",
+    "IntelRdt",
     "LogConfig",
-    "MemoryLimits",
     "Mount",
     "NamedVolume",
     "Namespace",
     "OverlayVolume",
-    "PidsLimit",
-    "ResourceLimits",
+    "Personality",
     "RestartBackoff",
     "Rlimit",
+    "Secret",
     "StartAfter",
     "StartupHealthConfig",
 ]
 
 
 class Namespace(msgspec.Struct, frozen=True):
-    """`nsmode` is host, private, none, shareable, container or ns; `value` the container or the path. A user
-    namespace may also be auto, keep-id or nomap; `value` has the options then, as `size=1024,uid=1000`."""
+    """`nsmode` is host, private, none, shareable, container or ns; `value` the container (name or id; its id once the
+    container is created) or the absolute path. A user namespace may also be auto, keep-id or nomap; `value` has the
+    options then, as `size=1024,uid=1000`."""
 
     nsmode: str = ""
     value: str = ""
+
+
+class Personality(msgspec.Struct, frozen=True):
+    """What personality(2) makes of a container's processes."""
+
+    domain: str
+    """LINUX, or LINUX32: `uname -m` is that of a 32-bit machine."""
+
+
+class IntelRdt(msgspec.Struct, frozen=True):
+    """Which part of the processor's caches a container has."""
+
+    clos_id: str = msgspec.field(name="closID")
+    """A class of service that is there: a directory of /sys/fs/resctrl."""
 
 
 class IdMappings(msgspec.Struct, frozen=True):
@@ -92,6 +108,19 @@ class ImageVolume(msgspec.Struct, frozen=True):
     sub_path: str = ""
 
 
+class Secret(msgspec.Struct, frozen=True):
+    """A secret that is a file in a container."""
+
+    source: str
+    """Its name or id."""
+    target: str = ""
+    """The file: an absolute path, or one below /run/secrets; empty: its name."""
+    uid: int = 0
+    """The owner, in the container."""
+    gid: int = 0
+    mode: int = 0o444
+
+
 class LogConfig(msgspec.Struct, frozen=True):
     driver: str = ""
     """k8s-file, json-file (the same), none, passthrough; empty: the configured default."""
@@ -109,45 +138,6 @@ class Rlimit(msgspec.Struct, frozen=True):
     """RLIMIT_NOFILE and so on."""
     hard: int
     soft: int
-
-
-class MemoryLimits(msgspec.Struct, frozen=True):
-    """Bytes; none: no limit."""
-
-    limit: int | None = None
-    reservation: int | None = None
-    """What the kernel goes back to when memory is short."""
-    swap: int | None = None
-    """Memory and swap together; -1: any amount of swap; none: twice the memory, where the kernel counts swap."""
-    swappiness: int | None = None
-    """0 to 100; cgroup v1 only."""
-
-
-class CpuLimits(msgspec.Struct, frozen=True):
-    shares: int | None = None
-    """Weight against other containers, 2 to 262144; 1024 is usual."""
-    period: int | None = None
-    """Microseconds, 1000 to 1000000; none: the kernel's, 100000."""
-    quota: int | None = None
-    """Microseconds of one processor that it may use in a period; -1: any number."""
-    cpus: str = ""
-    """Processors that it may use, as `0-2,5`; empty: all."""
-    mems: str = ""
-    """Memory nodes, likewise."""
-
-
-class PidsLimit(msgspec.Struct, frozen=True):
-    limit: int
-    """Processes and threads; not positive: no limit."""
-
-
-class ResourceLimits(msgspec.Struct, frozen=True):
-    """Limits of the container's cgroup that are asked for: one that is not possible is refused."""
-
-    memory: MemoryLimits = MemoryLimits()
-    cpu: CpuLimits = CpuLimits()
-    pids: PidsLimit | None = None
-    """None: the configured default, where that is possible."""
 
 
 class RestartBackoff(msgspec.Struct, frozen=True):
@@ -206,10 +196,12 @@ class Caller(msgspec.Struct, frozen=True):
 
     cwd: str = ""
     environment: dict[str, str] = {}
-    """Only what was asked for with --env-host or `-e NAME`."""
+    """Only what was asked for with --env-host or `-e NAME`, and the variables of proxies unless they are not wanted."""
     umask: int | None = None
     cgroup: str = ""
-    """Contents of /proc/self/cgroup, for `cgroups=split`."""
+    """Contents of /proc/self/cgroup, for `cgroups=split` and with a `notify_socket`."""
+    notify_socket: str = ""
+    """$NOTIFY_SOCKET: of the service manager that waits until the container is ready."""
     groups: list[int] | None = None
     """Its supplementary groups, for the group keep-groups."""
 
@@ -254,6 +246,14 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """None: the image's. An empty word alone: none."""
     env: dict[str, str] = {}
     env_host: bool = False
+    envmerge: list[str] = []
+    """`NAME=VALUE` with variables of the image's or the configured in the value, as in a shell."""
+    httpproxy: bool | None = None
+    """The caller's variables of proxies are set; None: as configured."""
+    expose: dict[str, str] = {}
+    """Ports that it serves, each with its protocols, separated by commas; an empty one is tcp."""
+    timezone: str = ""
+    """A name, or `local`: the host's; empty: as configured."""
     unsetenv: list[str] = []
     unsetenv_all: bool = False
     terminal: bool = False
@@ -276,6 +276,12 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """Octal; empty: 0022."""
     init: bool = False
     init_path: str = ""
+    systemd: str = ""
+    """true (as if empty): where the command is systemd or an init; always, or false: whether it has what systemd needs."""
+    sdnotify_mode: str = msgspec.field(name="sdnotifyMode", default="")
+    """Who says that it is ready to a service manager that asks: container (as if empty), conmon, healthy, or ignore."""
+    shm_size_systemd: int | None = None
+    """Bytes of each tmpfs that systemd mode brings; 0 or none: half of the memory."""
     read_only_filesystem: bool = False
     read_write_tmpfs: bool = True
     """With a read-only root filesystem: tmpfs on /run, /tmp and /var/tmp."""
@@ -310,6 +316,24 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     cgroup_parent: str = ""
     """A path; with the systemd manager a slice."""
     resource_limits: ResourceLimits = ResourceLimits()
+    weight_device: dict[str, WeightDevice] = msgspec.field(name="weightDevice", default_factory=dict)
+    """By the path of a block device, as the next four."""
+    throttle_read_bps_device: dict[str, ThrottleDevice] = msgspec.field(
+        name="throttleReadBpsDevice", default_factory=dict
+    )
+    throttle_write_bps_device: dict[str, ThrottleDevice] = msgspec.field(
+        name="throttleWriteBpsDevice", default_factory=dict
+    )
+    throttle_read_iops_device: dict[str, ThrottleDevice] = msgspec.field(
+        name="throttleReadIOPSDevice", default_factory=dict
+    )
+    throttle_write_iops_device: dict[str, ThrottleDevice] = msgspec.field(
+        name="throttleWriteIOPSDevice", default_factory=dict
+    )
+    cgroup_conf: dict[str, str] = msgspec.field(name="unified", default_factory=dict)
+    """Files of its cgroup and what is written to them; cgroup v2 only."""
+    oom_score_adj: int | None = None
+    """How readily the kernel ends it when memory is short, -1000 to 1000; none: the configured value."""
 
     mounts: list[Mount] = []
     volumes: list[NamedVolume] = []
@@ -319,6 +343,10 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """`CONTAINER[:OPTIONS]`: the binds and volumes of that container; the options are ro, rw and z."""
     shm_size: int | None = None
     """Bytes of /dev/shm; 0: no limit; none: the configured size."""
+
+    secrets: list[Secret] = []
+    secret_env: dict[str, str] = {}
+    """Variables, each with the name or id of the secret that it has as its value. They count for more than `env`."""
 
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
@@ -339,6 +367,24 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """The same, with a condition."""
     oci_runtime: str = ""
     log_configuration: LogConfig = LogConfig()
+    use_image_hosts: bool | None = None
+    """The image's /etc/hosts stays; None: as configured."""
+    base_hosts_file: str = ""
+    """What /etc/hosts has besides: a file of the host, `image` or `none`; empty: as configured."""
+    hostadd: list[str] = []
+    """Its entries, `NAME[;NAME…]:IP`; `host-gateway` stands for the host's address."""
+    use_image_hostname: bool = False
+    """The image's /etc/hostname stays."""
+    use_image_resolve_conf: bool | None = None
+    """The image's /etc/resolv.conf stays; None: as configured."""
+    dns_server: list[str] = []
+    """Addresses, besides those configured; none at all: the host's."""
+    dns_search: list[str] = []
+    """Domains, likewise; `.` alone: none."""
+    dns_option: list[str] = []
+    """Likewise."""
+    chroot_directories: list[str] = []
+    """Directories in the container that have these files as well."""
     pid_file: str = ""
     conmon_pid_file: str = ""
     cid_file: str = ""
@@ -348,11 +394,18 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """The command line that made it, for inspect."""
 
     netns: Namespace = Namespace()
-    """none, or host."""
+    """none (as if empty), host, container or ns."""
     pidns: Namespace = Namespace()
     ipcns: Namespace = Namespace()
+    """One that is private, or none, no other container joins; none has no /dev/shm either."""
     utsns: Namespace = Namespace()
     cgroupns: Namespace = Namespace()
     userns: Namespace = Namespace()
     """Empty: the one configured, or private with `idmappings`."""
     idmappings: IdMappings = IdMappings()
+    domainname: str = ""
+    """The NIS domain name in its UTS namespace."""
+    sysctl: dict[str, str] = {}
+    """Kernel parameters of its namespaces, besides the configured ones."""
+    personality: Personality | None = None
+    intel_rdt: IntelRdt | None = msgspec.field(name="intelRdt", default=None)

@@ -60,6 +60,12 @@ _OWN_CHOICES = {
     "images sort": ("created", "id", "repository", "size", "tag"),
     "manifest push format": ("oci", "v2s2"),
     "push format": ("oci", "v2s2"),
+    "secret create driver": ("file", "pass", "shell"),
+    "secret create driver-opts": (
+        *("path=", "root=", "key=", "gpghomedir="),
+        *("list=", "lookup=", "store=", "delete="),
+    ),
+    "secret ls filter": ("id=", "name="),
     "volume ls filter": (
         *("anonymous=", "dangling=", "driver=", "label=", "name=", "opt=", "scope=", "since=", "until="),
     ),
@@ -228,7 +234,7 @@ class _Line:
             return ()
         if "rootfs" in self.flags and not self.arguments:
             return ((":directories", ""),)
-        kinds = ("CONTAINER", "IMAGE", "LIST", "VOLUME")
+        kinds = ("CONTAINER", "IMAGE", "LIST", "SECRET", "VOLUME")
         first = usage.lstrip("[").split("|")[0].split(" ")[0].rstrip("]").removesuffix("...")
         if first in kinds:
             if ("..." in usage and "COMMAND" not in usage) or not self.arguments:
@@ -238,6 +244,8 @@ class _Line:
             if first == "VOLUME":
                 return ((":files", ""),)
             return ((":files", ""),) if "COMMAND" in usage else ()
+        if usage == "NAME FILE|-":
+            return ((":files", ""),) if self.arguments else ()
         if usage.startswith("FILE"):
             return ((":files", ""),) if not self.arguments else ()
         if "CONTEXT" in usage:
@@ -255,6 +263,8 @@ class _Line:
             yield from self._images()
         if "VOLUME" in usage:
             yield from self._volumes()
+        if "SECRET" in usage:
+            yield from self._secrets()
 
     def _containers(self) -> Iterable[tuple[str, str]]:
         filters = {"status": list(_STATES[self.command])} if self.command in _STATES else {}
@@ -269,6 +279,11 @@ class _Line:
         for volume in self._ask("Volume.List", {}, "volumes"):
             if volume["Name"] not in self.arguments:
                 yield volume["Name"], volume["Driver"]
+
+    def _secrets(self) -> Iterable[tuple[str, str]]:
+        for secret in self._ask("Secret.List", {}, "secrets"):
+            if secret["Spec"]["Name"] not in self.arguments:
+                yield secret["Spec"]["Name"], secret["Spec"]["Driver"]["Name"]
 
     def _images(self) -> Iterable[tuple[str, str]]:
         """Names without what can be left out, or the ids that begin so."""

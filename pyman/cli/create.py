@@ -11,9 +11,11 @@ import os
 
 from pyman.cli.cidfile import CidFile
 from pyman.cli.dependencies import DEPENDENCY_OPTIONS, dependency_settings
+from pyman.cli.etc_files import ETC_OPTIONS, etc_settings
 from pyman.cli.healthcheck import HEALTH_OPTIONS, health_settings
 from pyman.cli.later import LATER_OPTIONS
 from pyman.cli.mounts import MOUNT_OPTIONS, mount_settings
+from pyman.cli.namespaces import NAMESPACE_OPTIONS, namespace_settings
 from pyman.cli.options import COUNT, CSV, FLAG, LIST, SECONDS, TEXT, TRUE
 from pyman.cli.places import placed
 from pyman.cli.pulling import Pulling
@@ -33,9 +35,11 @@ from pyman.cli.registry_options import (
 )
 from pyman.cli.resources import RESOURCE_OPTIONS, resource_settings
 from pyman.cli.restart import RESTART_OPTIONS, restart_settings
+from pyman.cli.secret_option import SECRET_OPTIONS, secret_settings
 from pyman.cli.security import SECURITY_OPTIONS, security_settings
+from pyman.cli.systemd import SYSTEMD_OPTIONS, systemd_settings
 from pyman.cli.userns import USERNS_OPTIONS, userns_settings
-from pyman.cli.values import absolute, environment, labels, read_pairs, rlimits, size
+from pyman.cli.values import absolute, environment, labels, proxies, read_pairs, rlimits, size
 from pyman.errors import InvalidArgument, NotSupported, ProtocolError
 
 TYPE_CHECKING = False
@@ -69,7 +73,6 @@ IMAGE_OPTIONS: tuple[Option, ...] = (
 CREATE_OPTIONS: tuple[Option, ...] = (
     ("annotation", "", LIST, "KEY=VALUE", "Add an annotation"),
     ("attach", "a", CSV, "STREAM", "Attach to stdin, stdout or stderr"),
-    ("cgroupns", "", TEXT, "MODE", "Cgroup namespace: host or private"),
     ("cidfile", "", TEXT, "FILE", "Write the container's id to a file, which must not exist"),
     *DEPENDENCY_OPTIONS,
     ("conmon-pidfile", "", TEXT, "FILE", "Write the process id of the container's monitor to a file"),
@@ -77,21 +80,28 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("env", "e", LIST, "NAME[=VALUE]", "Set a variable; without a value the caller's own is taken"),
     ("env-file", "", CSV, "FILE", "Set the variables in a file"),
     ("env-host", "", FLAG, "", "Set all of the caller's variables"),
+    (
+        "env-merge",
+        "",
+        LIST,
+        "NAME=VALUE",
+        "Set a variable to a value with others of the image's in it, as in a shell",
+    ),
+    *ETC_OPTIONS,
+    ("expose", "", CSV, "PORT[-PORT][/PROTOCOL]", "A port that the container serves: tcp, udp or sctp"),
     ("group-add", "", CSV, "GROUP", "Further groups of the command; keep-groups alone: the caller's"),
     *HEALTH_OPTIONS,
-    ("hostname", "h", TEXT, "NAME", "The container's host name"),
+    ("http-proxy", "", TRUE, "", "Set the caller's variables of proxies"),
     ("init", "", FLAG, "", "Run an init that passes signals on and reaps processes"),
     ("init-path", "", TEXT, "FILE", "The init program to use"),
     ("interactive", "i", FLAG, "", "Keep standard input open"),
-    ("ipc", "", TEXT, "MODE", "IPC namespace: host, private, shareable or none"),
     ("label", "l", LIST, "KEY[=VALUE]", "Set a label"),
     ("label-file", "", CSV, "FILE", "Set the labels in a file"),
     ("log-driver", "", TEXT, "DRIVER", "Where output goes: k8s-file, json-file, none, passthrough"),
     ("log-opt", "", CSV, "KEY=VALUE", "Setting of the log driver: path, max-size, max-file, tag"),
     *MOUNT_OPTIONS,
+    *NAMESPACE_OPTIONS,
     ("name", "", TEXT, "NAME", "The container's name"),
-    ("network|net", "", LIST, "MODE", "Network: none or host"),
-    ("pid", "", TEXT, "MODE", "Process namespace: host or private"),
     ("pidfile", "", TEXT, "FILE", "Write the process id of the container's command to a file"),
     ("privileged", "", FLAG, "", "Give the container every privilege on the host"),
     ("read-only", "", FLAG, "", "Make the root filesystem read-only"),
@@ -108,9 +118,11 @@ CREATE_OPTIONS: tuple[Option, ...] = (
         "The first argument is a directory to use as root filesystem; DIR:O protects it, DIR:idmap keeps its ids",
     ),
     ("runtime", "", TEXT, "NAME", "OCI runtime, a name or a path"),
+    *SECRET_OPTIONS,
     *SECURITY_OPTIONS,
     ("stop-signal", "", TEXT, "SIGNAL", "The signal that asks the container to stop"),
     ("stop-timeout", "", SECONDS, "SECONDS", "How long a stop waits before SIGKILL"),
+    *SYSTEMD_OPTIONS,
     ("timeout", "", COUNT, "SECONDS", "Kill the container after so many seconds"),
     ("tty", "t", FLAG, "", "Give the container a terminal"),
     ("ulimit", "", CSV, "NAME=SOFT[:HARD]", "Set a resource limit; host takes the caller's"),
@@ -118,7 +130,6 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("unsetenv", "", LIST, "NAME", "Leave a default variable out"),
     ("unsetenv-all", "", FLAG, "", "Leave all default variables out"),
     ("user", "u", TEXT, "USER[:GROUP]", "The command's user and group"),
-    ("uts", "", TEXT, "MODE", "Host name namespace: host or private"),
     *USERNS_OPTIONS,
     ("workdir", "w", TEXT, "DIR", "The command's working directory"),
     *IMAGE_OPTIONS,
@@ -132,16 +143,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ("sig-proxy", "", TRUE, "", "Pass signals on to the container's command"),
 )
 
-_NAMESPACES = {
-    "network": ("netns", ("none", "host")),
-    "pid": ("pidns", ("host", "private")),
-    "ipc": ("ipcns", ("host", "private", "shareable", "none")),
-    "uts": ("utsns", ("host", "private")),
-    "cgroupns": ("cgroupns", ("host", "private")),
-}
 _COPIED = {
     "name": "name",
-    "hostname": "hostname",
     "interactive": "stdin",
     "tty": "terminal",
     "privileged": "privileged",
@@ -228,7 +231,7 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
         spec["entrypoint"] = _entrypoint(args.entrypoint)
     _environment(spec, args)
     _labels(spec, args)
-    _namespaces(spec, args)
+    spec.update(namespace_settings(args))
     spec.update(resource_settings(args))
     spec.update(mount_settings(args))
     spec.update(userns_settings(args))
@@ -236,6 +239,9 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
     spec.update(dependency_settings(args))
     spec.update(health_settings(args))
     spec.update(security_settings(args))
+    spec.update(secret_settings(args))
+    spec.update(systemd_settings(args))
+    spec.update(etc_settings(args))
     _log(spec, args)
     for option, field in (
         ("pidfile", "pid_file"),
@@ -285,7 +291,12 @@ def _caller(args: Parsed) -> dict[str, Any]:
     except OSError:
         pass  # a directory that was removed: only absolute paths can be meant
     if args.env_host:
-        caller["environment"] = dict(os.environ)
+        # A socket that means nothing in the container.
+        caller["environment"] = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+    elif args.http_proxy and (found := proxies(os.environ)):
+        caller["environment"] = found
+    if args.sdnotify != "ignore" and os.environ.get("NOTIFY_SOCKET"):
+        caller["notify_socket"] = os.environ["NOTIFY_SOCKET"]
     if "keep-groups" in args.group_add:
         caller["groups"] = os.getgroups()
     caller["umask"] = os.umask(0o022)
@@ -308,6 +319,9 @@ def _root_filesystem(spec: dict[str, Any], args: Parsed) -> None:
             mode = args.image_volume.lower()
             spec["image_volume_mode"] = "anonymous" if mode == "bind" else mode
         return
+    for option in ("arch", "image-volume", "os", "platform", "variant"):
+        if getattr(args, option.replace("-", "_")):
+            raise InvalidArgument(f"cannot use --{option} together with --rootfs: there is no image")
     path, colon, option = first.rpartition(":")
     if colon and option == "O":
         spec["rootfs_overlay"], first = True, path
@@ -339,6 +353,14 @@ def _environment(spec: dict[str, Any], args: Parsed) -> None:
     variables.update(environment(args.env, os.environ, "option --env"))
     if variables:
         spec["env"] = variables
+    if args.env_merge:
+        spec["envmerge"] = args.env_merge
+    if args.given("http_proxy"):
+        spec["httpproxy"] = args.http_proxy
+    if args.expose:
+        from pyman.cli.exposing import exposed
+
+        spec["expose"] = exposed(args.expose)
 
 
 def _labels(spec: dict[str, Any], args: Parsed) -> None:
@@ -356,22 +378,6 @@ def _labels(spec: dict[str, Any], args: Parsed) -> None:
         annotations[key] = value
     if annotations:
         spec["annotations"] = annotations
-
-
-def _namespaces(spec: dict[str, Any], args: Parsed) -> None:
-    for option, (field, modes) in _NAMESPACES.items():
-        value = getattr(args, option)
-        if isinstance(value, list):
-            if len(value) > 1:
-                raise NotSupported(f"cannot use --{option} more than once")
-            value = value[0] if value else ""
-        if not value:
-            continue
-        if value not in modes:
-            raise NotSupported(
-                f"option --{option} cannot be '{value}'", hint=f"this version knows {', '.join(modes)}"
-            )
-        spec[field] = {"nsmode": value}
 
 
 def _log(spec: dict[str, Any], args: Parsed) -> None:

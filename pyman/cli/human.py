@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ago", "byte_size", "span"]
+__all__ = ["ago", "binary_size", "byte_size", "span"]
 
 
 def span(seconds: float) -> str:
@@ -28,11 +28,19 @@ def ago(seconds: float) -> str:
     return f"{span(seconds)} ago"
 
 
-def byte_size(count: float) -> str:
+def byte_size(count: float, digits: int = 3) -> str:
     """`1.98MB`: three digits, powers of 1000."""
-    units = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+    return _sized(count, digits, 1000, ("B", "kB", "MB", "GB", "TB", "PB", "EB"))
+
+
+def binary_size(count: float) -> str:
+    """`1.983MiB`: four digits, powers of 1024."""
+    return _sized(count, 4, 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
+
+
+def _sized(count: float, digits: int, step: int, units: tuple[str, ...]) -> str:
     index = 0
-    while count >= 1000 and index < len(units) - 1:
-        count /= 1000
+    while count >= step and index < len(units) - 1:
+        count /= step
         index += 1
-    return f"{count:.3g}{units[index]}"
+    return f"{count:.{digits}g}{units[index]}"

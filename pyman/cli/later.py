@@ -11,48 +11,15 @@ if TYPE_CHECKING:
 __all__ = ["LATER_OPTIONS"]
 
 _NO_NETWORKS = "there are no networks yet but none and host"
-_NO_HOSTS = "the container's /etc/hosts is the image's: there are no networks yet"
-_NO_RESOLVER = "the container's /etc/resolv.conf is the image's: there are no networks yet"
-_NO_DEVICE_LIMITS = "the speed of devices is not limited yet"
-_NO_REALTIME = "realtime scheduling is not limited yet"
 
 LATER_OPTIONS: tuple[Option, ...] = (
-    ("add-host", "", REFUSED, "HOST:IP", _NO_HOSTS),
-    ("blkio-weight", "", REFUSED, "N", _NO_DEVICE_LIMITS),
-    ("blkio-weight-device", "", REFUSED, "DEVICE:N", _NO_DEVICE_LIMITS),
-    ("cgroup-conf", "", REFUSED, "KEY=VALUE", "limits have options of their own, and others are not set yet"),
-    ("chrootdirs", "", REFUSED, "DIR", "account files of directories inside the container are not written"),
-    ("cpu-rt-period", "", REFUSED, "MICROSECONDS", _NO_REALTIME),
-    ("cpu-rt-runtime", "", REFUSED, "MICROSECONDS", _NO_REALTIME),
-    ("device-read-bps", "", REFUSED, "DEVICE:RATE", _NO_DEVICE_LIMITS),
-    ("device-read-iops", "", REFUSED, "DEVICE:RATE", _NO_DEVICE_LIMITS),
-    ("device-write-bps", "", REFUSED, "DEVICE:RATE", _NO_DEVICE_LIMITS),
-    ("device-write-iops", "", REFUSED, "DEVICE:RATE", _NO_DEVICE_LIMITS),
-    ("dns", "", REFUSED, "IP", _NO_RESOLVER),
-    ("dns-option|dns-opt", "", REFUSED, "OPTION", _NO_RESOLVER),
-    ("dns-search", "", REFUSED, "DOMAIN", _NO_RESOLVER),
-    ("env-merge", "", REFUSED, "NAME=VALUE", "a variable is set as a whole, with --env"),
-    ("expose", "", REFUSED, "PORT", _NO_NETWORKS),
-    ("hosts-file", "", REFUSED, "FILE", _NO_HOSTS),
-    ("http-proxy", "", REFUSED, "", "no variables of proxies are passed on; --env NAME passes one"),
     ("init-ctr", "", REFUSED, "MODE", "there are no pods yet"),
     ("ip", "", REFUSED, "IP", _NO_NETWORKS),
     ("ip6", "", REFUSED, "IP", _NO_NETWORKS),
     ("link-local-ip", "", REFUSED, "IP", _NO_NETWORKS),
     ("mac-address", "", REFUSED, "MAC", _NO_NETWORKS),
     ("network-alias", "", REFUSED, "NAME", _NO_NETWORKS),
-    ("no-hostname", "", REFUSED, "", "the container's /etc/hostname is the image's in any case"),
-    ("no-hosts", "", REFUSED, "", "the container's /etc/hosts is the image's in any case"),
-    ("oom-kill-disable", "", REFUSED, "", "the kernel's choice when memory is short is not changed yet"),
-    (
-        "oom-score-adj",
-        "",
-        REFUSED,
-        "N",
-        "it is the same for all containers: oom_score_adj in containers.conf",
-    ),
     ("permissive", "", REFUSED, "", "it is about encrypted or signed images, which are not read"),
-    ("personality", "", REFUSED, "PERSONALITY", "a container runs in the personality of the host"),
     ("pod", "", REFUSED, "POD", "there are no pods yet"),
     ("pod-id-file", "", REFUSED, "FILE", "there are no pods yet"),
     (
@@ -71,17 +38,5 @@ LATER_OPTIONS: tuple[Option, ...] = (
     ),
     ("publish", "p", REFUSED, "PORT", _NO_NETWORKS),
     ("publish-all", "P", REFUSED, "", _NO_NETWORKS),
-    ("rdt-class", "", REFUSED, "CLASS", "the processor's caches are not divided among containers"),
     ("rmi", "", REFUSED, "", "an image stays when its container goes; see rmi"),
-    ("sdnotify", "", REFUSED, "MODE", "nobody is told by the container that it is ready"),
-    ("secret", "", REFUSED, "SECRET", "there are no secrets yet"),
-    (
-        "sysctl",
-        "",
-        REFUSED,
-        "NAME=VALUE",
-        "they are the same for all containers: default_sysctls in containers.conf",
-    ),
-    ("systemd", "", REFUSED, "MODE", "there is no systemd mode yet"),
-    ("tz", "", REFUSED, "ZONE", "the container has the time zone of its image"),
 )

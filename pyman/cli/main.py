@@ -98,13 +98,15 @@ COMMANDS: dict[str, Command] = {
     "save": ("save", "save", "SAVE_OPTIONS", _IMAGES, 1, -1, "Write images into an archive"),
     "search": ("search", "search", "SEARCH_OPTIONS", "TERM", 1, 1, "Search registries for images"),
     "start": ("container", "start", "START_OPTIONS", _MANY, 0, -1, "Start containers"),
+    "stats": ("stats", "stats", "STATS_OPTIONS", "[CONTAINER...]", 0, -1, "Show what containers use"),
     "stop": ("container", "stop", "STOP_OPTIONS", _MANY, 0, -1, "Stop containers"),
     "tag": ("image", "tag", "TAG_OPTIONS", "IMAGE NAME [NAME...]", 2, -1, "Give an image further names"),
+    "top": ("top", "top", "TOP_OPTIONS", "CONTAINER [COLUMN...|PS-OPTION...]", 0, -1, "Show the processes of a container"),
     "unmount": ("rootfs", "unmount", "UNMOUNT_OPTIONS", "[CONTAINER...]", 0, -1, "Undo mounts of containers"),
     "unpause": ("container", "unpause", "UNPAUSE_OPTIONS", _MANY, 0, -1, "Thaw the processes of containers"),
     "unshare": ("maintain", "unshare", "UNSHARE_OPTIONS", "[COMMAND [ARG...]]", 0, -1, "Run a command in the user's namespaces"),
     "untag": ("image", "untag", "UNTAG_OPTIONS", "IMAGE [NAME...]", 1, -1, "Take names away from an image"),
-    "update": ("container", "update", "UPDATE_OPTIONS", "CONTAINER", 1, 1, "Change settings of a container"),
+    "update": ("update", "update", "UPDATE_OPTIONS", "CONTAINER", 0, 1, "Change limits and settings of a container"),
     "version": ("system", "version", "VERSION_OPTIONS", "", 0, 0, "Show the versions of client and supervisor"),
     "wait": ("container", "wait", "WAIT_OPTIONS", _MANY, 0, -1, "Wait until containers have ended"),
     "why": ("container", "why", "WHY_OPTIONS", "CONTAINER", 0, 1, "Explain why it was or was not restarted"),
@@ -127,6 +129,11 @@ COMMANDS: dict[str, Command] = {
     "manifest push": ("manifest", "push", "PUSH_OPTIONS", "LIST [DESTINATION]", 1, 2, "Send a list to a registry or elsewhere"),
     "manifest remove": ("manifest", "remove", "REMOVE_OPTIONS", "LIST DIGEST", 2, 2, "Take an image out of a list"),
     "manifest rm": ("manifest", "rm", "RM_OPTIONS", "LIST [LIST...]", 1, -1, "Remove lists"),
+    "secret create": ("secret", "create", "CREATE_OPTIONS", "NAME FILE|-", 2, 2, "Make a secret"),
+    "secret exists": ("secret", "exists", "EXISTS_OPTIONS", "SECRET", 1, 1, "Say by the exit status if it exists"),
+    "secret inspect": ("secret", "inspect", "INSPECT_OPTIONS", "SECRET...", 1, -1, "Show secrets"),
+    "secret ls": ("secret", "list_secrets", "LS_OPTIONS", "", 0, 0, "List secrets"),
+    "secret rm": ("secret", "rm", "RM_OPTIONS", "SECRET...", 0, -1, "Remove secrets"),
     "system check": ("system", "check", "CHECK_OPTIONS", "", 0, 0, "Compare the state with what is there"),
     "system events prune": ("system", "events_prune", "EVENTS_PRUNE_OPTIONS", "", 0, 0, "Forget old events"),
     "system locks": ("system", "locks", "LOCKS_OPTIONS", "", 0, 0, "Show the locks and their owners"),
@@ -153,7 +160,7 @@ COMMANDS: dict[str, Command] = {
 
 CONTAINER_VERBS = (
     "attach", "commit", "cp", "create", "exec", "exists", "export", "init", "kill", "logs", "mount", "pause", "ps",
-    "rename", "restart", "rm", "run", "start", "stop", "unmount", "unpause", "update", "wait", "why",
+    "rename", "restart", "rm", "run", "start", "stats", "stop", "top", "unmount", "unpause", "update", "wait", "why",
 )  # fmt: skip
 """Verbs that are also called `container VERB`."""
 
@@ -173,6 +180,7 @@ ALIASES = {
     "image ls": "images",
     "image rm": "rmi",
     "image umount": "image unmount",
+    "secret list": "secret ls",
     "volume list": "volume ls",
     "volume remove": "volume rm",
     "volume umount": "volume unmount",
@@ -184,6 +192,7 @@ GROUPS = {
     "healthcheck": "Manage health checks",
     "image": "Manage images",
     "manifest": "Manage lists of images for several platforms",
+    "secret": "Manage secrets",
     "system": "Manage the engine",
     "volume": "Manage volumes",
     "system events": "Manage the journal of events",
@@ -206,9 +215,6 @@ LATER = frozenset(
             "prune",
             "quadlet",
             "restore",
-            "secret",
-            "stats",
-            "top",
         ),
     )
 )
@@ -221,7 +227,7 @@ NEVER = {
     "farm": "builds run on this host",
 }
 """Podman's verbs that are not meant to come, and why."""
-STOPS = frozenset(("create", "exec", "run", "unshare", "__complete"))
+STOPS = frozenset(("create", "exec", "run", "top", "unshare", "__complete"))
 """Verbs whose first argument ends the options: the rest belongs to the container's command."""
 PASSES = frozenset(("build",))
 """Verbs whose options are another program's: they are passed on as they are."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyman.cli.options import LIST, REFUSED, TEXT
+from pyman.cli.options import LIST, TEXT
 from pyman.cli.values import absolute, size
 from pyman.errors import InvalidArgument
 
@@ -23,7 +23,13 @@ MOUNT_OPTIONS: tuple[Option, ...] = (
         "Mount a bind, volume, tmpfs, image, devpts, glob or ramfs: type=bind,src=DIR,dst=DIR,ro",
     ),
     ("shm-size", "", TEXT, "SIZE", "Size of /dev/shm, such as 100m; 0: as much as there is memory"),
-    ("shm-size-systemd", "", REFUSED, "SIZE", "there is no systemd mode yet, whose mounts it is about"),
+    (
+        "shm-size-systemd",
+        "",
+        TEXT,
+        "SIZE",
+        "Size of /run, /tmp and the others that are a tmpfs in systemd mode; 0: no limit",
+    ),
     ("tmpfs", "", LIST, "DIR[:OPTIONS]", "Mount a tmpfs there, such as /tmp:size=64m,mode=1777"),
     (
         "volume",
@@ -51,11 +57,12 @@ def mount_settings(args: Parsed) -> dict[str, Any]:
                 spec.setdefault(name, []).extend(wishes)
     if args.volumes_from:
         spec["volumes_from"] = args.volumes_from
-    if args.shm_size:
-        number = size(args.shm_size, base=1024)
-        if number is None or number < 0:
-            raise InvalidArgument(
-                f"option --shm-size cannot be '{args.shm_size}'", hint="it must be a size such as 100m"
-            )
-        spec["shm_size"] = number
+    for option, text in (("shm-size", args.shm_size), ("shm-size-systemd", args.shm_size_systemd)):
+        if text:
+            number = size(text, base=1024)
+            if number is None or number < 0:
+                raise InvalidArgument(
+                    f"option --{option} cannot be '{text}'", hint="it must be a size such as 100m"
+                )
+            spec[option.replace("-", "_")] = number
     return spec

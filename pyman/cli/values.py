@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-__all__ = ["absolute", "duration", "environment", "labels", "read_pairs", "rlimits", "size"]
+__all__ = ["absolute", "duration", "environment", "labels", "proxies", "read_pairs", "rlimits", "size"]
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZES = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
@@ -99,6 +99,12 @@ def environment(pairs: Iterable[str], caller: Mapping[str, str], source: str) ->
         elif name in caller:
             found[name] = caller[name]
     return found
+
+
+def proxies(caller: Mapping[str, str]) -> dict[str, str]:
+    """The caller's variables of proxies."""
+    names = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
+    return {name: caller[name] for name in (*names, *map(str.upper, names)) if name in caller}
 
 
 def labels(pairs: Iterable[str], source: str) -> dict[str, str]:

@@ -15,10 +15,13 @@ import msgspec
 from pyman.api import container as api
 from pyman.api.method import Nothing
 from pyman.api.spec import Caller, ContainerSpec
+from pyman.api.update import UpdateRequest
+from pyman.api.watching import StatsRequest, TopReply, TopRequest
 from pyman.errors import ERRORS, InternalError, NoSuchContainer, ProtocolError
 from pyman.sdk.connection import close_all
 from pyman.sdk.logs import Logs
 from pyman.sdk.session import Session
+from pyman.sdk.stats import Stats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -185,12 +188,9 @@ class Containers:
     async def rename(self, name: str, new_name: str) -> None:
         await self._call("Rename", api.RenameRequest(name, new_name), Nothing)
 
-    async def update(
-        self, name: str, *, restart_policy: str | None = None, restart_tries: int | None = None
-    ) -> api.CreateReply:
-        return await self._call(
-            "Update", api.UpdateRequest(name, restart_policy, restart_tries), api.CreateReply
-        )
+    async def update(self, name: str, **changes: Any) -> api.CreateReply:
+        """`changes`: fields of `UpdateRequest`, such as `resource_limits=ResourceLimits(…)`; all of them, or nothing."""
+        return await self._call("Update", UpdateRequest(name, **changes), api.CreateReply)
 
     async def resize(self, name: str, rows: int, columns: int) -> None:
         """The size of its terminal, in characters."""
@@ -229,6 +229,25 @@ class Containers:
     async def why(self, name: str) -> api.WhyReply:
         """Why it was, or was not, restarted."""
         return await self._call("Why", api.NameRequest(name), api.WhyReply)
+
+    async def top(self, name: str, *descriptors: str) -> TopReply:
+        """Its processes; the columns are those of the command line (`pid`, `user`, `args`, …)."""
+        return await self._call("Top", TopRequest(name, descriptors=[*descriptors]), TopReply)
+
+    def stats(
+        self,
+        *names: str,
+        all: bool = False,  # noqa: A002 - the name that the option has everywhere
+        latest: bool = False,
+        follow: bool = True,
+        interval: float = 5.0,
+    ) -> Stats:
+        """An iterator over lists: what these containers use, or all of them, or those that run.
+
+        `follow=False`: one list, at once. `interval`: seconds between two.
+        """
+        request = StatsRequest([*names], all=all, latest=latest, stream=follow, interval=interval)
+        return Stats(self._pool, request)
 
     def logs(
         self,

@@ -12,6 +12,7 @@ from pyman.sdk.containers import Containers
 from pyman.sdk.events import PATIENCE, Events
 from pyman.sdk.images import Images
 from pyman.sdk.pool import Pool
+from pyman.sdk.secrets import Secrets
 from pyman.sdk.volumes import Volumes
 from pyman.wire import Selection
 
@@ -59,6 +60,7 @@ class Engine:
         self._given = given
         self.containers = Containers(pool)
         self.images = Images(pool)
+        self.secrets = Secrets(pool)
         self.volumes = Volumes(pool)
 
     async def __aenter__(self) -> Self:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 import msgspec
 
 from pyman.errors import EngineUnavailable, ProtocolError
-from pyman.sdk.connection import StaleConnection, open_connection
+from pyman.sdk.connection import StaleConnection, close_all, open_connection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -48,14 +48,26 @@ class Pool:
         self, method: str, request: msgspec.Struct, kind: type[T], descriptors: Sequence[int] = ()
     ) -> T:
         """One call and its only reply. Raises what the supervisor raised, or EngineUnavailable."""
+        reply, brought = await self.call_for_descriptors(method, request, kind, descriptors)
+        close_all(brought)
+        return reply
+
+    async def call_for_descriptors(
+        self, method: str, request: msgspec.Struct, kind: type[T], descriptors: Sequence[int] = ()
+    ) -> tuple[T, list[int]]:
+        """As `call`, with the descriptors that the reply brings, which are the caller's."""
         connection = await self._begin(method, request, more=False, descriptors=descriptors)
         try:
             reply = await connection.receive()
-            reply.close()
             if reply.continues:
+                reply.close()
                 connection.close()
                 raise ProtocolError(f"cannot use the answer to {method}: it goes on without being asked to")
-            return reply.decode(kind)
+            try:
+                return reply.decode(kind), reply.descriptors
+            except BaseException:
+                reply.close()
+                raise
         finally:
             self.give(connection)
 

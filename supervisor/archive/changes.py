@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 
@@ -14,7 +15,6 @@ from supervisor.archive.telling import Telling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from typing import Any
 
     from supervisor.archive.layering import Found
@@ -25,8 +25,9 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     confinement.views([job["upper"], *job["lowers"]], confinement.READING_MARKS)
     told = Telling()
     below = Below([b"/%d" % number for number in range(1, len(job["lowers"]) + 1)])
+    unseen = {os.fsencode(path).strip(b"/") for path in job["exclude"]}
     for file in walk(b"/0", below, layer=True):
-        kind = _change(file)
+        kind = _change(file) if file.path not in unseen else ""
         if kind:
             told.tell(kind, file.path, directory=stat.S_ISDIR(file.status.st_mode))
     return told.found()

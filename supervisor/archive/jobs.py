@@ -244,12 +244,13 @@ async def pack_tree(
     return await running.run("tree", job, (out,), kind=PackedTree, doing="pack the tree", report=report)
 
 
-async def changes(upper: str, lowers: Sequence[str]) -> Changes:
+async def changes(upper: str, lowers: Sequence[str], exclude: Sequence[str] = ()) -> Changes:
     """What an overlay's upper directory changes in the layers below it (the nearest first), as `diff` tells it.
 
-    A directory that was removed and made again counts as deleted, and what is in it as added. Raises StorageFailed.
+    A directory that was removed and made again counts as deleted, and what is in it as added. `exclude`: files that
+    count as not there. Raises StorageFailed.
     """
-    job = {"upper": upper, "lowers": list(lowers)}
+    job = {"upper": upper, "lowers": list(lowers), "exclude": list(exclude)}
     return await running.run("changes", job, kind=Changes, doing="tell the changes")
 
 

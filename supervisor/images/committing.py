@@ -91,15 +91,17 @@ class Committing:
         self._ledger = ledger
         self._limiter = limiter
 
-    async def commit(self, wish: Wish, root: str, lowers: Sequence[str], event: EventDraft) -> Image:
+    async def commit(
+        self, wish: Wish, root: str, lowers: Sequence[str], event: EventDraft, *, exclude: Sequence[str] = ()
+    ) -> Image:
         """The new image, told by `event`. `root`: the container's layer above `lowers`, or squashed, its whole root
-        filesystem. NoSuchImage, InvalidArgument (a change), ArchiveRefused, DiskFull, StorageFailed; and when it is
+        filesystem. `exclude`: paths in it that are left out. NoSuchImage, InvalidArgument (a change), ArchiveRefused, DiskFull, StorageFailed; and when it is
         cancelled, nothing is left."""
         base = await self._in_thread(self._base, wish.base)
         process = _process(base, wish)
         staged: Staged = await self._in_thread(self._store.staging)
         try:
-            layer = await self._fill(wish, root, lowers, staged)
+            layer = await self._fill(wish, root, lowers, staged, exclude)
             config = _config(base, wish, process, layer)
             decode_config(config)
             parent = "" if wish.squash else base.image.top_layer
@@ -125,7 +127,9 @@ class Committing:
         manifest = decode_manifest(RawManifest(documents.raw(image, bigdata.MANIFEST), ""))
         return _Base(image, document, manifest)
 
-    async def _fill(self, wish: Wish, root: str, lowers: Sequence[str], staged: Staged) -> Unpacked:
+    async def _fill(
+        self, wish: Wish, root: str, lowers: Sequence[str], staged: Staged, exclude: Sequence[str]
+    ) -> Unpacked:
         """Pack and unpack at once, through a pipe."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         packed: outcome.Maybe[Any] = outcome.Value(None)
@@ -140,6 +144,7 @@ class Committing:
                 lowers=() if wish.squash else lowers,
                 uids=wish.uids,
                 gids=wish.gids,
+                exclude=exclude,
             )
             try:
                 packed = await outcome.acapture(tree)

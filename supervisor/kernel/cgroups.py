@@ -27,13 +27,18 @@ __all__ = [
     "controllers_below",
     "counts_swap",
     "expect_move",
+    "hierarchy_of",
+    "join",
     "manager_of",
     "may_make",
     "mode",
     "own_path",
     "pids",
+    "pids_in",
     "place",
+    "places_of",
     "remove",
+    "unified",
 ]
 
 _ROOT = "/sys/fs/cgroup"
@@ -97,6 +102,27 @@ def place(pid: int, path: str) -> bool:
         except OSError:
             placed = False
     return placed
+
+
+def join(pid: int, text: str) -> bool:
+    """Move a process to where another one is, of which `text` is the /proc/PID/cgroup, in every hierarchy that matters.
+
+    False: as `place`. No cgroup is made.
+    """
+    lines = [line.split(":", 2) for line in text.splitlines() if line.count(":") >= 2]
+    there = {frozenset(names.split(",")) - {""}: path.rstrip("/") for _, names, path in lines}
+    joined = True
+    for hierarchy in _hierarchies():
+        path = there.get(hierarchy.controllers)
+        if path is None or hierarchy.mount_point not in _that_matter():
+            continue
+        try:
+            if ".." in path.split("/"):
+                raise PermissionError
+            _write(f"{hierarchy.mount_point}{path}/cgroup.procs", b"%d" % pid)
+        except OSError:
+            joined = False
+    return joined
 
 
 def expect_move() -> None:
@@ -176,10 +202,36 @@ def pids(path: str) -> list[int]:
     """The processes in a cgroup and those below it; none if there is no such cgroup."""
     found: dict[int, None] = {}
     for mount_point in _that_matter():
-        for directory in (mount_point + path, *_inside(mount_point + path)):
-            with suppress(FileNotFoundError), open(f"{directory}/cgroup.procs", "rb") as file:
-                found.update(dict.fromkeys(map(int, file.read().split())))
+        found.update(dict.fromkeys(pids_in(mount_point + path)))
     return list(found)
+
+
+def pids_in(directory: str) -> list[int]:
+    """The same of one hierarchy, by the directory."""
+    found: dict[int, None] = {}
+    for each in (directory, *_inside(directory)):
+        with suppress(FileNotFoundError), open(f"{each}/cgroup.procs", "rb") as file:
+            found.update(dict.fromkeys(map(int, file.read().split())))
+    return list(found)
+
+
+def places_of(pid: int, mark: str) -> dict[str, str]:
+    """The directories of the cgroup that a process is in, or of the one around it, that has the mark in its name: by
+    controller, that of the v2 tree under the empty name. None: there is no such cgroup, or the process is gone."""
+    found: dict[str, str] = {}
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line.rstrip("\n").split(":", 2)[1:] for line in file]
+    except OSError:
+        return found
+    mounted = {hierarchy.controllers: hierarchy.mount_point for hierarchy in _hierarchies()}
+    for names, path in lines:
+        head, marked, rest = path.partition(mark)
+        mount_point = mounted.get(frozenset(names.split(",")) - {""})
+        if marked and mount_point is not None:
+            directory = f"{mount_point}{head}{mark}{rest.partition('/')[0]}"
+            found.update(dict.fromkeys(names.split(","), directory))
+    return found
 
 
 def may_make(path: str) -> bool:
@@ -195,14 +247,14 @@ def _existing(mount_point: str, path: str) -> str:
     return directory
 
 
-def _unified() -> str:
+def unified() -> str:
     """Where the v2 tree is; empty: nowhere."""
     return next((found.mount_point for found in _hierarchies() if not found.controllers), "")
 
 
 def controllers(path: str) -> frozenset[str]:
     """Those that there are in a cgroup of the v2 tree."""
-    return _words(f"{_unified()}{path}/cgroup.controllers")
+    return _words(f"{unified()}{path}/cgroup.controllers")
 
 
 def controllers_below(path: str) -> tuple[frozenset[str], str]:
@@ -210,7 +262,7 @@ def controllers_below(path: str) -> tuple[frozenset[str], str]:
 
     The OCI runtime passes on what there is, but the kernel permits that only where no process is.
     """
-    root = _unified()
+    root = unified()
     directory = _existing(root, path)
     name = directory[len(root) :] or "/"
     passes_on = os.access(f"{directory}/cgroup.subtree_control", os.W_OK)
@@ -221,17 +273,17 @@ def controllers_below(path: str) -> tuple[frozenset[str], str]:
 
 def counts_swap(path: str) -> bool:
     """Whether swap can be limited in cgroups in this one. True where it cannot be told."""
-    root = _unified()
-    if not _controls("memory"):
+    root = unified()
+    if not hierarchy_of("memory"):
         directory = _existing(root, path)
         for place_ in (directory, *_inside(directory)):
             if os.path.exists(f"{place_}/memory.max"):
                 return os.path.exists(f"{place_}/memory.swap.max")
         return True
-    return os.path.exists(f"{_controls('memory')}/memory.memsw.limit_in_bytes")
+    return os.path.exists(f"{hierarchy_of('memory')}/memory.memsw.limit_in_bytes")
 
 
-def _controls(controller: str) -> str:
+def hierarchy_of(controller: str) -> str:
     """Where the v1 hierarchy of a controller is; empty: nowhere."""
     return next((found.mount_point for found in _hierarchies() if controller in found.controllers), "")
 

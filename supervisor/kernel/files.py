@@ -11,6 +11,7 @@ import errno
 import math
 import os
 import secrets
+import stat
 import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ __all__ = [
     "open_beneath",
     "open_in_directory",
     "open_in_root",
+    "read_small",
     "remove_tree",
     "rename_new",
     "storage_error",
@@ -109,6 +111,27 @@ def sync_file_system(path: str) -> None:
             os.close(fd)
     except OSError as error:
         raise storage_error(error, "write", path) from error
+
+
+def read_small(path: str, most: int) -> bytes:
+    """The content of a regular file of at most so many bytes. OSError: EINVAL: it is none; EFBIG: it is larger.
+
+    A FIFO or a device in its place holds nobody up.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", path)
+        parts, size = [], 0
+        while size <= most and (part := os.read(fd, most + 1 - size)):
+            parts.append(part)
+            size += len(part)
+    finally:
+        os.close(fd)
+    if size > most:
+        raise OSError(errno.EFBIG, f"it has more than {most} bytes", path)
+    return b"".join(parts)
 
 
 def open_in_root(root: str, path: str, flags: int, mode: int = 0) -> int:

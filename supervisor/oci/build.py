@@ -16,15 +16,26 @@ import msgspec
 from pyman.errors import CommandNotExecutable, InvalidArgument, StorageFailed
 from supervisor.kernel import files
 from supervisor.kernel.idmaps import has_inside, outside
-from supervisor.oci import accounts, capabilities, confinement, devices, limits, resources, security
+from supervisor.oci import (
+    accounts,
+    capabilities,
+    confinement,
+    devices,
+    etc_files,
+    limits,
+    ports,
+    resources,
+    security,
+)
 from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
 from supervisor.oci.host import this_host
-from supervisor.oci.mountpoints import make_directory, make_mount_points
+from supervisor.oci.mountpoints import make_directory, make_files, make_mount_points
 from supervisor.oci.mounts import INIT_DESTINATION, containerenv, covers, mounted_file, mounts
-from supervisor.oci.namespaces import id_mappings, modes, namespaces, sysctls
+from supervisor.oci.namespaces import id_mappings, is_shared, modes, namespaces
 from supervisor.oci.request import BuildRequest, ExecBuildRequest
-from supervisor.oci.spec import OCI_VERSION, Box, Linux, Process, Root, Spec, User
+from supervisor.oci.spec import OCI_VERSION, Box, IntelRdt, Linux, Personality, Process, Root, Spec, User
+from supervisor.oci.sysctls import sysctls
 from supervisor.oci.user_mounts import root_propagation
 from supervisor.oci.users import Identity, look_up
 from supervisor.settings.values import UMASK
@@ -58,17 +69,19 @@ _encoder = msgspec.json.Encoder()
 def build(request: BuildRequest) -> bytes:
     """The contents of config.json. InvalidArgument and NotSupported name the option at fault;
     CommandNotExecutable tells which user, group or directory the root filesystem does not have."""
-    chosen = modes(request)
+    spec, chosen = request.spec, modes(request)
     mounted = mounts(request, chosen)
     uid_mappings, gid_mappings = id_mappings(request)
     masked, read_only = security.hidden_paths(request)
     confinement.check(request)
     accounts.check(request.spec)
+    etc_files.check(request)
+    ports.check(request.spec)
     whole = Spec(
         oci_version=OCI_VERSION,
         process=_process(request, chosen, mounted),
         root=Root(request.rootfs, readonly=request.read_only),
-        hostname="" if chosen["uts"] == "host" else request.hostname,
+        hostname="" if is_shared(chosen["uts"]) else request.hostname,
         mounts=mounted,
         annotations=_annotations(request),
         linux=Linux(
@@ -85,6 +98,8 @@ def build(request: BuildRequest) -> bytes:
             else "",
             masked_paths=masked,
             readonly_paths=read_only,
+            personality=Personality(spec.personality.domain) if spec.personality else None,
+            intel_rdt=IntelRdt(spec.intel_rdt.clos_id) if spec.intel_rdt else None,
         ),
     )
     return _encoder.encode(whole)
@@ -114,7 +129,7 @@ def build_exec(request: ExecBuildRequest) -> bytes:
             same_user=request.user in ("", spec.user),
         ),
         rlimits=limits.rlimits(container),
-        oom_score_adj=container.settings.containers.oom_score_adj,
+        oom_score_adj=limits.oom_score(container.settings, spec),
         no_new_privileges=spec.no_new_privileges,
         apparmor_profile=confinement.apparmor(container),
     )
@@ -134,8 +149,20 @@ def write_files(request: BuildRequest) -> None:
         _make_working_directory(request)
     for destination, text in account_files(request).items():
         _write(mounted_file(request, destination), text.encode(errors="replace"), root_of(request))
+    chosen = modes(request)
+    for file, content in etc_files.contents(request, chosen["network"]).items():
+        _write(mounted_file(request, file), content, root_of(request))
+    _make_mount_points(request, chosen)
+
+
+def _make_mount_points(request: BuildRequest, chosen: dict[str, str]) -> None:
+    mounted = mounts(request, chosen)
+    etc_files.prepare(request, root_of(request))
+    own = [place for _, place in etc_files.destinations(request, chosen["network"])]
+    others = [mount for mount in mounted if mount.destination not in own]
+    make_files(request.rootfs, [place for place in own if not covers(others, place)], root_of(request))
     if request.userns is not None:
-        make_mount_points(request.rootfs, mounts(request, modes(request)), request.userns.maps)
+        make_mount_points(request.rootfs, mounted, request.userns.maps)
 
 
 def _write(path: str, content: bytes, owner: tuple[int, int] | None = None) -> None:
@@ -204,7 +231,7 @@ def _process(request: BuildRequest, chosen: Mapping[str, str], mounted: Sequence
         console_size=_size(request.rows, request.columns) if spec.terminal else None,
         capabilities=capabilities.of_container(request, identity.uid),
         rlimits=limits.rlimits(request),
-        oom_score_adj=request.settings.containers.oom_score_adj,
+        oom_score_adj=limits.oom_score(request.settings, spec),
         no_new_privileges=spec.no_new_privileges,
         apparmor_profile=confinement.apparmor(request),
     )
@@ -269,8 +296,9 @@ def _command(request: BuildRequest, chosen: Mapping[str, str]) -> list[str]:
     words = _words([*(spec.entrypoint or []), *spec.command], what)
     if not request.init:
         return words
-    if chosen["pid"] == "host":
-        raise InvalidArgument("cannot use --init with --pid host: the init has to be the first process")
+    if is_shared(chosen["pid"]):
+        option = "host" if chosen["pid"] == "host" else f"{chosen['pid']}:{spec.pidns.value}"
+        raise InvalidArgument(f"cannot use --init with --pid {option}: the init has to be the first process")
     return [INIT_DESTINATION, "--", *words]
 
 

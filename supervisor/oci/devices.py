@@ -28,6 +28,7 @@ _MOST = 4096
 """Devices of one directory."""
 _CDI = re.compile(r"[A-Za-z][A-Za-z0-9._-]*/[A-Za-z0-9._-]+=.+")
 _RULE = re.compile(r"([abc]) ([0-9]{1,9}|\*):([0-9]{1,9}|\*) ([rwm]{1,3})")
+_CONSOLE = re.compile(r"/dev/tty[0-9]+")
 _TAKEN = frozenset(("/", "/dev", "/proc", "/sys"))
 
 _LEFT_OUT = frozenset({"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console"})
@@ -88,6 +89,8 @@ def given(request: BuildRequest) -> list[Given]:
 def nodes(request: BuildRequest) -> list[Device]:
     """For config.json."""
     whole = {device.path: device for device in (host_devices() if request.privileged else ())}
+    if request.systemd:  # on each virtual console it would have somebody log in
+        whole = {path: device for path, device in whole.items() if not _CONSOLE.fullmatch(path)}
     if not request.restricted:
         whole.update((device.node.path, device.node) for device in given(request))
     return list(whole.values())

@@ -1,8 +1,8 @@
 """The environment of a container's command.
 
-Weakest first: the configured defaults, `container`, the image's, the caller's whole environment (`--env-host`), and
-what was asked for by name (`-e`, `--env-file`). `--unsetenv` takes away defaults and the image's, never what was asked
-for.
+Weakest first: the configured defaults, `container`, the image's, what is made of these (`--env-merge`), the caller's whole
+environment (`--env-host`) or else its proxies, what was asked for by name (`-e`, `--env-file`), and secrets. `--unsetenv`
+takes away what comes before the caller's.
 HOSTNAME and HOME are added if nothing has set them.
 """
 
@@ -15,14 +15,21 @@ from pyman.errors import InvalidArgument
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pyman.api.spec import ContainerSpec
     from supervisor.oci.request import BuildRequest, ExecBuildRequest
 
 __all__ = ["environment", "exec_environment", "lasting_environment"]
+
+_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 
 
 def environment(request: BuildRequest, home: str) -> dict[str, str]:
     """Name to value; `home` is the user's home directory."""
     variables = _asked_for(request)
+    if request.systemd:
+        variables.setdefault("container_uuid", request.id[:32])  # of which systemd makes the machine's id
+    if request.notify_directory:
+        variables["NOTIFY_SOCKET"] = "/run/notify/notify.sock"
     variables.setdefault("HOSTNAME", request.hostname)
     variables.setdefault("HOME", home)
     return variables
@@ -33,13 +40,19 @@ def _asked_for(request: BuildRequest) -> dict[str, str]:
     variables: dict[str, str] = {}
     if not spec.unsetenv_all:
         variables = {**request.settings.containers.env, "container": "podman", **request.image.env}
+        variables = _merged(variables, spec)
         for name in spec.unsetenv:
             variables.pop(name, None)
     if spec.env_host:
         variables.update(request.host_environment)
+    elif request.host_environment and _passes_proxies(request):
+        own = request.host_environment
+        both = (*_PROXIES, *(name.upper() for name in _PROXIES))
+        variables.update((name, own[name]) for name in both if name in own)
     variables.update(_checked(spec.env))
     if spec.terminal and not spec.unsetenv_all and "TERM" not in spec.unsetenv:
         variables.setdefault("TERM", "xterm")
+    variables.update(request.secret_environment)
     return variables
 
 
@@ -49,11 +62,36 @@ def lasting_environment(request: BuildRequest) -> dict[str, str]:
     spec = request.spec
     variables: dict[str, str] = {}
     if not spec.unsetenv_all:
-        path = {name: value for name, value in request.settings.containers.env.items() if name == "PATH"}
-        variables = {**path, **request.image.env}
+        configured = request.settings.containers.env
+        variables = {
+            **{name: configured[name] for name in ("PATH",) if name in configured},
+            **request.image.env,
+        }
+        if spec.envmerge:
+            known = {**configured, "container": "podman", **request.image.env}
+            variables.update(_changed(known, _merged(known, spec)))
         for name in spec.unsetenv:
             variables.pop(name, None)
     return {**variables, **spec.env}
+
+
+def _merged(variables: dict[str, str], spec: ContainerSpec) -> dict[str, str]:
+    if spec.envmerge:
+        from supervisor.oci.merging import merged  # few want it
+
+        for text in spec.envmerge:
+            name, value = merged(text, variables)
+            variables = {**variables, **_checked({name: value})}
+    return variables
+
+
+def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in after.items() if before.get(name) != value}
+
+
+def _passes_proxies(request: BuildRequest) -> bool:
+    asked = request.spec.httpproxy
+    return request.settings.containers.http_proxy if asked is None else asked
 
 
 def exec_environment(request: ExecBuildRequest, home: str) -> dict[str, str]:

@@ -39,6 +39,7 @@ _NOT_EXECUTABLE = (
 _DIRECTORY = re.compile(
     r'chdir (?:to )?(?:cwd \(")?`?(?P<directory>.+?)["`].*: (?P<reason>[Nn]o such file or directory|[Nn]ot a directory)'
 )
+_SYSCTL = re.compile(r"/proc/sys/(?P<name>[\w/.-]+)[`'\"]?: (?P<reason>[^:]+)$")
 _HYBRID = re.compile(r"cgroups in hybrid mode not supported")
 _ABSENT = re.compile(
     r"container does not exist|container .*does not exist|error opening file .*/status.*No such file"
@@ -112,6 +113,10 @@ def translate(runtime: str, verb: str, subject: str, text: str) -> PymanError:
         reason = "it does not exist" if "such" in found["reason"] else "it is no directory"
         message = f"{doing}: the working directory '{directory}' cannot be used: {reason}"
         return CommandNotFound(message, subject=subject)
+    if found := _SYSCTL.search(said):
+        name, reason = found["name"].replace("/", "."), found["reason"].lower()
+        message = f"{doing}: the kernel parameter '{name}' (--sysctl) cannot be set: {reason}"
+        return RuntimeFailed(message, subject=subject)
     if _HYBRID.search(said):
         message = f"{doing}: {runtime} does not work with this host's hybrid cgroup hierarchy"
         return NotSupported(message, subject=subject, hint="use --runtime runc")

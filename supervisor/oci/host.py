@@ -14,7 +14,7 @@ from supervisor.kernel import idmaps
 from supervisor.kernel.abi import has_x32
 from supervisor.kernel.idmaps import IdMaps
 
-__all__ = ["CAPABILITIES", "Host", "this_host"]
+__all__ = ["CAPABILITIES", "Host", "least_oom_score", "this_host"]
 
 CAPABILITIES = (
     "CAP_CHOWN",
@@ -88,13 +88,26 @@ def this_host() -> Host:
         unified=unified,
         controllers=_controllers(unified),
         capabilities=bounding,
-        hard_limits=_hard_limits("CAP_SYS_RESOURCE" in bounding and not in_user_namespace()),
+        hard_limits=_hard_limits(_may_raise_limits(bounding)),
         id_maps=idmaps.of_this_process(),
         seccomp=os.path.exists("/proc/sys/kernel/seccomp"),
         apparmor=_has_apparmor(),
         selinux=os.path.exists("/sys/fs/selinux/enforce"),
         x32=has_x32(),
     )
+
+
+@cache
+def least_oom_score() -> int:
+    """The lowest oom_score_adj that a child of this process can have."""
+    if _may_raise_limits():
+        return -1000
+    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+        return int(file.read())
+
+
+def _may_raise_limits(bounding: tuple[str, ...] | None = None) -> bool:
+    return "CAP_SYS_RESOURCE" in (bounding or _bounding_set()) and not in_user_namespace()
 
 
 def _has_apparmor() -> bool:

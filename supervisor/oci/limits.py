@@ -1,4 +1,5 @@
-"""Resource limits of the process (rlimits); those of the cgroup are in `resources`.
+"""Resource limits of the process (rlimits), and how readily the kernel ends it when memory is short; the limits of the
+cgroup are in `resources`.
 
 A limit above what this host lets a child have makes an OCI runtime fail with a message that names no limit.
 So defaults are lowered to what is possible, and a limit that was asked for is refused by name.
@@ -8,20 +9,48 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyman.errors import InvalidArgument
-from supervisor.oci.host import this_host
+from pyman.errors import InvalidArgument, NotSupported
+from supervisor.oci.host import least_oom_score, this_host
 from supervisor.oci.spec import PosixRlimit
 from supervisor.settings.values import RLIMITS
 
 if TYPE_CHECKING:
-    from pyman.api.spec import Rlimit
+    from pyman.api.spec import ContainerSpec, Rlimit
     from supervisor.oci.request import BuildRequest
+    from supervisor.settings.model import Settings
 
-__all__ = ["rlimits"]
+__all__ = ["check", "oom_score", "rlimits"]
 
 _UNLIMITED = (1 << 64) - 1
 _DEFAULTS = {"RLIMIT_NOFILE": 1 << 20, "RLIMIT_NPROC": 1 << 20}
 """Podman's, where neither the user nor the configuration names the limit."""
+
+
+OOM_SCORES = range(-1000, 1001)
+
+
+def check(settings: Settings, spec: ContainerSpec) -> None:
+    """InvalidArgument, NotSupported: `--oom-score-adj` is not possible."""
+    oom_score(settings, spec)
+
+
+def oom_score(settings: Settings, spec: ContainerSpec) -> int | None:
+    """What is added to the kernel's own judgement; none: as the supervisor's. Raises as `check` does."""
+    asked, default = spec.oom_score_adj, settings.containers.oom_score_adj
+    if asked is None:
+        return None if default is None else max(default, least_oom_score())
+    if asked not in OOM_SCORES:
+        raise InvalidArgument(
+            f"cannot use --oom-score-adj '{asked}': it must be from {OOM_SCORES[0]} to {OOM_SCORES[-1]}",
+            subject="--oom-score-adj",
+        )
+    if asked < (least := least_oom_score()):
+        raise NotSupported(
+            f"cannot use --oom-score-adj '{asked}': without CAP_SYS_RESOURCE on the host it cannot be below the "
+            f"supervisor's own, {least}",
+            subject="--oom-score-adj",
+        )
+    return asked
 
 
 def rlimits(request: BuildRequest) -> list[PosixRlimit]:

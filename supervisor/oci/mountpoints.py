@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from supervisor.kernel.idmaps import IdMaps
     from supervisor.oci.spec import Mount
 
-__all__ = ["make_directory", "make_mount_points"]
+__all__ = ["empty_files", "make_directory", "make_files", "make_mount_points"]
+
+_LEFT_TO_RUNTIME = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP, errno.EOVERFLOW}
+)
 
 
 def make_directory(root: str, path: str, owner: tuple[int, int], above: tuple[int, int]) -> None:
@@ -38,6 +42,61 @@ def make_directory(root: str, path: str, owner: tuple[int, int], above: tuple[in
     try:
         os.mkdir(name, 0o755, dir_fd=directory)
         os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
+    finally:
+        os.close(directory)
+
+
+def make_files(root: str, paths: Iterable[str], owner: tuple[int, int] | None) -> None:
+    """Make these files, empty, where the root filesystem does not have them. `owner`: None: the engine itself.
+    StorageFailed, DiskFull.
+
+    A directory keeps its times: nobody is to take it for changed. What cannot be made here is left to the OCI runtime.
+    """
+    for path in paths:
+        try:
+            _make_file(root, path, owner)
+        except OSError as error:
+            if error.errno not in _LEFT_TO_RUNTIME:
+                raise files.storage_error(error, "make", f"{root}{path}") from error
+
+
+def empty_files(root: str, paths: Iterable[str]) -> list[str]:
+    """Those of the paths that are as `make_files` makes them. Where a link leads out of the root, nothing is found."""
+    found = []
+    for path in paths:
+        try:
+            descriptor = files.open_in_root(root, path, os.O_PATH | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        status = os.fstat(descriptor)
+        os.close(descriptor)
+        if stat.S_ISREG(status.st_mode) and not status.st_size:
+            found.append(path)
+    return found
+
+
+def _make_file(root: str, path: str, owner: tuple[int, int] | None) -> None:
+    try:
+        os.close(files.open_in_root(root, path, os.O_PATH))
+        return
+    except FileNotFoundError:
+        pass
+    above, _, name = path.rpartition("/")
+    user = owner or (os.geteuid(), os.getegid())
+    make_directory(root, above, user, user)
+    directory = files.open_in_root(root, above, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        before = os.fstat(directory)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        file = os.open(name, flags, 0o644, dir_fd=directory)
+        try:
+            os.fchmod(file, 0o644)
+            os.fchown(file, *user)
+        finally:
+            os.close(file)
+        os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
+    except FileExistsError:
+        pass  # another container with the same root filesystem was faster; or it is a link, which leads nowhere yet
     finally:
         os.close(directory)
 

@@ -14,6 +14,8 @@ from pyman.errors import NotSupported, StorageFailed
 from supervisor.kernel.idmaps import has_inside
 from supervisor.oci.accounts import account_files
 from supervisor.oci.devices import device_mounts
+from supervisor.oci.etc_files import destinations
+from supervisor.oci.given import given_mounts
 from supervisor.oci.host import this_host
 from supervisor.oci.security import proc_options
 from supervisor.oci.spec import Mount
@@ -21,22 +23,28 @@ from supervisor.oci.user_mounts import superseded, user_mounts
 from supervisor.oci.users import look_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from supervisor.oci.request import BuildRequest
 
 __all__ = [
     "INIT_DESTINATION",
+    "NOTIFY_DESTINATION",
     "containerenv",
     "covers",
+    "file_in",
     "init_program",
     "mounted_file",
     "mounts",
+    "shared_shm",
     "volume_directory",
 ]
 
 INIT_DESTINATION = "/run/podman-init"
+NOTIFY_DESTINATION = "/run/notify"
+"""A directory, with conmon's socket notify.sock."""
 
+_NOTIFY = ["bind", "rprivate", "nosuid", "nodev", "noexec", "ro"]
 _TTY = 5
 """The group of terminals."""
 _PROC = Mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"])
@@ -47,6 +55,7 @@ _PTS = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
 _OWN_MQUEUE = Mount("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"])
 _HOST_MQUEUE = Mount("/dev/mqueue", "bind", "/dev/mqueue", ["bind", "nosuid", "noexec", "nodev"])
 _HOST_SHM = Mount("/dev/shm", "bind", "/dev/shm", ["bind", "rprivate", "nosuid", "noexec", "nodev"])  # noqa: S108
+_SHARED_SHM = ["bind", "rprivate", "nosuid", "noexec", "nodev"]
 _SYS = {
     word: Mount("/sys", "sysfs", "sysfs", ["rprivate", "nosuid", "noexec", "nodev", word])
     for word in ("ro", "rw")
@@ -81,20 +90,11 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     rigid = request.read_only and not spec.read_write_tmpfs
     dev = msgspec.structs.replace(_DEV, options=[*_DEV.options, "ro"]) if rigid else _DEV
     found = [_proc(request, chosen), dev, pts]
-    if request.restricted and chosen["network"] == "host":
+    if request.restricted and (chosen["network"] == "host" or "network" in request.foreign):
         found.append(_HOST_SYS[access])
     else:
         found += [_SYS[access], _CGROUP[access]]
-    if chosen["ipc"] == "host" and os.path.isdir("/dev/mqueue"):
-        found.append(_HOST_MQUEUE)
-    elif (
-        chosen["ipc"] != "host" or not request.restricted
-    ):  # only the owner of an IPC namespace may mount one
-        found.append(_OWN_MQUEUE)
-    if chosen["ipc"] == "host":
-        found.append(_HOST_SHM)
-    elif chosen["ipc"] != "none":
-        found.append(_shm(request.shm_size, rigid))
+    found += _of_ipc(request, chosen["ipc"], rigid=rigid)
     if request.read_only and spec.read_write_tmpfs:
         found.extend(_WRITABLE)
     found.append(
@@ -108,14 +108,52 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     )
     for destination in account_files(request):
         found.append(Mount(destination, "bind", mounted_file(request, destination), ["bind", "rprivate"]))
-    if request.init:
-        found.append(Mount(INIT_DESTINATION, "bind", init_program(request), ["bind", "rprivate", "ro"]))
+    guarded = ["ro", "nosuid", "noexec", "nodev"] if request.read_only else []
+    for file, destination in destinations(request, chosen["network"]):
+        options = ["bind", "rprivate", *guarded]
+        source = request.network_files.get(file) or mounted_file(request, file)
+        found.append(Mount(destination, "bind", source, options))
+    found += _engines(request)
     found += device_mounts(request)
+    found += given_mounts(request)
     own = {mount.destination for mount in found}
     found += [mount for mount in _volumes(request) if mount.destination not in own]
+    if request.systemd:
+        from supervisor.oci.systemd_mounts import systemd_mounts
+
+        found = systemd_mounts(request, chosen, found)
     if request.mounted:
         found = superseded(found, user_mounts(request, _owner(request)))
     return sorted(found, key=lambda mount: mount.destination.count("/"))
+
+
+def _engines(request: BuildRequest) -> Iterator[Mount]:
+    """What the engine has its say by in the container."""
+    if request.notify_directory:
+        yield Mount(NOTIFY_DESTINATION, "bind", request.notify_directory, _NOTIFY)
+    if request.init:
+        yield Mount(INIT_DESTINATION, "bind", init_program(request), ["bind", "rprivate", "ro"])
+
+
+def _of_ipc(request: BuildRequest, mode: str, *, rigid: bool) -> list[Mount]:
+    """What shows the IPC namespace, and the shared memory that belongs to it."""
+    if mode == "host":
+        if os.path.isdir("/dev/mqueue"):
+            return [_HOST_MQUEUE, _HOST_SHM]
+        # Only the owner of an IPC namespace may mount one.
+        return [_HOST_SHM] if request.restricted else [_OWN_MQUEUE, _HOST_SHM]
+    found = [] if "ipc" in request.foreign else [_OWN_MQUEUE]
+    if mode == "container":
+        shm = [*_SHARED_SHM, *(["ro"] if rigid else [])]
+        found.append(Mount("/dev/shm", "bind", shared_shm(request.run_directory), shm))  # noqa: S108
+    elif mode != "none":
+        found.append(_shm(request.shm_size, rigid))
+    return found
+
+
+def shared_shm(run_directory: str) -> str:
+    """Where the /dev/shm of the container is whose IPC namespace is joined: among what is staged for the container."""
+    return f"{run_directory}/mounts/shm"
 
 
 def _owner(request: BuildRequest) -> tuple[int, int]:
@@ -180,7 +218,12 @@ def containerenv(request: BuildRequest) -> str:
 
 def mounted_file(request: BuildRequest, destination: str) -> str:
     """The file that is `destination` in the container."""
-    return f"{request.run_directory}/files/{destination.rpartition('/')[2]}"
+    return file_in(request.run_directory, destination)
+
+
+def file_in(run_directory: str, destination: str) -> str:
+    """The same of a container with that run directory."""
+    return f"{run_directory}/files/{destination.rpartition('/')[2]}"
 
 
 def init_program(request: BuildRequest) -> str:

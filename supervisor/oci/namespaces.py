@@ -1,11 +1,12 @@
 """Which namespaces a container has of its own, and what follows from that.
 
 A namespace option is empty (the configured default), `private` or a word that means the same here, `host`,
-or the way to another container's; the last is refused until containers can share.
+`container:NAME` for another container's, or `ns:PATH`. Where the last two are is known at a start only.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument, NotSupported
@@ -18,9 +19,24 @@ if TYPE_CHECKING:
     from supervisor.oci.request import BuildRequest
     from supervisor.settings.model import ContainersSettings
 
-__all__ = ["id_mappings", "mode", "modes", "namespaces", "sysctls"]
+__all__ = [
+    "FIELDS",
+    "JOINED",
+    "OPTIONS",
+    "id_mappings",
+    "is_shared",
+    "joins",
+    "mode",
+    "modes",
+    "namespaces",
+    "owners",
+    "told",
+]
 
-_OPTIONS = {"pid": "--pid", "network": "--network", "ipc": "--ipc", "uts": "--uts", "cgroup": "--cgroupns"}
+OPTIONS = {"pid": "--pid", "network": "--network", "ipc": "--ipc", "uts": "--uts", "cgroup": "--cgroupns"}
+"""By the specification's name of the kind."""
+FIELDS = {"pid": "pidns", "network": "netns", "ipc": "ipcns", "uts": "utsns", "cgroup": "cgroupns"}
+"""Of the create request."""
 _OWN = {
     "pid": {"private"},
     "network": {"none", "private"},
@@ -28,58 +44,98 @@ _OWN = {
     "uts": {"private"},
     "cgroup": {"private"},
 }
-_ELSEWHERE = {"container", "ns", "pod", "path"}
+JOINED = frozenset({"container", "ns"})
+"""Modes of a namespace that is there before the container."""
 _NETWORKS = {"bridge", "slirp4netns", "pasta"}
-
-_GROUP_SYSCTL = "net.ipv4.ping_group_range"
-_NET_SYSCTLS = ("net.",)
-_IPC_SYSCTLS = (
-    "fs.mqueue.",
-    "kernel.msg",
-    "kernel.sem",
-    "kernel.shm",
-)
-_UTS_SYSCTLS = ("kernel.domainname", "kernel.hostname")
 
 
 def mode(kind: str, spec: ContainerSpec, defaults: ContainersSettings) -> str:
-    """`host`, or the word for a namespace of its own. `kind` is the specification's name.
+    """`host`, `container`, `ns`, or the word for a namespace of its own. `kind` is the specification's name.
 
-    NotSupported names the option that asks for another container's namespace or for a network.
+    InvalidArgument and NotSupported name the option that asks for what cannot be.
     """
-    wishes: dict[str, tuple[Namespace, str]] = {
-        "pid": (spec.pidns, defaults.pidns),
-        "network": (spec.netns, "host" if defaults.netns == "host" else "none"),
-        "ipc": (spec.ipcns, defaults.ipcns),
-        "uts": (spec.utsns, defaults.utsns),
-        "cgroup": (spec.cgroupns, defaults.cgroupns or ("private" if this_host().unified else "host")),
-    }
-    wish, default = wishes[kind]
-    chosen = wish.nsmode or default
+    wish: Namespace = getattr(spec, FIELDS[kind])
+    chosen = wish.nsmode or _default(kind, defaults)
     if chosen == "host" or chosen in _OWN[kind]:
         return chosen
-    option = f"{_OPTIONS[kind]} {chosen}{f':{wish.value}' if wish.value else ''}"
-    if chosen in _ELSEWHERE:
-        raise NotSupported(f"cannot use '{option}': containers cannot share namespaces yet", subject=option)
+    option = f"{OPTIONS[kind]} {chosen}{f':{wish.value}' if wish.value else ''}"
+    if chosen in JOINED:
+        _check_joined(option, chosen, wish.value)
+        return chosen
+    if chosen == "pod":
+        raise NotSupported(f"cannot use '{option}': there are no pods yet", subject=option)
     if kind == "network" and chosen in _NETWORKS:
         raise NotSupported(
             f"cannot use '{option}': there are no networks yet",
             subject=option,
-            hint="use --network none or host",
+            hint="use --network none, host, container:NAME or ns:PATH",
         )
-    known = ", ".join(sorted(_OWN[kind] | {"host"}))
+    known = ", ".join([*sorted(_OWN[kind] | {"host"}), "container:NAME", "ns:PATH"])
     raise InvalidArgument(f"cannot use '{option}'", subject=option, hint=f"known are {known}")
+
+
+def _default(kind: str, defaults: ContainersSettings) -> str:
+    match kind:
+        case "pid":
+            return defaults.pidns
+        case "network":
+            return "host" if defaults.netns == "host" else "none"
+        case "ipc":
+            return defaults.ipcns
+        case "uts":
+            return defaults.utsns
+        case _:
+            return defaults.cgroupns or ("private" if this_host().unified else "host")
+
+
+def _check_joined(option: str, chosen: str, value: str) -> None:
+    if not value:
+        what = "the name of a container" if chosen == "container" else "the path of a namespace"
+        raise InvalidArgument(f"cannot use '{option}': {what} is missing", subject=option)
+    if chosen == "ns" and not os.path.isabs(value):
+        raise InvalidArgument(f"cannot use '{option}': the path is not absolute", subject=option)
+
+
+def is_shared(mode: str) -> bool:
+    """Others live in a namespace of that mode before the container does."""
+    return mode == "host" or mode in JOINED
+
+
+def joins(spec: ContainerSpec) -> bool:
+    """A namespace is joined. User namespaces are another matter."""
+    modes = (spec.pidns.nsmode, spec.netns.nsmode, spec.ipcns.nsmode, spec.utsns.nsmode, spec.cgroupns.nsmode)
+    return not JOINED.isdisjoint(modes)
+
+
+def owners(spec: ContainerSpec) -> dict[str, str]:
+    """The containers whose namespaces are joined, by the specification's names of the kinds; of a container that was
+    created their ids. User namespaces are another matter."""
+    return {
+        kind: wish.value
+        for kind, field in FIELDS.items()
+        if (wish := getattr(spec, field)).nsmode == "container" and wish.value
+    }
+
+
+def told(kind: str, request: BuildRequest, chosen: dict[str, str]) -> str:
+    """A mode as `inspect` shows it."""
+    if chosen[kind] not in JOINED:
+        return chosen[kind]
+    wish: Namespace = getattr(request.spec, FIELDS[kind])
+    return f"{wish.nsmode}:{wish.value}"
 
 
 def modes(request: BuildRequest) -> dict[str, str]:
     """The mode of every kind of namespace."""
-    return {kind: mode(kind, request.spec, request.settings.containers) for kind in _OPTIONS}
+    return {kind: mode(kind, request.spec, request.settings.containers) for kind in OPTIONS}
 
 
 def namespaces(request: BuildRequest, chosen: dict[str, str]) -> list[NamespaceEntry]:
     """The entries for `modes`; the mount namespace is always the container's own."""
     kinds = [kind for kind, word in chosen.items() if word != "host"]
     entries = [_ENTRIES[kind] for kind in (*kinds, "mount")]
+    if request.joined:
+        entries = [NamespaceEntry(each.type, request.joined.get(each.type, "")) for each in entries]
     if request.userns is not None:
         entries.insert(0, NamespaceEntry("user", request.userns.path))
     return entries
@@ -98,23 +154,4 @@ def id_mappings(request: BuildRequest) -> tuple[list[IdMapping], list[IdMapping]
     return uids, gids
 
 
-_ENTRIES = {kind: NamespaceEntry(kind) for kind in (*_OPTIONS, "mount")}
-
-
-def sysctls(request: BuildRequest, chosen: dict[str, str]) -> dict[str, str]:
-    """The default sysctls that belong to a namespace of the container's own; the host's are left alone."""
-    shared: tuple[str, ...] = ()
-    if chosen["network"] == "host":
-        shared += _NET_SYSCTLS
-    if chosen["ipc"] == "host":
-        shared += _IPC_SYSCTLS
-    if chosen["uts"] == "host":
-        shared += _UTS_SYSCTLS
-    defaults = request.settings.containers.default_sysctls
-    if request.userns is not None and not any(line.inside == 0 for line in request.userns.maps.gids):
-        shared += (_GROUP_SYSCTL,)  # its groups do not exist there
-    return (
-        {name: value for name, value in defaults.items() if not name.startswith(shared)}
-        if shared
-        else defaults
-    )
+_ENTRIES = {kind: NamespaceEntry(kind) for kind in (*OPTIONS, "mount")}

@@ -8,9 +8,11 @@ import msgspec
 
 from pyman.api.spec import ContainerSpec
 from supervisor.kernel.idmaps import IdMaps
+from supervisor.oci.given import Given
 from supervisor.oci.imaged import ImageUse
 from supervisor.oci.mounted import Mounted
 from supervisor.oci.placement import place_of
+from supervisor.oci.systemd_mode import is_on
 from supervisor.settings.model import Settings
 
 if TYPE_CHECKING:
@@ -55,10 +57,25 @@ class BuildRequest(msgspec.Struct, frozen=True):
     there were volumes."""
     mounted: list[Mounted] = []
     """All that the user has mounted, the volumes of the spec included."""
+    notify_directory: str = ""
+    """Where the socket is by which the container says that it is ready; empty: nobody wants to know."""
+    secrets: list[Given] = []
+    """Those that are files."""
+    secret_environment: dict[str, str] = {}
+    """Variables that have secrets as their values; without these, unless it is for a process that is to have them."""
+    subscriptions: list[tuple[str, str]] = []
+    """What it has copies of: paths on the host and in the container."""
     userns: UserNamespace | None = None
+    joined: dict[str, str] = {}
+    """Where the namespaces are that it joins, by the specification's names of the kinds. Empty: not known yet."""
+    foreign: frozenset[str] = frozenset()
+    """The kinds of those that belong to a user namespace over which the container has no rights: what shows them
+    cannot be mounted by it."""
+    network_files: dict[str, str] = {}
+    """Where the files are, by their places in the container, that it shares with the container whose network it joins."""
     account: Account | None = None
     host_environment: dict[str, str] = {}
-    """The caller's variables; used only if the spec asks for them."""
+    """The caller's variables: all of them are used only if the spec asks for that, else those of proxies."""
     caller_cgroup: str = ""
     """Contents of the caller's /proc/self/cgroup."""
     stop_signal: int = 15
@@ -96,6 +113,11 @@ class BuildRequest(msgspec.Struct, frozen=True):
     @property
     def init(self) -> bool:
         return self.spec.init or self.settings.containers.init
+
+    @property
+    def systemd(self) -> bool:
+        """It is in systemd mode."""
+        return is_on(self.spec, init=self.init)
 
 
 class ExecBuildRequest(msgspec.Struct, frozen=True):

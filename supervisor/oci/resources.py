@@ -1,4 +1,5 @@
-"""Limits of the container's cgroup: memory, processors, processes.
+"""Limits of the container's cgroup: memory, processors, processes; block devices and what only one kind of cgroups
+has are in `blockio` and `hierarchy`, which are imported where they are asked for.
 
 A limit that was asked for and that is not possible here is refused, by the name of its option and with the reason,
 before anything is made. The default number of processes is left out where it is not possible.
@@ -9,6 +10,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
+from pyman.api.limits import MemoryLimits
 from pyman.api.spec import ContainerSpec
 from pyman.errors import InvalidArgument, NotSupported, PymanError
 from supervisor.kernel import cgroups
@@ -20,13 +24,16 @@ from supervisor.oci.spec import Cpu, Memory, Pids, Resources
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyman.api.spec import CpuLimits, MemoryLimits, ResourceLimits
+    from pyman.api.limits import CpuLimits, ResourceLimits
     from supervisor.oci.placement import Placement
     from supervisor.oci.request import BuildRequest
+    from supervisor.oci.runtimes import OciRuntime
+    from supervisor.oci.spec import BlockIo
     from supervisor.settings.model import Settings
 
-__all__ = ["available", "check", "in_force", "resources"]
+__all__ = ["available", "check", "in_force", "limits_of", "resources"]
 
+_NO_MEMORY = MemoryLimits()
 SHARES = range(2, 262_145)
 PERIODS = range(1000, 1_000_001)
 """Microseconds, as QUOTA_LEAST: what the kernel takes."""
@@ -44,17 +51,23 @@ class _Controllers(NamedTuple):
 
 def resources(request: BuildRequest) -> Resources | None:
     """For config.json; none where the container has no cgroup. Raises as `check` does."""
-    placement = request.placement
-    asked = request.spec.resource_limits
-    controllers = _check(request.settings, request.spec, placement)
+    limits = limits_of(request.settings, request.spec, request.placement)
     allowed = devices.rules(request)
+    return limits and msgspec.structs.replace(limits, devices=allowed)
+
+
+def limits_of(settings: Settings, spec: ContainerSpec, placement: Placement) -> Resources | None:
+    """The same without the rights to devices."""
+    asked = spec.resource_limits
+    controllers = _check(settings, spec, placement)
     if not placement.path:
         return None
     return Resources(
-        devices=allowed,
-        pids=_pids(request.settings, asked, controllers),
+        pids=_pids(settings, asked, controllers),
         memory=_memory(asked.memory, placement),
         cpu=_cpu(asked.cpu),
+        block_io=_block_io(spec),
+        unified=spec.cgroup_conf,
     )
 
 
@@ -72,9 +85,13 @@ def available(settings: Settings) -> frozenset[str]:
     return _controllers(settings, placement).names if placement.path else frozenset()
 
 
-def check(settings: Settings, spec: ContainerSpec, caller: str, id: str) -> None:
+def check(settings: Settings, spec: ContainerSpec, caller: str, id: str, runtime: OciRuntime) -> None:
     """InvalidArgument: a limit makes no sense. NotSupported: it is not possible here."""
     _check(settings, spec, place_of(settings, spec, caller, id))
+    if spec.resource_limits.block_io.weight is not None:
+        from supervisor.oci import blockio
+
+        blockio.check_runtime(spec, runtime, unified=this_host().unified)
 
 
 def _pids(settings: Settings, asked: ResourceLimits, controllers: _Controllers) -> Pids | None:
@@ -84,17 +101,56 @@ def _pids(settings: Settings, asked: ResourceLimits, controllers: _Controllers) 
 
 
 def _memory(asked: MemoryLimits, placement: Placement) -> Memory | None:
-    if asked.limit is None and asked.reservation is None and asked.swappiness is None:
+    if asked == _NO_MEMORY:
         return None
     swap = asked.swap
     if swap is None and asked.limit is not None and _counts_swap(placement):
         swap = 2 * asked.limit
-    return Memory(asked.limit, asked.reservation, swap, asked.swappiness)
+    return Memory(asked.limit, asked.reservation, swap, asked.swappiness, asked.disable_oom_killer)
 
 
 def _cpu(asked: CpuLimits) -> Cpu | None:
-    cpu = Cpu(asked.shares, asked.quota, asked.period, asked.cpus, asked.mems)
+    """crun does not understand -1, which is no limit."""
+    cpu = Cpu(
+        asked.shares,
+        None if asked.quota == -1 else asked.quota,
+        asked.period,
+        asked.realtime_runtime,
+        asked.realtime_period,
+        asked.cpus,
+        asked.mems,
+    )
     return None if cpu == Cpu() else cpu
+
+
+def _block_io(spec: ContainerSpec) -> BlockIo | None:
+    if not _limits_devices(spec):
+        return None
+    from supervisor.oci import blockio
+
+    return blockio.block_io(spec, unified=this_host().unified)
+
+
+def _limits_devices(spec: ContainerSpec) -> bool:
+    return bool(
+        spec.resource_limits.block_io.weight is not None
+        or spec.weight_device
+        or spec.throttle_read_bps_device
+        or spec.throttle_write_bps_device
+        or spec.throttle_read_iops_device
+        or spec.throttle_write_iops_device
+    )
+
+
+def _wants_one_kind(spec: ContainerSpec) -> bool:
+    """Of cgroups."""
+    cpu, memory = spec.resource_limits.cpu, spec.resource_limits.memory
+    return bool(
+        memory.disable_oom_killer
+        or cpu.realtime_period is not None
+        or cpu.realtime_runtime is not None
+        or spec.cgroup_conf
+    )
 
 
 # -- what is possible ---------------------------------------------------------------------------
@@ -103,25 +159,32 @@ def _cpu(asked: CpuLimits) -> Cpu | None:
 def _check(settings: Settings, spec: ContainerSpec, placement: Placement) -> _Controllers:
     asked = spec.resource_limits
     controllers = _controllers(settings, placement)
-    for option, controller in _asked(asked):
+    unified = this_host().unified
+    if _wants_one_kind(spec):
+        from supervisor.oci import hierarchy
+
+        hierarchy.check(spec, placement, unified=unified)
+    for option, controller in _asked(spec):
         if not placement.path:
             raise NotSupported(
                 f"cannot use {option}: {placement.reason}", subject=option, hint=_hint_for(settings, spec)
             )
-        if controller not in this_host().controllers:
+        if controller and controller not in this_host().controllers:
             raise NotSupported(
                 f"cannot use {option}: this host has no cgroup controller '{controller}'", subject=option
             )
-        if controller not in controllers.names:
+        if controller and controller not in controllers.names:
             reason = controllers.missing.format(controller)
             raise NotSupported(f"cannot use {option}: {reason}", subject=option, hint=controllers.hint)
     _check_memory(asked.memory, placement)
     _check_cpu(asked.cpu)
+    _block_io(spec)
     return controllers
 
 
-def _asked(limits: ResourceLimits) -> Iterator[tuple[str, str]]:
-    """Options that were given, and the controller that each needs."""
+def _asked(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
+    """Options that were given, and the controller that each needs; empty: none."""
+    limits = spec.resource_limits
     memory, cpu = limits.memory, limits.cpu
     if limits.pids is not None and limits.pids.limit > 0:
         yield "--pids-limit", "pids"
@@ -139,6 +202,15 @@ def _asked(limits: ResourceLimits) -> Iterator[tuple[str, str]]:
         if value is not None:
             both = option == "--cpu-period" and cpu.quota is not None
             yield "--cpus (or --cpu-period and --cpu-quota)" if both else option, controller
+    if _limits_devices(spec):
+        from supervisor.oci import blockio
+
+        for option in blockio.asked(spec):
+            yield option, "io" if this_host().unified else "blkio"
+    if _wants_one_kind(spec):
+        from supervisor.oci import hierarchy
+
+        yield from hierarchy.asked(spec)
 
 
 def _hint_for(settings: Settings, spec: ContainerSpec) -> str:

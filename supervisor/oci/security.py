@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MASKED_PATHS",
     "READONLY_PATHS",
+    "RELEASE_AGENT",
     "UNCONFINED",
     "hidden_paths",
     "proc_options",
@@ -47,6 +48,8 @@ MASKED_PATHS = [
     "/sys/firmware",
     "/sys/fs/selinux",
 ]
+RELEASE_AGENT = "/sys/fs/cgroup/systemd/release_agent"
+"""A program that the host's kernel runs as root. It is writable in systemd mode, on cgroup v1."""
 READONLY_PATHS = [
     "/proc/asound",
     "/proc/bus",
@@ -111,12 +114,14 @@ def hidden_paths(request: BuildRequest) -> tuple[list[str], list[str]]:
                 raise InvalidArgument(
                     f"cannot use --security-opt {option}={path}: the path is not absolute", subject=path
                 )
+    always = [RELEASE_AGENT] if request.systemd else []
     if request.privileged:
-        return list(spec.mask), []
+        return [*spec.mask, *always], []
     if not spec.mask and not spec.unmask:
-        return MASKED_PATHS, READONLY_PATHS
+        return [*MASKED_PATHS, *always], READONLY_PATHS
     masked = [path for path in MASKED_PATHS if not _is_shown(path, spec.unmask)]
-    return [*masked, *spec.mask], [path for path in READONLY_PATHS if not _is_shown(path, spec.unmask)]
+    read_only = [path for path in READONLY_PATHS if not _is_shown(path, spec.unmask)]
+    return [*masked, *spec.mask, *always], read_only
 
 
 def _is_shown(path: str, patterns: Sequence[str]) -> bool:

@@ -8,23 +8,28 @@ from __future__ import annotations
 import msgspec
 
 __all__ = [
+    "BlockIo",
     "Box",
     "Capabilities",
     "Cpu",
     "Device",
     "DeviceRule",
     "IdMapping",
+    "IntelRdt",
     "Linux",
     "Memory",
     "Mount",
     "NamespaceEntry",
+    "Personality",
     "Pids",
     "PosixRlimit",
     "Process",
     "Resources",
     "Root",
     "Spec",
+    "ThrottledDevice",
     "User",
+    "WeighedDevice",
 ]
 
 OCI_VERSION = "1.0.2"
@@ -129,14 +134,43 @@ class Memory(msgspec.Struct, frozen=True, omit_defaults=True):
     reservation: int | None = None
     swap: int | None = None
     swappiness: int | None = None
+    disable_oom_killer: bool | None = msgspec.field(name="disableOOMKiller", default=None)
 
 
-class Cpu(msgspec.Struct, frozen=True, omit_defaults=True):
+class Cpu(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     shares: int | None = None
     quota: int | None = None
     period: int | None = None
+    realtime_runtime: int | None = None
+    realtime_period: int | None = None
     cpus: str = ""
     mems: str = ""
+
+
+class WeighedDevice(msgspec.Struct, frozen=True):
+    major: int
+    minor: int
+    weight: int
+
+
+class ThrottledDevice(msgspec.Struct, frozen=True):
+    major: int
+    minor: int
+    rate: int
+    """Bytes or operations a second."""
+
+
+class BlockIo(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    weight: int | None = None
+    weight_device: list[WeighedDevice] = []
+    throttle_read_bps_device: list[ThrottledDevice] = []
+    throttle_write_bps_device: list[ThrottledDevice] = []
+    throttle_read_iops_device: list[ThrottledDevice] = msgspec.field(
+        name="throttleReadIOPSDevice", default_factory=list
+    )
+    throttle_write_iops_device: list[ThrottledDevice] = msgspec.field(
+        name="throttleWriteIOPSDevice", default_factory=list
+    )
 
 
 class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -144,6 +178,19 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     pids: Pids | None = None
     memory: Memory | None = None
     cpu: Cpu | None = None
+    block_io: BlockIo | None = msgspec.field(name="blockIO", default=None)
+    unified: dict[str, str] = {}
+    """Files of cgroup v2, and what is written to them."""
+
+
+class Personality(msgspec.Struct, frozen=True):
+    """Of personality(2): LINUX or LINUX32."""
+
+    domain: str
+
+
+class IntelRdt(msgspec.Struct, frozen=True):
+    clos_id: str = msgspec.field(name="closID")
 
 
 class Linux(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -160,6 +207,8 @@ class Linux(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     masked_paths: list[str] = []
     readonly_paths: list[str] = []
     mount_label: str = ""
+    personality: Personality | None = None
+    intel_rdt: IntelRdt | None = None
 
 
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from pyman.api.container import HealthCheckReply, Result, ResultsReply
 from pyman.errors import NotSupported
 from pyman.names import State
-from supervisor.rpc.rootfs import RootfsHandlers, actor_of
+from supervisor.rpc.rootfs import actor_of
+from supervisor.rpc.watching import WatchingHandlers
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.many import Order
 
@@ -24,7 +25,7 @@ __all__ = ["RUNNING", "StartHandlers", "refuse_passthrough", "timeout_of"]
 RUNNING = (State.RUNNING, State.STOPPING, State.PAUSED)
 
 
-class StartHandlers(RootfsHandlers):
+class StartHandlers(WatchingHandlers):
     """The base of the handlers of containers, with what starts them."""
 
     async def init(self, request: api.SelectionRequest, call: Call) -> ResultsReply:
@@ -52,8 +53,15 @@ class StartHandlers(RootfsHandlers):
             refuse_passthrough(entry.container)
             if entry.container.state not in RUNNING:
                 await self._needs(entry, call, recursive=request.recursive)
-            started: rq.Started = await entry.worker.ask(rq.Start(actor=actor_of(call)))
-            return Result(name="", id=entry.container.id, changed=started.changed)
+            wish = rq.Start(actor=actor_of(call), caller=request.caller)
+            started: rq.Started = await entry.worker.ask(wish)
+            return Result(
+                name="",
+                id=entry.container.id,
+                changed=started.changed,
+                notify=started.notify,
+                awaits_health=entry.container.definition.spec.sdnotify_mode == "healthy",
+            )
 
         keep = None if not request.selection.all else lambda c: c.state not in RUNNING
         results = await self._engine.each(

@@ -13,6 +13,7 @@ import trio
 
 from pyman.errors import InvalidArgument, NoSuchContainer, WrongState
 from pyman.names import State
+from supervisor.oci import namespaces
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.records import Need, Wanted
 
@@ -34,10 +35,10 @@ DOWN = (State.CREATED, State.STOPPED, State.EXITED, State.REMOVING)
 
 def needs_of(definition: Definition) -> list[Need]:
     """Each container once, with what is asked of it."""
-    if not definition.needs and not definition.userns.container:
+    if not definition.needs and not definition.joins:
         return []
     found = {need.id: need for need in definition.needs}
-    for id in (definition.userns.container,):
+    for id in (definition.userns.container, *namespaces.owners(definition.spec).values()):
         if id:
             found.setdefault(id, Need(id))
     return list(found.values())
@@ -56,6 +57,8 @@ class Dependencies:
         NoSuchContainer, AmbiguousId."""
         wishes = [(name, "started", "--requires") for name in spec.dependency_containers]
         wishes += [(one.container, one.condition, "--after") for one in spec.after]
+        for option, name in _joined(spec):  # only checked: the spec says it
+            self._resolved(spec.name, view, name, "started", option, replaces=replaces)
         found: dict[str, Need] = {}
         for name, condition, option in wishes:
             if condition not in CONDITIONS:
@@ -63,7 +66,7 @@ class Dependencies:
                     f"cannot use the condition '{condition}' of option {option}",
                     hint=f"known are {', '.join(CONDITIONS)}",
                 )
-            need = self._resolved(spec.name, view, name, condition, replaces=replaces)
+            need = self._resolved(spec.name, view, name, condition, f"{option} ", replaces=replaces)
             former = found.get(need.id)
             if former is not None and {former.condition, condition} == {"healthy", "completed"}:
                 raise InvalidArgument(f"cannot start after container '{name}' is both healthy and completed")
@@ -71,10 +74,12 @@ class Dependencies:
                 found[need.id] = need
         return list(found.values())
 
-    def _resolved(self, own: str, view: View, name: str, condition: str, *, replaces: bool) -> Need:
+    def _resolved(
+        self, own: str, view: View, name: str, condition: str, option: str, *, replaces: bool
+    ) -> Need:
         if own and name == own and not replaces:
             raise InvalidArgument(f"cannot have container '{own}' depend on itself: {own} → {own}")
-        other = view.find(name).container
+        other = view.find(name, option).container
         if own and replaces and (circle := self._way(other, own)):
             raise InvalidArgument(
                 f"cannot have container '{own}' depend on itself: {' → '.join([own, *circle])}"
@@ -180,6 +185,15 @@ class Dependencies:
         if need.condition == "healthy" and other.gives_up_health:
             raise _cannot(container, f"{what} is unhealthy")
         return None
+
+
+def _joined(spec: ContainerSpec) -> list[tuple[str, str]]:
+    """The containers whose namespaces are asked for, each after the option that does."""
+    owners = namespaces.owners(spec) if namespaces.joins(spec) else {}
+    joined = [(f"{namespaces.OPTIONS[kind]} container:", name) for kind, name in owners.items()]
+    if spec.userns.nsmode == "container" and spec.userns.value:
+        joined.append(("--userns container:", spec.userns.value))
+    return joined
 
 
 def _is_met(other: Container, need: Need) -> bool:

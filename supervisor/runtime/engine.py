@@ -29,7 +29,7 @@ from supervisor.oci import build, namespaces
 from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
-from supervisor.runtime.creation import userns
+from supervisor.runtime.creation import sharing, userns
 from supervisor.runtime.creation.defining import define, new_id
 from supervisor.runtime.creation.words import random_name
 from supervisor.runtime.dependencies import Turns, needs_of
@@ -53,7 +53,7 @@ from supervisor.state.database import Database, DeleteRecord, PutRecord, Retenti
 from supervisor.state.locks import Locks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from pyman.api.container import ExecRequest
     from pyman.api.event import Actor
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.mounts.sources import Sources
     from supervisor.runtime.records import Definition, ExecDefinition, ExecObserved
     from supervisor.runtime.registry import View
+    from supervisor.runtime.secrets.choosing import Chosen as ChosenSecrets
     from supervisor.runtime.volumes.book import Batch
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
@@ -211,6 +212,8 @@ class Engine:
         services.overlays.adopt(await trio.to_thread.run_sync(clear))
         await services.images.recover(loaded.intents, set(known))
         await services.volumes.recover(loaded, frozenset(known), rebooted=rebooted)
+        if any(key.startswith("secret-") for key in loaded.intents):
+            services.secrets.recover(self._nursery, loaded.intents)
         files.write_atomic(self.layout.alive, b"", 0o600)
         for definition, state in observed:
             self._add(await legacy.adopted(services, definition, state), state)
@@ -244,7 +247,9 @@ class Engine:
         """Its name is free, and its ids: its processes have ended with the first one, and its directories are closed
         to everybody. Among the host's processes some may be left until the OCI runtime has ended them."""
         self.registry.let_go(container)
-        if namespaces.mode("pid", container.definition.spec, self.settings.containers) != "host":
+        if not namespaces.is_shared(
+            namespaces.mode("pid", container.definition.spec, self.settings.containers)
+        ):
             self.services.ids.release(container.id)
 
     def _forget(self, container: Container) -> None:
@@ -364,11 +369,15 @@ class Engine:
         self.services.ids.open(id)
         lock: int | None = None
         layer: Layering | None = None
+        secrets: ChosenSecrets | None = None
         try:
             lock = self.locks.allocate()
-            owner = self._userns_owner(spec)
+            if spec.secrets or spec.secret_env:
+                secrets = await self.services.choose_secrets(spec)
+                spec = secrets.spec
+            owners = sharing.owners(self.view(spec.namespace), spec, self.settings)
             sources = await look_up(self.services.images, self.view(spec.namespace), spec)
-            work = partial(self._defined, id, name, lock, spec, caller, owner, image, sources)
+            work = partial(self._defined, id, name, lock, spec, caller, owners, image, sources)
             if image is None:
                 definition = await look_into(spec.rootfs, work, self.settings.pyman.call_deadline)
             else:
@@ -381,23 +390,20 @@ class Engine:
                     definition = await trio.to_thread.run_sync(work, limiter=self.services.disk)
                 layer = layer or self._layer(id, image, definition.userns.maps)
             definition = replaced(definition, needs=needs) if needs else definition
+            definition = secrets.taken(definition) if secrets is not None else definition
             self._join(definition)
             container = Container(definition, Observed())
             container.layer = layer
             entry = Entry(container, Worker(self.services, container, self._forget, self._let_go))
-            record = PutRecord("container", id, name, lock, encode(definition), encode(container.observed))
-            event = container.event(EventStatus.CREATE, actor)
-            async with self.services.volumes.joined(definition.spec, actor) as volumes:
-                await self.services.database.commit(
-                    [record, *volumes.changes],
-                    [*volumes.events, event],
-                    durable=True,
-                    apply=lambda _events: self._add_new(entry, volumes),
-                )
+            if secrets is not None:
+                await secrets.keep(id)
+            await self._record(entry, lock, actor)
         except BaseException:
             self.registry.release(name, id)
             self.services.ids.release(id)
             self.locks.release(lock)
+            if secrets is not None:
+                await secrets.drop()
             if layer is not None:
                 await self._unlayer(id, layer)
             raise
@@ -405,6 +411,21 @@ class Engine:
             self._joining.pop(id, None)
         self._nursery.start_soon(entry.worker.run, trio.Event())
         return entry
+
+    async def _record(self, entry: Entry, lock: int, actor: Actor | None) -> None:
+        """A container, together with the volumes that are made for it."""
+        container, definition = entry.container, entry.container.definition
+        record = PutRecord(
+            "container", container.id, container.name, lock, encode(definition), encode(container.observed)
+        )
+        event = container.event(EventStatus.CREATE, actor)
+        async with self.services.volumes.joined(definition.spec, actor) as volumes:
+            await self.services.database.commit(
+                [record, *volumes.changes],
+                [*volumes.events, event],
+                durable=True,
+                apply=lambda _events: self._add_new(entry, volumes),
+            )
 
     def _add_new(self, entry: Entry, volumes: Batch) -> None:
         volumes.apply()
@@ -453,13 +474,6 @@ class Engine:
             except PymanError as error:
                 log.warning("cannot remove a layer", container=id, error=str(error))
 
-    def _userns_owner(self, spec: ContainerSpec) -> Definition | None:
-        """The container whose user namespace is to be joined. NoSuchContainer, AmbiguousId."""
-        wish = userns.wish_of(spec, self.settings)
-        if wish.nsmode != "container" or not wish.value:
-            return None
-        return self.view(spec.namespace).find(wish.value).container.definition
-
     def _defined(
         self,
         id: str,
@@ -467,17 +481,17 @@ class Engine:
         lock: int,
         spec: ContainerSpec,
         caller: Caller,
-        owner: Definition | None,
+        owners: Mapping[str, Definition],
         image: Chosen | None,
         sources: Sources,
     ) -> Definition:
         """The definition. What cannot be built is refused now, before anything is made."""
         if image is None:
-            definition = define(self.services, id, name, lock, spec, caller, owner, sources=sources)
+            definition = define(self.services, id, name, lock, spec, caller, owners, sources=sources)
             build.build(build_request(self.services, definition, spec.rootfs))
             return definition
         spec, use = image.taken(spec, self.settings.engine.image_volume_mode)
-        definition = define(self.services, id, name, lock, spec, caller, owner, use, sources)
+        definition = define(self.services, id, name, lock, spec, caller, owners, use, sources)
         build.build(build_request(self.services, definition, ""))
         return definition
 

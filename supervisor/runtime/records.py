@@ -15,10 +15,14 @@ from pyman.api.event import Actor
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.names import State
 from supervisor.kernel.process import ProcessRef
+from supervisor.oci import namespaces
+from supervisor.oci.given import Given
 from supervisor.oci.imaged import ImageUse
 from supervisor.oci.mounted import Mounted
+from supervisor.oci.spec import Resources
 from supervisor.runtime.creation.userns import Owned
 from supervisor.runtime.health.state import Health
+from supervisor.runtime.life.reporting import Reporting
 from supervisor.runtime.life.restart import Asked, History
 
 __all__ = [
@@ -52,7 +56,7 @@ class Need(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a container was created as. Only its name and its restart policy can change."""
+    """What a container was created as; of its spec an update changes some."""
 
     id: str
     name: str
@@ -75,13 +79,27 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
     image: ImageUse = ImageUse()
     mounted: list[Mounted] = []
     """All but its volumes, which the spec has."""
+    secrets: list[Given] = []
+    """Those that are files; what is in them is in its static directory."""
+    subscriptions: list[tuple[str, str]] = []
+    """As mounts.conf had them: paths on the host and in the container."""
     needs: list[Need] = []
     """What its user has it depend on; `dependencies.needs_of` knows the rest."""
 
     @property
     def has_mounts(self) -> bool:
         """Something may have to be made ready around a run."""
-        return bool(self.mounted or self.spec.volumes)
+        return bool(self.mounted or self.spec.volumes or self.is_given)
+
+    @property
+    def is_given(self) -> bool:
+        """The engine has small files for it, which it gets in a file system of their own."""
+        return bool(self.secrets or self.subscriptions)
+
+    @property
+    def joins(self) -> bool:
+        """A run of it begins in a namespace that is there already."""
+        return bool(self.userns.container or self.userns.path) or namespaces.joins(self.spec)
 
     @property
     def image_name(self) -> str:
@@ -121,6 +139,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """SIGKILL was sent, or is about to be: the stop signal did not help, or a user wanted it."""
     freezing: bool = False
     """A pause or unpause was begun; whether it happened, the OCI runtime knows. Also of a stop that has to thaw."""
+    new_limits: Resources | None = None
+    """Those that its cgroup is being given. Until it has them all, and the definition as well, the definition's hold."""
     leaving: bool = False
     """It has ended for good: its removal is recorded and told, its name is free, nobody sees it any more.
     What is left of it is being taken away."""
@@ -139,6 +159,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """The coming start is a restart."""
     health: Health = Health()
     """Of the present run, or the last one."""
+    reporting: Reporting | None = None
+    """To whom it tells that it is ready."""
 
 
 class ExecDefinition(msgspec.Struct, frozen=True, omit_defaults=True):

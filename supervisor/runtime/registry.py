@@ -145,8 +145,9 @@ class View:
             return False
         return not self.namespace or container.definition.spec.namespace == self.namespace
 
-    def find(self, name: str) -> Entry:
-        """By name, id, or the beginning of an id. Raises NoSuchContainer or AmbiguousId."""
+    def find(self, name: str, option: str = "") -> Entry:
+        """By name, id, or the beginning of an id. `option`: what was given it, for the error, as `--requires `.
+        NoSuchContainer, AmbiguousId."""
         id = self._names.get(name, name)
         entry = self._by_id.get(id)
         if entry is not None and self._sees(entry):
@@ -160,6 +161,8 @@ class View:
                 subject=name,
                 hint="give more digits",
             )
+        if option:
+            raise NoSuchContainer(f"cannot use {option}{name}: there is no such container", subject=name)
         raise NoSuchContainer(f"cannot find container '{name}'", subject=name)
 
     def _beginning_with(self, digits: str) -> Iterator[Entry]:

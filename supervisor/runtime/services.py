@@ -23,6 +23,7 @@ from supervisor.storage.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyman.api.spec import ContainerSpec
     from supervisor.conmon.find import Conmon
     from supervisor.conmon.logs import LogKeeper
     from supervisor.events.journal import Journal
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from supervisor.oci.runtimes import Runtimes
     from supervisor.runtime.container import Container
     from supervisor.runtime.registry import Registry
+    from supervisor.runtime.secrets.book import Secrets
+    from supervisor.runtime.secrets.choosing import Chosen as ChosenSecrets
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
     from supervisor.state.database import Database
@@ -133,6 +136,24 @@ class Services:
         from supervisor.images.transfer.leaving import Leaving
 
         return Leaving(self.images, self.arriving, self.layout)
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        from supervisor.runtime.secrets.book import Secrets
+
+        return Secrets(self.layout.secrets, self.database, lambda: self.settings, self.disk, self.patient)
+
+    async def choose_secrets(self, spec: ContainerSpec) -> ChosenSecrets:
+        """Those that a container to be asks for."""
+        from supervisor.runtime.secrets.choosing import choose
+
+        return await choose(self, spec)
+
+    async def secret_values(self, spec: ContainerSpec) -> dict[str, str]:
+        """The variables of a container that are secrets, with their values of now."""
+        from supervisor.runtime.secrets.choosing import values
+
+        return await values(self, spec)
 
     def take(self, settings: Settings) -> None:
         """Settings at start and after a reload. A changed budget begins anew, with its whole burst."""

@@ -12,19 +12,12 @@ __all__ = ["KNOWN_TABLES", "NOT_YET", "WITHOUT_EFFECT"]
 
 NOT_YET: dict[str, dict[str, object]] = {
     "containers": {
-        "base_hosts_file": "",
         "cgroup_conf": [],
         "container_name_as_hostname": False,
-        "dns_options": [],
-        "dns_searches": [],
-        "dns_servers": [],
         "env_host": False,
-        "host_containers_internal_ip": "",
         "interface_name": "",
         "keyring": True,
         "label_users": False,
-        "no_hosts": False,
-        "tz": "",
     },
     "engine": {
         "hooks_dir": ["/usr/share/containers/oci/hooks.d"],
@@ -39,7 +32,7 @@ NOT_YET: dict[str, dict[str, object]] = {
 """Key to Podman's default, which is accepted in silence."""
 
 WITHOUT_EFFECT: dict[str, frozenset[str]] = {
-    "containers": frozenset({"http_proxy", "label", "prepare_volume_on_create", "userns_size"}),
+    "containers": frozenset({"label", "prepare_volume_on_create", "userns_size"}),
     "engine": frozenset(
         {
             "active_service",
@@ -87,6 +80,7 @@ WITHOUT_EFFECT: dict[str, frozenset[str]] = {
     ),
     "storage": frozenset({"driver_priority", "options", "rootless_storage_path"}),
     "pyman": frozenset(),
+    "secrets": frozenset(),
 }
 
 KNOWN_TABLES = frozenset(

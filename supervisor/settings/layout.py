@@ -104,6 +104,11 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.volumes}/.pyman-{selection_hash(self.static)}"
 
     @property
+    def secrets(self) -> str:
+        """Where Podman has its secrets on this graph root, too."""
+        return f"{self.graph_root}/secrets"
+
+    @property
     def partials(self) -> str:
         """What has come so far of blobs on their way here."""
         return f"{self.static}/partials"
@@ -175,6 +180,10 @@ class Layout(msgspec.Struct, frozen=True):
     def container_volumes(self, container_id: str) -> str:
         """What its image wants volumes for: a directory each, by their numbers."""
         return f"{self.static}/containers/{container_id}/volumes"
+
+    def container_secrets(self, container_id: str) -> str:
+        """What is in the secrets that it was created with: a file each, by their numbers."""
+        return f"{self.static}/containers/{container_id}/secrets"
 
     def container_overlays(self, container_id: str) -> str:
         """What is written to copy-on-write views of what is mounted in it; a directory each, by their numbers."""

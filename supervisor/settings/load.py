@@ -24,9 +24,11 @@ from supervisor.settings.model import (
     NetworkSettings,
     Options,
     PymanSettings,
+    SecretsSettings,
     Settings,
     StorageSettings,
 )
+from supervisor.settings.mounts_conf import subscriptions
 from supervisor.settings.overlay import overlay_options, warnings_of
 from supervisor.settings.values import Unusable, converter_of
 from supervisor.settings.xdg import Xdg
@@ -42,6 +44,7 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "containers": ContainersSettings,
     "engine": EngineSettings,
     "network": NetworkSettings,
+    "secrets": SecretsSettings,
     "storage": StorageSettings,
     "pyman": PymanSettings,
 }
@@ -115,8 +118,12 @@ def load(
         containers=collected.build("containers", ContainersSettings),
         engine=collected.build("engine", EngineSettings),
         network=collected.build("network", NetworkSettings),
+        secrets=collected.build("secrets", SecretsSettings),
         storage=collected.build("storage", StorageSettings),
         pyman=collected.build("pyman", PymanSettings),
+        subscriptions=subscriptions(
+            [*([f"{xdg.config_home}/containers"] if uid else []), administrator, system]
+        ),
         selection=selection_of(options, environ),
         options=options,
         files=tuple(collected.files),

@@ -26,6 +26,7 @@ __all__ = [
     "NetworkSettings",
     "Options",
     "PymanSettings",
+    "SecretsSettings",
     "Settings",
     "StorageSettings",
     "changed",
@@ -80,6 +81,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     annotations: dict[str, str] = {}
     apparmor_profile: str = ""
     """For containers that ask for none, where there is AppArmor; empty: none is set."""
+    base_hosts_file: str = ""
+    """What /etc/hosts has besides: a path on the host, `image` or `none`; empty: the host's own."""
     cgroupns: str = ""
     """Empty: private on the unified hierarchy, host elsewhere."""
     cgroups: str = "enabled"
@@ -104,7 +107,15 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     default_ulimits: tuple[Rlimit, ...] = ()
     devices: tuple[str, ...] = ()
     """As of --device."""
+    dns_options: tuple[str, ...] = ()
+    dns_searches: tuple[str, ...] = ()
+    dns_servers: tuple[str, ...] = ()
+    """Addresses; `none`: the image's /etc/resolv.conf stays."""
     env: dict[str, str] = msgspec.field(default_factory=lambda: {"PATH": _PATH, "TERM": "xterm"})
+    host_containers_internal_ip: str = ""
+    """The host's address for containers; empty: it is looked for; `none`: they are not told one."""
+    http_proxy: bool = True
+    """The caller's variables of proxies are set."""
     init: bool = False
     init_path: str = ""
     """Empty: catatonit, searched in `engine.helper_binaries_dir` and `/usr/bin`."""
@@ -117,6 +128,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     mounts: tuple[str, ...] = ()
     """As --mount has them, for every container."""
     netns: str = "private"
+    no_hosts: bool = False
+    """The image's /etc/hosts stays."""
     oom_score_adj: int | None = None
     pidns: str = "private"
     pids_limit: int = 2048
@@ -128,6 +141,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     the administrator or else the distribution has installed."""
     shm_size: int = 65536 * 1024
     """Bytes."""
+    tz: str = ""
+    """A time zone, or `local`: the host's; empty: the image's."""
     umask: str = "0022"
     userns: str = "host"
     """A mode of --userns, with its options: `keep-id:uid=200`."""
@@ -218,6 +233,15 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     dns_bind_port: int = 53
 
 
+class SecretsSettings(msgspec.Struct, frozen=True):
+    """`[secrets]`: what a new secret has that is not asked for something else."""
+
+    driver: str = "file"
+    """`file`, `pass` or `shell`."""
+    opts: dict[str, str] = {}
+    """Options of that driver."""
+
+
 class StorageSettings(msgspec.Struct, frozen=True):
     """`[storage]` of storage.conf. The paths are final: absolute, with the options applied."""
 
@@ -264,8 +288,11 @@ class Settings(msgspec.Struct, frozen=True):
     containers: ContainersSettings = ContainersSettings()
     engine: EngineSettings = EngineSettings()
     network: NetworkSettings = NetworkSettings()
+    secrets: SecretsSettings = SecretsSettings()
     storage: StorageSettings = StorageSettings()
     pyman: PymanSettings = PymanSettings()
+    subscriptions: tuple[tuple[str, str], ...] = ()
+    """What mounts.conf has: paths on the host, with the paths at which new containers have copies of them."""
     selection: str = ""
     """Which supervisor this is: empty for the default one, `root:PATH` or `config:PATH`."""
     options: Options = Options()
@@ -293,7 +320,7 @@ class Settings(msgspec.Struct, frozen=True):
         }
 
 
-_SECTIONS = ("containers", "engine", "network", "storage", "pyman")
+_SECTIONS = ("containers", "engine", "network", "secrets", "storage", "pyman")
 
 AFTER_RESTART = frozenset(
     {

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import re
+import socket
 import typing
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pyman.api.spec import Rlimit
@@ -248,6 +250,12 @@ def _runtime_paths(value: Any) -> dict[str, tuple[str, ...]]:
     return {str(name): _absolute_paths(paths) for name, paths in value.items()}
 
 
+def _texts(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise Unusable("a table of strings")
+    return {str(name): text for name, text in value.items()}
+
+
 def _runtime(value: Any) -> str:
     text = _string(value)
     if "/" in text and not text.startswith("/"):
@@ -286,6 +294,42 @@ def _profile(value: Any) -> str:
     return text
 
 
+def _base_hosts(value: Any) -> str:
+    text = _string(value)
+    if text not in ("", "image", "none") and not text.startswith("/"):
+        raise Unusable("an absolute path, 'image' or 'none'")
+    return text
+
+
+def _is_address(text: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError):
+            socket.inet_pton(family, text)
+            return True
+    return False
+
+
+def _host_address(value: Any) -> str:
+    text = _string(value)
+    if text not in ("", "none") and not _is_address(text):
+        raise Unusable("an IP address or 'none'")
+    return text
+
+
+def _dns_servers(value: Any) -> tuple[str, ...]:
+    servers = _strings(value)
+    if servers != ("none",) and not all(map(_is_address, servers)):
+        raise Unusable("a list of IP addresses, or 'none' alone")
+    return servers
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    words = _strings(value)
+    if any(not word.isprintable() or word.split() != [word] for word in words):
+        raise Unusable("a list of single words")
+    return words
+
+
 def _port(value: Any) -> int:
     port = _integer(value)
     if not 0 <= port <= 65535:
@@ -306,10 +350,15 @@ CONVERTERS: Mapping[str, Converter] = {
     "storage.auto_userns_min_size": _positive,
     "storage.auto_userns_max_size": _positive,
     "containers.apparmor_profile": _apparmor,
+    "containers.base_hosts_file": _base_hosts,
     "containers.cgroupns": _one_of("", "private", "host"),
     "containers.cgroups": _one_of("enabled", "no-conmon", "disabled"),
     "containers.default_capabilities": _capabilities,
     "containers.default_ulimits": _ulimits,
+    "containers.dns_options": _words,
+    "containers.dns_searches": _words,
+    "containers.dns_servers": _dns_servers,
+    "containers.host_containers_internal_ip": _host_address,
     "containers.init_path": _absolute_path,
     "containers.ipcns": _one_of("shareable", "private", "none", "host"),
     "containers.log_driver": _one_of("", "k8s-file", "json-file", "journald", "none", "passthrough"),
@@ -353,6 +402,8 @@ CONVERTERS: Mapping[str, Converter] = {
     "pyman.restart_budget": _above_zero,
     "pyman.restart_burst": _positive,
     "pyman.restart_factor": _factor,
+    "secrets.driver": _one_of("file", "pass", "shell"),
+    "secrets.opts": _texts,
     "storage.graphroot": _absolute_path,
     "storage.runroot": _absolute_path,
 }

@@ -83,6 +83,7 @@ def test_the_first_word_may_be_any_command_that_is_not_hidden(capsys: pytest.Cap
         "healthcheck",
         "image",
         "manifest",
+        "secret",
         "system",
         "volume",
     }

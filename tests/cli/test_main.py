@@ -71,8 +71,8 @@ def test_words_lead_to_the_longest_command(words: str, name: str, rest: list[str
     [
         ("pss", "unknown command 'pss': did you mean 'ps'?"),
         ("xyzzy", "unknown command 'xyzzy': see 'pyman --help'"),
-        ("top", "unknown command 'top': this version does not have it yet"),
-        ("container stats", "unknown command 'container stats': this version does not have it yet"),
+        ("quadlet", "unknown command 'quadlet': this version does not have it yet"),
+        ("kube play", "unknown command 'kube': this version does not have it yet"),
         ("container lst", "unknown command 'container lst': did you mean 'container list'?"),
         ("system xyzzy", "unknown command 'system xyzzy': see 'pyman system --help'"),
         ("--xyzzy ps", "unknown option --xyzzy: see 'pyman --help'"),

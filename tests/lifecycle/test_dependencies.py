@@ -115,7 +115,7 @@ def test_a_condition_that_cannot_come_any_more_is_an_error(shared_engine: Engine
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--requires", "nobody"), "cannot find container 'nobody'"),
+        (("--requires", "nobody"), "--requires nobody: there is no such"),
         (("--name", "me", "--requires", "me"), "me → me"),
         (("--after", "db:happy"), "--after cannot be 'db:happy'"),
         (("--after", "db:healthy"), "it has no health check"),

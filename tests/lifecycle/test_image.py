@@ -162,7 +162,7 @@ def test_no_other_engine_removes_the_image_under_a_container(box: Engine) -> Non
     done = podman(box, "rmi", IMAGE, check=False)
     assert done.returncode == 2
     assert "in use by a container" in done.stderr
-    assert box.out("exec", "user", "cat", "/etc/hostname") == "busybox"
+    assert box.out("exec", "user", "cat", "/etc/passwd").startswith("root:")
     assert "pyman-" in podman(box, "ps", "--all", "--external").stdout
     leave_no_mount(box)
 

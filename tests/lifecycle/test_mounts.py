@@ -342,7 +342,7 @@ def test_volumes_of_another_container_are_taken_over(
         engine.cli("rm", "second")
     finally:
         engine.cli("rm", "-f", "-i", "renamed", "second", check=False)
-    assert "cannot find container 'nobody'" in _refused(engine, rootfs, "--volumes-from", "nobody")
+    assert "--volumes-from nobody" in _refused(engine, rootfs, "--volumes-from", "nobody")
 
 
 def test_inspect_tells_what_is_mounted(shared_engine: Engine, rootfs: Path, source: Path) -> None:
@@ -430,7 +430,7 @@ def test_nothing_stays_mounted_after_a_kill(shared_engine: Engine, rootfs: Path,
         (("--mount", "type=glob,src=/nowhere*,dst=/x"), "no file matches '/nowhere*'"),
         (("--mount", "type=image,src=nothing,dst=/x"), "cannot find the image 'nothing'"),
         (("--mount", "type=artifact,src=a,dst=/x"), "there are no artifacts"),
-        (("--volumes-from", "x:rx"), "cannot find container 'x'"),
+        (("--volumes-from", "x:rx"), "--volumes-from x: there is no such container"),
         (("--shm-size", "lots"), "option --shm-size cannot be 'lots'"),
         (("--shm-size", "1m", "--ipc", "host"), "cannot use --shm-size together with --ipc host"),
     ],
@@ -439,3 +439,13 @@ def test_what_cannot_be_is_refused_by_name(
     shared_engine: Engine, rootfs: Path, options: tuple[str, ...], said: str
 ) -> None:
     assert said in _refused(shared_engine, rootfs, *options)
+
+
+def test_a_container_that_sees_the_store_is_told_so(shared_engine: Engine, rootfs: Path) -> None:
+    """A container program in it finds out by that that a reboot which it notices is none."""
+    script = "cat /run/.containerenv"
+    store = str(shared_engine.root)
+    for source in (store, os.path.dirname(store)):
+        assert "graphRootMounted=1" in _run(shared_engine, rootfs, "-v", f"{source}:/store", script=script)
+    other = _run(shared_engine, rootfs, "-v", f"{rootfs}:/other:ro", script=script)
+    assert "graphRootMounted" not in other

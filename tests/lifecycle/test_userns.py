@@ -338,7 +338,7 @@ def test_the_mode_can_be_configured_and_said_by_the_environment(shared_engine: E
         (("--userns", "nomap:size=1"), "nomap has no options"),
         (("--userns", "host:x"), "host has no options"),
         (("--userns", "container:"), "without a container"),
-        (("--userns", "container:nobody"), "cannot find container 'nobody'"),
+        (("--userns", "container:nobody"), "--userns container:nobody: there is no such"),
         (("--userns", "ns:/nowhere"), "ns:/nowhere: no such file"),
         (("--userns", f"ns:/{'x' * 300}"), "file name too long"),
         (("--userns", "ns:relative"), "is not absolute"),

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
     from supervisor.oci.host import Host
 
-MODULES = ("capabilities", "confinement", "limits", "namespaces", "placement", "resources", "security")
+MODULES = (
+    "capabilities",
+    "confinement",
+    "limits",
+    "namespaces",
+    "placement",
+    "resources",
+    "security",
+    "systemd_mounts",
+)
 
 
 @pytest.fixture

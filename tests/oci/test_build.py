@@ -12,9 +12,11 @@ import pytest
 
 from pyman.api.spec import Namespace, Rlimit
 from pyman.errors import CommandNotExecutable, InvalidArgument, InvalidConfig, NotSupported, StorageFailed
+from supervisor.kernel.idmaps import IdMaps, IdRange
 from supervisor.oci import devices, mounts, seccomp, security
 from supervisor.oci.build import ExecBuildRequest, build, build_exec, environment_of, write_files
 from supervisor.oci.host import this_host
+from supervisor.oci.request import UserNamespace
 from tests.oci.support import built, host_settings, request, settings
 
 if TYPE_CHECKING:
@@ -74,13 +76,26 @@ def test_the_configured_default_counts_where_the_container_says_nothing(key: str
 
 
 @pytest.mark.parametrize(
+    "field, kind",
+    [("pidns", "pid"), ("netns", "network"), ("ipcns", "ipc"), ("utsns", "uts"), ("cgroupns", "cgroup")],
+)
+@pytest.mark.parametrize("wish", [Namespace("container", "f" * 64), Namespace("ns", "/run/x")])
+def test_a_namespace_that_is_joined_stands_at_the_path_of_this_run(
+    field: str, kind: str, wish: Namespace
+) -> None:
+    asked = request(**_spec(field, wish))
+    joined = msgspec.structs.replace(asked, joined={kind: "/proc/7/fd/8"})
+    entries = {entry["type"]: entry.get("path", "") for entry in built(joined)["linux"]["namespaces"]}
+    assert entries[kind] == "/proc/7/fd/8"
+    assert [path for path in entries.values() if path] == ["/proc/7/fd/8"]
+    build(asked)  # where it is, is not known when a container is created
+
+
+@pytest.mark.parametrize(
     "field, wish, option",
     [
-        ("pidns", Namespace("container", "other"), "--pid container:other"),
-        ("netns", Namespace("ns", "/run/netns/x"), "--network ns:/run/netns/x"),
         ("netns", Namespace("bridge"), "--network bridge"),
         ("ipcns", Namespace("pod"), "--ipc pod"),
-        ("utsns", Namespace("container", "a"), "--uts container:a"),
     ],
 )
 def test_what_cannot_be_shared_yet_is_refused_by_the_name_of_its_option(
@@ -91,6 +106,35 @@ def test_what_cannot_be_shared_yet_is_refused_by_the_name_of_its_option(
     assert caught.value.subject == option
 
 
+@pytest.mark.parametrize(
+    "wish, complaint",
+    [
+        (Namespace("container"), "cannot use '--pid container': the name of a container is missing"),
+        (Namespace("ns"), "cannot use '--pid ns': the path of a namespace is missing"),
+        (Namespace("ns", "run/x"), "cannot use '--pid ns:run/x': the path is not absolute"),
+    ],
+)
+def test_a_namespace_that_names_nothing_is_refused(wish: Namespace, complaint: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        build(request(pidns=wish))
+    assert caught.value.message == complaint
+
+
+def test_what_shows_a_joined_namespace_follows_it() -> None:
+    guest = request(ipcns=Namespace("container", "f" * 64), netns=Namespace("container", "f" * 64))
+    found = _mounts(built(guest))
+    assert found["/dev/shm"]["source"] == "/run/pyman-test/mounts/shm"
+    assert found["/dev/mqueue"]["type"] == "mqueue"
+    assert found["/sys"]["type"] == "sysfs"
+    assert _mounts(built(request(ipcns=Namespace("ns", "/run/x"))))["/dev/shm"]["type"] == "tmpfs"
+    # What belongs to another user namespace it cannot mount.
+    maps = IdMaps((IdRange(0, 100_000, 1000),), (IdRange(0, 100_000, 1000),))
+    apart = msgspec.structs.replace(guest, userns=UserNamespace(maps), foreign=frozenset({"ipc", "network"}))
+    found = _mounts(built(apart))
+    assert "/dev/mqueue" not in found
+    assert found["/sys"]["type"] == "bind"
+
+
 def test_an_unknown_mode_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InvalidArgument, match="cannot use '--pid privat': known are host, private"):
         build(request(pidns=Namespace("privat")))
@@ -98,6 +142,10 @@ def test_an_unknown_mode_is_refused_with_the_known_ones() -> None:
 
 def test_the_hostname_is_set_only_in_an_own_uts_namespace() -> None:
     assert built(request())["hostname"] == "boxhost"
+    for wish in (Namespace("container", "f" * 64), Namespace("ns", "/run/x")):
+        config = built(request(utsns=wish))
+        assert "hostname" not in config
+        assert _env(config)["HOSTNAME"] == "boxhost"
     assert "hostname" not in built(request(utsns=HOST))
 
 
@@ -109,6 +157,36 @@ def test_sysctls_of_a_shared_namespace_are_left_alone() -> None:
     shared = built(request(chosen=chosen, netns=HOST, utsns=HOST))["linux"]["sysctl"]
     assert set(shared) == {"kernel.shmmax", "fs.mqueue.b"}
     assert "sysctl" not in built(request(chosen=chosen, netns=HOST, utsns=HOST, ipcns=HOST))["linux"]
+
+
+def test_what_was_asked_for_is_stronger_than_what_is_configured() -> None:
+    chosen = settings(default_sysctls={"net.ipv4.ip_forward": "1", "kernel.shmmax": "2"})
+    asked = request(chosen=chosen, sysctl={"net.ipv4.ip_forward": "0"})
+    assert built(asked)["linux"]["sysctl"] == {"net.ipv4.ip_forward": "0", "kernel.shmmax": "2"}
+    # In a namespace that is joined, what was asked for alone.
+    asked = request(
+        chosen=chosen,
+        sysctl={"net.ipv4.ip_forward": "0"},
+        netns=Namespace("container", "f" * 64),
+        ipcns=Namespace("ns", "/run/x"),
+    )
+    assert built(asked)["linux"]["sysctl"] == {"net.ipv4.ip_forward": "0"}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {f"net.x{number}": "1" for number in range(257)},
+        {"net.ipv4.ip_forward": "1" * 4097},
+        {"net.ipv4.ip_forward": "1\n2"},
+        {"net": "1"},
+        {"net.": "1"},
+        {"": "1"},
+    ],
+)
+def test_sysctls_are_bounded(asked: dict[str, str]) -> None:
+    with pytest.raises(InvalidArgument, match="--sysctl"):
+        build(request(sysctl=asked))
 
 
 # Mounts
@@ -190,6 +268,8 @@ def test_init_that_is_missing_is_said_clearly(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_init_needs_its_own_pid_namespace() -> None:
+    with pytest.raises(InvalidArgument, match="--init with --pid container:f"):
+        build(request(init=True, init_path="/bin/true", pidns=Namespace("container", "f" * 64)))
     with pytest.raises(InvalidArgument, match="--init with --pid host"):
         build(request(init=True, init_path="/bin/true", pidns=HOST))
 

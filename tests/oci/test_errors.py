@@ -106,6 +106,12 @@ CASES: list[tuple[str, str, type[PymanError], str]] = [
         "runc: container is broken",
     ),
     ("runc", '{"level":"error","msg":"exec failed: no space","time":"x"}', RuntimeFailed, "runc: no space"),
+    (
+        "runc",
+        _runc("open /proc/sys/net/ipv4/conf/x/forwarding: no such file or directory"),
+        RuntimeFailed,
+        "the kernel parameter 'net.ipv4.conf.x.forwarding' (--sysctl) cannot be set: no such file or directory",
+    ),
 ]
 
 

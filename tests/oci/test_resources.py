@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from pyman.api.spec import ContainerSpec, CpuLimits, MemoryLimits, PidsLimit, ResourceLimits
+from pyman.api.limits import CpuLimits, MemoryLimits, PidsLimit, ResourceLimits
+from pyman.api.spec import ContainerSpec
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.kernel import cgroups
-from supervisor.oci.resources import check
+from supervisor.oci import resources
+from supervisor.oci.runtimes import OciRuntime
 from supervisor.settings.model import EngineSettings
 from tests.oci.support import built, request, settings
 
@@ -29,6 +31,10 @@ def limits(
     return ResourceLimits(
         MemoryLimits(**memory or {}), CpuLimits(**cpu or {}), None if pids is None else PidsLimit(pids)
     )
+
+
+def check(settings: Settings, spec: ContainerSpec, caller: str, id: str) -> None:
+    resources.check(settings, spec, caller, id, OciRuntime("runc", "/usr/bin/runc"))
 
 
 def user(manager: str = "cgroupfs") -> Settings:
@@ -63,7 +69,7 @@ def written(asked: ResourceLimits, **containers: Any) -> dict[str, Any]:
         (limits({"reservation": MIB}, pids=-1), {"memory": {"reservation": MIB}}),
         (
             limits(cpu={"shares": 2, "period": 1000, "quota": -1, "cpus": "0", "mems": "0"}, pids=-1),
-            {"cpu": {"shares": 2, "period": 1000, "quota": -1, "cpus": "0", "mems": "0"}},
+            {"cpu": {"shares": 2, "period": 1000, "cpus": "0", "mems": "0"}},
         ),
     ],
 )

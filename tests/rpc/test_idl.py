@@ -60,7 +60,7 @@ def test_names_and_lines_keep_to_the_grammar() -> None:
         assert max(map(len, text.splitlines())) <= 120
         for line in text.splitlines():
             assert not line.startswith("  ") or re.fullmatch(
-                r"  (#.*|[A-Za-z](_?[A-Za-z0-9])*: \??(\[\]|\[string\])?(bool|int|float|string|object|[A-Z][A-Za-z0-9]*),?)",
+                r"  (#.*|[A-Za-z](_?[A-Za-z0-9])*: \??(\[\]|\[string\])*(bool|int|float|string|object|[A-Z][A-Za-z0-9]*),?)",
                 line,
             ), line
         assert "??" not in text

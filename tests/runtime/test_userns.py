@@ -12,7 +12,8 @@ import trio
 from pyman.api.spec import IdMappings, Namespace
 from pyman.errors import InvalidArgument, NoSuchContainer, StorageFailed, WrongState
 from supervisor.kernel.idmaps import IdMaps, IdRange
-from supervisor.runtime.creation import defining
+from supervisor.runtime import dependencies
+from supervisor.runtime.creation import defining, sharing
 from supervisor.runtime.creation.userns import IdLedger
 from supervisor.runtime.life import body
 from supervisor.runtime.life import requests as rq
@@ -108,7 +109,8 @@ async def test_one_that_was_just_removed_is_not_joined(house: House, monkeypatch
     maps = IdMappings(uid_map=["0:300000:1000"])
     async with house.open() as engine:
         owner = await house.create("true", name="owner", idmappings=maps)
-        monkeypatch.setattr(engine, "_userns_owner", lambda _spec: owner.container.definition)
+        monkeypatch.setattr(sharing, "owners", lambda *_asked: {"user": owner.container.definition})
+        monkeypatch.setattr(dependencies, "_joined", lambda _spec: [])
         await owner.worker.ask(rq.Remove())
         with pytest.raises(NoSuchContainer, match="it was removed"):
             await house.create("true", name="joins", userns=Namespace("container", "owner"))

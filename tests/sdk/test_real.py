@@ -220,3 +220,26 @@ async def test_a_health_check_is_run_by_hand(shared_engine: Engine, rootfs: Path
             assert await session.wait() == 0
         assert await engine.containers.health_check("asked") == "healthy"
         assert (await engine.containers.inspect("asked")).state.health.status == "healthy"
+
+
+@on_both
+async def test_what_containers_use_is_told_at_every_interval(shared_engine: Engine, rootfs: Path) -> None:
+    async with pyman.connect(shared_engine.socket) as engine:
+        await engine.containers.run(**shell(rootfs, "while :; do :; done", name="busy"), detach=True)
+        async with engine.containers.stats("busy", interval=0.1) as reports:
+            first, second = [await anext(reports) for _ in range(2)]
+        assert first[0].name == second[0].name == "busy"
+        assert second[0].cpu_nano > first[0].cpu_nano > 0
+        once = await anext(engine.containers.stats("busy", follow=False))
+        assert once[0].pids == 1
+        with pytest.raises(NoSuchContainer):
+            await anext(engine.containers.stats("nobody"))
+
+
+@on_both
+async def test_the_processes_of_a_container_are_told(shared_engine: Engine, rootfs: Path) -> None:
+    async with pyman.connect(shared_engine.socket) as engine:
+        await engine.containers.run(rootfs=str(rootfs), command=["sleep", "1000"], name="one", detach=True)
+        found = await engine.containers.top("one", "pid", "user", "args")
+        assert found.titles == ["PID", "USER", "COMMAND"]
+        assert found.processes == [["1", "root", "sleep 1000"]]

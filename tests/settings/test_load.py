@@ -262,7 +262,7 @@ def test_a_wrong_list_is_blamed_on_its_own_file_also_when_appending(machine: Mac
         ("[engine]\nqwertyuiop = 3", "the unknown key 'engine.qwertyuiop' is ignored"),
         ("[engin]\nnum_locks = 3", "the unknown table 'engin' is ignored; did you mean 'engine'?"),
         ("num_locks = 3", "the unknown key outside any table 'num_locks' is ignored"),
-        ('[containers]\ntz = "local"', "'containers.tz' is not supported yet and has no effect"),
+        ("[containers]\nenv_host = true", "'containers.env_host' is not supported yet and has no effect"),
     ],
 )
 def test_what_has_no_effect_is_warned_of(machine: Machine, text: str, warning: str) -> None:

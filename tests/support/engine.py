@@ -34,6 +34,8 @@ __all__ = ["Engine", "Leftovers"]
 
 BIN = Path(sys.executable).parent
 START_TIMEOUT = 20.0
+REMOVAL = 60.0
+"""Seconds that the removal of all of a test's containers may take."""
 LEAVING = 10.0
 """Seconds that the remains of a container with --rm may take to go."""
 _CONFIG = """\
@@ -294,7 +296,8 @@ class Engine:
 
     def last_seq(self) -> int:
         """The number of the last event there is; 0: none."""
-        return max((int(event["Seq"]) for event in self.events(0)), default=0)
+        latest = self.events(self.since) or self.events(0)
+        return max((int(event["Seq"]) for event in latest), default=0)
 
     def _after(self, since_seq: int | None) -> int:
         return self.since if since_seq is None else since_seq
@@ -343,7 +346,10 @@ class Engine:
     def remove_containers(self) -> None:
         """What a test on a shared engine owes the next one."""
         self._remember()
-        self.cli("rm", "--all", "--force", "--time", "0")
+        # By a call, not by a command: every test would pay for a Python's start.
+        removal = {"selection": {"all": True}, "force": True, "timeout": 0}
+        results = self.call("io.pyman.Container.Remove", removal, timeout=REMOVAL)["results"]
+        assert not any(result.get("error") for result in results), results
         # What has removed itself is nowhere to be seen while its remains are taken away.
         deadline = time.monotonic() + LEAVING
         with contextlib.suppress(FileNotFoundError):

@@ -9,22 +9,27 @@ import os
 import secrets
 import signal
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.conmon import logs
-from supervisor.oci import placement, resources
+from supervisor.oci import execution, limits, placement, resources, systemd_mode
 from supervisor.oci.imaged import ImageUse
+from supervisor.runtime.creation import sharing
 from supervisor.runtime.creation.userns import check_groups, settle
-from supervisor.runtime.health.plan import check_plan
+from supervisor.runtime.health.plan import check_plan, plan_of
+from supervisor.runtime.life import reporting
 from supervisor.runtime.life.policy import check_policy
 from supervisor.runtime.mounts.sources import Sources, wanted
 from supervisor.runtime.records import Definition
 from supervisor.storage import rootfs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pyman.api.spec import Caller, ContainerSpec
     from supervisor.oci.mounted import Mounted
     from supervisor.runtime.services import Services
@@ -34,6 +39,7 @@ __all__ = ["check_texts", "define", "new_id", "signal_number"]
 LOG_DRIVERS = ("k8s-file", "json-file", "none", "passthrough")
 LOG_SIZE_LEAST = 4096
 NO_IMAGE = ImageUse()
+NO_OWNERS: Mapping[str, Definition] = MappingProxyType({})
 NO_SOURCES = Sources()
 LABELS_LIMIT = 256 * 1024
 
@@ -78,13 +84,13 @@ def define(
     lock: int,
     spec: ContainerSpec,
     caller: Caller,
-    userns_owner: Definition | None = None,
+    owners: Mapping[str, Definition] = NO_OWNERS,
     image: ImageUse = NO_IMAGE,
     sources: Sources = NO_SOURCES,
 ) -> Definition:
     """The definition of a container. Raises for whatever could not work, naming it.
 
-    `userns_owner`: the container whose user namespace it is to join. `image`: what it is made from, whose part the spec
+    `owners`: the containers whose namespaces it is to join, by kind. `image`: what it is made from, whose part the spec
     has already. `sources`: what its mounts name.
     """
     settings = services.settings
@@ -93,15 +99,24 @@ def define(
     _check_root(spec)
     check_policy(spec)
     check_plan(spec, image.healthcheck)
+    if caller.notify_socket or spec.sdnotify_mode:
+        reporting.check(spec, caller, has_check=plan_of(spec, image.healthcheck) is not None)
     spec = msgspec.structs.replace(
         spec, name=name, entrypoint=[] if spec.entrypoint == [""] else spec.entrypoint
     )
+    spec = sharing.settle(spec, owners, settings)
     runtime = services.runtimes.pick(spec.oci_runtime)
     placement.check(settings, spec, caller.cgroup, runtime.name)
-    resources.check(settings, spec, caller.cgroup, id)
+    resources.check(settings, spec, caller.cgroup, id, runtime)
+    limits.check(settings, spec)
+    execution.check(spec, runtime, settings)
     check_groups(spec, caller, runtime)
     driver, path, size, files = _log(services, id, spec)
+    init = spec.init or settings.containers.init
+    systemd_mode.check(spec, init=init)
     stop_signal = signal_number(spec.stop_signal) if spec.stop_signal else int(signal.SIGTERM)
+    if not spec.stop_signal and systemd_mode.is_on(spec, init=init):
+        stop_signal = systemd_mode.stop_signal()
     timeout = settings.engine.stop_timeout if spec.stop_timeout is None else spec.stop_timeout
     if timeout < 0:
         raise InvalidArgument(f"cannot wait {timeout:g} s before SIGKILL: the time is negative")
@@ -117,7 +132,7 @@ def define(
         )  # only now: every first command waits for what is imported
 
         spec, image, mounted = settling.settle(settings, spec, image, sources)
-    spec, owned = settle(services, id, spec, runtime, userns_owner, image)
+    spec, owned = settle(services, id, spec, runtime, owners.get("user"), image)
     return Definition(
         id=id,
         name=name,
@@ -126,7 +141,7 @@ def define(
         spec=spec,
         caller=caller,
         runtime=runtime.name,
-        hostname=_hostname(id, spec),
+        hostname=sharing.hostname(id, spec, owners, settings),
         stop_signal=stop_signal,
         stop_timeout=timeout,
         log_driver=driver,
@@ -136,6 +151,7 @@ def define(
         userns=owned,
         image=image,
         mounted=mounted,
+        subscriptions=list(settings.subscriptions),
     )
 
 
@@ -176,19 +192,6 @@ def _check_root(spec: ContainerSpec) -> None:
         raise InvalidArgument(
             f"cannot use '{spec.rootfs}' as root filesystem: {problem}", subject=spec.rootfs
         )
-
-
-def _hostname(id: str, spec: ContainerSpec) -> str:
-    """The container's own, or the host's where it shares the host's."""
-    if spec.utsns.nsmode == "host":
-        if spec.hostname:
-            raise InvalidArgument("cannot set a hostname in the host's UTS namespace", hint="drop --uts host")
-        return os.uname().nodename
-    if len(spec.hostname) > 64:
-        raise InvalidArgument(f"cannot use the hostname '{spec.hostname}': it has more than 64 characters")
-    if not spec.hostname.isprintable() or " " in spec.hostname:
-        raise InvalidArgument(f"cannot use the hostname '{spec.hostname}': there is a space in it, or worse")
-    return spec.hostname or id[:12]
 
 
 def _log(services: Services, id: str, spec: ContainerSpec) -> tuple[str, str, int, int]:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyman.errors import InvalidArgument, NotSupported, WrongState
-from pyman.names import STATES_WITH_PROCESS
+from pyman.errors import InvalidArgument, NotSupported
 from supervisor.kernel import idmaps, userns
 from supervisor.kernel.idmaps import IdMaps, IdRange
 from supervisor.oci.build import KEEP_GROUPS
@@ -356,32 +355,21 @@ class _Options:
             yield from requested.from_host(kind, wish.line, available) if wish.of_host else [wish.line]
 
 
-async def joined(services: Services, definition: Definition) -> UserNamespace | None:
-    """The namespace for a start; none: the engine's own. WrongState: the container that it is of does not run.
-    InvalidArgument: what was at the path is there no more."""
+async def joined(definition: Definition, path: str) -> UserNamespace | None:
+    """The namespace for a start; none: the engine's own. `path`: where the one is now that is joined; empty: as the
+    definition says. InvalidArgument: what was at its path is there no more."""
     owned = definition.userns
     if owned.container:
-        return UserNamespace(owned.maps, _path_in(services, definition))
+        return UserNamespace(owned.maps, path)
     if owned.path:
         try:
-            return UserNamespace(await userns.maps_of(owned.path), owned.path)
+            return UserNamespace(await userns.maps_of(path or owned.path), path or owned.path)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise InvalidArgument(
                 f"cannot join the user namespace at '{owned.path}': {reason}", subject=owned.path
             ) from error
     return UserNamespace(owned.maps) if owned.maps.uids else None
-
-
-def _path_in(services: Services, definition: Definition) -> str:
-    owner = services.find(definition.userns.container)
-    what = f"cannot start container '{definition.name}': the container whose user namespace it joins"
-    if owner is None:
-        raise WrongState(f"{what} was removed", subject=definition.name)
-    init = owner.observed.init
-    if owner.state not in STATES_WITH_PROCESS or init is None:
-        raise WrongState(f"{what} does not run", subject=owner.name, hint=f"start '{owner.name}' first")
-    return f"/proc/{init.pid}/ns/user"
 
 
 def account_of(services: Services, definition: Definition) -> Account | None:

@@ -21,7 +21,7 @@ from supervisor.logging import log
 from supervisor.oci import build
 from supervisor.runtime.health.state import Answered
 from supervisor.runtime.rootfs.looking import look_into
-from supervisor.runtime.specs import build_request, root_of
+from supervisor.runtime.specs import build_exec, build_request, root_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ async def probe(
     )
     begun: list[ProcessRef] = []
     start = time.time_ns()
-    described = await look_into(root, partial(build.build_exec, wish), services.settings.pyman.call_deadline)
+    described = await look_into(root, partial(build_exec, wish), services.settings.pyman.call_deadline)
     argv = [runtime.path, *runtime.arguments, "exec", "--process", path, container.id]
     over = False
     try:

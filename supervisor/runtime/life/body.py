@@ -22,10 +22,12 @@ from supervisor.kernel import cgroups, files, process
 from supervisor.kernel.userns import with_maps
 from supervisor.logging import log
 from supervisor.oci import ahead, build, errors
+from supervisor.oci.placement import mode_of
 from supervisor.runtime.answers import with_beside
 from supervisor.runtime.creation import userns
 from supervisor.runtime.creation.userns import Owned
 from supervisor.runtime.life.remains import remove_run
+from supervisor.runtime.life.reporting import listened_to, passes_on, place_of_monitor
 from supervisor.runtime.rootfs.looking import look_into
 from supervisor.runtime.specs import build_request, placement_of, root_of
 from supervisor.runtime.volumes.filling import fill
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from supervisor.oci.request import UserNamespace
     from supervisor.oci.runtimes import OciRuntime
     from supervisor.runtime.container import Container
+    from supervisor.runtime.life.joining import Joined
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
     from supervisor.storage.rootfs import Layers
@@ -75,6 +78,8 @@ class Body:
         self.id = container.id
         self._preparation = Preparation()
         self._start: ahead.StartAhead | None = None
+        self._joined: Joined | None = None
+        """The namespaces that the coming run joins, until it is made."""
         self._placed: Layers | None = None
         """The directories of its layer, where that has just been made."""
         self._unregistered = not container.definition.image.id
@@ -116,6 +121,7 @@ class Body:
             terminal=definition.spec.terminal,
             stdin=definition.spec.stdin,
             timeout=definition.spec.timeout,
+            notify_socket=passes_on(definition.spec, self._container.observed.reporting),
             passthrough=stdio,
         )
 
@@ -127,8 +133,22 @@ class Body:
     async def prepare(self) -> None:
         """Directories, root filesystem, config.json, FIFOs. Undone by `clean`; what is made after the deadline,
         by the thread that makes it."""
-        await self._services.volumes.mount_all(self._container.definition.spec, self.id)
-        await self._in_time(self._prepare)
+        definition = self._container.definition
+        spec = definition.spec
+        secrets = await self._services.secret_values(spec) if spec.secret_env else {}
+        if definition.joins:
+            from supervisor.runtime.life import joining
+
+            self._part()
+            self._joined = await joining.join(self._services, definition)
+        await self._services.volumes.mount_all(spec, self.id)
+        await self._in_time(partial(self._prepare, secrets))
+
+    def _part(self) -> None:
+        """What is joined needs to be held no more: the container has it, or never will."""
+        joined, self._joined = self._joined, None
+        if joined is not None:
+            joined.close()
 
     async def mount(self) -> str:
         """The root filesystem alone, and where it is. Undone by `clean`."""
@@ -150,7 +170,8 @@ class Body:
         self._preparation = Preparation()
         definition = self._container.definition
         await self._layered()
-        space = await userns.joined(self._services, definition)
+        path = "" if self._joined is None else self._joined.paths.get("user", "")
+        space = await userns.joined(definition, path)
         async with AsyncExitStack() as stack:
             shift = None if space is None else Shift(space.maps)
             if shift is not None and self._maps_files(shift):
@@ -215,8 +236,8 @@ class Body:
             finally:
                 preparation.under_way = False
 
-    def _prepare(self, space: UserNamespace | None, shift: Shift | None) -> None:
-        layout, container = self._layout, self._container
+    def _prepare(self, secrets: dict[str, str], space: UserNamespace | None, shift: Shift | None) -> None:
+        layout, container, joined = self._layout, self._container, self._joined
         bundle = layout.container_bundle(self.id)
         try:
             for path in (bundle, layout.container_static(self.id), layout.container_persist(self.id)):
@@ -225,12 +246,19 @@ class Body:
             check_files(container.definition)
             exit.clear_exit(layout.exits, layout.container_persist(self.id), self.id)
             root = self._mount(space, shift)
-            request = build_request(self._services, container.definition, root, space)
+            request = build_request(self._services, container.definition, root, space, joined, secrets)
+            if joined is not None:
+                joined.stage(request)
+            request = listened_to(request, container.observed.reporting, bundle)
             fill(self._services.volumes, request, self.deadline)
             if request.mounted:
                 from supervisor.runtime.mounts import staging
 
                 staging.prepare(self._services, request, self.deadline)
+            if container.definition.is_given:
+                from supervisor.runtime.secrets import giving
+
+                giving.prepare(layout, request)
             build.write_files(request)
             spec = build.build(request)
             descriptor = os.open(
@@ -286,6 +314,8 @@ class Body:
         except RuntimeRefused as refusal:
             name = self._container.name
             raise errors.translate(self.runtime.name, "create", name, refusal.message) from None
+        finally:
+            self._part()
         found = process.ref_of(pid)
         if found is None:
             raise RuntimeFailed(
@@ -297,13 +327,36 @@ class Body:
     async def place(self, monitor: ProcessRef) -> None:
         """Move conmon to a cgroup of its own. The kernel may take 15 ms for it, and a tenth of a millisecond just
         after the OCI runtime has moved the container; before that, they wait for one another."""
-        if cgroup := self.placement.monitor:
-            await trio.to_thread.run_sync(cgroups.place, monitor.pid, cgroup, limiter=self._services.disk)
+        spec, reporting = self._container.definition.spec, self._container.observed.reporting
+        mode = mode_of(self._services.settings, spec)
+        if move := place_of_monitor(monitor.pid, mode, self.placement, reporting):
+            await trio.to_thread.run_sync(move, limiter=self._services.disk)
 
     async def start(self) -> None:
+        if self._container.definition.spec.domainname:
+            await trio.to_thread.run_sync(self._name_domain, limiter=self._services.disk)
         call, self._start = self._start, None
         if call is None or not await call.go():
             await self.runtime.start(self.id)
+
+    def _name_domain(self) -> None:
+        """Not every OCI runtime can do it, and by the sysctl an ordinary user may not."""
+        from supervisor.kernel import inside
+
+        definition, init = self._container.definition, self._container.observed.init
+        try:
+            if init is not None:
+                uts = inside.of_process(init, "uts")
+                try:
+                    inside.set_domain_name(uts, definition.spec.domainname)
+                finally:
+                    os.close(uts)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise RuntimeFailed(
+                f"cannot start container '{definition.name}': cannot set its domain name (--domainname): {reason}",
+                subject=definition.name,
+            ) from error
 
     async def let_start(self) -> None:
         """Have a start act, and end, that an earlier supervisor had called."""
@@ -327,6 +380,7 @@ class Body:
         Goes on past a step that fails and raises the first failure at the end.
         """
         failures = _Failures()
+        self._part()
         await self._drop_start()
         async with trio.open_nursery() as steps:
             if made:
@@ -379,6 +433,7 @@ class Body:
 
     async def _take_back(self, failures: _Failures, monitor: ProcessRef | None = None) -> None:
         """What was prepared for a run that does not come about."""
+        self._part()
         await failures.attempt(partial(self.end_monitor, monitor))
         await failures.attempt(partial(self._in_thread, self._give_back))
         await failures.attempt(partial(self._in_thread, partial(self._discard, erase=False)))
@@ -420,7 +475,7 @@ class Body:
         """`again`: there will be another conmon, for the same cgroup."""
         definition = self._container.definition
         shown = definition.userns != Owned()
-        if definition.has_mounts:
+        if definition.has_mounts or definition.joins:
             from supervisor.runtime.mounts import staging
 
             staging.undo(self._layout, self.id, self._services.overlays)

@@ -192,8 +192,18 @@ class Ending:
 
     def decision(self, end: End) -> Decision:
         worker = self._worker
+        if end.asked is Asked.NOTHING and not end.rebooted and (stopped := self._stopped_around()):
+            reason = f"a user stopped container '{stopped}', and with it the PID namespace that it had joined"
+            return Decision(False, reason, history=worker.observed.history)
         policy = policy_of(worker.container.definition.spec, worker.services.settings)
         return decide(policy, end, worker.observed.history, time.time())
+
+    def _stopped_around(self) -> str:
+        """The name of the container whose PID namespace it had joined, if a user has stopped that one: its restart would
+        bring that one back."""
+        wish = self._worker.container.definition.spec.pidns
+        owner = self._worker.services.find(wish.value) if wish.nsmode == "container" else None
+        return owner.name if owner is not None and owner.observed.asked is Asked.STOP else ""
 
     def consequence(self, decision: Decision, events: list[EventDraft]) -> dict[str, Any]:
         """What a decision changes in the record; its event is added to the others."""

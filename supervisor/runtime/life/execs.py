@@ -32,7 +32,7 @@ from supervisor.runtime.life.ending import MONITOR_GRACE, MONITOR_LAST_GRACE
 from supervisor.runtime.life.remains import conmon_cgroup
 from supervisor.runtime.records import ExecDefinition, ExecObserved, encode
 from supervisor.runtime.rootfs.looking import look_into
-from supervisor.runtime.specs import build_request, placement_of, root_of
+from supervisor.runtime.specs import build_exec, build_request, placement_of, root_of
 from supervisor.state.database import DeleteRecord, PutRecord, PutState
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ async def begin(
         rows=request.rows,
         columns=request.columns,
     )
-    spec = await look_into(root, partial(build.build_exec, wish), services.settings.pyman.call_deadline)
+    spec = await look_into(root, partial(build_exec, wish), services.settings.pyman.call_deadline)
     definition = ExecDefinition(
         id=new_id(),
         container=container.id,

@@ -10,9 +10,10 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pyman.errors import DeadlineExceeded, NoSuchContainer, PymanError, WrongState
+from pyman.errors import DeadlineExceeded, NoSuchContainer, PymanError, RuntimeFailed, WrongState
 from pyman.names import STATES_WITH_PROCESS, EventStatus, State
 from supervisor.logging import log
+from supervisor.oci import namespaces
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.life.requests import NoticeKind
 from supervisor.runtime.life.restart import Asked, History
@@ -230,12 +231,21 @@ class Stopping:
         self._waiting.append(request)
 
     async def signal(self, number: int) -> None:
-        """A signal to the first process; SIGKILL reaches every process where they share no pid namespace."""
+        """A signal to the first process; SIGKILL reaches every process where they have no pid namespace to themselves,
+        and a cgroup by which they are known."""
         worker = self._worker
-        if number == SIGKILL and worker.container.definition.spec.pidns.nsmode == "host":
-            await worker.body.runtime.kill(worker.container.id, number, all=True)
-        elif worker.init_fd is not None:
+        if number == SIGKILL and self._shares_pids():
+            try:
+                await worker.body.runtime.kill(worker.container.id, number, all=True)
+            except RuntimeFailed:
+                if worker.body.placement.path:
+                    raise
+        if worker.init_fd is not None:
             worker.init_fd.send_signal(number)
+
+    def _shares_pids(self) -> bool:
+        spec, settings = self._worker.container.definition.spec, self._worker.services.settings
+        return namespaces.is_shared(namespaces.mode("pid", spec, settings.containers))
 
     async def _thaw(self) -> None:
         """What is frozen takes no signal. What ends of it at once cannot be thawed, and need not be."""

@@ -14,7 +14,7 @@ import msgspec
 from pyman.api.spec import ContainerSpec, NamedVolume
 from pyman.errors import InvalidArgument, NotSupported
 from pyman.mounttext import destination_of, mount_fields, volume_fields
-from supervisor.oci import mount_options
+from supervisor.oci import mount_options, namespaces
 from supervisor.oci.mounted import Mounted
 from supervisor.runtime.mounts import idmapping
 from supervisor.runtime.mounts.sources import Sources
@@ -79,8 +79,8 @@ def _check_shm(settings: Settings, spec: ContainerSpec) -> None:
         return
     if not 0 <= spec.shm_size < 1 << 63:
         raise InvalidArgument(f"cannot use --shm-size {spec.shm_size}: it is no size")
-    if (spec.ipcns.nsmode or settings.containers.ipcns) in ("host", "none"):
-        mode = spec.ipcns.nsmode or settings.containers.ipcns
+    mode = namespaces.mode("ipc", spec, settings.containers)
+    if mode in ("host", "none", "container"):
         raise InvalidArgument(
             f"cannot use --shm-size together with --ipc {mode}: the container has no /dev/shm of its own"
         )

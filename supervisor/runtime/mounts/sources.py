@@ -37,7 +37,7 @@ async def look_up(images: Images, view: View, spec: ContainerSpec) -> Sources:
     containers = []
     for wish in spec.volumes_from:
         name, _, options = wish.partition(":")
-        containers.append((options, view.find(name).container.definition))
+        containers.append((options, view.find(name, "--volumes-from ").container.definition))
     return Sources(containers, [(await images.find(wish.source)).image.id for wish in spec.image_volumes])
 
 

@@ -22,6 +22,9 @@ from supervisor.images.names import normalized
 from supervisor.kernel.idmaps import IdMaps
 from supervisor.logging import log
 from supervisor.oci.environment import lasting_environment
+from supervisor.oci.etc_files import destinations, traces
+from supervisor.oci.namespaces import modes
+from supervisor.oci.ports import exposed
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.specs import build_request
 from supervisor.storage.rootfs import Layers, is_mapped
@@ -94,8 +97,10 @@ def _layers(services: Services, definition: Definition) -> Layers:
 async def changes(services: Services, definition: Definition) -> ChangesReply:
     """What the container has changed of its image, or of its directory. NotSupported, StorageFailed."""
     layers = await trio.to_thread.run_sync(partial(_layers, services, definition), limiter=services.disk)
-    found = await jobs.changes(layers.upper, layers.lower)
-    unseen = OF_THE_ENGINE | set(definition.image.volumes)
+    find = partial(_mount_points, services, definition, layers)
+    points = await trio.to_thread.run_sync(find, limiter=services.disk)
+    found = await jobs.changes(layers.upper, layers.lower, points)
+    unseen = OF_THE_ENGINE | set(definition.image.volumes) | set(_files(services, definition))
     unseen |= {each.destination for each in definition.mounted} | {
         each.dest for each in definition.spec.volumes
     }
@@ -104,6 +109,18 @@ async def changes(services: Services, definition: Definition) -> ChangesReply:
         return [path for path in paths if path not in unseen]
 
     return ChangesReply(own(found.changed), own(found.added), own(found.deleted))
+
+
+def _files(services: Services, definition: Definition) -> list[str]:
+    """Where in the container files are mounted that the engine has written."""
+    request = build_request(services, definition, "")
+    return [place for _, place in destinations(request, modes(request)["network"])]
+
+
+def _mount_points(services: Services, definition: Definition, layers: Layers) -> list[str]:
+    """What is in the container's layer only for the sake of files of the engine's."""
+    request = build_request(services, definition, "")
+    return traces(request, modes(request)["network"], layers.upper, layers.lower)
 
 
 async def commit(services: Services, entry: Entry, request: CommitRequest, actor: Actor | None) -> str:
@@ -124,7 +141,9 @@ async def commit(services: Services, entry: Entry, request: CommitRequest, actor
                 partial(_layers, services, definition), limiter=services.disk
             )
             root = path if request.squash else layers.upper
-            image = await committing.commit(wish, root, layers.lower, event)
+            find = partial(_mount_points, services, definition, layers)
+            points = await trio.to_thread.run_sync(find, limiter=services.disk)
+            image = await committing.commit(wish, root, layers.lower, event, exclude=points)
         finally:
             if paused:
                 with trio.CancelScope(shield=True):
@@ -185,7 +204,7 @@ def _settings(services: Services, definition: Definition, *, volumes: bool) -> d
         "Labels": spec.labels or None,
         "WorkingDir": spec.work_dir or "/",
         "User": spec.user or None,
-        "ExposedPorts": {port: {} for port in image.ports} or None,
+        "ExposedPorts": {port: {} for port in exposed(spec, image)} or None,
     }
     if volumes:
         paths = dict.fromkeys([*image.volumes, *(volume.dest for volume in spec.volumes)])

@@ -24,6 +24,7 @@ from pyman.api.inspect import (
     InspectNetwork,
     InspectRestart,
     InspectRestartPolicy,
+    InspectSecretFile,
     InspectStartupHealthcheck,
     InspectState,
     InspectUlimit,
@@ -31,19 +32,20 @@ from pyman.api.inspect import (
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS, State
 from supervisor.kernel import cgroups
-from supervisor.oci import devices, namespaces, placement, resources
+from supervisor.oci import devices, etc_files, namespaces, placement, ports
 from supervisor.oci.accounts import account_files
 from supervisor.oci.build import environment_of, groups_of
 from supervisor.oci.capabilities import added_and_dropped, of_container
 from supervisor.oci.confinement import apparmor, security_options
-from supervisor.oci.mounts import volume_directory
-from supervisor.oci.spec import Capabilities, Cpu, Memory
+from supervisor.oci.mounts import mounted_file, volume_directory
+from supervisor.oci.spec import Capabilities
 from supervisor.oci.users import Identity, look_up
 from supervisor.runtime.creation.userns import mode_of
 from supervisor.runtime.dependencies import needs_of
 from supervisor.runtime.life.policy import policy_of
 from supervisor.runtime.rootfs.looking import look_into
 from supervisor.runtime.specs import build_request, placement_of
+from supervisor.runtime.views.limits import shown_limits
 from supervisor.runtime.views.times import rfc3339
 
 if TYPE_CHECKING:
@@ -203,12 +205,13 @@ def _inspect(
             for need in needs_of(definition)
             if need.condition != "started"
         ],
-        network_settings=InspectNetwork(ports=dict.fromkeys(definition.image.ports)),
+        network_settings=InspectNetwork(ports=_ports(request)),
         namespace=spec.namespace,
         lock_number=definition.lock,
         is_infra=False,
         config=_config(request, container, identity),
         host_config=_host_config(services, request, container, caps.bounding),
+        **_written(request, running=container.observed.monitor is not None),
         app_armor_profile=_apparmor(request),
         size_rw=None if size is None else size["rwSize"],
         size_root_fs=None if size is None else size["rootFsSize"],
@@ -228,6 +231,26 @@ def _apparmor(request: BuildRequest) -> str:
         return apparmor(request)
     except PymanError:
         return request.spec.apparmor_profile
+
+
+def _written(request: BuildRequest, *, running: bool) -> dict[str, Any]:
+    """Where the files of its /etc are that the engine has written, as long as they are there."""
+    if not running:
+        return {}
+    found = etc_files.made(request, namespaces.modes(request)["network"])
+    fields = {
+        etc_files.HOSTNAME: "hostname_path",
+        etc_files.HOSTS: "hosts_path",
+        etc_files.RESOLV_CONF: "resolv_conf_path",
+    }
+    return {fields[path]: mounted_file(request, path) for path in found if path in fields}
+
+
+def _ports(request: BuildRequest) -> dict[str, None]:
+    """That it serves in a network namespace of its own; none of them is published."""
+    if namespaces.modes(request)["network"] in ("host", "container"):
+        return {}
+    return dict.fromkeys(ports.exposed(request.spec, request.image))
 
 
 def _devices(request: BuildRequest) -> list[InspectDevice]:
@@ -307,6 +330,7 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
     spec = definition.spec
     return InspectConfig(
         hostname=definition.hostname,
+        domainname=spec.domainname,
         user=spec.user,
         attach_stdin=spec.stdin,
         tty=spec.terminal,
@@ -324,9 +348,19 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
         umask=spec.umask or request.settings.containers.umask,
         create_command=spec.create_command,
         init=request.init,
-        exposed_ports={port: {} for port in definition.image.ports} or None,
+        systemd_mode=request.systemd,
+        sdnotify_mode=spec.sdnotify_mode or "container",
+        sdnotify_socket="" if spec.sdnotify_mode == "ignore" else definition.caller.notify_socket,
+        exposed_ports={port: {} for port in ports.exposed(spec, definition.image)} or None,
+        timezone=spec.timezone or request.settings.containers.tz or None,
+        chroot_dirs=spec.chroot_directories or None,
         **_healthcheck(container.health_plan),
         volumes={path: {} for path in definition.image.volumes} or None,
+        secrets=[
+            InspectSecretFile(each.name, each.id, each.uid, each.gid, each.mode)
+            for each in definition.secrets
+        ]
+        or None,
     )
 
 
@@ -382,15 +416,13 @@ def _host_config(
     spec = definition.spec
     policy = policy_of(spec, services.settings)
     modes = namespaces.modes(request)
-    limits = resources.in_force(request)
     cap_add, cap_drop = added_and_dropped(request, bounding)
-    memory, cpu = limits.memory or Memory(), limits.cpu or Cpu()
     return InspectHostConfig(
         binds=showing.binds(request),
         tmpfs=showing.tmpfs(request),
         volumes_from=spec.volumes_from or None,
         cgroup_manager=services.settings.engine.cgroup_manager or "cgroupfs",
-        cgroup_mode=modes["cgroup"],
+        cgroup_mode=namespaces.told("cgroup", request, modes),
         container_id_file=spec.cid_file,
         log_config=InspectLogConfig(
             type=spec.log_configuration.driver or definition.log_driver,
@@ -398,7 +430,7 @@ def _host_config(
             size=_human(definition.log_size),
             tag=spec.log_configuration.tag,
         ),
-        network_mode=modes["network"],
+        network_mode=namespaces.told("network", request, modes),
         restart_policy=InspectRestartPolicy(
             name=policy.kind.value,
             maximum_retry_count=policy.tries,
@@ -414,33 +446,30 @@ def _host_config(
         annotations=spec.annotations,
         cap_add=cap_add,
         cap_drop=cap_drop,
-        ipc_mode=modes["ipc"],
-        pid_mode=modes["pid"],
-        uts_mode=modes["uts"],
+        ipc_mode=namespaces.told("ipc", request, modes),
+        pid_mode=namespaces.told("pid", request, modes),
+        uts_mode=namespaces.told("uts", request, modes),
         userns_mode=mode_of(definition),
         id_mappings=_id_mappings(definition),
         privileged=request.privileged,
         readonly_rootfs=request.read_only,
         security_opt=security_options(spec),
         devices=_devices(request),
+        dns=spec.dns_server,
+        dns_options=spec.dns_option,
+        dns_search=spec.dns_search,
+        extra_hosts=spec.hostadd,
+        hosts_file=spec.base_hosts_file,
         shm_size=request.shm_size,
+        sysctls=spec.sysctl,
+        intel_rdt_clos_id=spec.intel_rdt.clos_id if spec.intel_rdt else "",
         runtime=definition.runtime,
         cgroup_parent=spec.cgroup_parent,
         cgroups=_CGROUPS.get(mode := placement.mode_of(services.settings, spec), mode),
         ulimits=[InspectUlimit(name=limit.type, soft=limit.soft, hard=limit.hard) for limit in spec.r_limits],
         init=request.init,
         group_add=spec.groups,
-        pids_limit=limits.pids.limit if limits.pids else 0,
-        memory=memory.limit or 0,
-        memory_reservation=memory.reservation or 0,
-        memory_swap=memory.swap or 0,
-        memory_swappiness=memory.swappiness or 0,
-        nano_cpus=max(0, cpu.quota or 0) * 1_000_000_000 // (cpu.period or 100_000),
-        cpu_shares=cpu.shares or 0,
-        cpu_period=cpu.period or 0,
-        cpu_quota=cpu.quota or 0,
-        cpuset_cpus=cpu.cpus,
-        cpuset_mems=cpu.mems,
+        **shown_limits(request),
     )
 
 

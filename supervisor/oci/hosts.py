@@ -1,0 +1,111 @@
+"""The text of a container's /etc/hosts.
+
+What was asked for comes first, then what the base file has, then what is missing: localhost, the host, the container
+itself. A name that is there already gets no further address.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyman.errors import InvalidArgument
+from supervisor.kernel import files
+from supervisor.kernel.addresses import first_address
+from supervisor.oci.users import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from supervisor.oci.request import BuildRequest
+
+__all__ = ["GATEWAY", "HOSTS", "base_file", "host_address", "hosts", "split_entry", "text_of_host"]
+
+HOSTS = "/etc/hosts"
+GATEWAY = "host-gateway"
+"""Stands for the host's address in an entry."""
+_OF_HOST = ("host.containers.internal", "host.docker.internal")
+_LOCAL = (("127.0.0.1", ("localhost",)), ("::1", ("localhost",)))
+_LONGEST = 1 << 20
+"""Bytes of a base file."""
+
+Entry = tuple[str, "Iterable[str]"]
+
+
+def hosts(request: BuildRequest, network: str) -> str:
+    """`network`: the mode of the network namespace. InvalidArgument, StorageFailed, CommandNotExecutable."""
+    address = host_address(request, network)
+    lines: list[str] = []
+    known: set[str] = set()
+    for ip, names in _given(request, address):
+        lines.append(f"{ip}\t{' '.join(names)}\n")
+        known.update(names)
+    # Both addresses of localhost belong there: what is known is what others have written.
+    for ip, names in _own(request, network, address):
+        if free := [name for name in names if name not in known]:
+            lines.append(f"{ip}\t{' '.join(free)}\n")
+    return "".join(lines)
+
+
+def split_entry(text: str) -> tuple[str, list[str]]:
+    """Address and names of `NAME[;NAME…]:IP`."""
+    names, _, ip = text.partition(":")
+    return ip, names.split(";")
+
+
+def host_address(request: BuildRequest, network: str) -> str:
+    """By which the container finds the host; empty: that is not known, or not to be told."""
+    configured = request.settings.containers.host_containers_internal_ip
+    if configured:
+        return "" if configured == "none" else configured
+    return "127.0.0.1" if network == "host" else first_address()
+
+
+def base_file(request: BuildRequest) -> str:
+    """A path on the host, `image` or `none`."""
+    return request.spec.base_hosts_file or request.settings.containers.base_hosts_file or HOSTS
+
+
+def _given(request: BuildRequest, address: str) -> Iterator[Entry]:
+    """What users, administrators and images say."""
+    for entry in request.spec.hostadd:
+        ip, names = split_entry(entry)
+        if ip == GATEWAY and not address:
+            raise InvalidArgument(
+                f"cannot use --add-host '{entry}': the address of the host is not known",
+                subject=entry,
+                hint="set host_containers_internal_ip in containers.conf",
+            )
+        yield (address if ip == GATEWAY else ip), names
+    for line in _base(request).split("\n"):
+        ip, *names = line.partition("#")[0].split() or [""]
+        if names:
+            yield ip, names
+
+
+def _own(request: BuildRequest, network: str, address: str) -> Iterator[Entry]:
+    yield from _LOCAL
+    if address:
+        yield address, _OF_HOST
+    if network != "host":
+        yield "127.0.0.1", dict.fromkeys((request.hostname, request.name))
+
+
+def _base(request: BuildRequest) -> str:
+    where = base_file(request)
+    if where == "none":
+        return ""
+    if where == "image":
+        return text_of(request.rootfs, HOSTS)
+    return text_of_host(where, missing=where == HOSTS)
+
+
+def text_of_host(path: str, *, missing: bool) -> str:
+    """The text of a small file of the host. `missing`: it need not be there. StorageFailed."""
+    try:
+        return files.read_small(path, _LONGEST).decode(errors="replace")
+    except FileNotFoundError as error:
+        if missing:
+            return ""
+        raise files.storage_error(error, "read", path) from error
+    except OSError as error:
+        raise files.storage_error(error, "read", path) from error

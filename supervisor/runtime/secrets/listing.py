@@ -1,0 +1,46 @@
+"""Secrets as they are shown, and which of them filters mean."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pyman.api.secret import InspectSecret, SecretDriver, SecretSpec
+from pyman.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from supervisor.runtime.secrets.records import Secret
+
+__all__ = ["inspected", "selected"]
+
+_FILTERS = ("id", "name")
+
+
+def inspected(secret: Secret) -> InspectSecret:
+    spec = SecretSpec(secret.name, SecretDriver(secret.driver, secret.options), secret.labels)
+    return InspectSecret(secret.id, secret.created, secret.updated, spec)
+
+
+def selected(secrets: Iterable[Secret], filters: Mapping[str, Sequence[str]]) -> list[Secret]:
+    """Keys must all fit, and of the values of one key any. InvalidArgument."""
+    tests: list[tuple[str, list[re.Pattern[str]]]] = []
+    for key, values in filters.items():
+        if key not in _FILTERS:
+            raise InvalidArgument(
+                f"cannot filter secrets by '{key}'", hint=f"known are {', '.join(_FILTERS)}"
+            )
+        tests.append((key, [_pattern(value) for value in values]))
+    return [
+        secret
+        for secret in secrets
+        if all(any(each.search(getattr(secret, key)) for each in patterns) for key, patterns in tests)
+    ]
+
+
+def _pattern(value: str) -> re.Pattern[str]:
+    try:
+        return re.compile(value)
+    except re.error as error:
+        raise InvalidArgument(f"cannot use the filter value '{value}': {error}") from None
