@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pyman.api.copying import CopyAcrossRequest, CopyInRequest, CopyOutRequest, CopyReply
 from pyman.api.inspect import ExecInspect, InspectContainer
 from pyman.api.method import Access, Interface, Method, Nothing, Vanish
 from pyman.api.pull import Progress, PullWish
@@ -116,12 +117,16 @@ class RunReply(msgspec.Struct, frozen=True):
     text: str = ""
     """A line for people, of a pull."""
     progress: Progress | None = None
+    notify: list[str] = []
+    """With `started`: what the caller is to tell its service manager (sd_notify)."""
 
 
 class SelectionRequest(msgspec.Struct, frozen=True):
     selection: Selection
     recursive: bool = True
     """Start and Init: what the container depends on is started first; else it has to run already."""
+    caller: Caller = Caller()
+    """Start: its `notify_socket`, and its `cgroup` along with it, go before those of the creation."""
 
 
 class StopRequest(msgspec.Struct, frozen=True):
@@ -201,6 +206,8 @@ class AttachRequest(msgspec.Struct, frozen=True):
     stdin: bool = True
     rows: int = 0
     columns: int = 0
+    caller: Caller = Caller()
+    """As in SelectionRequest."""
 
 
 class AttachReply(msgspec.Struct, frozen=True):
@@ -211,6 +218,8 @@ class AttachReply(msgspec.Struct, frozen=True):
     terminal: bool = False
     exit_code: int | None = None
     detach_keys: str = ""
+    """As in RunReply."""
+    notify: list[str] = []
     """As in RunReply."""
 
 
@@ -472,6 +481,32 @@ INTERFACE = Interface(
             access=Access.OWNER,
             vanish=Vanish.CANCEL,
             descriptors_in=1,
+        ),
+        Method(
+            "CopyIn",
+            CopyInRequest,
+            CopyReply,
+            "Copy a file, a directory or an archive into a container.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
+            descriptors_in=1,
+        ),
+        Method(
+            "CopyOut",
+            CopyOutRequest,
+            CopyReply,
+            "Copy a file or a directory out of a container.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
+            descriptors_in=1,
+        ),
+        Method(
+            "CopyAcross",
+            CopyAcrossRequest,
+            CopyReply,
+            "Copy from one container to another.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
         ),
         Method(
             "Changes",

@@ -142,6 +142,7 @@ class ContainerHandlers(StartHandlers):
             id=container.id,
             name=container.name,
             detach_keys=self._keys(request.spec.detach_keys),
+            notify=started.notify,
         )
         with _attached(call, container, started):
             if started.attach is None and request.detach:
@@ -279,7 +280,13 @@ class ContainerHandlers(StartHandlers):
         descriptors = [] if started.attach is None else [started.attach]
         with _attached(call, container, started):
             keys = self._keys(container.definition.spec.detach_keys)
-            reply = AttachReply(phase="attached", id=container.id, terminal=terminal, detach_keys=keys)
+            reply = AttachReply(
+                phase="attached",
+                id=container.id,
+                terminal=terminal,
+                detach_keys=keys,
+                notify=started.notify,
+            )
             await call.send(reply, descriptors)
             started.close()
             if not started.changed:
@@ -289,7 +296,14 @@ class ContainerHandlers(StartHandlers):
         return AttachReply(phase="exited", id=container.id, terminal=terminal, exit_code=code)
 
     async def _started(self, entry: Entry, request: api.AttachRequest, call: Call) -> rq.Started:
-        wish = rq.Start(actor=actor_of(call), attach=True, rows=request.rows, columns=request.columns)
+        wish = rq.Start(
+            actor=actor_of(call),
+            caller=request.caller,
+            stays=True,
+            attach=True,
+            rows=request.rows,
+            columns=request.columns,
+        )
         if entry.container.state not in RUNNING:
             await self._needs(entry, call)
         start = StartAttached(entry, wish)
@@ -313,7 +327,9 @@ class ContainerHandlers(StartHandlers):
             self._resize(container, request.rows, request.columns)
         descriptor = await connect(self._engine.services, container)
         try:
-            return rq.Started(False, run, descriptor, container.attachments.add(descriptor))
+            return rq.Started(
+                False, run, attach=descriptor, attach_handle=container.attachments.add(descriptor)
+            )
         except OSError:
             os.close(descriptor)
             raise

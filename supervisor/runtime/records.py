@@ -22,6 +22,7 @@ from supervisor.oci.mounted import Mounted
 from supervisor.oci.spec import Resources
 from supervisor.runtime.creation.userns import Owned
 from supervisor.runtime.health.state import Health
+from supervisor.runtime.life.reporting import Reporting
 from supervisor.runtime.life.restart import Asked, History
 
 __all__ = [
@@ -158,6 +159,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """The coming start is a restart."""
     health: Health = Health()
     """Of the present run, or the last one."""
+    reporting: Reporting | None = None
+    """To whom it tells that it is ready."""
 
 
 class ExecDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
