@@ -372,6 +372,7 @@ def _annotations(request: BuildRequest) -> dict[str, str]:
     return {
         "io.container.manager": "pyman",
         "io.podman.annotations.autoremove": _truth(spec.remove),
+        **({"io.podman.annotations.autoremove-image": "TRUE"} if spec.remove_image else {}),
         "io.podman.annotations.init": _truth(request.init),
         "io.podman.annotations.privileged": _truth(request.privileged),
         "org.opencontainers.image.stopSignal": str(request.stop_signal),

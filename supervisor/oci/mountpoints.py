@@ -102,19 +102,23 @@ def _make_files(root: str, above: str, names: Iterable[str], owner: tuple[int, i
     try:
         before = os.fstat(directory)
         for name in names:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            try:
-                file = os.open(name, flags, 0o644, dir_fd=directory)
-            except FileExistsError:
-                continue  # of another container's start; or it is a link, which leads nowhere yet
-            try:
-                os.fchmod(file, 0o644)
-                os.fchown(file, *owner)
-            finally:
-                os.close(file)
+            _make_file(directory, name, owner)
         os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
     finally:
         os.close(directory)
+
+
+def _make_file(directory: int, name: str, owner: tuple[int, int]) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        file = os.open(name, flags, 0o644, dir_fd=directory)
+    except FileExistsError:
+        return  # of another container's start; or it is a link, which leads nowhere yet
+    try:
+        os.fchmod(file, 0o644)
+        os.fchown(file, *owner)
+    finally:
+        os.close(file)
 
 
 def make_mount_points(root: str, mounts: Iterable[Mount], maps: IdMaps) -> None:
