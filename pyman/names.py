@@ -103,6 +103,7 @@ class EventStatus(_Word):
     UNMOUNT = "unmount"
     UNPAUSE = "unpause"
     UNTAG = "untag"
+    UPDATE = "update"
 
     # Not known to Podman.
     MONITOR_LOST = "monitor-lost"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pyman.api.copying import CopyAcrossRequest, CopyInRequest, CopyOutRequest, CopyReply
 from pyman.api.inspect import ExecInspect, InspectContainer
 from pyman.api.method import Access, Interface, Method, Nothing, Vanish
 from pyman.api.pull import Progress, PullWish
@@ -19,6 +20,7 @@ from pyman.api.rootfs import (
 )
 from pyman.api.selection import ErrorInfo, Result, ResultsReply, Selection
 from pyman.api.spec import Caller, ContainerSpec
+from pyman.api.update import UpdateRequest
 from pyman.api.watching import StatsReply, StatsRequest, TopReply, TopRequest
 
 __all__ = [
@@ -55,7 +57,6 @@ __all__ = [
     "Selection",
     "SelectionRequest",
     "StopRequest",
-    "UpdateRequest",
     "WaitRequest",
     "WhyReply",
     "WhyStep",
@@ -117,12 +118,16 @@ class RunReply(msgspec.Struct, frozen=True):
     text: str = ""
     """A line for people, of a pull."""
     progress: Progress | None = None
+    notify: list[str] = []
+    """With `started`: what the caller is to tell its service manager (sd_notify)."""
 
 
 class SelectionRequest(msgspec.Struct, frozen=True):
     selection: Selection
     recursive: bool = True
     """Start and Init: what the container depends on is started first; else it has to run already."""
+    caller: Caller = Caller()
+    """Start: its `notify_socket`, and its `cgroup` along with it, go before those of the creation."""
 
 
 class StopRequest(msgspec.Struct, frozen=True):
@@ -181,14 +186,6 @@ class RenameRequest(msgspec.Struct, frozen=True):
     new_name: str
 
 
-class UpdateRequest(msgspec.Struct, frozen=True):
-    """Change what may change while the container exists; absent means unchanged."""
-
-    name: str
-    restart_policy: str | None = None
-    restart_tries: int | None = None
-
-
 class NameRequest(msgspec.Struct, frozen=True):
     name: str
 
@@ -210,6 +207,8 @@ class AttachRequest(msgspec.Struct, frozen=True):
     stdin: bool = True
     rows: int = 0
     columns: int = 0
+    caller: Caller = Caller()
+    """As in SelectionRequest."""
 
 
 class AttachReply(msgspec.Struct, frozen=True):
@@ -220,6 +219,8 @@ class AttachReply(msgspec.Struct, frozen=True):
     terminal: bool = False
     exit_code: int | None = None
     detach_keys: str = ""
+    """As in RunReply."""
+    notify: list[str] = []
     """As in RunReply."""
 
 
@@ -427,7 +428,13 @@ INTERFACE = Interface(
             vanish=Vanish.CANCEL,
         ),
         Method("Rename", RenameRequest, Nothing, "Give another name.", access=Access.OWNER),
-        Method("Update", UpdateRequest, CreateReply, "Change a container's settings.", access=Access.OWNER),
+        Method(
+            "Update",
+            UpdateRequest,
+            CreateReply,
+            "Change a container's limits, restart policy, health check and the like.",
+            access=Access.OWNER,
+        ),
         Method("Exists", ExistsRequest, ExistsReply, "Whether a name or id is known.", access=Access.READ),
         Method(
             "Attach",
@@ -475,6 +482,32 @@ INTERFACE = Interface(
             access=Access.OWNER,
             vanish=Vanish.CANCEL,
             descriptors_in=1,
+        ),
+        Method(
+            "CopyIn",
+            CopyInRequest,
+            CopyReply,
+            "Copy a file, a directory or an archive into a container.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
+            descriptors_in=1,
+        ),
+        Method(
+            "CopyOut",
+            CopyOutRequest,
+            CopyReply,
+            "Copy a file or a directory out of a container.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
+            descriptors_in=1,
+        ),
+        Method(
+            "CopyAcross",
+            CopyAcrossRequest,
+            CopyReply,
+            "Copy from one container to another.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
         ),
         Method(
             "Changes",

@@ -190,6 +190,9 @@ class InspectConfig(msgspec.Struct, frozen=True, rename="pascal"):
     create_command: list[str]
     init: bool
     systemd_mode: bool = False
+    sdnotify_mode: str = msgspec.field(name="sdNotifyMode", default="")
+    sdnotify_socket: str = msgspec.field(name="sdNotifySocket", default="")
+    """Of the service manager that waited for it when it was created."""
     domainname: str = ""
     attach_stdout: bool = False
     attach_stderr: bool = False

@@ -38,6 +38,10 @@ class Result(msgspec.Struct, frozen=True):
     """Wait only."""
     changed: bool = True
     """False where there was nothing to do (stopping a stopped container)."""
+    notify: list[str] = []
+    """Start only: as in RunReply."""
+    awaits_health: bool = False
+    """Start only: the container counts as started once it is healthy, for which the caller waits."""
 
 
 class ResultsReply(msgspec.Struct, frozen=True):

@@ -199,7 +199,9 @@ class Caller(msgspec.Struct, frozen=True):
     """Only what was asked for with --env-host or `-e NAME`, and the variables of proxies unless they are not wanted."""
     umask: int | None = None
     cgroup: str = ""
-    """Contents of /proc/self/cgroup, for `cgroups=split`."""
+    """Contents of /proc/self/cgroup, for `cgroups=split` and with a `notify_socket`."""
+    notify_socket: str = ""
+    """$NOTIFY_SOCKET: of the service manager that waits until the container is ready."""
     groups: list[int] | None = None
     """Its supplementary groups, for the group keep-groups."""
 
@@ -276,6 +278,8 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     init_path: str = ""
     systemd: str = ""
     """true (as if empty): where the command is systemd or an init; always, or false: whether it has what systemd needs."""
+    sdnotify_mode: str = msgspec.field(name="sdnotifyMode", default="")
+    """Who says that it is ready to a service manager that asks: container (as if empty), conmon, healthy, or ignore."""
     shm_size_systemd: int | None = None
     """Bytes of each tmpfs that systemd mode brings; 0 or none: half of the memory."""
     read_only_filesystem: bool = False

@@ -55,7 +55,14 @@ def _attach(
         stdin=stdin and bool(config.get("OpenStdin")), tty=bool(config.get("Tty")), keys=keys, proxy=proxy
     )
     request = {"name": name, "start": start, "stdin": wish.stdin, **wish.size()}
-    return converse(ctx, "Container.Attach", request, wish)
+    if not start:
+        return converse(ctx, "Container.Attach", request, wish)
+    from pyman.cli.notify import announce, reports
+
+    if caller := reports():
+        request["caller"] = caller
+    begun = lambda reply: announce(ctx, reply.parameters)  # noqa: E731 - one line
+    return converse(ctx, "Container.Attach", request, wish, before_start=begun)
 
 
 def _config(ctx: Context, name: str) -> dict[str, object]:

@@ -14,7 +14,7 @@ from pyman.errors import EngineUnavailable, InvalidArgument, NoSuchContainer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from pyman.cli.context import Context
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "exists", "filters_of", "init", "kill", "pause", "prune", "rename", "restart", "rm", "start", "stop", "unpause",
-    "update", "wait", "why",
+    "wait", "waited", "why",
 ]  # fmt: skip
 
 _LATEST: Option = ("latest", "l", FLAG, "", "The container that was created last")
@@ -94,9 +94,6 @@ WAIT_OPTIONS: tuple[Option, ...] = (
 )
 RENAME_OPTIONS: tuple[Option, ...] = ()
 EXISTS_OPTIONS: tuple[Option, ...] = ()
-UPDATE_OPTIONS: tuple[Option, ...] = (
-    ("restart", "", TEXT, "POLICY[:N]", "When to start it again: no, on-failure[:N], always, unless-stopped"),
-)
 WHY_OPTIONS: tuple[Option, ...] = (("format", "f", TEXT, "TEMPLATE", "json, or a template"), _LATEST)
 PRUNE_OPTIONS: tuple[Option, ...] = (
     ("filter", "", LIST, "KEY=VALUE", "Only containers that fit: label=, until="),
@@ -123,7 +120,19 @@ def start(ctx: Context, args: Parsed) -> int:
             keys=args.detach_keys if args.given("detach_keys") else None,
             proxy=args.sig_proxy if args.given("sig_proxy") else None,
         )
-    return _each(ctx, args, "Start", {})
+    from pyman.cli.notify import announce, await_health, reports
+
+    caller = reports()
+    extra = {"caller": caller} if caller else {}
+    status = 0
+
+    def started(result: Mapping[str, Any]) -> None:
+        nonlocal status
+        announce(ctx, result)
+        if result.get("awaits_health"):
+            status = await_health(ctx, result["id"]) or status
+
+    return _each(ctx, args, "Start", extra, each=started) or status
 
 
 def stop(ctx: Context, args: Parsed) -> int:
@@ -174,7 +183,7 @@ def wait(ctx: Context, args: Parsed) -> int:
     selection = _selection(args)
     parameters = {"selection": selection, "conditions": args.condition, "ignore": args.ignore}
     status = 0
-    for result in _waited(ctx, parameters)["results"]:
+    for result in waited(ctx, parameters)["results"]:
         if result.get("error"):
             ctx.fail(sentence(result["error"]))
             status = 125
@@ -184,7 +193,7 @@ def wait(ctx: Context, args: Parsed) -> int:
     return status
 
 
-def _waited(ctx: Context, parameters: dict[str, Any]) -> dict[str, Any]:
+def waited(ctx: Context, parameters: dict[str, Any]) -> dict[str, Any]:
     """The answer, from the next supervisor if this one goes away: to wait changes nothing."""
     while True:
         connection = ctx.connect()
@@ -201,17 +210,6 @@ def rename(ctx: Context, args: Parsed) -> int:
 
 def exists(ctx: Context, args: Parsed) -> int:
     return 0 if ctx.call("Container.Exists", {"name": args.arguments[0]})["exists"] else 1
-
-
-def update(ctx: Context, args: Parsed) -> int:
-    from pyman.cli.restart import restart_policy
-
-    if not args.restart:
-        raise InvalidArgument("cannot update a container: nothing to change was given", hint="use --restart")
-    policy = restart_policy(args.restart)
-    reply = ctx.call("Container.Update", {"name": args.arguments[0], **policy})
-    ctx.out(reply["id"])
-    return 0
 
 
 def why(ctx: Context, args: Parsed) -> int:
@@ -288,11 +286,17 @@ def _each(
     method: str,
     extra: Mapping[str, Any],
     statuses: Mapping[str, int] | None = None,
+    each: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> int:
+    """`each`: is told every success."""
     selection = _selection(args)
     if selection.get("names") == []:
         return 0  # every cidfile was missing, and that was to be ignored
     reply = ctx.call(f"Container.{method}", {"selection": selection, **extra})
+    if each is not None:
+        for result in reply["results"]:
+            if not result.get("error"):
+                each(result)
     return _report(ctx, reply, named="names" in selection, statuses=statuses)
 
 

@@ -37,6 +37,7 @@ from pyman.cli.resources import RESOURCE_OPTIONS, resource_settings
 from pyman.cli.restart import RESTART_OPTIONS, restart_settings
 from pyman.cli.secret_option import SECRET_OPTIONS, secret_settings
 from pyman.cli.security import SECURITY_OPTIONS, security_settings
+from pyman.cli.systemd import SYSTEMD_OPTIONS, systemd_settings
 from pyman.cli.userns import USERNS_OPTIONS, userns_settings
 from pyman.cli.values import absolute, environment, labels, proxies, read_pairs, rlimits, size
 from pyman.errors import InvalidArgument, NotSupported, ProtocolError
@@ -121,13 +122,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     *SECURITY_OPTIONS,
     ("stop-signal", "", TEXT, "SIGNAL", "The signal that asks the container to stop"),
     ("stop-timeout", "", SECONDS, "SECONDS", "How long a stop waits before SIGKILL"),
-    (
-        "systemd",
-        "",
-        TEXT,
-        "MODE",
-        "Have what systemd needs: true (default; if the command is systemd), always, false",
-    ),
+    *SYSTEMD_OPTIONS,
     ("timeout", "", COUNT, "SECONDS", "Kill the container after so many seconds"),
     ("tty", "t", FLAG, "", "Give the container a terminal"),
     ("ulimit", "", CSV, "NAME=SOFT[:HARD]", "Set a resource limit; host takes the caller's"),
@@ -232,8 +227,6 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
         spec["read_write_tmpfs"] = False
     if args.init_path:
         spec["init"], spec["init_path"] = True, args.init_path
-    if args.systemd:
-        spec["systemd"] = args.systemd.lower()
     _root_filesystem(spec, args)
     if args.given("entrypoint"):
         spec["entrypoint"] = _entrypoint(args.entrypoint)
@@ -248,6 +241,7 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
     spec.update(health_settings(args))
     spec.update(security_settings(args))
     spec.update(secret_settings(args))
+    spec.update(systemd_settings(args))
     spec.update(etc_settings(args))
     _log(spec, args)
     for option, field in (
@@ -310,9 +304,12 @@ def _caller(args: Parsed) -> dict[str, Any]:
     except OSError:
         pass  # a directory that was removed: only absolute paths can be meant
     if args.env_host:
-        caller["environment"] = dict(os.environ)
+        # A socket that means nothing in the container.
+        caller["environment"] = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
     elif args.http_proxy and (found := proxies(os.environ)):
         caller["environment"] = found
+    if args.sdnotify != "ignore" and os.environ.get("NOTIFY_SOCKET"):
+        caller["notify_socket"] = os.environ["NOTIFY_SOCKET"]
     if "keep-groups" in args.group_add:
         caller["groups"] = os.getgroups()
     caller["umask"] = os.umask(0o022)

@@ -42,8 +42,9 @@ _TIMES = (
 _STARTUP_TIMES = (("health-startup-interval", "Interval"), ("health-startup-timeout", "Timeout"))
 
 
-def health_settings(args: Parsed) -> dict[str, Any]:
-    """The spec's fields that the options of `HEALTH_OPTIONS` set. Raises InvalidArgument."""
+def health_settings(args: Parsed, *, change: bool = False) -> dict[str, Any]:
+    """The spec's fields that the options of `HEALTH_OPTIONS` set. `change`: there may be a check that they are about.
+    Raises InvalidArgument."""
     spec: dict[str, Any] = {}
     own = _config(args, "health-cmd", _TIMES, "health-retries")
     if own:
@@ -52,7 +53,7 @@ def health_settings(args: Parsed) -> dict[str, Any]:
     if args.health_startup_success is not None:
         startup["Successes"] = args.health_startup_success
     if startup:
-        if "Test" not in startup:
+        if "Test" not in startup and not change:
             raise InvalidArgument(
                 "cannot use the options --health-startup-… alone", hint="give a --health-startup-cmd"
             )

@@ -38,5 +38,4 @@ LATER_OPTIONS: tuple[Option, ...] = (
     ),
     ("publish", "p", REFUSED, "PORT", _NO_NETWORKS),
     ("publish-all", "P", REFUSED, "", _NO_NETWORKS),
-    ("sdnotify", "", REFUSED, "MODE", "nobody is told by the container that it is ready"),
 )

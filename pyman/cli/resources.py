@@ -88,7 +88,7 @@ def limit_settings(args: Parsed, *, change: bool = False) -> dict[str, Any]:
     there is."""
     spec: dict[str, Any] = {}
     limits: dict[str, Any] = {}
-    if memory := _memory(args):
+    if memory := _memory(args, change=change):
         limits["memory"] = memory
     if cpu := _cpu(args):
         limits["cpu"] = cpu
@@ -130,7 +130,7 @@ def _of_device(option: str, text: str, key: str, *, change: bool) -> tuple[str, 
     return path, {key: number}
 
 
-def _memory(args: Parsed) -> dict[str, Any]:
+def _memory(args: Parsed, *, change: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for option, field in (
         ("memory", "limit"),
@@ -146,7 +146,7 @@ def _memory(args: Parsed) -> dict[str, Any]:
                 more = ", or -1 for any amount of swap" if field == "swap" else ""
                 raise _refused(option, text, f"a size such as 512m{more}")
             found[field] = number
-    if args.memory_swappiness is not None and args.memory_swappiness != -1:
+    if args.memory_swappiness is not None and (change or args.memory_swappiness != -1):
         found["swappiness"] = args.memory_swappiness
     return found
 

@@ -15,6 +15,7 @@ import msgspec
 from pyman.api import container as api
 from pyman.api.method import Nothing
 from pyman.api.spec import Caller, ContainerSpec
+from pyman.api.update import UpdateRequest
 from pyman.api.watching import StatsRequest, TopReply, TopRequest
 from pyman.errors import ERRORS, InternalError, NoSuchContainer, ProtocolError
 from pyman.sdk.connection import close_all
@@ -187,12 +188,9 @@ class Containers:
     async def rename(self, name: str, new_name: str) -> None:
         await self._call("Rename", api.RenameRequest(name, new_name), Nothing)
 
-    async def update(
-        self, name: str, *, restart_policy: str | None = None, restart_tries: int | None = None
-    ) -> api.CreateReply:
-        return await self._call(
-            "Update", api.UpdateRequest(name, restart_policy, restart_tries), api.CreateReply
-        )
+    async def update(self, name: str, **changes: Any) -> api.CreateReply:
+        """`changes`: fields of `UpdateRequest`, such as `resource_limits=ResourceLimits(…)`; all of them, or nothing."""
+        return await self._call("Update", UpdateRequest(name, **changes), api.CreateReply)
 
     async def resize(self, name: str, rows: int, columns: int) -> None:
         """The size of its terminal, in characters."""

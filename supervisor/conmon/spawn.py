@@ -93,6 +93,8 @@ class MonitorRequest(msgspec.Struct, frozen=True, kw_only=True):
     """k8s-file, json-file (the same), none, passthrough."""
     log_path: str = ""
     log_tag: str = ""
+    notify_socket: str = ""
+    """A service manager's, to which conmon passes on that the container is ready; empty: to none."""
     sync_log: bool = False
     """fsync the log at its end and before every new file."""
     terminal: bool = False
@@ -198,6 +200,8 @@ def _argv(conmon: Conmon, request: MonitorRequest) -> list[str]:
         argv += ["-n", request.name]
     if request.exit_dir and not request.exec_id:
         argv += ["--exit-dir", request.exit_dir]
+    if request.notify_socket:
+        argv += ["--sdnotify-socket", request.notify_socket]
     if request.exec_id:
         argv += ["--exec", "--exec-process-spec", request.process_spec]
     if request.timeout > 0:

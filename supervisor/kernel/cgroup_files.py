@@ -31,9 +31,13 @@ def read(file: str) -> str:
 
 
 def write(file: str, text: str) -> None:
-    """In one go, as the kernel takes it. OSError."""
-    with open(file, "wb", buffering=0) as opened:
-        opened.write(text.encode())
+    """In one go, as the kernel takes it. OSError, with the file's name."""
+    try:
+        with open(file, "wb", buffering=0) as opened:
+            opened.write(text.encode())
+    except OSError as error:
+        error.filename = file
+        raise
 
 
 def realtime(path: str) -> tuple[int, int] | None:

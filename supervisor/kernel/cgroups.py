@@ -28,6 +28,7 @@ __all__ = [
     "counts_swap",
     "expect_move",
     "hierarchy_of",
+    "join",
     "manager_of",
     "may_make",
     "mode",
@@ -101,6 +102,27 @@ def place(pid: int, path: str) -> bool:
         except OSError:
             placed = False
     return placed
+
+
+def join(pid: int, text: str) -> bool:
+    """Move a process to where another one is, of which `text` is the /proc/PID/cgroup, in every hierarchy that matters.
+
+    False: as `place`. No cgroup is made.
+    """
+    lines = [line.split(":", 2) for line in text.splitlines() if line.count(":") >= 2]
+    there = {frozenset(names.split(",")) - {""}: path.rstrip("/") for _, names, path in lines}
+    joined = True
+    for hierarchy in _hierarchies():
+        path = there.get(hierarchy.controllers)
+        if path is None or hierarchy.mount_point not in _that_matter():
+            continue
+        try:
+            if ".." in path.split("/"):
+                raise PermissionError
+            _write(f"{hierarchy.mount_point}{path}/cgroup.procs", b"%d" % pid)
+        except OSError:
+            joined = False
+    return joined
 
 
 def expect_move() -> None:

@@ -28,6 +28,8 @@ def environment(request: BuildRequest, home: str) -> dict[str, str]:
     variables = _asked_for(request)
     if request.systemd:
         variables.setdefault("container_uuid", request.id[:32])  # of which systemd makes the machine's id
+    if request.notify_directory:
+        variables["NOTIFY_SOCKET"] = "/run/notify/notify.sock"
     variables.setdefault("HOSTNAME", request.hostname)
     variables.setdefault("HOME", home)
     return variables

@@ -23,12 +23,13 @@ from supervisor.oci.user_mounts import superseded, user_mounts
 from supervisor.oci.users import look_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from supervisor.oci.request import BuildRequest
 
 __all__ = [
     "INIT_DESTINATION",
+    "NOTIFY_DESTINATION",
     "containerenv",
     "covers",
     "file_in",
@@ -40,7 +41,10 @@ __all__ = [
 ]
 
 INIT_DESTINATION = "/run/podman-init"
+NOTIFY_DESTINATION = "/run/notify"
+"""A directory, with conmon's socket notify.sock."""
 
+_NOTIFY = ["bind", "rprivate", "nosuid", "nodev", "noexec", "ro"]
 _TTY = 5
 """The group of terminals."""
 _PROC = Mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"])
@@ -109,8 +113,7 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
         options = ["bind", "rprivate", *guarded]
         source = request.network_files.get(file) or mounted_file(request, file)
         found.append(Mount(destination, "bind", source, options))
-    if request.init:
-        found.append(Mount(INIT_DESTINATION, "bind", init_program(request), ["bind", "rprivate", "ro"]))
+    found += _engines(request)
     found += device_mounts(request)
     found += given_mounts(request)
     own = {mount.destination for mount in found}
@@ -122,6 +125,14 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     if request.mounted:
         found = superseded(found, user_mounts(request, _owner(request)))
     return sorted(found, key=lambda mount: mount.destination.count("/"))
+
+
+def _engines(request: BuildRequest) -> Iterator[Mount]:
+    """What the engine has its say by in the container."""
+    if request.notify_directory:
+        yield Mount(NOTIFY_DESTINATION, "bind", request.notify_directory, _NOTIFY)
+    if request.init:
+        yield Mount(INIT_DESTINATION, "bind", init_program(request), ["bind", "rprivate", "ro"])
 
 
 def _of_ipc(request: BuildRequest, mode: str, *, rigid: bool) -> list[Mount]:

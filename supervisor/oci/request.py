@@ -57,6 +57,8 @@ class BuildRequest(msgspec.Struct, frozen=True):
     there were volumes."""
     mounted: list[Mounted] = []
     """All that the user has mounted, the volumes of the spec included."""
+    notify_directory: str = ""
+    """Where the socket is by which the container says that it is ready; empty: nobody wants to know."""
     secrets: list[Given] = []
     """Those that are files."""
     secret_environment: dict[str, str] = {}

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from pyman.api.limits import MemoryLimits
 from pyman.api.spec import ContainerSpec
 from pyman.errors import InvalidArgument, NotSupported, PymanError
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from supervisor.oci.spec import BlockIo
     from supervisor.settings.model import Settings
 
-__all__ = ["available", "check", "in_force", "resources"]
+__all__ = ["available", "check", "in_force", "limits_of", "resources"]
 
 _NO_MEMORY = MemoryLimits()
 SHARES = range(2, 262_145)
@@ -49,16 +51,19 @@ class _Controllers(NamedTuple):
 
 def resources(request: BuildRequest) -> Resources | None:
     """For config.json; none where the container has no cgroup. Raises as `check` does."""
-    placement = request.placement
-    spec = request.spec
-    asked = spec.resource_limits
-    controllers = _check(request.settings, spec, placement)
+    limits = limits_of(request.settings, request.spec, request.placement)
     allowed = devices.rules(request)
+    return limits and msgspec.structs.replace(limits, devices=allowed)
+
+
+def limits_of(settings: Settings, spec: ContainerSpec, placement: Placement) -> Resources | None:
+    """The same without the rights to devices."""
+    asked = spec.resource_limits
+    controllers = _check(settings, spec, placement)
     if not placement.path:
         return None
     return Resources(
-        devices=allowed,
-        pids=_pids(request.settings, asked, controllers),
+        pids=_pids(settings, asked, controllers),
         memory=_memory(asked.memory, placement),
         cpu=_cpu(asked.cpu),
         block_io=_block_io(spec),
@@ -105,9 +110,10 @@ def _memory(asked: MemoryLimits, placement: Placement) -> Memory | None:
 
 
 def _cpu(asked: CpuLimits) -> Cpu | None:
+    """crun does not understand -1, which is no limit."""
     cpu = Cpu(
         asked.shares,
-        asked.quota,
+        None if asked.quota == -1 else asked.quota,
         asked.period,
         asked.realtime_runtime,
         asked.realtime_period,

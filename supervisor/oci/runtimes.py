@@ -86,6 +86,14 @@ class OciRuntime(msgspec.Struct, frozen=True):
     async def resume(self, container_id: str) -> None:
         await self._must("resume", container_id)
 
+    async def update(self, container_id: str, limits: bytes, lock: int) -> None:
+        """Change the limits of the container's cgroup: `resources` of the OCI specification. `lock`: a descriptor that
+        the call has, too, so that it can be told when it is over (`kernel.held`)."""
+        done = await self._run("update", ["--resources", "-", container_id], limits, (lock,))
+        if done.returncode:
+            said = done.stderr.decode(errors="replace")
+            raise errors.translate(self.name, "update", container_id, said)
+
     async def state(self, container_id: str) -> RuntimeState | None:
         """None: the runtime does not know the container."""
         done = await self._run("state", [container_id])
@@ -116,10 +124,18 @@ class OciRuntime(msgspec.Struct, frozen=True):
         done = await self._run(verb, arguments)
         return done.returncode, done.stderr.decode(errors="replace")
 
-    async def _run(self, verb: str, arguments: Sequence[str]) -> children.Completed:
+    async def _run(
+        self,
+        verb: str,
+        arguments: Sequence[str],
+        input: bytes = b"",  # noqa: A002 - as `children.run` has it
+        pass_fds: Sequence[int] = (),
+    ) -> children.Completed:
         argv = [self.path, *self.arguments, verb, *arguments]
         try:
-            return await children.run(argv, env=self.environ, deadline=self.deadline)
+            return await children.run(
+                argv, input=input, env=self.environ, pass_fds=pass_fds, deadline=self.deadline
+            )
         except DeadlineExceeded:
             raise self.too_late(verb, arguments[-2] if verb == "kill" else arguments[-1]) from None
         except OSError as error:

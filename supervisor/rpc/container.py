@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from pyman.api import container as api
     from pyman.api.pull import Progress, PullWish
     from pyman.api.spec import ContainerSpec
+    from pyman.api.update import UpdateRequest
     from supervisor.rpc.dispatch import Call
     from supervisor.runtime.container import Container
     from supervisor.runtime.creation.imaged import Chosen
@@ -141,6 +142,7 @@ class ContainerHandlers(StartHandlers):
             id=container.id,
             name=container.name,
             detach_keys=self._keys(request.spec.detach_keys),
+            notify=started.notify,
         )
         with _attached(call, container, started):
             if started.attach is None and request.detach:
@@ -228,17 +230,9 @@ class ContainerHandlers(StartHandlers):
         ).get()
         return Nothing()
 
-    async def update(self, request: api.UpdateRequest, call: Call) -> CreateReply:
-        if request.restart_tries is not None and request.restart_policy is None:
-            raise InvalidArgument("cannot limit restarts: only the restart policy on-failure takes a number")
+    async def update(self, request: UpdateRequest, call: Call) -> CreateReply:
         entry = self._view(call).find(request.name)
-        await entry.worker.ask(
-            rq.Update(
-                actor=actor_of(call),
-                restart_policy=request.restart_policy,
-                restart_tries=request.restart_tries,
-            )
-        )
+        await entry.worker.ask(rq.Update(actor=actor_of(call), change=request))
         return CreateReply(id=entry.container.id, name=entry.container.name)
 
     # ------------------------------------------------------------------ waiting
@@ -294,7 +288,13 @@ class ContainerHandlers(StartHandlers):
         descriptors = [] if started.attach is None else [started.attach]
         with _attached(call, container, started):
             keys = self._keys(container.definition.spec.detach_keys)
-            reply = AttachReply(phase="attached", id=container.id, terminal=terminal, detach_keys=keys)
+            reply = AttachReply(
+                phase="attached",
+                id=container.id,
+                terminal=terminal,
+                detach_keys=keys,
+                notify=started.notify,
+            )
             await call.send(reply, descriptors)
             started.close()
             if not started.changed:
@@ -304,7 +304,14 @@ class ContainerHandlers(StartHandlers):
         return AttachReply(phase="exited", id=container.id, terminal=terminal, exit_code=code)
 
     async def _started(self, entry: Entry, request: api.AttachRequest, call: Call) -> rq.Started:
-        wish = rq.Start(actor=actor_of(call), attach=True, rows=request.rows, columns=request.columns)
+        wish = rq.Start(
+            actor=actor_of(call),
+            caller=request.caller,
+            stays=True,
+            attach=True,
+            rows=request.rows,
+            columns=request.columns,
+        )
         if entry.container.state not in RUNNING:
             await self._needs(entry, call)
         start = StartAttached(entry, wish)
@@ -328,7 +335,9 @@ class ContainerHandlers(StartHandlers):
             self._resize(container, request.rows, request.columns)
         descriptor = await connect(self._engine.services, container)
         try:
-            return rq.Started(False, run, descriptor, container.attachments.add(descriptor))
+            return rq.Started(
+                False, run, attach=descriptor, attach_handle=container.attachments.add(descriptor)
+            )
         except OSError:
             os.close(descriptor)
             raise

@@ -53,8 +53,15 @@ class StartHandlers(WatchingHandlers):
             refuse_passthrough(entry.container)
             if entry.container.state not in RUNNING:
                 await self._needs(entry, call, recursive=request.recursive)
-            started: rq.Started = await entry.worker.ask(rq.Start(actor=actor_of(call)))
-            return Result(name="", id=entry.container.id, changed=started.changed)
+            wish = rq.Start(actor=actor_of(call), caller=request.caller)
+            started: rq.Started = await entry.worker.ask(wish)
+            return Result(
+                name="",
+                id=entry.container.id,
+                changed=started.changed,
+                notify=started.notify,
+                awaits_health=entry.container.definition.spec.sdnotify_mode == "healthy",
+            )
 
         keep = None if not request.selection.all else lambda c: c.state not in RUNNING
         results = await self._engine.each(

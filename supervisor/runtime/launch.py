@@ -122,6 +122,8 @@ class Launch(StartAttached):
         request, stdio = self._request, self._stdio
         wish = rq.Start(
             actor=self._actor,
+            caller=request.caller,
+            stays=not request.detach,
             attach=request.attach,
             rows=request.rows,
             columns=request.columns,

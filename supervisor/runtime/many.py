@@ -6,6 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 import trio
+from msgspec.structs import replace
 
 from pyman.api.container import ErrorInfo, Result
 from pyman.errors import NoSuchContainer, PymanError
@@ -102,4 +103,4 @@ def info_of(error: PymanError) -> ErrorInfo:
 
 
 def _named(result: Result, name: str) -> Result:
-    return Result(name, result.id, result.error, result.exit_code, result.changed)
+    return replace(result, name=name)

@@ -19,8 +19,10 @@ from supervisor.oci import namespaces
 from supervisor.oci.given import Given
 from supervisor.oci.imaged import ImageUse
 from supervisor.oci.mounted import Mounted
+from supervisor.oci.spec import Resources
 from supervisor.runtime.creation.userns import Owned
 from supervisor.runtime.health.state import Health
+from supervisor.runtime.life.reporting import Reporting
 from supervisor.runtime.life.restart import Asked, History
 
 __all__ = [
@@ -54,7 +56,7 @@ class Need(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Definition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a container was created as. Only its name and its restart policy can change."""
+    """What a container was created as; of its spec an update changes some."""
 
     id: str
     name: str
@@ -137,6 +139,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """SIGKILL was sent, or is about to be: the stop signal did not help, or a user wanted it."""
     freezing: bool = False
     """A pause or unpause was begun; whether it happened, the OCI runtime knows. Also of a stop that has to thaw."""
+    new_limits: Resources | None = None
+    """Those that its cgroup is being given. Until it has them all, and the definition as well, the definition's hold."""
     leaving: bool = False
     """It has ended for good: its removal is recorded and told, its name is free, nobody sees it any more.
     What is left of it is being taken away."""
@@ -155,6 +159,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """The coming start is a restart."""
     health: Health = Health()
     """Of the present run, or the last one."""
+    reporting: Reporting | None = None
+    """To whom it tells that it is ready."""
 
 
 class ExecDefinition(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -105,7 +105,7 @@ def check_calls(calls: list[tuple[str, dict[str, Any]]]) -> None:
     for name, parameters in calls:
         row = rows.get(f"io.pyman.{name}")
         if row is not None:
-            assert set(parameters) <= set(row.request.__struct_fields__), name
+            assert set(parameters) <= set(row.request.__struct_encode_fields__), name
             msgspec.convert(parameters, row.request)
 
 

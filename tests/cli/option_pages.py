@@ -64,7 +64,7 @@ _RUN_HEAD = """\
 What Podman's users know of `podman run` and `podman create`: whether pyman does it, and why not. Options that are refused
 are refused by name, with the reason that stands here; none is accepted and ignored, but for those that Podman ignores,
 too. More about them: [images](images.md), [mounts](mounts.md), [volumes](volumes.md), [security](security.md),
-[user namespaces](userns.md), [health checks](health.md), [restart policies](restart.md).
+[user namespaces](userns.md), [health checks](health.md), [restart policies](restart.md), [systemd](systemd.md).
 This page is made from the command line's own tables (`python -m tests.cli.option_pages`); a test compares them.
 """
 

@@ -157,7 +157,7 @@ def test_a_missing_cidfile_is_a_mistake_unless_missing_containers_are_none(
         ("inspect", "'pyman inspect' needs a container or an image: give names or ids, or --latest"),
         ("inspect --type pod x", "cannot inspect objects of the type 'pod': this version has none"),
         ("inspect --type box x", "option --type cannot be 'box': it must be container, image, volume or all"),
-        ("update a", "cannot update a container: nothing to change was given: use --restart"),
+        ("update a", "cannot update a container: nothing to change was given: see 'pyman update --help'"),
         ("start -a x y", "cannot attach to several containers at once: start them without --attach"),
         ("why", "cannot tell which container is meant: give its name or id, or --latest"),
         ("system events prune", "cannot tell which events to forget: give --keep, --until or both"),
@@ -199,6 +199,30 @@ def test_update_changes_the_restart_policy(fake: FakeSupervisor, capsys: pytest.
     assert run(capsys, "update", "--restart", "on-failure:2", "web") == (0, f"{IDENTITY}\n", "")
     assert fake.asked("Container.Update") == {
         "name": "web", "restart_policy": "on-failure", "restart_tries": 2,
+    }  # fmt: skip
+
+
+def test_update_changes_limits_and_the_rest_at_once(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAKEN", "1")
+    fake.answers["Container.Update"] = {"id": IDENTITY, "name": "web"}
+    words = [
+        "-m",
+        "0",
+        "--env",
+        "TAKEN",
+        "--unsetenv",
+        "B",
+        "--ulimit",
+        "core=0",
+        "--health-startup-retries",
+        "3",
+    ]
+    assert run(capsys, "update", *words, "web") == (0, f"{IDENTITY}\n", "")
+    assert fake.asked("Container.Update") == {
+        "name": "web", "resource_limits": {"memory": {"limit": 0}}, "env": {"TAKEN": "1"}, "unsetenv": ["B"],
+        "r_limits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}], "startupHealthConfig": {"Retries": 3},
     }  # fmt: skip
 
 

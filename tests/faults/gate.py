@@ -27,7 +27,7 @@ verb=none
 for word; do
     case "$word" in
         --version) exec {real} "$@" ;;
-        create|start|delete|pause|resume|state|exec|kill|--exec) verb="${{word#--}}"; break ;;
+        create|start|delete|pause|resume|state|update|exec|kill|--exec) verb="${{word#--}}"; break ;;
         --api-version) verb=monitor ;;
     esac
 done
@@ -60,7 +60,7 @@ exec {real} "$@"
 
 class Program:
     """A script named as the real program, in a directory of its own. Verbs of a runtime: create, start,
-    delete, pause, resume, state, exec, kill; of conmon: monitor (a container's) and exec."""
+    delete, pause, resume, state, update, exec, kill; of conmon: monitor (a container's) and exec."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self.orders = directory / f"{name}-orders"

@@ -132,3 +132,18 @@ def test_expecting_a_move_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cgroups, "_own_procs", refuse)
     cgroups.expect_move()
+
+
+def test_a_process_joins_another_one_and_makes_nothing(group: str, sleeper: int) -> None:
+    assert cgroups.place(sleeper, group)
+    there = Path(f"/proc/{sleeper}/cgroup").read_text()
+    with subprocess.Popen(["sleep", "60"]) as other:
+        assert cgroups.join(other.pid, there)
+        assert of(other.pid) == of(sleeper)
+        elsewhere = there.replace(group, f"{group}/none")
+        assert not cgroups.join(other.pid, elsewhere)
+        assert not cgroups.join(other.pid, there.replace(group, f"{group}/../none"))
+        assert of(other.pid) == of(sleeper)
+        assert not any(Path("/sys/fs/cgroup").glob(f"*{group}/none"))
+        other.kill()
+    assert cgroups.join(sleeper, "nonsense\n")  # nowhere to go is nowhere to fail

@@ -13,7 +13,8 @@ import pytest
 import trio
 import trio.testing
 
-from pyman.api.container import RenameRequest, Result, Selection, UpdateRequest, WaitRequest
+from pyman.api.container import RenameRequest, Result, Selection, WaitRequest
+from pyman.api.update import UpdateRequest
 from pyman.errors import InvalidArgument, NameInUse, NoSuchContainer, PymanError, StorageFailed
 from supervisor.kernel import children, files
 from supervisor.rpc.container import ContainerHandlers

@@ -20,7 +20,8 @@ from supervisor.oci import execution, limits, placement, resources, systemd_mode
 from supervisor.oci.imaged import ImageUse
 from supervisor.runtime.creation import sharing
 from supervisor.runtime.creation.userns import check_groups, settle
-from supervisor.runtime.health.plan import check_plan
+from supervisor.runtime.health.plan import check_plan, plan_of
+from supervisor.runtime.life import reporting
 from supervisor.runtime.life.policy import check_policy
 from supervisor.runtime.mounts.sources import Sources, wanted
 from supervisor.runtime.records import Definition
@@ -98,6 +99,8 @@ def define(
     _check_root(spec)
     check_policy(spec)
     check_plan(spec, image.healthcheck)
+    if caller.notify_socket or spec.sdnotify_mode:
+        reporting.check(spec, caller, has_check=plan_of(spec, image.healthcheck) is not None)
     spec = msgspec.structs.replace(
         spec, name=name, entrypoint=[] if spec.entrypoint == [""] else spec.entrypoint
     )

@@ -21,7 +21,8 @@ from supervisor.logging import log
 from supervisor.runtime.health import probe
 from supervisor.runtime.health.plan import command_of
 from supervisor.runtime.health.schedule import Check
-from supervisor.runtime.health.state import STARTING, UNHEALTHY, Answered, Health, judged
+from supervisor.runtime.health.state import HEALTHY, STARTING, UNHEALTHY, Answered, Health, judged
+from supervisor.runtime.life import reporting
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.views.times import rfc3339
 
@@ -90,7 +91,20 @@ class Checking:
         worker = self._worker
         if self._plan is not None and worker.observed.state is State.RUNNING:
             await probe.clear(worker.services, worker.container.id)
+            if worker.observed.health.status == HEALTHY:
+                self._tell_ready()  # the earlier one may have been killed before it did; twice is no harm
         self.follow()
+
+    def _tell_ready(self) -> None:
+        """To whom the container reports, if it is ready once it is healthy."""
+        worker = self._worker
+        if (
+            worker.observed.reporting is None
+            or worker.container.definition.spec.sdnotify_mode != reporting.HEALTHY
+        ):
+            return
+        if not reporting.tell_ready(worker.services.layout.container_bundle(worker.container.id)):
+            log.warning("cannot tell that it is healthy", container=worker.container.id)
 
     # ------------------------------------------------------------------ one check
 
@@ -159,6 +173,8 @@ class Checking:
                 attributes["health_log"] = msgspec.json.encode(_shown(answered)).decode()
             events.append(worker.event(EventStatus.HEALTH_STATUS, **attributes))
         await worker.note(health=health, events=events)
+        if health.status == HEALTHY != before.status:
+            self._tell_ready()
         if health.passed and not before.passed:
             self.stop()
             self._arm(plan, at_once=True)

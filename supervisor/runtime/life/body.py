@@ -22,10 +22,12 @@ from supervisor.kernel import cgroups, files, process
 from supervisor.kernel.userns import with_maps
 from supervisor.logging import log
 from supervisor.oci import ahead, build, errors
+from supervisor.oci.placement import mode_of
 from supervisor.runtime.answers import with_beside
 from supervisor.runtime.creation import userns
 from supervisor.runtime.creation.userns import Owned
 from supervisor.runtime.life.remains import remove_run
+from supervisor.runtime.life.reporting import listened_to, passes_on, place_of_monitor
 from supervisor.runtime.rootfs.looking import look_into
 from supervisor.runtime.specs import build_request, placement_of, root_of
 from supervisor.runtime.volumes.filling import fill
@@ -119,6 +121,7 @@ class Body:
             terminal=definition.spec.terminal,
             stdin=definition.spec.stdin,
             timeout=definition.spec.timeout,
+            notify_socket=passes_on(definition.spec, self._container.observed.reporting),
             passthrough=stdio,
         )
 
@@ -246,6 +249,7 @@ class Body:
             request = build_request(self._services, container.definition, root, space, joined, secrets)
             if joined is not None:
                 joined.stage(request)
+            request = listened_to(request, container.observed.reporting, bundle)
             fill(self._services.volumes, request, self.deadline)
             if request.mounted:
                 from supervisor.runtime.mounts import staging
@@ -323,8 +327,10 @@ class Body:
     async def place(self, monitor: ProcessRef) -> None:
         """Move conmon to a cgroup of its own. The kernel may take 15 ms for it, and a tenth of a millisecond just
         after the OCI runtime has moved the container; before that, they wait for one another."""
-        if cgroup := self.placement.monitor:
-            await trio.to_thread.run_sync(cgroups.place, monitor.pid, cgroup, limiter=self._services.disk)
+        spec, reporting = self._container.definition.spec, self._container.observed.reporting
+        mode = mode_of(self._services.settings, spec)
+        if move := place_of_monitor(monitor.pid, mode, self.placement, reporting):
+            await trio.to_thread.run_sync(move, limiter=self._services.disk)
 
     async def start(self) -> None:
         if self._container.definition.spec.domainname:

@@ -1,4 +1,4 @@
-"""What changes a container without starting or ending it: freezing, its name, its restart policy."""
+"""What changes a container without starting or ending it: freezing, its name. Everything else is in `updating`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument, NotSupported
 from pyman.names import EventStatus, State
-from supervisor.runtime.life.policy import check_policy
 from supervisor.runtime.life.states import Fact
 from supervisor.runtime.records import encode, replaced
 from supervisor.state.database import PutDefinition
@@ -73,16 +72,6 @@ class Changing:
         event = worker.event(EventStatus.RENAME, request.actor, oldName=old.name, newName=request.name)
         await self._redefine(new, [replaced(event, name=request.name)])
         request.answer.give(old.name)
-
-    async def update(self, request: rq.Update) -> None:
-        old = self._worker.container.definition
-        if request.restart_policy is not None:
-            spec = replaced(
-                old.spec, restart_policy=request.restart_policy, restart_tries=request.restart_tries
-            )
-            check_policy(spec)
-            await self._redefine(replaced(old, spec=spec), [])
-        request.answer.give(None)
 
     async def _redefine(self, new: Definition, events: list[EventDraft]) -> None:
         change = PutDefinition("container", new.id, new.name, encode(new))

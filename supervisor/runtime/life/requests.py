@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 import msgspec
 
 from pyman.api.event import Actor
+from pyman.api.spec import Caller
+from pyman.api.update import UpdateRequest
 from supervisor.runtime.answers import Answer
 from supervisor.runtime.health.state import Answered
 from supervisor.runtime.life.restart import Asked
@@ -53,6 +55,8 @@ class Started(msgspec.Struct):
 
     changed: bool
     run: int
+    notify: list[str] = []
+    """What the asker is to tell its service manager."""
     attach: int | None = None
     attach_handle: int = 0
 
@@ -68,6 +72,10 @@ class Init(Request[bool], kw_only=True):
 
 
 class Start(Request[Started], kw_only=True):
+    caller: Caller = Caller()
+    """To whom it reports, unless it does to whom it was created for."""
+    stays: bool = False
+    """The asker is there until the container has ended."""
     attach: bool = False
     rows: int = 0
     columns: int = 0
@@ -118,8 +126,7 @@ class Rename(Request[str], kw_only=True):
 
 
 class Update(Request[None], kw_only=True):
-    restart_policy: str | None = None
-    restart_tries: int | None = None
+    change: UpdateRequest
 
 
 class Checked(Request[str], kw_only=True):

@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from pyman.api.spec import Caller
 from pyman.errors import PymanError, RuntimeFailed
 from pyman.names import EventStatus, State
 from supervisor.logging import log
 from supervisor.runtime.life import requests as rq
+from supervisor.runtime.life.reporting import asked_by, lines
 from supervisor.runtime.life.requests import NoticeKind
 from supervisor.runtime.life.restart import Asked, History
 from supervisor.runtime.life.states import Fact
@@ -21,6 +23,7 @@ from supervisor.runtime.records import Wanted
 if TYPE_CHECKING:
     from supervisor.conmon.spawn import MonitorRequest
     from supervisor.kernel.process import ProcessRef
+    from supervisor.runtime.life.reporting import Reporting
     from supervisor.runtime.life.worker import Worker
     from supervisor.state.database import EventDraft
 
@@ -28,6 +31,7 @@ __all__ = ["Starting"]
 
 
 STARTABLE = (State.CREATED, State.EXITED, State.INITIALIZED)
+NOBODY = Caller()
 
 
 class Starting:
@@ -43,7 +47,7 @@ class Starting:
             request.answer.give(False)
             return
         worker.require((State.CREATED, State.EXITED), "initialize")
-        await self.initialize(Wanted.INITIALIZED, asked_by=request.actor)
+        await self.initialize(Wanted.INITIALIZED, asked_by=request.actor, reporting=self._reporting(NOBODY))
         request.answer.give(True)
 
     async def start(self, request: rq.Start) -> None:
@@ -64,8 +68,11 @@ class Starting:
         if state is State.INITIALIZED:
             await worker.note(wanted=Wanted.RUNNING, asked=Asked.NOTHING, **wish)
         else:
+            wish["reporting"] = self._reporting(request.caller)
             await self.initialize(Wanted.RUNNING, request.stdio, restart_reason="", **wish)
-        started = rq.Started(True, worker.observed.run)
+        observed, spec = worker.observed, worker.container.definition.spec
+        pid = observed.monitor.pid if observed.monitor is not None else 0
+        started = rq.Started(True, observed.run, lines(spec, observed.reporting, pid, stays=request.stays))
         try:
             if request.attach:
                 await self._attach(started, request)
@@ -75,6 +82,11 @@ class Starting:
             started.close()
             raise
         request.answer.give(started)
+
+    def _reporting(self, caller: Caller) -> Reporting | None:
+        """To whom the coming run tells that it is ready. NotSupported, InvalidArgument."""
+        definition = self._worker.container.definition
+        return asked_by(definition.spec, caller) or asked_by(definition.spec, definition.caller)
 
     async def _attach(self, started: rq.Started, request: rq.Start) -> None:
         worker = self._worker
@@ -185,6 +197,7 @@ class Starting:
             restart_at=0,
             stop_deadline=0,
             forced=False,
+            new_limits=None,
             **{**run, **changes},
         )
 

@@ -5,7 +5,7 @@ short or has a deadline. It follows one rule everywhere: commit what is intended
 seen. A supervisor that is killed in between finds enough to go on (`recovery`), and so does this one where
 something failed in between (a full disk): it takes it up again after a while.
 
-What it does stands beside it by topic: `starting`, `stopping`, `ending`, `changing`, `mounting`. Here are the loop, the
+What it does stands beside it by topic: `starting`, `stopping`, `ending`, `changing`, `updating`, `mounting`. Here are the loop, the
 record, the watchers and the timers.
 """
 
@@ -31,6 +31,7 @@ from supervisor.runtime.life.requests import Notice, NoticeKind
 from supervisor.runtime.life.starting import Starting
 from supervisor.runtime.life.states import after
 from supervisor.runtime.life.stopping import Stopping
+from supervisor.runtime.life.updating import Updating
 from supervisor.runtime.records import Wanted, encode, replaced
 from supervisor.runtime.recovery.adopting import Recovery
 from supervisor.runtime.rootfs.mounting import Mounting
@@ -77,6 +78,7 @@ class Worker:
         self.stopping = Stopping(self)
         self.ending = Ending(self)
         self.changing = Changing(self)
+        self.updating = Updating(self)
         self.mounting = Mounting(self)
         self.checking = Checking(self)
         self.monitor_fd: Pidfd | None = None
@@ -101,7 +103,7 @@ class Worker:
             rq.Unpause: self.changing.unpause,
             rq.Remove: self.stopping.remove,
             rq.Rename: self.changing.rename,
-            rq.Update: self.changing.update,
+            rq.Update: self.updating.update,
             rq.Mount: self.mounting.mount,
             rq.Unmount: self.mounting.unmount,
             rq.Checked: self.checking.checked,

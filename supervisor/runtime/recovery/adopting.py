@@ -60,6 +60,8 @@ class Recovery:
                 await worker.starting.note_started(process.begun_ns(observed.init))
             return
         log.debug("adopted", container=worker.container.id, state=str(observed.state))
+        if observed.new_limits is not None:
+            await worker.updating.take_back()
         if starting:
             await self._started_or_not(worker.init_fd.ref)
         elif observed.state is State.STOPPING:

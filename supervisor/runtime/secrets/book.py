@@ -184,13 +184,12 @@ class Secrets:
         try:
             if secret.id in (await self._in_thread(partial(file.read, self._path))).by_id:
                 await self._write(table)
-            await self._driver(secret).delete(secret.id)
-            await self._database.commit([DropIntent(key)])
+            await self._forget(key, secret)
         except PymanError as error:  # the next start takes up what is still intended
             log.warning("cannot take back a secret", secret=secret.name, error=str(error))
 
     async def _forget(self, key: str, secret: Secret) -> None:
-        """Have the driver forget what nobody can ask for any more."""
+        """Have the driver forget what nobody can ask for any more; it may have nothing of it."""
         try:
             await self._driver(secret).delete(secret.id)
         except PymanError as error:

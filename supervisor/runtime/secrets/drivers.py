@@ -282,7 +282,9 @@ class _Pass:
         if program is None:
             raise NotSupported("cannot use the driver pass: this host has no gpg", hint="install gnupg")
         home = ["--homedir", self._home] if self._home else []
-        argv = [program, "--batch", "--no-tty", "--quiet", *home, *arguments]
+        # Keys are those that are there: none is looked for elsewhere.
+        local = ["--auto-key-locate", "local"]
+        argv = [program, "--batch", "--no-tty", "--quiet", *local, *home, *arguments]
         return await _run(argv, self._around, data=data, most=most)
 
 

@@ -7,6 +7,7 @@ here stays as it is. All of it blocks and is called in a thread.
 from __future__ import annotations
 
 import os
+import stat
 from typing import Any
 
 import msgspec
@@ -127,8 +128,14 @@ def damaged(path: str) -> StorageFailed:
 def read_bounded(path: str, most: int) -> bytes:
     """Empty: there is no such file. StorageFailed."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            content = file.read(most + 1)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise StorageFailed(f"cannot read '{path}': it is no file", subject=path)
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(most + 1)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         return b""
     except OSError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyman.errors import StorageFailed
@@ -17,8 +16,10 @@ from supervisor.kernel.idmaps import outside
 from supervisor.logging import log
 from supervisor.oci import build
 from supervisor.oci.given import place_of, shown_directory, source_of, subscribed
+from supervisor.runtime.secrets.choosing import check_owner
 
 if TYPE_CHECKING:
+    from supervisor.oci.given import Given
     from supervisor.oci.request import BuildRequest
     from supervisor.settings.layout import Layout
 
@@ -28,6 +29,7 @@ MOST_BYTES = 16 << 20
 """Of all that mounts.conf names."""
 MOST_FILES = 4096
 _DEPTH = 32
+_PASSED_OVER = "cannot copy what mounts.conf names"
 _PAGE = os.sysconf("SC_PAGESIZE")
 _ROOM = 64 << 10
 """Bytes beyond what is given: for the mount points that the OCI runtime makes."""
@@ -43,7 +45,7 @@ class _File(NamedTuple):
 
 
 def prepare(layout: Layout, request: BuildRequest) -> None:
-    """StorageFailed, DiskFull."""
+    """InvalidArgument, StorageFailed, DiskFull."""
     place = place_of(request.run_directory)
     wanted = [*_subscriptions(request, place), *_secrets(layout, request, place)]
     try:
@@ -91,15 +93,16 @@ def _secrets(layout: Layout, request: BuildRequest, place: str) -> list[_File]:
                 data = file.read()
         except OSError as error:
             raise files.storage_error(error, f"read the copy of secret '{each.name}'", path) from error
-        found.append(_File(source_of(place, number), data, each.mode, _owner(request, each.uid, each.gid)))
+        found.append(_File(source_of(place, number), data, each.mode, _owner(request, each)))
     return found
 
 
-def _owner(request: BuildRequest, uid: int, gid: int) -> tuple[int, int]:
+def _owner(request: BuildRequest, given: Given) -> tuple[int, int]:
     if request.userns is None:
-        return uid, gid
+        return given.uid, given.gid
     maps = request.userns.maps
-    return outside(uid, maps.uids), outside(gid, maps.gids)
+    check_owner(given, maps)  # another container's namespace is known when that runs
+    return outside(given.uid, maps.uids), outside(given.gid, maps.gids)
 
 
 def _root(request: BuildRequest) -> tuple[int, int]:
@@ -134,14 +137,14 @@ def _subscriptions(request: BuildRequest, place: str) -> list[_File]:
         try:
             found += _copied(source, target, owner, budget)
         except OSError as error:
-            log.warning("cannot copy what mounts.conf names", path=source, error=error.strerror)
+            log.warning(_PASSED_OVER, path=source, error=error.strerror)
             found.append(_File(target, None, 0o755, owner))
     return found
 
 
 def _copied(source: str, target: str, owner: tuple[int, int], budget: _Budget, depth: int = 0) -> list[_File]:
     """A file, or a directory with all that is in it. Links are followed, as they lead from what an administrator has
-    named. OSError."""
+    named; what cannot be read in it is passed over. OSError."""
     descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         status = os.fstat(descriptor)
@@ -158,6 +161,8 @@ def _copied(source: str, target: str, owner: tuple[int, int], budget: _Budget, d
         os.close(descriptor)
     found = [_File(target, None, mode, owner)]
     for name in names:
-        with suppress(FileNotFoundError):  # a link that leads nowhere
+        try:
             found += _copied(f"{source}/{name}", f"{target}/{name}", owner, budget, depth + 1)
+        except OSError as error:  # as a link that leads nowhere
+            log.warning(_PASSED_OVER, path=f"{source}/{name}", error=error.strerror)
     return found

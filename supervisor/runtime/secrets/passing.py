@@ -17,6 +17,7 @@ __all__ = ["received", "to_send"]
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _readers = trio.CapacityLimiter(8)
+_waiters = trio.CapacityLimiter(8)
 """Threads that wait for what clients write into pipes."""
 
 
@@ -35,10 +36,12 @@ async def received(descriptor: int, deadline: float) -> bytes:
         raise InvalidArgument(
             "cannot read a secret from this descriptor: it takes a file or a pipe to read from"
         )
+    is_file = kind == stat.S_IFREG
+    limiter = _readers if is_file else _waiters
     with trio.move_on_after(deadline):
         # Given up, the thread closes the descriptor when its client lets it.
         return await trio.to_thread.run_sync(
-            _read, descriptor, kind == stat.S_IFREG, limiter=_readers, abandon_on_cancel=True
+            _read, descriptor, is_file, limiter=limiter, abandon_on_cancel=True
         )
     raise DeadlineExceeded(f"cannot wait any longer for a secret: it has not come within {deadline:g} s")
 

@@ -349,6 +349,8 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
         create_command=spec.create_command,
         init=request.init,
         systemd_mode=request.systemd,
+        sdnotify_mode=spec.sdnotify_mode or "container",
+        sdnotify_socket="" if spec.sdnotify_mode == "ignore" else definition.caller.notify_socket,
         exposed_ports={port: {} for port in ports.exposed(spec, definition.image)} or None,
         timezone=spec.timezone or request.settings.containers.tz or None,
         chroot_dirs=spec.chroot_directories or None,
