@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pyman.api.copying import CopyAcrossRequest, CopyInRequest, CopyOutRequest, CopyReply
 from pyman.api.inspect import ExecInspect, InspectContainer
 from pyman.api.method import Access, Interface, Method, Nothing, Vanish
 from pyman.api.pull import Progress, PullWish
@@ -20,6 +21,7 @@ from pyman.api.rootfs import (
 from pyman.api.selection import ErrorInfo, Result, ResultsReply, Selection
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.api.update import UpdateRequest
+from pyman.api.usage import PruneContainersReply, PruneContainersRequest
 from pyman.api.watching import StatsReply, StatsRequest, TopReply, TopRequest
 
 __all__ = [
@@ -110,6 +112,7 @@ class RunReply(msgspec.Struct, frozen=True):
     id: str
     name: str = ""
     warnings: list[str] = []
+    """With `exited`: that an image which was to go with its container stays, and why."""
     exit_code: int | None = None
     detach_keys: str = ""
     """With `started`: what leaves the container running where the caller has not said it, by configuration."""
@@ -190,6 +193,8 @@ class NameRequest(msgspec.Struct, frozen=True):
 
 class ExistsRequest(msgspec.Struct, frozen=True):
     name: str
+    external: bool = False
+    """Also those of other engines that use the image store."""
 
 
 class ExistsReply(msgspec.Struct, frozen=True):
@@ -410,6 +415,13 @@ INTERFACE = Interface(
         Method("Unpause", SelectionRequest, ResultsReply, "Thaw every process.", access=Access.OWNER),
         Method("Remove", RemoveRequest, ResultsReply, "Remove containers.", access=Access.OWNER),
         Method(
+            "Prune",
+            PruneContainersRequest,
+            PruneContainersReply,
+            "Remove those that do not run.",
+            access=Access.OWNER,
+        ),
+        Method(
             "Wait",
             WaitRequest,
             ResultsReply,
@@ -480,6 +492,32 @@ INTERFACE = Interface(
             access=Access.OWNER,
             vanish=Vanish.CANCEL,
             descriptors_in=1,
+        ),
+        Method(
+            "CopyIn",
+            CopyInRequest,
+            CopyReply,
+            "Copy a file, a directory or an archive into a container.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
+            descriptors_in=1,
+        ),
+        Method(
+            "CopyOut",
+            CopyOutRequest,
+            CopyReply,
+            "Copy a file or a directory out of a container.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
+            descriptors_in=1,
+        ),
+        Method(
+            "CopyAcross",
+            CopyAcrossRequest,
+            CopyReply,
+            "Copy from one container to another.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
         ),
         Method(
             "Changes",
