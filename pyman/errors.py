@@ -35,6 +35,7 @@
         DiskFull                    no space left where it is needed
         OverlayUnavailable          neither the kernel nor fuse-overlayfs makes a copy-on-write view
         UserNamespaceFailed         the user cannot have namespaces of their own
+        NetworkFailed               the kernel, or a helper, refuses something of a network
         RegistryFailed              a registry cannot be reached, or answers what it should not
         DigestMismatch              content is not what its digest says
         ArchiveRefused              an archive or a layer that is damaged, or reaches where it must not
@@ -88,8 +89,8 @@ __all__ = [
     "JournalGap",
     "LocksMismatch",
     "MessageTooLarge",
-    "NetworkFailed",
     "NameInUse",
+    "NetworkFailed",
     "NoSuchContainer",
     "NoSuchExec",
     "NoSuchImage",

@@ -15,6 +15,8 @@ import stat
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+import outcome
+
 from supervisor.kernel import mounts, namespaces
 from supervisor.kernel.process import ref_of
 
@@ -164,22 +166,16 @@ def tree(mount: int, path: str) -> int:
 def joined(descriptor: int, kind: str, work: Callable[[], T]) -> T:
     """The result of work in a thread of its own that has joined a namespace; what it raises is raised here. Not for user
     namespaces."""
-    results: list[T] = []
-    failures: list[Exception] = []
+    done: list[outcome.Outcome[T]] = []
 
-    def run() -> None:
-        try:
-            if kind == "mount" and _libc.unshare(_CLONE_FS):
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number))
-            namespaces.join(descriptor, KINDS[kind][1])
-            results.append(work())
-        except Exception as error:  # noqa: BLE001 - it is the caller's
-            failures.append(error)
+    def run() -> T:
+        if kind == "mount" and _libc.unshare(_CLONE_FS):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        namespaces.join(descriptor, KINDS[kind][1])
+        return work()
 
-    thread = threading.Thread(target=run, name="inside")
+    thread = threading.Thread(target=lambda: done.append(outcome.capture(run)), name="inside")
     thread.start()
     thread.join()
-    if failures:
-        raise failures[0]
-    return results[0]
+    return done[0].unwrap()
