@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pyman.api.copying import CopyAcrossRequest, CopyInRequest, CopyOutRequest, CopyReply
 from pyman.api.inspect import ExecInspect, InspectContainer
 from pyman.api.method import Access, Interface, Method, Nothing, Vanish
 from pyman.api.pull import Progress, PullWish
@@ -480,6 +481,32 @@ INTERFACE = Interface(
             access=Access.OWNER,
             vanish=Vanish.CANCEL,
             descriptors_in=1,
+        ),
+        Method(
+            "CopyIn",
+            CopyInRequest,
+            CopyReply,
+            "Copy a file, a directory or an archive into a container.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
+            descriptors_in=1,
+        ),
+        Method(
+            "CopyOut",
+            CopyOutRequest,
+            CopyReply,
+            "Copy a file or a directory out of a container.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
+            descriptors_in=1,
+        ),
+        Method(
+            "CopyAcross",
+            CopyAcrossRequest,
+            CopyReply,
+            "Copy from one container to another.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
         ),
         Method(
             "Changes",

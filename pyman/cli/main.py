@@ -66,6 +66,7 @@ COMMANDS: dict[str, Command] = {
     "build": ("build", "build", "BUILD_OPTIONS", _BUILD, 0, -1, "Build an image with Buildah"),
     "commit": ("rootfs", "commit", "COMMIT_OPTIONS", "CONTAINER [IMAGE]", 1, 2, "Make an image of a container"),
     "completion": ("completion", "completion", "COMPLETION_OPTIONS", "bash|zsh|fish", 1, 1, "Make a completion script"),
+    "cp": ("copy", "copy", "COPY_OPTIONS", "[CONTAINER:]PATH|- [CONTAINER:]PATH|-", 2, 2, "Copy files into a container, out of it, or to another"),
     "create": ("create", "create", "CREATE_OPTIONS", _LINE, 1, -1, "Create a container without starting it"),
     "diff": ("diff", "diff", "DIFF_OPTIONS", "CONTAINER|IMAGE [IMAGE]", 0, 2, "Show what a container or an image changes"),
     "events": ("events", "events", "EVENTS_OPTIONS", "", 0, 0, "Show what happens, as it happens"),
@@ -158,7 +159,7 @@ COMMANDS: dict[str, Command] = {
 # fmt: on
 
 CONTAINER_VERBS = (
-    "attach", "commit", "create", "exec", "exists", "export", "init", "kill", "logs", "mount", "pause", "ps",
+    "attach", "commit", "cp", "create", "exec", "exists", "export", "init", "kill", "logs", "mount", "pause", "ps",
     "rename", "restart", "rm", "run", "start", "stats", "stop", "top", "unmount", "unpause", "update", "wait", "why",
 )  # fmt: skip
 """Verbs that are also called `container VERB`."""
