@@ -111,6 +111,7 @@ class RunReply(msgspec.Struct, frozen=True):
     id: str
     name: str = ""
     warnings: list[str] = []
+    """With `exited`: that an image which was to go with its container stays, and why."""
     exit_code: int | None = None
     detach_keys: str = ""
     """With `started`: what leaves the container running where the caller has not said it, by configuration."""
