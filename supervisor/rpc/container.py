@@ -270,7 +270,9 @@ class ContainerHandlers(StartHandlers):
         try:
             self._view(call).find(request.name)
         except NotFound:
-            return ExistsReply(exists=False)
+            images = self._engine.services.images
+            external = request.external and await images.has_container(request.name)
+            return ExistsReply(exists=external)
         except AmbiguousId:
             return ExistsReply(exists=True)
         return ExistsReply(exists=True)
