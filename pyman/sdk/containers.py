@@ -69,6 +69,7 @@ class Containers:
         caller: Caller | None = None,
         replace: bool = False,
         stdio: tuple[int, int, int] | None = None,
+        preserve: Mapping[int, int] | None = None,
         **fields: Any,
     ) -> Session[api.RunReply]:
         """Create and start; returns when the command runs, or raises.
@@ -76,14 +77,19 @@ class Containers:
         `attach`: the session has the streams; `stdin`: also the input (the container is made with one).
         `detach`: nothing is held open; the session's `wait` asks the journal.
         `stdio`: three descriptors for the log driver `passthrough`; they stay the caller's.
+        `preserve`: further descriptors that it gets, by their numbers there, from 3 on; they stay the caller's, too.
         """
+        if preserve:
+            fields["preserve_fd"] = [*preserve]
         if stdin:
             fields["stdin"] = True
         spec, caller = _asked(spec, caller, fields)
         request = api.RunRequest(
             spec, caller, replace, attach=attach and not detach, detach=detach, attach_stdin=stdin
         )
-        return await self._session("Run", request, api.RunReply, "started", stdio or ())
+        return await self._session(
+            "Run", request, api.RunReply, "started", [*(stdio or ()), *(preserve or {}).values()]
+        )
 
     async def attach(self, name: str, *, start: bool = False, stdin: bool = True) -> Session[api.AttachReply]:
         """The streams of a container; `start`: start it first if it does not run, so that nothing is missed."""
@@ -91,14 +97,21 @@ class Containers:
         return await self._session("Attach", request, api.AttachReply, "attached")
 
     async def exec(
-        self, name: str, command: Sequence[str], *, detach: bool = False, **fields: Any
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        detach: bool = False,
+        preserve: Mapping[int, int] | None = None,
+        **fields: Any,
     ) -> Session[api.ExecReply]:
         """Run a further command; `fields` are those of ExecRequest (`env`, `user`, `stdin`, `terminal`, …).
 
-        A detached one has no streams, and its `wait` asks the journal.
+        A detached one has no streams, and its `wait` asks the journal. `preserve`: as for `run`.
         """
-        request = api.ExecRequest(name, list(command), detach=detach, **fields)
-        return await self._session("Exec", request, api.ExecReply, "started")
+        given = preserve or {}
+        request = api.ExecRequest(name, list(command), detach=detach, preserve_fd=[*given], **fields)
+        return await self._session("Exec", request, api.ExecReply, "started", [*given.values()])
 
     async def health_check(self, name: str) -> str:
         """Run its health check once, now: healthy, unhealthy, starting (the start-up check failed) or stopped."""
