@@ -24,5 +24,4 @@ LATER_OPTIONS: tuple[Option, ...] = (
     ("pod-id-file", "", REFUSED, "FILE", "there are no pods yet"),
     ("publish", "p", REFUSED, "PORT", _NO_NETWORKS),
     ("publish-all", "P", REFUSED, "", _NO_NETWORKS),
-    ("rmi", "", REFUSED, "", "an image stays when its container goes; see rmi"),
 )

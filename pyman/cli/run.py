@@ -8,7 +8,6 @@ from pyman.cli.attached import ALL_STREAMS, Wish, talk
 from pyman.cli.cidfile import CidFile
 from pyman.cli.context import flush
 from pyman.cli.create import RUN_OPTIONS, of_image, pull_wish, spec_from
-from pyman.cli.notify import announce, await_health
 from pyman.cli.preserving import preserved
 from pyman.cli.pulling import Pulling
 from pyman.cli.session import STDERR, STDOUT
@@ -55,7 +54,7 @@ def run(ctx: Context, args: Parsed) -> int:
                     pulling.show(reply.parameters)
                     return
                 pulling.close()
-                announce(ctx, reply.parameters)
+                _announce(ctx, reply)
                 _note_created(ctx, cid_file, reply)
                 if not container and not wish.streams:
                     ctx.out(reply.parameters["id"])  # all that there will be to see of it
@@ -72,7 +71,7 @@ def run(ctx: Context, args: Parsed) -> int:
     except Interrupted as end:
         return die(end.number)
     except (BrokenPipeError, StorageFailed):
-        if args.rm and container:
+        if spec.get("remove") and container:
             _remove(ctx, container)
         raise
 
@@ -114,6 +113,14 @@ def _check_passthrough(args: Parsed) -> None:
             )
 
 
+def _announce(ctx: Context, reply: Reply) -> None:
+    """To the service manager, if one waits for it."""
+    if reply.parameters.get("notify"):
+        from pyman.cli.notify import announce
+
+        announce(ctx, reply.parameters)
+
+
 def _note_created(ctx: Context, cid_file: CidFile, reply: Reply) -> None:
     if reply.parameters.get("phase") == "created":
         cid_file.write(reply.parameters["id"])
@@ -132,14 +139,17 @@ def _detached(
             for reply in ctx.connect().stream("Container.Run", request, passed):
                 reply.close()
                 pulling.show(reply.parameters)
-                announce(ctx, reply.parameters)
+                _announce(ctx, reply)
                 _note_created(ctx, cid_file, reply)
                 container = reply.parameters["id"]
             return container
 
         container = of_image(ctx, request, make)
-    if args.sdnotify == "healthy" and (status := await_health(ctx, container)):
-        return status
+    if args.sdnotify == "healthy":
+        from pyman.cli.notify import await_health
+
+        if status := await_health(ctx, container):
+            return status
     if shows:
         ctx.out(container)
     return 0

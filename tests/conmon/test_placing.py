@@ -18,7 +18,7 @@ def links(places: dict[int, int | None], *passed: int) -> dict[int, str]:
     argv = placing.command(places, ["/bin/sh", "-c", script])
     done = subprocess.run(argv, pass_fds=passed, capture_output=True, text=True, check=True)
     found = dict(line.split(" ", 1) for line in done.stdout.splitlines())
-    return {int(number): path for number, path in found.items() if 2 < int(number) and path.startswith("/")}
+    return {int(number): path for number, path in found.items() if int(number) > 2 and path.startswith("/")}
 
 
 def test_descriptors_have_the_numbers_that_were_wished(tmp_path: Path) -> None:
