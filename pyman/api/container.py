@@ -21,6 +21,7 @@ from pyman.api.rootfs import (
 from pyman.api.selection import ErrorInfo, Result, ResultsReply, Selection
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.api.update import UpdateRequest
+from pyman.api.usage import PruneContainersReply, PruneContainersRequest
 from pyman.api.watching import StatsReply, StatsRequest, TopReply, TopRequest
 
 __all__ = [
@@ -111,6 +112,7 @@ class RunReply(msgspec.Struct, frozen=True):
     id: str
     name: str = ""
     warnings: list[str] = []
+    """With `exited`: that an image which was to go with its container stays, and why."""
     exit_code: int | None = None
     detach_keys: str = ""
     """With `started`: what leaves the container running where the caller has not said it, by configuration."""
@@ -191,6 +193,8 @@ class NameRequest(msgspec.Struct, frozen=True):
 
 class ExistsRequest(msgspec.Struct, frozen=True):
     name: str
+    external: bool = False
+    """Also those of other engines that use the image store."""
 
 
 class ExistsReply(msgspec.Struct, frozen=True):
@@ -410,6 +414,13 @@ INTERFACE = Interface(
         Method("Pause", SelectionRequest, ResultsReply, "Freeze every process.", access=Access.OWNER),
         Method("Unpause", SelectionRequest, ResultsReply, "Thaw every process.", access=Access.OWNER),
         Method("Remove", RemoveRequest, ResultsReply, "Remove containers.", access=Access.OWNER),
+        Method(
+            "Prune",
+            PruneContainersRequest,
+            PruneContainersReply,
+            "Remove those that do not run.",
+            access=Access.OWNER,
+        ),
         Method(
             "Wait",
             WaitRequest,

@@ -361,6 +361,8 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     restart_backoff: RestartBackoff = RestartBackoff()
     remove: bool = False
     """Remove it when it has ended."""
+    remove_image: bool = msgspec.field(name="removeImage", default=False)
+    """Its image goes with it, unless others use it; with `remove` alone."""
     dependency_containers: list[str] = msgspec.field(name="dependencyContainers", default_factory=list)
     """Names or ids of containers that are started before this one, and stay as long as it is there."""
     after: list[StartAfter] = []

@@ -38,5 +38,4 @@ LATER_OPTIONS: tuple[Option, ...] = (
     ),
     ("publish", "p", REFUSED, "PORT", _NO_NETWORKS),
     ("publish-all", "P", REFUSED, "", _NO_NETWORKS),
-    ("rmi", "", REFUSED, "", "an image stays when its container goes; see rmi"),
 )

@@ -66,7 +66,7 @@ def run(ctx: Context, args: Parsed) -> int:
     except Interrupted as end:
         return die(end.number)
     except (BrokenPipeError, StorageFailed):
-        if args.rm and container:
+        if spec.get("remove") and container:
             _remove(ctx, container)
         raise
 

@@ -17,6 +17,7 @@ from pyman.api.copying import CopyAcrossRequest, CopyInRequest, CopyOutRequest, 
 from pyman.api.method import Nothing
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.api.update import UpdateRequest
+from pyman.api.usage import PruneContainersReply, PruneContainersRequest
 from pyman.api.watching import StatsRequest, TopReply, TopRequest
 from pyman.errors import ERRORS, InternalError, InvalidArgument, NoSuchContainer, ProtocolError
 from pyman.hostpaths import destination, means_contents, name_of, opened, opened_directory
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from pyman.api.container import Result, Selection
     from pyman.api.inspect import ExecInspect, InspectContainer
+    from pyman.api.usage import Pruned
     from pyman.sdk.pool import Pool
 
 __all__ = ["Containers"]
@@ -106,6 +108,11 @@ class Containers:
         """Run its health check once, now: healthy, unhealthy, starting (the start-up check failed) or stopped."""
         request = api.NameRequest(name)
         return (await self._call("HealthCheck", request, api.HealthCheckReply)).status
+
+    async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> list[Pruned]:
+        """Remove those that do not run and will not by themselves; `filters`: label, label!, until."""
+        request = PruneContainersRequest({key: [*values] for key, values in (filters or {}).items()})
+        return (await self._call("Prune", request, PruneContainersReply)).containers
 
     # The life of containers
 

@@ -150,7 +150,15 @@ class ContainerHandlers(StartHandlers):
             await call.send(first, [] if started.attach is None else [started.attach])
             started.close()
             code = await container.end_of(started.run)
-        return RunReply(phase="exited", id=container.id, name=container.name, exit_code=code)
+        last = RunReply(phase="exited", id=container.id, name=container.name, exit_code=code)
+        return await self._with_image(container, last) if request.spec.remove_image else last
+
+    async def _with_image(self, container: Container, last: RunReply) -> RunReply:
+        """Its image goes with it."""
+        from supervisor.runtime import image_removal
+
+        stays = await image_removal.why_it_stays(self._engine.services, container)
+        return replaced(last, warnings=[stays]) if stays else last
 
     # ------------------------------------------------------------------ changing
 
@@ -262,7 +270,9 @@ class ContainerHandlers(StartHandlers):
         try:
             self._view(call).find(request.name)
         except NotFound:
-            return ExistsReply(exists=False)
+            images = self._engine.services.images
+            external = request.external and await images.has_container(request.name)
+            return ExistsReply(exists=external)
         except AmbiguousId:
             return ExistsReply(exists=True)
         return ExistsReply(exists=True)

@@ -182,6 +182,7 @@ class Engine:
         )
         self.each = Many(self.services.dependencies).each
         self.services.discard = self._discard
+        self.services.spawn = lambda work: in_background(self._nursery, work)
         self.services.find = self._container
         self.services.volumes.containers = lambda: self.registry.containers
         self.services.volumes.discard = self._discard
@@ -220,6 +221,7 @@ class Engine:
         for record in sessions:
             await self._adopt_exec(*refresh.exec_record(record))
         await self._start_workers()
+        services.resume(loaded.intents)
 
     async def _start_workers(self) -> None:
         """All at once; one that takes long does not hold up the supervisor for more than its budget."""

@@ -21,7 +21,8 @@ from supervisor.storage.overlay import Overlays
 from supervisor.storage.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Mapping
+    from typing import Any
 
     from pyman.api.spec import ContainerSpec
     from supervisor.conmon.find import Conmon
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from supervisor.images.transfer.arriving import Arriving
     from supervisor.images.transfer.leaving import Leaving
     from supervisor.oci.runtimes import Runtimes
+    from supervisor.runtime.answers import Answer
     from supervisor.runtime.container import Container
     from supervisor.runtime.registry import Registry
     from supervisor.runtime.secrets.book import Secrets
@@ -120,6 +122,8 @@ class Services:
         self.health = Schedule(settings.pyman.health_checks_at_once)
         self.discard: Callable[[str], None] = lambda _path: None
         """Hands a directory to the task that deletes what was moved into the trash."""
+        self.spawn: Callable[[Callable[[], Awaitable[Any]]], Answer[Any]]
+        """Begins work that lives as long as the engine."""
         self.ending = False
         """The supervisor ends: nothing is started any more, neither by a user nor by a policy."""
 
@@ -154,6 +158,13 @@ class Services:
         from supervisor.runtime.secrets.choosing import values
 
         return await values(self, spec)
+
+    def resume(self, intents: Mapping[str, bytes]) -> None:
+        """Take up what an earlier supervisor has begun and nobody else does."""
+        if any(key.startswith("rmi-") for key in intents):
+            from supervisor.runtime import image_removal
+
+            image_removal.resume(self, intents)
 
     def take(self, settings: Settings) -> None:
         """Settings at start and after a reload. A changed budget begins anew, with its whole burst."""

@@ -443,6 +443,7 @@ def _host_config(
             stop_codes=list(policy.stop_codes),
         ),
         auto_remove=spec.remove,
+        auto_remove_image=spec.remove_image,
         annotations=spec.annotations,
         cap_add=cap_add,
         cap_drop=cap_drop,
