@@ -8,7 +8,6 @@ from pyman.cli.attached import ALL_STREAMS, Wish, talk
 from pyman.cli.cidfile import CidFile
 from pyman.cli.context import flush
 from pyman.cli.create import RUN_OPTIONS, of_image, pull_wish, spec_from
-from pyman.cli.notify import announce, await_health
 from pyman.cli.pulling import Pulling
 from pyman.cli.session import STDERR, STDOUT
 from pyman.cli.signals import Interrupted, die
@@ -48,7 +47,7 @@ def run(ctx: Context, args: Parsed) -> int:
                     pulling.show(reply.parameters)
                     return
                 pulling.close()
-                announce(ctx, reply.parameters)
+                _announce(ctx, reply)
                 _note_created(ctx, cid_file, reply)
                 if not container and not wish.streams:
                     ctx.out(reply.parameters["id"])  # all that there will be to see of it
@@ -108,6 +107,14 @@ def _check_passthrough(args: Parsed) -> None:
             )
 
 
+def _announce(ctx: Context, reply: Reply) -> None:
+    """To the service manager, if one waits for it."""
+    if reply.parameters.get("notify"):
+        from pyman.cli.notify import announce
+
+        announce(ctx, reply.parameters)
+
+
 def _note_created(ctx: Context, cid_file: CidFile, reply: Reply) -> None:
     if reply.parameters.get("phase") == "created":
         cid_file.write(reply.parameters["id"])
@@ -123,14 +130,17 @@ def _detached(ctx: Context, args: Parsed, request: dict[str, Any], *, passthroug
             for reply in ctx.connect().stream("Container.Run", request, (0, 1, 2) if passthrough else ()):
                 reply.close()
                 pulling.show(reply.parameters)
-                announce(ctx, reply.parameters)
+                _announce(ctx, reply)
                 _note_created(ctx, cid_file, reply)
                 container = reply.parameters["id"]
             return container
 
         container = of_image(ctx, request, make)
-    if args.sdnotify == "healthy" and (status := await_health(ctx, container)):
-        return status
+    if args.sdnotify == "healthy":
+        from pyman.cli.notify import await_health
+
+        if status := await_health(ctx, container):
+            return status
     if not passthrough:  # the container's output is there
         ctx.out(container)
     return 0

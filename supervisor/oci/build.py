@@ -304,6 +304,11 @@ def _command(request: BuildRequest, chosen: Mapping[str, str]) -> list[str]:
     if is_shared(chosen["pid"]):
         option = "host" if chosen["pid"] == "host" else f"{chosen['pid']}:{spec.pidns.value}"
         raise InvalidArgument(f"cannot use --init with --pid {option}: the init has to be the first process")
+    if any(mount.destination == INIT_DESTINATION for mount in request.mounted):
+        raise InvalidArgument(
+            f"cannot use --init with a mount at {INIT_DESTINATION}: the init is there",
+            subject=INIT_DESTINATION,
+        )
     return [INIT_DESTINATION, "--", *words]
 
 

@@ -18,7 +18,7 @@ from supervisor.runtime.life.reporting import asked_by, lines
 from supervisor.runtime.life.requests import NoticeKind
 from supervisor.runtime.life.restart import Asked, History
 from supervisor.runtime.life.states import Fact
-from supervisor.runtime.records import Wanted
+from supervisor.runtime.records import Wanted, replaced
 
 if TYPE_CHECKING:
     from supervisor.conmon.spawn import MonitorRequest
@@ -86,7 +86,10 @@ class Starting:
     def _reporting(self, caller: Caller) -> Reporting | None:
         """To whom the coming run tells that it is ready. NotSupported, InvalidArgument."""
         definition = self._worker.container.definition
-        return asked_by(definition.spec, caller) or asked_by(definition.spec, definition.caller)
+        found = asked_by(definition.spec, caller) or asked_by(definition.spec, definition.caller)
+        if found is not None and not caller.notify_socket:
+            return replaced(found, cgroup="")  # whoever starts it now is no part of that service
+        return found
 
     async def _attach(self, started: rq.Started, request: rq.Start) -> None:
         worker = self._worker
