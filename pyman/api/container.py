@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pyman.api.copying import CopyAcrossRequest, CopyInRequest, CopyOutRequest, CopyReply
 from pyman.api.inspect import ExecInspect, InspectContainer
 from pyman.api.method import Access, Interface, Method, Nothing, Vanish
 from pyman.api.pull import Progress, PullWish
@@ -20,6 +21,7 @@ from pyman.api.rootfs import (
 from pyman.api.selection import ErrorInfo, Result, ResultsReply, Selection
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.api.update import UpdateRequest
+from pyman.api.usage import PruneContainersReply, PruneContainersRequest
 from pyman.api.watching import StatsReply, StatsRequest, TopReply, TopRequest
 
 __all__ = [
@@ -84,7 +86,8 @@ class CreateReply(msgspec.Struct, frozen=True):
 
 class RunRequest(msgspec.Struct, frozen=True):
     """Create and start. With the log driver `passthrough` the request brings three descriptors
-    (stdin, stdout, stderr) that become the container's own."""
+    (stdin, stdout, stderr) that become the container's own; with `preserve_fd` in the spec one for each of these, after
+    them."""
 
     spec: ContainerSpec
     caller: Caller = Caller()
@@ -110,6 +113,7 @@ class RunReply(msgspec.Struct, frozen=True):
     id: str
     name: str = ""
     warnings: list[str] = []
+    """With `exited`: that an image which was to go with its container stays, and why."""
     exit_code: int | None = None
     detach_keys: str = ""
     """With `started`: what leaves the container running where the caller has not said it, by configuration."""
@@ -190,6 +194,8 @@ class NameRequest(msgspec.Struct, frozen=True):
 
 class ExistsRequest(msgspec.Struct, frozen=True):
     name: str
+    external: bool = False
+    """Also those of other engines that use the image store."""
 
 
 class ExistsReply(msgspec.Struct, frozen=True):
@@ -249,6 +255,8 @@ class ExecRequest(msgspec.Struct, frozen=True):
     detach_keys: str | None = None
     rows: int = 0
     columns: int = 0
+    preserve_fd: list[int] = []
+    """Numbers, 3 to 255, that the descriptors have in it which come with the request: one for each."""
 
 
 class ExecReply(msgspec.Struct, frozen=True):
@@ -390,7 +398,7 @@ INTERFACE = Interface(
             "Create and start, attached or not, and wait for the end.",
             access=Access.OWNER,
             streaming=True,
-            descriptors_in=3,
+            descriptors_in=16,
             descriptors_out=True,
         ),
         Method("Init", SelectionRequest, ResultsReply, "Create in the OCI runtime.", access=Access.OWNER),
@@ -409,6 +417,13 @@ INTERFACE = Interface(
         Method("Pause", SelectionRequest, ResultsReply, "Freeze every process.", access=Access.OWNER),
         Method("Unpause", SelectionRequest, ResultsReply, "Thaw every process.", access=Access.OWNER),
         Method("Remove", RemoveRequest, ResultsReply, "Remove containers.", access=Access.OWNER),
+        Method(
+            "Prune",
+            PruneContainersRequest,
+            PruneContainersReply,
+            "Remove those that do not run.",
+            access=Access.OWNER,
+        ),
         Method(
             "Wait",
             WaitRequest,
@@ -451,6 +466,7 @@ INTERFACE = Interface(
             "Run a further command in a container.",
             access=Access.OWNER,
             streaming=True,
+            descriptors_in=16,
             descriptors_out=True,
         ),
         Method("ExecInspect", ExecInspectRequest, ExecInspectReply, "An exec session.", access=Access.READ),
@@ -480,6 +496,32 @@ INTERFACE = Interface(
             access=Access.OWNER,
             vanish=Vanish.CANCEL,
             descriptors_in=1,
+        ),
+        Method(
+            "CopyIn",
+            CopyInRequest,
+            CopyReply,
+            "Copy a file, a directory or an archive into a container.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
+            descriptors_in=1,
+        ),
+        Method(
+            "CopyOut",
+            CopyOutRequest,
+            CopyReply,
+            "Copy a file or a directory out of a container.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
+            descriptors_in=1,
+        ),
+        Method(
+            "CopyAcross",
+            CopyAcrossRequest,
+            CopyReply,
+            "Copy from one container to another.",
+            access=Access.OWNER,
+            vanish=Vanish.CANCEL,
         ),
         Method(
             "Changes",

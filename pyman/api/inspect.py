@@ -272,6 +272,7 @@ class InspectHostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     network_mode: str
     restart_policy: InspectRestartPolicy
     auto_remove: bool
+    auto_remove_image: bool
     annotations: dict[str, str]
     cap_add: list[str]
     cap_drop: list[str]

@@ -361,6 +361,8 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     restart_backoff: RestartBackoff = RestartBackoff()
     remove: bool = False
     """Remove it when it has ended."""
+    remove_image: bool = msgspec.field(name="removeImage", default=False)
+    """Its image goes with it, unless others use it; with `remove` alone."""
     dependency_containers: list[str] = msgspec.field(name="dependencyContainers", default_factory=list)
     """Names or ids of containers that are started before this one, and stay as long as it is there."""
     after: list[StartAfter] = []
@@ -385,6 +387,8 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """Likewise."""
     chroot_directories: list[str] = []
     """Directories in the container that have these files as well."""
+    preserve_fd: list[int] = []
+    """Numbers, 3 to 255, that descriptors have in it which come with the request that runs it: one for each."""
     pid_file: str = ""
     conmon_pid_file: str = ""
     cid_file: str = ""

@@ -18,6 +18,7 @@ from pyman.cli.mounts import MOUNT_OPTIONS, mount_settings
 from pyman.cli.namespaces import NAMESPACE_OPTIONS, namespace_settings
 from pyman.cli.options import COUNT, CSV, FLAG, LIST, SECONDS, TEXT, TRUE
 from pyman.cli.places import placed
+from pyman.cli.preserving import PRESERVE_OPTIONS
 from pyman.cli.pulling import Pulling
 from pyman.cli.registry_options import (
     AUTHFILE,
@@ -140,6 +141,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     *CREATE_OPTIONS,
     ("detach", "d", FLAG, "", "Run it in the background and print its id"),
     ("detach-keys", "", TEXT, "KEYS", "Keys that detach from the container"),
+    *PRESERVE_OPTIONS,
+    ("rmi", "", FLAG, "", "Remove the image with the container, unless others use it; implies --rm"),
     ("sig-proxy", "", TRUE, "", "Pass signals on to the container's command"),
 )
 
@@ -257,6 +260,7 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
     if args.has("detach_keys") and args.given("detach_keys"):
         spec["detach_keys"] = args.detach_keys
     spec["create_command"] = ctx.command_line
+    _removal(spec, args)
     _conflicts(args)
     caller = _caller(args)
     _check_text({**caller.get("environment", {}), **spec.get("env", {})})
@@ -270,8 +274,19 @@ def _check_text(variables: dict[str, str]) -> None:
             raise InvalidArgument(f"cannot pass the environment variable {name!a} on: it is not UTF-8")
 
 
+def _with_image(args: Parsed) -> bool:
+    return args.has("rmi") and bool(args.rmi)
+
+
+def _removal(spec: dict[str, Any], args: Parsed) -> None:
+    if _with_image(args):
+        if args.given("rm") and not args.rm:
+            raise InvalidArgument("cannot use --rmi without --rm")
+        spec["remove"] = spec["removeImage"] = True
+
+
 def _conflicts(args: Parsed) -> None:
-    if args.rm and args.restart not in ("", "no"):
+    if (args.rm or _with_image(args)) and args.restart not in ("", "no"):
         raise InvalidArgument(
             "cannot use --rm together with --restart", hint="a removed container cannot restart"
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from pyman.cli.options import FLAG, REFUSED, TEXT
+from pyman.cli.options import FLAG, TEXT
 from pyman.cli.registry_options import AUTHFILE, CERT_DIR, TLS_VERIFY, access_of, auth_file
 from pyman.errors import InvalidArgument, NotFound, RegistryDenied
 
@@ -35,7 +35,13 @@ LOGIN_OPTIONS: tuple[Option, ...] = (
         "The password; others on this host can see it: better --password-stdin",
     ),
     ("password-stdin", "", FLAG, "", "Read the password from standard input"),
-    ("secret", "", REFUSED, "NAME", "this version has no secrets: use --password-stdin"),
+    (
+        "secret",
+        "",
+        TEXT,
+        "SECRET",
+        "The password is a secret, and the user's name that of the secret without --username",
+    ),
     TLS_VERIFY,
     ("username", "u", TEXT, "NAME", "The user's name"),
     ("verbose", "v", FLAG, "", "Tell where the login is kept"),
@@ -57,7 +63,7 @@ def login(ctx: Context, args: Parsed) -> int:
     if args.get_login:
         ctx.out(ctx.call("Image.Login", {**request, "get_login": True})["username"])
         return 0
-    username, password = args.username, _password(args)
+    username, password = args.username or args.secret, _password(ctx, args)
     known = "" if username and password else _known(ctx, request)
     if known and not username and not password:
         ctx.out(f"Authenticating with existing credentials for {registry or _FIRST}")
@@ -90,22 +96,37 @@ def _known(ctx: Context, request: dict[str, Any]) -> str:
         return ""
 
 
-def _password(args: Parsed) -> str:
+def _password(ctx: Context, args: Parsed) -> str:
+    if args.secret:
+        return _secret(ctx, args)
     if not args.password_stdin:
         return str(args.password)
     if args.password:
         raise InvalidArgument("cannot use --password-stdin together with --password")
     if not args.username:
         raise InvalidArgument("cannot use --password-stdin without --username")
-    data = sys.stdin.buffer.read(_LONGEST + 1)
+    return _text(sys.stdin.buffer.read(_LONGEST + 1), "standard input")
+
+
+def _secret(ctx: Context, args: Parsed) -> str:
+    for name in ("password", "password_stdin"):
+        if getattr(args, name):
+            raise InvalidArgument(f"cannot use --secret together with --{name.replace('_', '-')}")
+    from pyman.cli.secret import reading
+
+    return _text(reading(ctx, args.secret), f"secret '{args.secret}'")
+
+
+def _text(data: bytes, source: str) -> str:
+    """A password, without the end of its line."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        raise InvalidArgument("cannot use the password of standard input: it is not UTF-8") from None
+        raise InvalidArgument(f"cannot use the password of {source}: it is not UTF-8") from None
     text = "".join(text.splitlines())
     if not text or len(data) > _LONGEST:
         raise InvalidArgument(
-            "cannot use the password of standard input", hint="it is too long" if text else "it is empty"
+            f"cannot use the password of {source}", hint="it is too long" if text else "it is empty"
         )
     return text
 

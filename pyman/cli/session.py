@@ -374,6 +374,8 @@ class Session:
             if self._journal:
                 self._journal_reply(reply)
             elif reply.parameters.get("phase") == "exited" or not reply.continues:
+                for warning in reply.parameters.get("warnings") or ():
+                    self._ctx.warn(warning)
                 self.finish(reply.parameters.get("exit_code"))
 
     def finish(self, code: int | None) -> None:

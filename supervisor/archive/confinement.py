@@ -16,9 +16,23 @@ import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-__all__ = ["READING", "READING_MARKS", "SYS_ADMIN", "WRITING", "in_user_namespace", "into", "to", "views"]
+__all__ = [
+    "READING",
+    "READING_MARKS",
+    "SYS_ADMIN",
+    "WRITING",
+    "attach",
+    "clone",
+    "in_user_namespace",
+    "into",
+    "join",
+    "over",
+    "restrict",
+    "to",
+    "views",
+]
 
 _CHOWN, _DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER, _FSETID, _MKNOD, _SETFCAP = 0, 1, 2, 3, 4, 27, 31
 SYS_ADMIN = 21
@@ -33,6 +47,8 @@ _NOATIME, _NODIRATIME, _RELATIME = 1 << 10, 1 << 11, 1 << 21
 _DETACH = 2
 _OPEN_TREE, _MOVE_MOUNT = 428, 429
 _OPEN_TREE_CLONE, _CLOEXEC, _AT_EMPTY_PATH, _AT_FDCWD, _FROM_DESCRIPTOR = 1, os.O_CLOEXEC, 0x1000, -100, 4
+_TO_DESCRIPTOR, _AT_RECURSIVE, _MOUNT_SETATTR = 0x40, 0x8000, 442
+_ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV, _ATTR_NOEXEC = 1, 2, 4, 8
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38
 _SECCOMP_FILTER = 2
 _CAPABILITY_VERSION = 0x2008_0522
@@ -44,10 +60,10 @@ _DESCRIPTORS = 64
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _limit() -> None:
+def _limit(descriptors: int) -> None:
     """Bounds on what the process may use, whatever it is made to do."""
     _lower(resource.RLIMIT_AS, _MEMORY)
-    _lower(resource.RLIMIT_NOFILE, _DESCRIPTORS)
+    _lower(resource.RLIMIT_NOFILE, descriptors)
     _lower(resource.RLIMIT_CORE, 0)
 
 
@@ -80,8 +96,7 @@ def views(directories: Sequence[str], capabilities: Sequence[int]) -> None:
     for number, place in enumerate(places):
         os.mkdir(str(number), 0o700)
         # What lies over /proc hides the names of descriptors.
-        tree = _libc.syscall(_OPEN_TREE, place, b"", _OPEN_TREE_CLONE | _CLOEXEC | _AT_EMPTY_PATH)
-        _check(tree, directories[number])
+        tree = clone(place, directories[number])
         _check(_libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, b"%d" % number, _FROM_DESCRIPTOR), "mount")
         os.close(tree)
         os.close(place)
@@ -91,9 +106,65 @@ def views(directories: Sequence[str], capabilities: Sequence[int]) -> None:
     to(capabilities)
 
 
-def to(capabilities: Sequence[int]) -> None:
+def over(
+    trees: Sequence[int],
+    capabilities: Sequence[int],
+    *,
+    descriptors: int,
+    furnish: Callable[[list[int]], None],
+) -> list[int]:
+    """Make those trees of mounts, which are mounted nowhere, all there is; descriptors of their roots. A single one is the
+    root then, so that links lead where they lead in it. `furnish` is given the descriptors, and may mount more in them.
+    OSError."""
+    _own_mounts()
+    _check(_libc.mount(b"tmpfs", b"/proc", b"tmpfs", _NOSUID | _NODEV | _NOEXEC, b"mode=755"), "/proc")
+    os.chdir("/proc")
+    for number, tree in enumerate(trees):
+        os.mkdir(str(number), 0o700)
+        _check(_libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, b"%d" % number, _FROM_DESCRIPTOR), "mount")
+        os.close(tree)
+    # What is mounted in a container from now on is not seen, nor the other way round.
+    _mount(b"", "/proc", _REC | _PRIVATE)
+    roots = [os.open(str(number), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for number in range(len(trees))]
+    furnish(roots)
+    _enter("0" if len(trees) == 1 else "/proc")
+    to(capabilities, descriptors=descriptors)
+    return roots
+
+
+def clone(descriptor: int, subject: str, *, recursive: bool = False) -> int:
+    """What is mounted there once more, mounted nowhere. `recursive`: with all that is mounted below it. OSError."""
+    flags = _OPEN_TREE_CLONE | _CLOEXEC | _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    tree: int = _libc.syscall(_OPEN_TREE, descriptor, b"", flags)
+    _check(tree, subject)
+    return tree
+
+
+def attach(tree: int, place: int, subject: str) -> None:
+    """Mount a tree where a descriptor of a directory, or of a file, points. OSError."""
+    flags = _FROM_DESCRIPTOR | _TO_DESCRIPTOR
+    _check(_libc.syscall(_MOVE_MOUNT, tree, b"", place, b"", flags), subject)
+
+
+def restrict(tree: int, *, readonly: bool, recursive: bool = True) -> None:
+    """Nothing in the tree is run, or opened as a device. A kernel that cannot do that of a tree at once need not: who is
+    in it runs and opens nothing. OSError: it stays writable."""
+    attributes = _ATTR_NOSUID | _ATTR_NODEV | _ATTR_NOEXEC | (_ATTR_RDONLY if readonly else 0)
+    wish = struct.pack("=4Q", attributes, 0, 0, 0)
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    done = _libc.syscall(_MOUNT_SETATTR, tree, b"", flags, wish, len(wish))
+    if done < 0 and (readonly or ctypes.get_errno() not in (errno.ENOSYS, errno.EPERM)):
+        _check(done, "mounts")
+
+
+def join(namespace: int) -> None:
+    """Into a mount namespace. The process has one thread. OSError."""
+    _check(_libc.setns(namespace, _NEW_MOUNT), "mounts")
+
+
+def to(capabilities: Sequence[int], *, descriptors: int = _DESCRIPTORS) -> None:
     """Keep these rights and no others. OSError."""
-    _limit()
+    _limit(descriptors)
     os.umask(0)
     _prctl(_PR_SET_DUMPABLE, 0)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)

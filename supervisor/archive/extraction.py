@@ -71,13 +71,22 @@ class Extraction:
         mark_opaque: Callable[[int], None],
         devices: bool,
         ignore_chown_errors: bool,
+        overwrite: bool = True,
+        strict: bool = True,
+        parents: tuple[int, int] = (0, 0),
     ) -> None:
         """`whiteouts`: make the kernel's of `.wh.` files; else they are files like others. `mark_opaque` is called
-        with the descriptor of a directory that hides what lies below. `devices`: those can be made."""
+        with the descriptor of a directory that hides what lies below. `devices`: those can be made. `overwrite`: a
+        directory may be replaced by something else, and the other way round. `strict`: no name comes twice, and `.` says
+        nothing of the directory that all of it goes to. `parents`: the owner of directories that the archive does not
+        mention."""
         self._whiteouts = whiteouts
         self._mark_opaque = mark_opaque
         self._devices = devices
         self._ignore_chown_errors = ignore_chown_errors
+        self._overwrite = overwrite
+        self._strict = strict
+        self._owner_of_parents = parents
         self._directories: list[tuple[bytes, int, int]] = []
         self._names: set[int] = set()
         status = os.lstat(b".")
@@ -108,7 +117,7 @@ class Extraction:
         if name == b".." or name.startswith(b"../"):
             raise ArchiveRefused(f"cannot unpack {quoted(member.name)}: it lies outside of the archive")
         key = hash(name)
-        if key in self._names:
+        if key in self._names and self._strict:
             raise ArchiveRefused(f"cannot unpack {quoted(member.name)}: the archive has it twice")
         self._names.add(key)
         if not (0 <= member.uid < _ID_LIMIT and 0 <= member.gid < _ID_LIMIT):
@@ -131,7 +140,7 @@ class Extraction:
         if not name:
             if kind != DIRECTORY:
                 raise ArchiveRefused("cannot unpack the layer: its root is no directory")
-            if member.name.startswith(b"/"):
+            if member.name.startswith(b"/") or not self._strict:
                 self._directory(member, b".")
             return None
         if self._whiteouts and b"/.wh." in b"/" + name:
@@ -167,24 +176,34 @@ class Extraction:
         except OSError:
             fd = self._made(lambda: os.open(name, _CREATE, mode & 0o777), name)
         try:
-            crc: int | None = 0
-            size = member.size
-            if member.sparse is not None:
-                crc = None
-                _write_sparse(fd, member, stream, keep)
-            elif size:
-                crc = _copy(fd, stream, size)
-            owner = (member.uid, member.gid)
-            if owner != self._us or self._inherits:
-                self._chown(fd, member)
-            if mode > 0o777 or self._inherits:
-                os.fchmod(fd, mode)
-            if member.xattrs:
-                self._attributes(fd, member)
-            mtime = member.mtime
-            os.utime(fd, ns=(max(member.access_time, mtime), mtime))
+            crc = self._fill(fd, member, mode, stream, keep)
+        except BaseException:
+            if not self._strict:
+                os.unlink(name)  # it goes where others look: as a whole, or not at all
+            raise
         finally:
             os.close(fd)
+        return crc
+
+    def _fill(
+        self, fd: int, member: Member, mode: int, stream: Stream, keep: Callable[[bytes | memoryview], None]
+    ) -> int | None:
+        crc: int | None = 0
+        size = member.size
+        if member.sparse is not None:
+            crc = None
+            _write_sparse(fd, member, stream, keep)
+        elif size:
+            crc = _copy(fd, stream, size)
+        owner = (member.uid, member.gid)
+        if owner != self._us or self._inherits:
+            self._chown(fd, member)
+        if mode > 0o777 or self._inherits:
+            os.fchmod(fd, mode)
+        if member.xattrs:
+            self._attributes(fd, member)
+        mtime = member.mtime
+        os.utime(fd, ns=(max(member.access_time, mtime), mtime))
         return crc
 
     def _directory(self, member: Member, name: bytes) -> None:
@@ -210,7 +229,7 @@ class Extraction:
                 if not stat.S_ISDIR(os.lstat(name).st_mode):
                     raise
 
-        self._made(make, name)
+        self._made(make, name, directory=True)
 
     def _link(self, member: Member, name: bytes) -> None:
         target = cleaned(member.link)
@@ -258,8 +277,10 @@ class Extraction:
 
     # -- steps ----------------------------------------------------------------------------------
 
-    def _made(self, make: Callable[[], _T], name: bytes, *, replace: bool = True) -> _T:
-        """Make something where there may be no directory for it yet, or something else. OSError."""
+    def _made(
+        self, make: Callable[[], _T], name: bytes, *, replace: bool = True, directory: bool = False
+    ) -> _T:
+        """Make something where there may be no directory for it yet, or something else. `directory`: it is one. OSError."""
         try:
             return make()
         except FileNotFoundError:
@@ -267,25 +288,34 @@ class Extraction:
         except FileExistsError:
             if not replace:
                 raise
-            _remove(name)
+            self._replace(name, directory=directory)
         try:
             return make()
         except FileExistsError:
             if not replace:
                 raise
-            _remove(name)
+            self._replace(name, directory=directory)
         return make()
 
+    def _replace(self, name: bytes, *, directory: bool) -> None:
+        """Remove what is there. ArchiveRefused: it may not be."""
+        if not self._overwrite and (directory or stat.S_ISDIR(os.lstat(name).st_mode)):
+            new, old = ("a directory", "something else") if directory else ("a file", "a directory")
+            raise ArchiveRefused(
+                f"cannot replace {quoted(name)}: it would be {new}, and is {old}", hint="use --overwrite"
+            )
+        _remove(name)
+
     def _parents(self, name: bytes) -> None:
-        """Directories that the archive does not mention are root's."""
+        """Directories that the archive does not mention."""
         at = 0
         while (at := name.find(b"/", at + 1)) >= 0:
             try:
                 os.mkdir(name[:at], _PARENT_MODE)
             except FileExistsError:
                 continue
-            if self._inherits or self._us != (0, 0):
-                os.lchown(name[:at], 0, 0)
+            if self._inherits or self._us != self._owner_of_parents:
+                os.lchown(name[:at], *self._owner_of_parents)
                 os.chmod(name[:at], _PARENT_MODE)
 
     def _finish(self, member: Member, path: bytes, *, follow: bool = True, owned: bool = False) -> None:

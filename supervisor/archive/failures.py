@@ -8,7 +8,15 @@ from __future__ import annotations
 import errno
 import os
 
-from pyman.errors import ArchiveRefused, DigestMismatch, DiskFull, StorageFailed
+from pyman.errors import (
+    ArchiveRefused,
+    DigestMismatch,
+    DiskFull,
+    InvalidArgument,
+    NotFound,
+    NotSupported,
+    StorageFailed,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["FULL", "KINDS", "Broken", "failed", "quoted"]
 
 KINDS: dict[str, type[PymanError]] = {
-    kind.__name__: kind for kind in (ArchiveRefused, DigestMismatch, DiskFull, StorageFailed)
+    kind.__name__: kind
+    for kind in (
+        ArchiveRefused,
+        DigestMismatch,
+        DiskFull,
+        InvalidArgument,
+        NotFound,
+        NotSupported,
+        StorageFailed,
+    )
 }
 """What a program may report, by its code."""
 

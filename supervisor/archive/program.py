@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["end_with", "main", "report"]
 
-_PR_SET_PDEATHSIG, _SIGKILL = 1, 9
+_PR_SET_PDEATHSIG, _SIGKILL, _SIGTERM = 1, 9, 15
 _NICE = 5
 """A container that starts goes first: its user waits for milliseconds, that of a layer for seconds."""
 
 
-def main(work: Callable[[dict[str, Any]], dict[str, Any]], doing: str) -> int:
-    """`doing`: what a sentence says of the work ("unpack the layer"). The exit status."""
+def main(work: Callable[[dict[str, Any]], dict[str, Any]], doing: str, *, gently: bool = False) -> int:
+    """`doing`: what a sentence says of the work ("unpack the layer"). `gently`: it ends by SIGTERM when the daemon does,
+    and has something to take back then. The exit status."""
     job = marshal.loads(_everything(0))  # noqa: S302 - from the daemon alone
-    end_with(job["parent"])
+    end_with(job["parent"], _SIGTERM if gently else _SIGKILL)
     os.nice(_NICE)
     os.set_blocking(1, False)
     try:
@@ -49,9 +50,9 @@ def main(work: Callable[[dict[str, Any]], dict[str, Any]], doing: str) -> int:
     return 0 if "done" in answer else 1
 
 
-def end_with(parent: int) -> None:
-    """Be killed when that process, which is the parent, ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+def end_with(parent: int, number: int = _SIGKILL) -> None:
+    """Get that signal when that process, which is the parent, ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)  # it has ended before
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import marshal
 import os
+import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -34,6 +35,8 @@ _ANSWER_LIMIT = 64 << 20
 _LARGE = 1 << 17
 """Bytes of an answer that is not read in the event loop."""
 _COMPLAINT_LIMIT = 1 << 14
+_GRACE = 2.0
+"""Seconds that a program has to end when it is asked to."""
 _PROGRAM = (sys.executable, "-I", "-X", "utf8", "-m")
 
 _limiter = trio.CapacityLimiter(2)
@@ -47,12 +50,16 @@ async def run(
     kind: type[_T],
     doing: str,
     report: Callable[[int], None] | None = None,
+    gently: bool = False,
 ) -> _T:
     """What the program `supervisor.archive.<name>` answers to a job; `fds` keep their numbers in it.
 
     `kind`: what its answer is. `doing`: what an error says of it ("unpack the layer"). `report` is called with the bytes so far, ten times a second
     at most. Cancellation kills the program and returns when it is gone. Raises what the program reports: ArchiveRefused,
     DigestMismatch, DiskFull, StorageFailed.
+
+    `gently`: it takes something back when it ends early, and gets time for that. It never stands still either: one that
+    is stopped cannot end with the daemon but by SIGKILL.
     """
     with ExitStack() as ours:
         text = marshal.dumps({**job, "parent": os.getpid()})
@@ -72,12 +79,15 @@ async def run(
                 raise files.storage_error(error, "start", argv[0]) from error
         heard = _Heard(kind, doing, report)
         try:
-            with background.program(child):
+            with nullcontext() if gently else background.program(child):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_read, answers[0], heard.answer)
                     nursery.start_soon(_read, complaints[0], heard.complaint)
                 await child.wait()
         finally:
+            if gently and child.send_signal(signal.SIGTERM):
+                with trio.move_on_after(_GRACE, shield=True):
+                    await child.wait()
             await child.kill()
     if heard.size > _LARGE:
         # Cancelled or not, it takes no longer than the list is long.

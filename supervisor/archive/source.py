@@ -49,8 +49,10 @@ class Source:
         digest: str = "",
         size: int = -1,
         report: Callable[[int], None] | None = None,
+        hashed: bool = True,
     ) -> None:
-        """`digest`, `size`: what all of it has to have; `report` is called with the bytes so far, now and then."""
+        """`digest`, `size`: what all of it has to have; `report` is called with the bytes so far, now and then. `hashed`:
+        somebody wants to know the digest."""
         self._fd = fd
         self._offset = offset
         self._length = length
@@ -61,6 +63,7 @@ class Source:
         self._report = report
         self._reported = 0.0
         self._hash = hasher(digest)
+        self._hashed = hashed
         self._file = stat.S_ISREG(os.fstat(fd).st_mode)
         self.size = 0
         self._begin = b""
@@ -81,7 +84,8 @@ class Source:
         first, self._begin = self._begin, b""
         while piece := first or self._read():
             first = b""
-            update(piece)
+            if self._hashed:
+                update(piece)
             self.size += len(piece)
             if 0 <= self._wanted_size < self.size:
                 self._refuse(f"it is longer than {self._wanted_size} bytes")

@@ -7,6 +7,7 @@ read-only, and has no right but to read every file and attribute in them.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -31,9 +32,15 @@ from supervisor.archive.writing import Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
     from supervisor.archive.layering import Found
+
+    class Writable(Protocol):
+        def write(self, data: bytes, /) -> None: ...
+
+
+__all__ = ["Tree"]
 
 _CHUNK = 1 << 18
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -47,6 +54,7 @@ _KINDS = {
     stat.S_IFBLK: BLOCK_DEVICE,
 }
 """Sockets are left out: they are nothing without who has made them."""
+_DENIED = (errno.EACCES, errno.EPERM)
 _OURS = ("user.overlay.", "user.fuseoverlayfs.", "user.containers.")
 """Attributes that overlays and engines keep in files for themselves."""
 
@@ -56,7 +64,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     split = Writer(os.open(job["tar_split"], _NEW, 0o600)) if job["tar_split"] else None
     output = Output(job["out"], job["compression"], job["level"], program.report if job["report"] else None)
     confinement.views([job["root"], *job["lowers"]], confinement.READING_MARKS)
-    tree = _Tree(output, split, job)
+    tree = Tree(output, split, layer=bool(job["layer"]), maps=(job["uids"], job["gids"]))
     below = Below([b"/%d" % number for number in range(1, len(job["lowers"]) + 1)])
     excluded = {os.fsencode(path).strip(b"/") for path in job["exclude"]}
     skipped = b""
@@ -72,19 +80,32 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     return {**output.finish(), **owners}
 
 
-class _Tree:
-    def __init__(self, output: Output, split: Writer | None, job: dict[str, Any]) -> None:
-        self._output = output
+class Tree:
+    """An archive that comes into being. `layer`, `maps`: see `jobs.pack_tree`."""
+
+    def __init__(
+        self,
+        output: Writable,
+        split: Writer | None,
+        *,
+        layer: bool = False,
+        maps: tuple[list[list[int]], list[list[int]]] = ([], []),
+        skip_denied: bool = False,
+    ) -> None:
+        """`skip_denied`: what may not be read is left out."""
+        self.output = output
         self._split = split
-        self._layer = bool(job["layer"])
-        self._maps = job["uids"], job["gids"]
+        self._layer = layer
+        self._maps = maps
         self._links: dict[tuple[int, int], bytes] = {}
         self.uids: set[int] = set()
         self.gids: set[int] = set()
         self.entries = 0
+        self.left_out = 0
+        self._skip_denied = skip_denied
 
     def raw(self, data: bytes) -> None:
-        self._output.write(data)
+        self.output.write(data)
         if self._split is not None:
             self._split.keep(data)
 
@@ -105,6 +126,9 @@ class _Tree:
         except FileNotFoundError:
             return  # it is gone meanwhile
         except OSError as error:
+            if self._skip_denied and error.errno in _DENIED:
+                self.left_out += 1
+                return
             raise failed(error, "pack", found.path) from error
         self._header(member)
         self._name(member, 0)
@@ -120,7 +144,7 @@ class _Tree:
             member.mode = found.status.st_mode & 0o777
         else:
             member.mtime = found.status.st_mtime_ns
-        self._owner(member, found)
+        self._own(member, found)
         self._header(member)
         self._name(member, 0)
 
@@ -131,7 +155,7 @@ class _Tree:
         member.kind = kind
         member.mode = stat.S_IMODE(status.st_mode)
         member.mtime = status.st_mtime_ns
-        self._owner(member, found)
+        self._own(member, found)
         if kind == SYMLINK:
             member.link = os.readlink(found.place)
         elif kind in (CHARACTER_DEVICE, BLOCK_DEVICE):
@@ -146,9 +170,13 @@ class _Tree:
             member.xattrs = _attributes(found.place)
         return member
 
-    def _owner(self, member: Member, found: Found) -> None:
-        member.uid = _inside(found.status.st_uid, self._maps[0], found)
-        member.gid = _inside(found.status.st_gid, self._maps[1], found)
+    def owner(self, found: Found) -> tuple[int, int]:
+        """As the archive has it."""
+        uid = _inside(found.status.st_uid, self._maps[0], found)
+        return uid, _inside(found.status.st_gid, self._maps[1], found)
+
+    def _own(self, member: Member, found: Found) -> None:
+        member.uid, member.gid = self.owner(found)
         self.uids.add(member.uid)
         self.gids.add(member.gid)
 
@@ -172,7 +200,7 @@ class _Tree:
                 raise FileNotFoundError
             member.size = status.st_size
             self._header(member)
-            crc = self._data(fd, member.size)
+            crc = self.data(fd, member.size)
         finally:
             os.close(fd)
         self._name(member, crc)
@@ -180,14 +208,14 @@ class _Tree:
             self.raw(bytes(rest))
         return True
 
-    def _data(self, fd: int, size: int) -> int:
-        """So much of the file; zeros, where it has become shorter meanwhile."""
+    def data(self, fd: int, size: int) -> int:
+        """So much of the file; zeros, where it has become shorter meanwhile. Their CRC."""
         crc = 0
         while size:
             piece = os.read(fd, min(_CHUNK, size)) or bytes(min(_CHUNK, size))
             size -= len(piece)
             crc = checksum(piece, crc)
-            self._output.write(piece)
+            self.output.write(piece)
         return crc
 
 

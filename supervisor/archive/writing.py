@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         def flush(self) -> bytes: ...
 
 
-__all__ = ["Output"]
+__all__ = ["Output", "write_all"]
 
 _PIECE = 1 << 18
 """Bytes that are gathered before they are hashed, compressed and written."""
@@ -93,17 +93,7 @@ class Output:
         if self._compressor is not None:
             self._packed.update(data)
         self._size += len(data)
-        rest = memoryview(data)
-        try:
-            while rest:
-                try:
-                    rest = rest[os.write(self._fd, rest) :]
-                except BlockingIOError:  # whoever made the pipe does not want to wait; this program does
-                    poller = select.poll()
-                    poller.register(self._fd, select.POLLOUT)
-                    poller.poll()
-        except BrokenPipeError as error:
-            raise StorageFailed("cannot write the archive: nobody reads it any more") from error
+        write_all(self._fd, data)
 
     def finish(self) -> dict[str, Any]:
         """What has been written, in the words of `Packed`."""
@@ -113,3 +103,18 @@ class Output:
         diff_id = f"sha256:{self._plain.hexdigest()}"
         digest = diff_id if self._compressor is None else f"sha256:{self._packed.hexdigest()}"
         return {"digest": digest, "size": self._size, "diff_id": diff_id, "diff_size": self.diff_size}
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """To a file or a pipe. OSError; StorageFailed: nobody reads it."""
+    rest = memoryview(data)
+    try:
+        while rest:
+            try:
+                rest = rest[os.write(fd, rest) :]
+            except BlockingIOError:  # whoever made the pipe does not want to wait; this program does
+                poller = select.poll()
+                poller.register(fd, select.POLLOUT)
+                poller.poll()
+    except BrokenPipeError as error:
+        raise StorageFailed("cannot write the archive: nobody reads it any more") from error

@@ -30,7 +30,7 @@ from supervisor.oci import (
 from supervisor.oci.accounts import account_files
 from supervisor.oci.environment import environment, exec_environment
 from supervisor.oci.host import this_host
-from supervisor.oci.mountpoints import make_directory, make_files, make_mount_points
+from supervisor.oci.mountpoints import make_directory, make_files, make_mount_points, missing_files
 from supervisor.oci.mounts import INIT_DESTINATION, containerenv, covers, mounted_file, mounts
 from supervisor.oci.namespaces import id_mappings, is_shared, modes, namespaces
 from supervisor.oci.request import BuildRequest, ExecBuildRequest
@@ -156,21 +156,26 @@ def write_files(request: BuildRequest) -> None:
 
 
 def _make_mount_points(request: BuildRequest, chosen: dict[str, str]) -> None:
-    mounted = mounts(request, chosen)
-    etc_files.prepare(request, root_of(request))
+    etc_files.prepare(request, chosen["network"], root_of(request))
     own = [place for _, place in etc_files.destinations(request, chosen["network"])]
+    missing = missing_files(request.rootfs, own)
+    if not missing and request.userns is None:
+        return
+    mounted = mounts(request, chosen)
     others = [mount for mount in mounted if mount.destination not in own]
-    make_files(request.rootfs, [place for place in own if not covers(others, place)], root_of(request))
+    make_files(request.rootfs, [place for place in missing if not covers(others, place)], root_of(request))
     if request.userns is not None:
         make_mount_points(request.rootfs, mounted, request.userns.maps)
 
 
 def _write(path: str, content: bytes, owner: tuple[int, int] | None = None) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        os.makedirs(os.path.dirname(path), mode=0o711, exist_ok=True)
-        descriptor = os.open(
-            path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
-        )
+        try:
+            descriptor = os.open(path, flags, 0o644)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), mode=0o711, exist_ok=True)
+            descriptor = os.open(path, flags, 0o644)
         with open(descriptor, "wb") as file:
             os.fchmod(descriptor, 0o644)
             file.write(content)
@@ -299,6 +304,11 @@ def _command(request: BuildRequest, chosen: Mapping[str, str]) -> list[str]:
     if is_shared(chosen["pid"]):
         option = "host" if chosen["pid"] == "host" else f"{chosen['pid']}:{spec.pidns.value}"
         raise InvalidArgument(f"cannot use --init with --pid {option}: the init has to be the first process")
+    if any(mount.destination == INIT_DESTINATION for mount in request.mounted):
+        raise InvalidArgument(
+            f"cannot use --init with a mount at {INIT_DESTINATION}: the init is there",
+            subject=INIT_DESTINATION,
+        )
     return [INIT_DESTINATION, "--", *words]
 
 
@@ -367,6 +377,7 @@ def _annotations(request: BuildRequest) -> dict[str, str]:
     return {
         "io.container.manager": "pyman",
         "io.podman.annotations.autoremove": _truth(spec.remove),
+        **({"io.podman.annotations.autoremove-image": "TRUE"} if spec.remove_image else {}),
         "io.podman.annotations.init": _truth(request.init),
         "io.podman.annotations.privileged": _truth(request.privileged),
         "org.opencontainers.image.stopSignal": str(request.stop_signal),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.idmaps import IdMaps
     from supervisor.oci.spec import Mount
 
-__all__ = ["empty_files", "make_directory", "make_files", "make_mount_points"]
+__all__ = ["empty_files", "make_directory", "make_files", "make_mount_points", "missing_files"]
 
 _LEFT_TO_RUNTIME = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP, errno.EOVERFLOW}
@@ -46,18 +46,39 @@ def make_directory(root: str, path: str, owner: tuple[int, int], above: tuple[in
         os.close(directory)
 
 
+def missing_files(root: str, paths: Iterable[str]) -> list[str]:
+    """Those of the paths at which the root filesystem has nothing."""
+    missing = []
+    directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for path in paths:
+            try:
+                os.close(files.open_in_directory(directory, path, os.O_PATH))
+            except FileNotFoundError:
+                missing.append(path)
+            except OSError:
+                continue
+    finally:
+        os.close(directory)
+    return missing
+
+
 def make_files(root: str, paths: Iterable[str], owner: tuple[int, int] | None) -> None:
-    """Make these files, empty, where the root filesystem does not have them. `owner`: None: the engine itself.
+    """Make these files, empty, in the root filesystem, which does not have them. `owner`: None: the engine itself.
     StorageFailed, DiskFull.
 
     A directory keeps its times: nobody is to take it for changed. What cannot be made here is left to the OCI runtime.
     """
+    by_directory: dict[str, list[str]] = {}
     for path in paths:
+        above, _, name = path.rpartition("/")
+        by_directory.setdefault(above, []).append(name)
+    for above, names in by_directory.items():
         try:
-            _make_file(root, path, owner)
+            _make_files(root, above, names, owner or (os.geteuid(), os.getegid()))
         except OSError as error:
             if error.errno not in _LEFT_TO_RUNTIME:
-                raise files.storage_error(error, "make", f"{root}{path}") from error
+                raise files.storage_error(error, "make a file in", f"{root}{above}") from error
 
 
 def empty_files(root: str, paths: Iterable[str]) -> list[str]:
@@ -75,30 +96,29 @@ def empty_files(root: str, paths: Iterable[str]) -> list[str]:
     return found
 
 
-def _make_file(root: str, path: str, owner: tuple[int, int] | None) -> None:
-    try:
-        os.close(files.open_in_root(root, path, os.O_PATH))
-        return
-    except FileNotFoundError:
-        pass
-    above, _, name = path.rpartition("/")
-    user = owner or (os.geteuid(), os.getegid())
-    make_directory(root, above, user, user)
+def _make_files(root: str, above: str, names: Iterable[str], owner: tuple[int, int]) -> None:
+    make_directory(root, above, owner, owner)
     directory = files.open_in_root(root, above, os.O_RDONLY | os.O_DIRECTORY)
     try:
         before = os.fstat(directory)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        file = os.open(name, flags, 0o644, dir_fd=directory)
-        try:
-            os.fchmod(file, 0o644)
-            os.fchown(file, *user)
-        finally:
-            os.close(file)
+        for name in names:
+            _make_file(directory, name, owner)
         os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
-    except FileExistsError:
-        pass  # another container with the same root filesystem was faster; or it is a link, which leads nowhere yet
     finally:
         os.close(directory)
+
+
+def _make_file(directory: int, name: str, owner: tuple[int, int]) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        file = os.open(name, flags, 0o644, dir_fd=directory)
+    except FileExistsError:
+        return  # of another container's start; or it is a link, which leads nowhere yet
+    try:
+        os.fchmod(file, 0o644)
+        os.fchown(file, *owner)
+    finally:
+        os.close(file)
 
 
 def make_mount_points(root: str, mounts: Iterable[Mount], maps: IdMaps) -> None:

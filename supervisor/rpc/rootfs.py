@@ -11,6 +11,7 @@ from pyman.api.method import Nothing
 from pyman.api.rootfs import CommitReply, MountedContainer, MountReply
 from pyman.errors import InvalidArgument
 from pyman.names import STATES_WITH_PROCESS
+from supervisor.rpc.copying import CopyHandlers
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.rootfs import committing
 
@@ -27,7 +28,7 @@ def actor_of(call: Call) -> Actor:
     return Actor(uid=call.caller.uid, pid=call.caller.pid)
 
 
-class RootfsHandlers:
+class RootfsHandlers(CopyHandlers):
     """The base of the handlers of containers."""
 
     def __init__(self, engine: Engine) -> None:

@@ -73,6 +73,8 @@ class Container:
         self.removed = False
         self.layer: Layering | None = None
         """Of its layer in the image store that is being made; none: it has been there for long, or there is none."""
+        self.image_removal: Answer[str] | None = None
+        """Of its image that goes with it: why that stays, or an empty text."""
         self.holds = 0
         """How often work that is under way needs its root filesystem mounted."""
         self.end_of_run: Answer[int] = Answer()

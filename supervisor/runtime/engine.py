@@ -53,7 +53,7 @@ from supervisor.state.database import Database, DeleteRecord, PutRecord, Retenti
 from supervisor.state.locks import Locks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from pyman.api.container import ExecRequest
     from pyman.api.event import Actor
@@ -182,6 +182,7 @@ class Engine:
         )
         self.each = Many(self.services.dependencies).each
         self.services.discard = self._discard
+        self.services.spawn = lambda work: in_background(self._nursery, work)
         self.services.find = self._container
         self.services.volumes.containers = lambda: self.registry.containers
         self.services.volumes.discard = self._discard
@@ -223,6 +224,7 @@ class Engine:
         for record in sessions:
             await self._adopt_exec(*refresh.exec_record(record))
         await self._start_workers()
+        services.resume(loaded.intents)
 
     async def _start_workers(self) -> None:
         """All at once; one that takes long does not hold up the supervisor for more than its budget."""
@@ -553,9 +555,16 @@ class Engine:
 
     # ------------------------------------------------------------------ exec
 
-    async def begin_exec(self, container: Container, request: ExecRequest, actor: Actor | None) -> Exec:
-        """Start a session; its answers say what becomes of it."""
-        session, spec = await execs.begin(self.services, container, request, actor)
+    async def begin_exec(
+        self,
+        container: Container,
+        request: ExecRequest,
+        actor: Actor | None,
+        descriptors: Sequence[int] = (),
+    ) -> Exec:
+        """Start a session; its answers say what becomes of it. `descriptors`: what becomes the command's; they are the
+        session's from here."""
+        session, spec = await execs.begin(self.services, container, request, actor, descriptors)
         work = partial(session.run, spec, request.rows, request.columns)
         self._nursery.start_soon(self._guarded, session, work)
         return session

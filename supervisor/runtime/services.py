@@ -21,7 +21,8 @@ from supervisor.storage.overlay import Overlays
 from supervisor.storage.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
+    from typing import Any
 
     from pyman.api.event import Actor
     from pyman.api.spec import ContainerSpec
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from supervisor.images.transfer.arriving import Arriving
     from supervisor.images.transfer.leaving import Leaving
     from supervisor.oci.runtimes import Runtimes
+    from supervisor.runtime.answers import Answer
     from supervisor.runtime.container import Container
     from supervisor.runtime.networks.book import NetworkBook
     from supervisor.runtime.registry import Registry
@@ -47,10 +49,6 @@ __all__ = ["Reaped", "Services"]
 REAPED_KEPT = 4096
 STARTS_AT_ONCE = 8
 """Containers being created by conmon at the same time: more only wait for the processor, and miss deadlines."""
-
-
-async def _nothing(_id: str, _timeout: float | None, _actor: Actor | None) -> None:
-    pass
 
 
 class Reaped:
@@ -128,8 +126,10 @@ class Services:
         self.health = Schedule(settings.pyman.health_checks_at_once)
         self.discard: Callable[[str], None] = lambda _path: None
         """Hands a directory to the task that deletes what was moved into the trash."""
-        self.remove_container: RemoveContainer = _nothing
+        self.remove_container: RemoveContainer
         """By force, with the seconds until SIGKILL; none: its own."""
+        self.spawn: Callable[[Callable[[], Awaitable[Any]]], Answer[Any]]
+        """Begins work that lives as long as the engine."""
         self.ending = False
         """The supervisor ends: nothing is started any more, neither by a user nor by a policy."""
 
@@ -151,7 +151,9 @@ class Services:
     def secrets(self) -> Secrets:
         from supervisor.runtime.secrets.book import Secrets
 
-        return Secrets(self.layout.secrets, self.database, lambda: self.settings, self.disk, self.patient)
+        return Secrets(
+            self.layout.secrets, self.database, lambda: self.settings, self.disk, trio.CapacityLimiter(4)
+        )
 
     @cached_property
     def networks(self) -> NetworkBook:
@@ -162,7 +164,7 @@ class Services:
             self.database,
             lambda: self.settings,
             self.disk,
-            self.patient,
+            trio.CapacityLimiter(4),
             self.remove_container,
         )
 
@@ -177,6 +179,13 @@ class Services:
         from supervisor.runtime.secrets.choosing import values
 
         return await values(self, spec)
+
+    def resume(self, intents: Mapping[str, bytes]) -> None:
+        """Take up what an earlier supervisor has begun and nobody else does."""
+        if any(key.startswith("rmi-") for key in intents):
+            from supervisor.runtime import image_removal
+
+            image_removal.resume(self, intents)
 
     def take(self, settings: Settings) -> None:
         """Settings at start and after a reload. A changed budget begins anew, with its whole burst."""

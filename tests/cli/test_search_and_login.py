@@ -33,7 +33,8 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
     [
         ("search --list-tags -f stars=3 a", "cannot use --filter together with --list-tags"),
         ("search -f stars=x a", "cannot use the filter 'stars=x': it must be stars=N, is-official or is-automated"),
-        ("login --secret x", "cannot use --secret: this version has no secrets: use --password-stdin"),
+        ("login --secret x -p p r", "cannot use --secret together with --password"),
+        ("login --secret x --password-stdin r", "cannot use --secret together with --password-stdin"),
         ("login --password-stdin r", "cannot use --password-stdin without --username"),
         ("login --password-stdin -u u -p p r", "cannot use --password-stdin together with --password"),
         ("logout -a r", "cannot use --all together with a registry"),

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.engine import Engine  # noqa: TC001
-from tests.support.images import podman
+from tests.support.images import IMAGE, import_image, podman
+from tests.support.registry import PASSWORD, USER
 from tests.support.runtimes import BY_USER
 from tests.support.user import User
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.support.registry import RealRegistry
 
 pytestmark = pytest.mark.oci_runtime(*BY_USER)
 
@@ -164,6 +169,12 @@ def test_what_cannot_be_given_is_refused_before_anything_is_made(
     assert os.listdir(box.root / "pyman" / "containers") == []
 
 
+def test_a_secret_lies_in_no_other_one(box: Engine, rootfs: Path) -> None:
+    line = ["--secret=word", "--secret=word,target=word/deeper", "--rootfs", f"{rootfs}:O", "true"]
+    done = box.cli("create", *line, check=False)
+    assert "'/run/secrets/word' is a secret, and no directory" in done.stderr
+
+
 def test_two_secrets_have_two_places(box: Engine, rootfs: Path) -> None:
     keep(box, "second", OTHER)
     line = ["--secret=word", "--secret=second,target=word", "--rootfs", f"{rootfs}:O", "true"]
@@ -216,6 +227,7 @@ def test_owners_are_those_of_the_containers_user_namespace(box: Engine, rootfs: 
     assert "with the uid 100: its user namespace does not have it" in done.stderr
 
 
+@pytest.mark.oci_runtime("crun", "rootless", "trixie")
 def test_podman_sees_the_same_secrets(box: Engine) -> None:
     assert podman(box, "secret", "inspect", "--format", "{{.Spec.Name}}", "word").stdout.strip() == "word"
     made = podman(box, "secret", "create", "theirs", "-", stdin=OTHER.encode()).stdout.strip()
@@ -290,3 +302,65 @@ def test_every_container_gets_copies_of_what_mounts_conf_names(box: Engine, root
     finally:
         settings.unlink()
         box.cli("system", "reload")
+
+
+@pytest.mark.oci_runtime("rootless")
+def test_a_user_who_keeps_the_own_id_can_have_secrets(box: Engine, rootfs: Path) -> None:
+    uid = User.of().uid
+    options = ["--userns=keep-id", f"--secret=word,uid={uid},gid={User.of().gid},mode=0400"]
+    script = "id -u; stat -c '%u:%g %a' /run/secrets/word; cat /run/secrets/word"
+    assert said(box, rootfs, script, *options) == [str(uid), f"{uid}:{User.of().gid} 400", WORD]
+
+
+@pytest.mark.oci_runtime("crun")
+def test_who_joins_a_user_namespace_has_secrets_with_its_owners(box: Engine, rootfs: Path) -> None:
+    maps = ["--uidmap=0:100000:100", "--gidmap=0:100000:100"]
+    box.cli("run", "--detach", "--name=owner", *maps, "--rootfs", f"{rootfs}:O", "sleep", "1000")
+    look = "stat -c %u:%g /run/secrets/word; cat /run/secrets/word"
+    joining = "--userns=container:owner"
+    assert said(box, rootfs, look, joining, "--secret=word,uid=7,gid=8") == ["7:8", WORD]
+    line = ["run", "--rm", joining, "--secret=word,uid=100", "--rootfs", f"{rootfs}:O", "true"]
+    done = box.cli(*line, check=False)
+    assert "with the uid 100: its user namespace does not have it" in done.stderr
+
+
+@pytest.mark.oci_runtime("crun")
+def test_a_system_in_a_container_gets_its_secrets(box: Engine, rootfs: Path) -> None:
+    options = ["--systemd=always", "--secret=word", "--secret=word,type=env,target=WORD"]
+    assert said(box, rootfs, "cat /run/secrets/word; echo; echo $WORD", *options) == [WORD, WORD]
+
+
+@pytest.mark.oci_runtime("crun")
+def test_what_is_made_of_a_container_has_no_secrets(box: Engine, rootfs: Path) -> None:
+    if podman(box, "image", "exists", IMAGE, check=False).returncode:
+        import_image(box, rootfs)
+    options = ["--secret=word", "--secret=word,target=/srv/word", "--secret=word,type=env,target=PASSWORD"]
+    box.cli("run", "--name=c", *options, IMAGE, "true")
+    assert "/run/secrets" not in box.out("diff", "c")
+    box.cli("commit", "--quiet", "c", "made")
+    try:
+        config = box.out("image", "inspect", "--format", "{{json .Config}}", "made")
+        assert "PASSWORD" not in config
+        with tempfile.TemporaryFile() as archive:
+            subprocess.run([*box.command("export", "c")], env=box.environment, stdout=archive, check=True)
+            archive.seek(0)
+            assert WORD.encode() not in archive.read()
+        assert box.out("run", "--rm", "made", "sh", "-c", "ls -A /run/secrets; wc -c < /srv/word") == "0"
+    finally:
+        box.cli("rm", "--all")
+        box.cli("rmi", "made")
+
+
+@pytest.mark.oci_runtime("crun")
+def test_a_password_for_a_registry_is_a_secret(
+    box: Engine, secure_registry: RealRegistry, tmp_path: Path
+) -> None:
+    shutil.copy(secure_registry.authority, tmp_path / "ca.crt")
+    keep(box, USER, f"{PASSWORD}\n")
+    line = ["login", f"--authfile={tmp_path}/auth.json", f"--cert-dir={tmp_path}"]
+    assert "Login Succeeded!" in box.out(*line, "--secret", USER, secure_registry.host)
+    refused = box.cli(*line, "--username", USER, "--secret", "word", secure_registry.host, check=False)
+    assert refused.returncode == 125
+    assert WORD not in refused.stderr
+    missing = box.cli(*line, "--secret", "nix", secure_registry.host, check=False)
+    assert missing.stderr == "Error: cannot find secret 'nix'\n"

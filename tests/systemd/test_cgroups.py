@@ -151,7 +151,14 @@ def test_a_cgroup_that_was_delegated_can_be_the_parent_with_cgroupfs(
 @each_runtime
 @pytest.mark.parametrize(
     "option, controller",
-    [("-m=64m", "memory"), ("--cpus=1", "cpu"), ("--pids-limit=5", "pids"), ("--cpuset-cpus=0", "cpuset")],
+    [
+        ("-m=64m", "memory"),
+        ("--cpus=1", "cpu"),
+        ("--pids-limit=5", "pids"),
+        ("--cpuset-cpus=0", "cpuset"),
+        ("--blkio-weight=50", "io"),
+        ("--cgroup-conf=memory.high=64m", "memory"),
+    ],
 )
 def test_a_limit_without_its_controller_is_refused_by_name(
     user: Machine, pyman: tuple[str, ...], option: str, controller: str
@@ -165,6 +172,42 @@ def test_a_limit_without_its_controller_is_refused_by_name(
         assert told.returncode == 125
         assert told.stderr.startswith("Error: cannot use --")
         assert f"controller '{controller}'" in told.stderr
+
+
+@each_runtime
+def test_a_container_sees_the_file_of_its_cgroup_that_was_set(user: Machine, pyman: tuple[str, ...]) -> None:
+    conf = ("--cgroup-conf", "cgroup.max.descendants=7")
+    user.user(*pyman, "run", *CONTAINER, *conf, "--rootfs", user.rootfs, "sleep", "1000")
+    assert user.out(*pyman, "exec", "c", "cat", "/sys/fs/cgroup/cgroup.max.descendants") == "7"
+    told = user.out(*pyman, "inspect", "--format", "{{json .HostConfig.CgroupConf}}", "c")
+    assert json.loads(told) == {"cgroup.max.descendants": "7"}
+
+
+@each_runtime
+def test_limits_of_cgroup_v1_are_refused(user: Machine, pyman: tuple[str, ...]) -> None:
+    for options in (("--oom-kill-disable", "-m=64m"), ("--cpu-rt-period=1000",), ("--cpu-rt-runtime=5",)):
+        told = user.user(*pyman, "create", *options, "--rootfs", user.rootfs, "true", check=False)
+        option = options[0].partition("=")[0]
+        assert told.stderr.startswith(f"Error: cannot use {option}: cgroup v2 has no such limit")
+
+
+@each_runtime
+def test_an_update_without_a_controller_is_refused_and_the_rest_is_done(
+    user: Machine, pyman: tuple[str, ...]
+) -> None:
+    there = user.root("cat", f"/sys/fs/cgroup{manager(user)}/cgroup.controllers").stdout.split()
+    user.user(*pyman, "run", *CONTAINER, "--rootfs", user.rootfs, "sleep", "1000")
+    told = user.user(*pyman, "update", "--pids-limit=5", "--restart=always", "c", check=False)
+    if "pids" in there:
+        assert user.out(*pyman, "exec", "c", "cat", "/sys/fs/cgroup/pids.max") == "5"
+    else:
+        assert told.stderr.startswith("Error: cannot use --pids-limit: ")
+        assert "controller 'pids'" in told.stderr
+        policy = ("inspect", "--format", "{{.HostConfig.RestartPolicy.Name}}", "c")
+        assert user.out(*pyman, *policy) == "no"
+    user.user(*pyman, "update", "--restart=always", "--env=A=1", "c")
+    assert user.out(*pyman, "inspect", "--format", "{{.HostConfig.RestartPolicy.Name}}", "c") == "always"
+    user.user(*pyman, "update", "--restart=no", "c")
 
 
 def test_info_tells_what_systemd_has_delegated(user: Machine) -> None:

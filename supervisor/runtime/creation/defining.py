@@ -173,6 +173,10 @@ def _has_nul(value: object) -> bool:
 
 
 def _check_root(spec: ContainerSpec) -> None:
+    if spec.remove_image and not (spec.image and spec.remove):
+        raise InvalidArgument(
+            f"cannot use --rmi {'without --rm' if spec.image else 'with --rootfs: there is no image'}"
+        )
     if spec.image and spec.rootfs:
         raise InvalidArgument("cannot use an image and --rootfs together")
     if spec.image:

@@ -22,9 +22,12 @@ from supervisor.runtime.records import Wanted
 from supervisor.state.database import DeleteRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyman.api.event import Actor
     from supervisor.runtime.life.worker import Worker
     from supervisor.runtime.volumes.book import Batch
+    from supervisor.state.changes import PutIntent
 
 __all__ = ["KILL_GRACE", "Stopping"]
 
@@ -352,17 +355,31 @@ class Stopping:
         await worker.body.erase()
         events = [] if container.observed.leaving else [worker.event(EventStatus.REMOVE, actor)]
         volumes = volumes or container.takes_volumes
+        image = self._image_wish(actor)
         async with worker.services.volumes.left(container, actor, wanted=volumes) as gone:
             await worker.services.database.commit(
-                [DeleteRecord("container", container.id), *gone.changes],
+                [DeleteRecord("container", container.id), *gone.changes, *image],
                 [*events, *gone.events],
                 durable=True,
-                apply=partial(self._vanish, gone),
+                apply=partial(self._vanish, gone, image),
             )
         container.end_of_run.give(container.exit_code)
 
-    def _vanish(self, gone: Batch, _events: object) -> None:
+    def _image_wish(self, actor: Actor | None) -> list[PutIntent]:
+        """That its image goes with a container that has run."""
+        container = self._worker.container
+        if not (container.definition.spec.remove_image and container.observed.started_at):
+            return []
+        from supervisor.runtime import image_removal
+
+        return [image_removal.intent(container, actor)]
+
+    def _vanish(self, gone: Batch, image: Sequence[PutIntent], _events: object) -> None:
         gone.apply()
+        for wish in image:
+            from supervisor.runtime import image_removal
+
+            self._worker.container.image_removal = image_removal.begin(self._worker.services, wish)
         self._worker.container.gone()
         self._worker.on_removed(self._worker.container)
 

@@ -188,14 +188,14 @@ class Updating:
             ) from error
 
     def _cgroup(self) -> str:
-        """The container's, of which its processes may have made others."""
+        """The container's, of which its processes may have made others. crun has it in the scope, not as the scope."""
         worker = self._worker
         place, init = worker.body.placement, worker.observed.init
         if not place.systemd or init is None:
             return place.path
-        scope = f"pyman-{worker.container.id}.scope"
-        head, found, _ = cgroups.own_path(init.pid).partition(scope)
-        return head + found
+        head, scope, below = cgroups.own_path(init.pid).partition(f"pyman-{worker.container.id}.scope")
+        inner = "/container" if f"{below}/".startswith("/container/") else ""
+        return f"{head}{scope}{inner}"
 
 
 def _differ(old: ContainerSpec, new: ContainerSpec, fields: Iterable[str]) -> bool:

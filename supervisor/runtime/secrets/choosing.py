@@ -21,12 +21,16 @@ from supervisor.oci.given import SECRETS, Given
 from supervisor.oci.host import this_host
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from pyman.api.spec import ContainerSpec, Secret
     from supervisor.kernel.idmaps import IdMaps
     from supervisor.runtime.records import Definition
+    from supervisor.runtime.secrets.book import Secrets
+    from supervisor.runtime.secrets.records import Secret as KnownSecret
     from supervisor.runtime.services import Services
 
-__all__ = ["Chosen", "choose", "values"]
+__all__ = ["Chosen", "check_owner", "choose", "values"]
 
 MOST = 256
 """Secrets of one container."""
@@ -61,7 +65,7 @@ class Chosen:
         others = {each.destination for each in definition.mounted}
         others.update(each.dest for each in definition.spec.volumes)
         for each in self._given:
-            _check_owner(each, maps)
+            check_owner(each, maps)
             if each.destination in others:
                 raise InvalidArgument(
                     f"cannot give the container secret '{each.name}': something else is mounted at"
@@ -106,19 +110,30 @@ async def choose(services: Services, spec: ContainerSpec) -> Chosen:
         _check_wish(wish)
     book = services.secrets
     if spec.secret_env:
-        found = await book.find([*spec.secret_env.values()])
-        names: dict[str, str] = {}
-        for variable, source in spec.secret_env.items():
-            secret = found[source]
-            if isinstance(secret, PymanError):
-                raise secret
-            names[variable] = secret.name
-        spec = msgspec.structs.replace(spec, secret_env=names)
-    total = 0
+        spec = msgspec.structs.replace(spec, secret_env=await _named(book, spec.secret_env))
     read = await book.read([wish.source for wish in spec.secrets]) if spec.secrets else []
+    if sum(len(data) for _, data in read) > MOST_BYTES:
+        raise InvalidArgument(f"cannot give a container secrets of more than {MOST_BYTES} bytes together")
+    given = _placed(spec.secrets, [secret for secret, _ in read])
+    return Chosen(services, spec, given, [data for _, data in read])
+
+
+async def _named(book: Secrets, variables: Mapping[str, str]) -> dict[str, str]:
+    """By the names of the secrets, however they were asked for."""
+    found = await book.find([*variables.values()])
+    names: dict[str, str] = {}
+    for variable, source in variables.items():
+        known = found[source]
+        if isinstance(known, PymanError):
+            raise known
+        names[variable] = known.name
+    return names
+
+
+def _placed(wishes: Sequence[Secret], secrets: Sequence[KnownSecret]) -> list[Given]:
+    """Each in a place of its own."""
     given: dict[str, Given] = {}
-    for wish, (secret, data) in zip(spec.secrets, read, strict=True):
-        total += len(data)
+    for wish, secret in zip(wishes, secrets, strict=True):
         where = _destination(wish.target or secret.name, secret.name)
         if where in given:
             raise InvalidArgument(
@@ -126,9 +141,14 @@ async def choose(services: Services, spec: ContainerSpec) -> Chosen:
                 subject=secret.name,
             )
         given[where] = Given(secret.id, secret.name, where, wish.uid, wish.gid, wish.mode)
-    if total > MOST_BYTES:
-        raise InvalidArgument(f"cannot give a container secrets of more than {MOST_BYTES} bytes together")
-    return Chosen(services, spec, [*given.values()], [data for _, data in read])
+    for where, each in given.items():
+        above = next((other for other in given if where.startswith(f"{other}/")), None)
+        if above is not None:
+            raise InvalidArgument(
+                f"cannot give the container secret '{each.name}': '{above}' is a secret, and no directory",
+                subject=each.name,
+            )
+    return [*given.values()]
 
 
 def _check_wish(wish: Secret) -> None:
@@ -162,7 +182,8 @@ def _destination(target: str, name: str) -> str:
     return path
 
 
-def _check_owner(given: Given, maps: IdMaps) -> None:
+def check_owner(given: Given, maps: IdMaps) -> None:
+    """InvalidArgument: it does not exist in a user namespace with these maps."""
     for what, number, lines in (("uid", given.uid, maps.uids), ("gid", given.gid, maps.gids)):
         if not has_inside(number, lines):
             raise InvalidArgument(

@@ -16,8 +16,10 @@ from supervisor.kernel.idmaps import outside
 from supervisor.logging import log
 from supervisor.oci import build
 from supervisor.oci.given import place_of, shown_directory, source_of, subscribed
+from supervisor.runtime.secrets.choosing import check_owner
 
 if TYPE_CHECKING:
+    from supervisor.oci.given import Given
     from supervisor.oci.request import BuildRequest
     from supervisor.settings.layout import Layout
 
@@ -43,7 +45,7 @@ class _File(NamedTuple):
 
 
 def prepare(layout: Layout, request: BuildRequest) -> None:
-    """StorageFailed, DiskFull."""
+    """InvalidArgument, StorageFailed, DiskFull."""
     place = place_of(request.run_directory)
     wanted = [*_subscriptions(request, place), *_secrets(layout, request, place)]
     try:
@@ -91,15 +93,16 @@ def _secrets(layout: Layout, request: BuildRequest, place: str) -> list[_File]:
                 data = file.read()
         except OSError as error:
             raise files.storage_error(error, f"read the copy of secret '{each.name}'", path) from error
-        found.append(_File(source_of(place, number), data, each.mode, _owner(request, each.uid, each.gid)))
+        found.append(_File(source_of(place, number), data, each.mode, _owner(request, each)))
     return found
 
 
-def _owner(request: BuildRequest, uid: int, gid: int) -> tuple[int, int]:
+def _owner(request: BuildRequest, given: Given) -> tuple[int, int]:
     if request.userns is None:
-        return uid, gid
+        return given.uid, given.gid
     maps = request.userns.maps
-    return outside(uid, maps.uids), outside(gid, maps.gids)
+    check_owner(given, maps)  # another container's namespace is known when that runs
+    return outside(given.uid, maps.uids), outside(given.gid, maps.gids)
 
 
 def _root(request: BuildRequest) -> tuple[int, int]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["shown_limits"]
 
 PERIOD = 100_000
-"""Microseconds: the kernel's, where none is set."""
+"""Microseconds in which --cpus is counted; with another one Podman shows none."""
 
 
 def shown_limits(request: BuildRequest) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def shown_limits(request: BuildRequest) -> dict[str, Any]:
         "memory_reservation": memory.reservation or 0,
         "memory_swap": memory.swap or 0,
         "memory_swappiness": memory.swappiness or 0,
-        "nano_cpus": max(0, cpu.quota or 0) * 1_000_000_000 // (cpu.period or PERIOD),
+        "nano_cpus": (cpu.quota or 0) * 1_000_000_000 // PERIOD if cpu.period == PERIOD else 0,
         "cpu_shares": cpu.shares or 0,
         "cpu_period": cpu.period or 0,
         "cpu_quota": cpu.quota or 0,
