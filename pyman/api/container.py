@@ -21,6 +21,7 @@ from pyman.api.rootfs import (
 from pyman.api.selection import ErrorInfo, Result, ResultsReply, Selection
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.api.update import UpdateRequest
+from pyman.api.usage import PruneContainersReply, PruneContainersRequest
 from pyman.api.watching import StatsReply, StatsRequest, TopReply, TopRequest
 
 __all__ = [
@@ -85,7 +86,8 @@ class CreateReply(msgspec.Struct, frozen=True):
 
 class RunRequest(msgspec.Struct, frozen=True):
     """Create and start. With the log driver `passthrough` the request brings three descriptors
-    (stdin, stdout, stderr) that become the container's own."""
+    (stdin, stdout, stderr) that become the container's own; with `preserve_fd` in the spec one for each of these, after
+    them."""
 
     spec: ContainerSpec
     caller: Caller = Caller()
@@ -192,6 +194,8 @@ class NameRequest(msgspec.Struct, frozen=True):
 
 class ExistsRequest(msgspec.Struct, frozen=True):
     name: str
+    external: bool = False
+    """Also those of other engines that use the image store."""
 
 
 class ExistsReply(msgspec.Struct, frozen=True):
@@ -251,6 +255,8 @@ class ExecRequest(msgspec.Struct, frozen=True):
     detach_keys: str | None = None
     rows: int = 0
     columns: int = 0
+    preserve_fd: list[int] = []
+    """Numbers, 3 to 255, that the descriptors have in it which come with the request: one for each."""
 
 
 class ExecReply(msgspec.Struct, frozen=True):
@@ -392,7 +398,7 @@ INTERFACE = Interface(
             "Create and start, attached or not, and wait for the end.",
             access=Access.OWNER,
             streaming=True,
-            descriptors_in=3,
+            descriptors_in=16,
             descriptors_out=True,
         ),
         Method("Init", SelectionRequest, ResultsReply, "Create in the OCI runtime.", access=Access.OWNER),
@@ -411,6 +417,13 @@ INTERFACE = Interface(
         Method("Pause", SelectionRequest, ResultsReply, "Freeze every process.", access=Access.OWNER),
         Method("Unpause", SelectionRequest, ResultsReply, "Thaw every process.", access=Access.OWNER),
         Method("Remove", RemoveRequest, ResultsReply, "Remove containers.", access=Access.OWNER),
+        Method(
+            "Prune",
+            PruneContainersRequest,
+            PruneContainersReply,
+            "Remove those that do not run.",
+            access=Access.OWNER,
+        ),
         Method(
             "Wait",
             WaitRequest,
@@ -453,6 +466,7 @@ INTERFACE = Interface(
             "Run a further command in a container.",
             access=Access.OWNER,
             streaming=True,
+            descriptors_in=16,
             descriptors_out=True,
         ),
         Method("ExecInspect", ExecInspectRequest, ExecInspectReply, "An exec session.", access=Access.READ),

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from pyman.api.method import Access, Interface, Method, Nothing
+from pyman.api.method import Access, Interface, Method, Nothing, Vanish
+from pyman.api.usage import DiskUsageReply, PruneSystemReply, PruneSystemRequest
 
 __all__ = [
     "INTERFACE",
@@ -115,6 +116,21 @@ INTERFACE = Interface(
         Method("Locks", Nothing, LocksReply, "Locks and their owners.", access=Access.READ),
         Method(
             "Check", CheckRequest, CheckReply, "Compare the state with what is there.", access=Access.OWNER
+        ),
+        Method(
+            "DiskUsage",
+            Nothing,
+            DiskUsageReply,
+            "How much room images, containers and volumes take.",
+            access=Access.READ,
+            vanish=Vanish.CANCEL,
+        ),
+        Method(
+            "Prune",
+            PruneSystemRequest,
+            PruneSystemReply,
+            "Remove what nothing uses.",
+            access=Access.OWNER,
         ),
         Method("Shutdown", ShutdownRequest, Nothing, "End the supervisor.", access=Access.OWNER),
     ),

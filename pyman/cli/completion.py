@@ -52,6 +52,7 @@ _CHOICES = {
     "uts": ("host", "private"),
 }
 _OWN_CHOICES = {
+    "container prune filter": ("label=", "until="),
     "image prune filter": ("label=", "until="),
     "images filter": (
         *("before=", "containers=", "dangling=", "digest=", "id=", "intermediate=", "label=", "manifest="),
@@ -66,6 +67,7 @@ _OWN_CHOICES = {
         *("list=", "lookup=", "store=", "delete="),
     ),
     "secret ls filter": ("id=", "name="),
+    "system prune filter": ("label=", "until="),
     "volume ls filter": (
         *("anonymous=", "dangling=", "driver=", "label=", "name=", "opt=", "scope=", "since=", "until="),
     ),
@@ -80,8 +82,11 @@ _STATES = {
     "exec": ("running",),
     "kill": ("running", "paused", "stopping"),
     "pause": ("running",),
+    "port": ("running",),
     "start": ("created", "initialized", "exited", "stopped"),
+    "stats": ("running", "paused", "stopping"),
     "stop": ("running", "paused", "stopping"),
+    "top": ("running", "paused", "stopping"),
     "unpause": ("paused",),
 }
 """Verbs that make sense in some states only; the others take every container."""
@@ -234,9 +239,12 @@ class _Line:
             return ()
         if "rootfs" in self.flags and not self.arguments:
             return ((":directories", ""),)
-        kinds = ("CONTAINER", "IMAGE", "LIST", "SECRET", "VOLUME")
+        if self.command == "top" and (self.arguments or "latest" in self.flags):
+            from pyman.descriptors import TITLES
+
+            return TITLES.items()
         first = usage.lstrip("[").split("|")[0].split(" ")[0].rstrip("]").removesuffix("...")
-        if first in kinds:
+        if first in ("CONTAINER", "IMAGE", "LIST", "SECRET", "VOLUME"):
             if ("..." in usage and "COMMAND" not in usage) or not self.arguments:
                 return self._objects(usage)
             if "DESTINATION" in usage or usage == "IMAGE [IMAGE]":
@@ -244,6 +252,10 @@ class _Line:
             if first == "VOLUME":
                 return ((":files", ""),)
             return ((":files", ""),) if "COMMAND" in usage else ()
+        return self._others(usage)
+
+    def _others(self, usage: str) -> Iterable[tuple[str, str]]:
+        """Where no object of the engine is meant."""
         if usage == "NAME FILE|-":
             return ((":files", ""),) if self.arguments else ()
         if usage.startswith("FILE"):

@@ -90,10 +90,19 @@ RM_OPTIONS: tuple[Option, ...] = (
 WAIT_OPTIONS: tuple[Option, ...] = (
     ("condition", "", CSV, "STATE", "What to wait for (default: stopped or exited)"),
     ("ignore", "", FLAG, "", "A container that does not exist counts as removed"),
+    (
+        "interval",
+        "i",
+        TEXT,
+        "DURATION",
+        "Podman's time between two looks: nobody looks here, the end is told at once",
+    ),
     _LATEST,
 )
 RENAME_OPTIONS: tuple[Option, ...] = ()
-EXISTS_OPTIONS: tuple[Option, ...] = ()
+EXISTS_OPTIONS: tuple[Option, ...] = (
+    ("external", "", FLAG, "", "Also those of other engines that use the image store, such as Buildah's"),
+)
 WHY_OPTIONS: tuple[Option, ...] = (("format", "f", TEXT, "TEMPLATE", "json, or a template"), _LATEST)
 PRUNE_OPTIONS: tuple[Option, ...] = (
     ("filter", "", LIST, "KEY=VALUE", "Only containers that fit: label=, until="),
@@ -209,7 +218,8 @@ def rename(ctx: Context, args: Parsed) -> int:
 
 
 def exists(ctx: Context, args: Parsed) -> int:
-    return 0 if ctx.call("Container.Exists", {"name": args.arguments[0]})["exists"] else 1
+    request = {"name": args.arguments[0], "external": args.external}
+    return 0 if ctx.call("Container.Exists", request)["exists"] else 1
 
 
 def why(ctx: Context, args: Parsed) -> int:
@@ -232,13 +242,17 @@ def why(ctx: Context, args: Parsed) -> int:
 
 
 def prune(ctx: Context, args: Parsed) -> int:
+    filters = filters_of(args.filter)
     if not args.force and not ctx.confirm("This will remove all containers that do not run."):
         return 0
-    filters = filters_of(args.filter)
-    if wrong := [key for key in filters if key.rstrip("!") not in ("label", "until")]:
-        raise InvalidArgument(f"cannot prune by '{wrong[0]}'", hint="only label and until can be asked for")
-    filters["status"] = ["created", "exited", "stopped"]
-    return _report(ctx, ctx.call("Container.Remove", {"selection": {"filters": filters}}), named=False)
+    status = 0
+    for one in ctx.call("Container.Prune", {"filters": filters})["containers"]:
+        if one.get("error"):
+            ctx.fail(sentence(one["error"]))
+            status = 125
+        else:
+            ctx.out(one["id"])
+    return status
 
 
 def filters_of(pairs: list[str]) -> dict[str, list[str]]:

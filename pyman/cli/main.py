@@ -87,6 +87,7 @@ COMMANDS: dict[str, Command] = {
     "logs": ("logs", "logs", "LOGS_OPTIONS", _MANY, 0, -1, "Show what containers have written"),
     "mount": ("rootfs", "mount", "MOUNT_OPTIONS", "[CONTAINER...]", 0, -1, "Mount containers' files, or show those that are mounted"),
     "pause": ("container", "pause", "PAUSE_OPTIONS", _MANY, 0, -1, "Freeze all processes of containers"),
+    "port": ("port", "port", "PORT_OPTIONS", "[CONTAINER [PORT[/PROTOCOL]]]", 0, 2, "Show at which ports of the host a container is reached"),
     "ps": ("ps", "ps", "PS_OPTIONS", "", 0, 0, "List containers"),
     "pull": ("pull", "pull", "PULL_OPTIONS", _IMAGES, 1, -1, "Bring images here from a registry or an archive"),
     "push": ("push", "push", "PUSH_OPTIONS", "IMAGE [DESTINATION]", 1, 2, "Send an image to a registry or elsewhere"),
@@ -135,9 +136,11 @@ COMMANDS: dict[str, Command] = {
     "secret ls": ("secret", "list_secrets", "LS_OPTIONS", "", 0, 0, "List secrets"),
     "secret rm": ("secret", "rm", "RM_OPTIONS", "SECRET...", 0, -1, "Remove secrets"),
     "system check": ("system", "check", "CHECK_OPTIONS", "", 0, 0, "Compare the state with what is there"),
+    "system df": ("disk", "df", "DF_OPTIONS", "", 0, 0, "Show how much room images, containers and volumes take"),
     "system events prune": ("system", "events_prune", "EVENTS_PRUNE_OPTIONS", "", 0, 0, "Forget old events"),
     "system locks": ("system", "locks", "LOCKS_OPTIONS", "", 0, 0, "Show the locks and their owners"),
     "system migrate": ("maintain", "migrate", "MIGRATE_OPTIONS", "", 0, 0, "Stop all containers and rewrite them for this version"),
+    "system prune": ("disk", "prune", "PRUNE_OPTIONS", "", 0, 0, "Remove what nothing uses"),
     "system reload": ("system", "reload", "RELOAD_OPTIONS", "", 0, 0, "Read the configuration files again"),
     "system renumber": ("maintain", "renumber", "RENUMBER_OPTIONS", "", 0, 0, "Give every object a new lock"),
     "system reset": ("maintain", "reset", "RESET_OPTIONS", "", 0, 0, "Remove every container and all state"),
@@ -159,7 +162,7 @@ COMMANDS: dict[str, Command] = {
 # fmt: on
 
 CONTAINER_VERBS = (
-    "attach", "commit", "cp", "create", "exec", "exists", "export", "init", "kill", "logs", "mount", "pause", "ps",
+    "attach", "commit", "cp", "create", "exec", "exists", "export", "init", "kill", "logs", "mount", "pause", "port", "ps",
     "rename", "restart", "rm", "run", "start", "stats", "stop", "top", "unmount", "unpause", "update", "wait", "why",
 )  # fmt: skip
 """Verbs that are also called `container VERB`."""
@@ -198,33 +201,20 @@ GROUPS = {
     "system events": "Manage the journal of events",
 }
 
-LATER = frozenset(
-    (
-        *(
-            "auto-update",
-            "checkpoint",
-            "cp",
-            "generate",
-            "kube",
-            "network",
-            "play",
-        ),
-        *(
-            "pod",
-            "port",
-            "prune",
-            "quadlet",
-            "restore",
-        ),
-    )
-)
+LATER = frozenset(("auto-update", "generate", "kube", "machine", "network", "play", "pod", "quadlet"))
 """Podman's verbs that are not there yet: no slip of the fingers for `stop` or `start`."""
 NEVER = {
     "image scp": "copying an image to another host is 'pyman save … | ssh HOST pyman load'",
     "image sign": "images are not signed here: use skopeo or cosign",
     "image trust": "the policy is a file, containers-policy.json(5), and honoured",
     "artifact": "artifacts are here in manifest lists alone: manifest add --artifact",
+    "container checkpoint": "the state of processes is not written to disk",
+    "container cleanup": "the supervisor clears up behind a container that has ended, without being asked",
+    "container clone": "inspect --format '{{.Config.CreateCommand}}' shows the command that makes another one",
+    "container restore": "the state of processes is not written to disk",
+    "container runlabel": "what an image brings along is not run on the host; image inspect shows its labels",
     "farm": "builds run on this host",
+    "system connection": "an engine is selected by --root and --config; another host's with ssh HOST pyman",
 }
 """Podman's verbs that are not meant to come, and why."""
 STOPS = frozenset(("create", "exec", "run", "top", "unshare", "__complete"))

@@ -6,7 +6,7 @@ import sys
 import time
 
 from pyman.cli.human import ago, byte_size, span
-from pyman.cli.options import CSV, FLAG, INT, SECONDS, TEXT
+from pyman.cli.options import CSV, FLAG, INT, REFUSED, SECONDS, TEXT
 from pyman.cli.table import columns, is_json, render
 from pyman.errors import InvalidArgument
 
@@ -22,6 +22,13 @@ __all__ = ["HEADERS", "PS_OPTIONS", "ps", "row", "status"]
 
 PS_OPTIONS: tuple[Option, ...] = (
     ("all", "a", FLAG, "", "Also containers that do not run"),
+    (
+        "external",
+        "",
+        REFUSED,
+        "",
+        "containers of other engines are not shown; see podman or buildah, and exists --external",
+    ),
     (
         "filter",
         "f",
@@ -39,6 +46,7 @@ PS_OPTIONS: tuple[Option, ...] = (
     ("quiet", "q", FLAG, "", "Show ids only"),
     ("size", "s", FLAG, "", "Show the sizes on disk"),
     ("sort", "", TEXT, "KEY", "command, created, id, image, names, runningfor, size or status"),
+    ("sync", "", FLAG, "", "Podman's look at the OCI runtime: what is shown is what is there, in any case"),
     ("watch", "w", SECONDS, "SECONDS", "Show it again and again, at this interval"),
 )
 

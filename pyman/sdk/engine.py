@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
-from pyman.api import event, system
+from pyman.api import event, system, usage
 from pyman.api.method import Nothing
 from pyman.sdk.containers import Containers
 from pyman.sdk.events import PATIENCE, Events
@@ -97,6 +97,22 @@ class Engine:
     async def check(self, *, repair: bool = False) -> system.CheckReply:
         """Compare the state with what is really there."""
         return await self._pool.call(f"{_SYSTEM}.Check", system.CheckRequest(repair), system.CheckReply)
+
+    async def disk_usage(self) -> usage.DiskUsageReply:
+        """How much room images, containers and volumes take."""
+        return await self._pool.call(f"{_SYSTEM}.DiskUsage", Nothing(), usage.DiskUsageReply)
+
+    async def prune(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - the name that the option has everywhere
+        volumes: bool = False,
+        filters: Mapping[str, Sequence[str]] | None = None,
+    ) -> usage.PruneSystemReply:
+        """Remove what nothing uses. `all`: also images with names; `volumes`: also volumes."""
+        wanted = {key: [*values] for key, values in (filters or {}).items()}
+        request = usage.PruneSystemRequest(all, volumes, wanted)
+        return await self._pool.call(f"{_SYSTEM}.Prune", request, usage.PruneSystemReply)
 
     async def shutdown(self, *, containers: str = "leave") -> None:
         """End the supervisor; `containers`: `leave` them running, or `stop` them."""

@@ -175,6 +175,16 @@ class Images:
 
         return ListImagesReply(images=await self.read(look))
 
+    async def has_container(self, name: str) -> bool:
+        """Whether the store has a container of any engine with that name, or whose id begins so."""
+
+        def look(view: View) -> bool:
+            return bool(name) and any(
+                name in container.names or container.id.startswith(name) for container in view.containers
+            )
+
+        return await self.read(look)
+
     async def find(self, name: str, platform: Platform = HERE, *, lists: str = "member") -> Found:
         """As `View.find`."""
         return await self.read(lambda view: view.find(name, platform, lists=lists))

@@ -216,12 +216,16 @@ class View:
             id = layer.parent
         return found
 
+    def layers_of(self, image: Image) -> list[Layer]:
+        """Each once, with those that were made for user namespaces."""
+        found = {layer.id: layer for layer in self.chain(image)}
+        for mapped in image.mapped_layers:
+            found.update({layer.id: layer for layer in self.below(mapped)})
+        return [*found.values()]
+
     def size(self, image: Image) -> int:
         """Bytes: of the uncompressed archives of its layers, and of its documents."""
-        ids = {layer.id: layer for layer in self.chain(image)}
-        for mapped in image.mapped_layers:
-            ids.update({layer.id: layer for layer in self.below(mapped)})
-        layers = sum(max(layer.diff_size, 0) for layer in ids.values())
+        layers = sum(max(layer.diff_size, 0) for layer in self.layers_of(image))
         return layers + sum(image.big_data_sizes.values())
 
     @cached_property

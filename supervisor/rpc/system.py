@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyman.api.method import Nothing
 from pyman.errors import InvalidArgument, OptionDiffers
+from supervisor.rpc.rootfs import actor_of
 from supervisor.runtime.recovery import check
 from supervisor.runtime.views import info
 
 if TYPE_CHECKING:
     from pyman.api import system as api
+    from pyman.api.usage import DiskUsageReply, PruneSystemReply, PruneSystemRequest
     from supervisor.rpc.dispatch import Call
     from supervisor.rpc.handlers import Control
     from supervisor.runtime.engine import Engine
+    from supervisor.runtime.registry import View
 
 __all__ = ["SystemHandlers"]
 
@@ -63,6 +67,21 @@ class SystemHandlers:
     async def check(self, request: api.CheckRequest, call: Call) -> api.CheckReply:
         self._engine.check_valid()
         return await check.check(self._engine, repair=request.repair)
+
+    async def disk_usage(self, request: Nothing, call: Call) -> DiskUsageReply:
+        from supervisor.runtime.views.disk import disk_usage
+
+        return await disk_usage(self._engine.services, self._view(call).containers)
+
+    async def prune(self, request: PruneSystemRequest, call: Call) -> PruneSystemReply:
+        from supervisor.runtime.pruning import prune_system
+
+        work = partial(prune_system, self._engine, self._view(call), request, actor_of(call))
+        reply: PruneSystemReply = await self._engine.background(work).get()
+        return reply
+
+    def _view(self, call: Call) -> View:
+        return self._engine.view(call.session.get("namespace", ""))
 
     async def shutdown(self, request: api.ShutdownRequest, call: Call) -> Nothing:
         if request.containers not in ("leave", "stop"):

@@ -12,7 +12,6 @@ from pyman.api import volume as api
 from pyman.api.container import ErrorInfo, ExistsReply
 from pyman.api.method import Nothing
 from pyman.errors import InvalidArgument, PymanError
-from supervisor.kernel import files
 from supervisor.rpc.rootfs import actor_of
 from supervisor.runtime.many import info_of
 from supervisor.runtime.volumes import archives, listing
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from pyman.api.event import Actor
+    from pyman.api.usage import Pruned
     from supervisor.rpc.dispatch import Call
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.services import Services
@@ -151,22 +151,11 @@ class VolumeHandlers:
             for entry in entries
             if entry.name not in used and (request.all or entry.definition.anonymous)
         ]
-        work = partial(self._prune, chosen, actor_of(call), dry_run=request.dry_run)
-        return api.RemovedVolumesReply(await self._finished(work))
+        from supervisor.runtime.pruning import prune_volumes
 
-    async def _prune(self, entries: Entries, actor: Actor, *, dry_run: bool) -> Removed:
-        results = []
-        for entry in entries:
-            measure = partial(files.disk_usage, entry.definition.mountpoint)
-            size = await trio.to_thread.run_sync(measure, limiter=_disk)
-            error = None
-            try:
-                if not dry_run and not await self._book.remove(entry, actor, pruned=True):
-                    continue
-            except PymanError as problem:
-                error = info_of(problem)
-            results.append(api.RemovedVolume(entry.name, size, error))
-        return results
+        work = partial(prune_volumes, self._services, chosen, actor_of(call), dry_run=request.dry_run)
+        pruned: list[Pruned] = await self._finished(work)
+        return api.RemovedVolumesReply([api.RemovedVolume(one.id, one.size, one.error) for one in pruned])
 
     # ------------------------------------------------------------------ archives
 

@@ -1,18 +1,21 @@
-"""Looks at running containers: the part of `io.pyman.Container` that tells what they use and what runs in them."""
+"""What containers use and what runs in them, and the removal of those that do not run: a part of `io.pyman.Container`."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
+from pyman.api.usage import PruneContainersReply
 from pyman.api.watching import StatsReply
 from pyman.errors import InvalidArgument
 from pyman.names import State
-from supervisor.rpc.rootfs import RootfsHandlers
+from supervisor.rpc.rootfs import RootfsHandlers, actor_of
 
 if TYPE_CHECKING:
     from pyman.api import watching as api
+    from pyman.api.usage import PruneContainersRequest
     from supervisor.rpc.dispatch import Call
     from supervisor.runtime.container import Container
 
@@ -55,6 +58,12 @@ class WatchingHandlers(RootfsHandlers):
             await call.send(reply)
             due = max(due + request.interval, trio.current_time())
             await trio.sleep_until(due)
+
+    async def prune(self, request: PruneContainersRequest, call: Call) -> PruneContainersReply:
+        from supervisor.runtime.pruning import prune_containers
+
+        work = partial(prune_containers, self._engine, self._view(call), request.filters, actor_of(call))
+        return PruneContainersReply(await self._engine.background(work).get())
 
     def _watched(self, request: api.StatsRequest, call: Call) -> list[Container]:
         """Asked anew each time: containers come and go. NoSuchContainer: one that was named has gone."""

@@ -27,7 +27,7 @@ def candidates(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
 @pytest.mark.parametrize(
     "words, expected",
     [
-        (["p"], ["pause", "ps", "pull", "push"]),
+        (["p"], ["pause", "port", "ps", "pull", "push"]),
         (["image", "un"], ["unmount", "untag"]),
         (["manifest", "re"], ["remove"]),
         (["volume", "e"], ["exists", "export"]),
@@ -36,6 +36,9 @@ def candidates(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
         (["images", "--sort", "c"], ["created"]),
         (["images", "-f", "re"], ["readonly=", "reference="]),
         (["image", "prune", "--filter="], ["--filter=label=", "--filter=until="]),
+        (["system", "prune", "--filter="], ["--filter=label=", "--filter=until="]),
+        (["top", "web", "hp"], ["hpid"]),
+        (["top", "-l", "pid", "hu"], ["huid", "huser"]),
         (["save", "--format", "oci"], ["oci-archive", "oci-dir"]),
         (["push", "--format="], ["--format=oci", "--format=v2s2"]),
         (["pull", "--policy", "n"], ["newer", "never"]),

@@ -9,7 +9,7 @@ import pytest
 
 from pyman.cli.main import main
 from pyman.errors import EngineStopped, EngineUnavailable, NoSuchContainer, WrongState
-from tests.cli.fake import IDENTITY, container, results
+from tests.cli.fake import IDENTITY, IMAGE, container, results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -242,7 +242,7 @@ def test_prune_asks_and_removes_what_does_not_run(
 ) -> None:
     answers = iter(["n\n", "y\n", ""])
     monkeypatch.setattr("sys.stdin.readline", lambda: next(answers), raising=False)
-    fake.answers["Container.Remove"] = results(("web", IDENTITY))
+    fake.answers["Container.Prune"] = {"containers": [{"id": IDENTITY}]}
     question = (
         "WARNING! This will remove all containers that do not run.\nAre you sure you want to continue? [y/N] "
     )
@@ -251,10 +251,10 @@ def test_prune_asks_and_removes_what_does_not_run(
     assert run(capsys, "container", "prune") == (0, f"{question}{IDENTITY}\n", "")
     assert run(capsys, "container", "prune") == (0, f"{question}\n", "")
     assert run(capsys, "container", "prune", "-f", "--filter", "until=1h") == (0, f"{IDENTITY}\n", "")
-    assert fake.calls[-1][1] == {
-        "selection": {"filters": {"until": ["1h"], "status": ["created", "exited", "stopped"]}}
-    }
-    assert "only label and until" in run(capsys, "container", "prune", "-f", "--filter", "name=x")[2]
+    assert fake.calls[-1][1] == {"filters": {"until": ["1h"]}}
+    error = {"code": "WrongState", "message": "cannot remove it"}
+    fake.answers["Container.Prune"] = {"containers": [{"id": IDENTITY}, {"id": IMAGE, "error": error}]}
+    assert run(capsys, "container", "prune", "-f") == (125, f"{IDENTITY}\n", "Error: cannot remove it\n")
 
 
 # -- inspect ------------------------------------------------------------------------------------

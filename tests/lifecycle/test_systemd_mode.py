@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -94,6 +95,23 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
     assert done.returncode == 125
     assert message in done.stderr
     assert shared_engine.out("ps", "-aq") == ""
+
+
+@by_user
+@pytest.mark.parametrize(("change", "signal"), [((), 37), (("--change", "STOPSIGNAL INT"), 2)])
+def test_an_image_may_have_systemd(
+    shared_engine: Engine, rootfs: Path, change: tuple[str, ...], signal: int, tmp_path: Path
+) -> None:
+    with tarfile.open(tmp_path / "image.tar", "w") as tar:
+        tar.add(rootfs / "bin", "bin")
+    words = ("--quiet", "--change", 'CMD ["/sbin/init"]', *change, "-", "own-init")
+    shared_engine.cli("import", *words, input=(tmp_path / "image.tar").read_bytes())
+    shared_engine.cli("create", "--name", "s", "own-init")
+    config = shared_engine.inspect("s")["Config"]
+    assert (config["SystemdMode"], config["StopSignal"]) == (True, signal)
+    shared_engine.cli("create", "--name", "no", "own-init", "true")
+    assert shared_engine.inspect("no")["Config"]["SystemdMode"] is False
+    shared_engine.cli("rmi", "-f", "own-init")
 
 
 def test_it_has_what_systemd_needs(shared_engine: Engine, rootfs: Path) -> None:

@@ -22,7 +22,9 @@ ACCOUNTS = "echo 'web:x:77:88::/:/bin/sh' >>/etc/passwd; echo 'www:x:88:' >>/etc
 
 
 def run(engine: Engine, rootfs: Path, name: str, *command: str, options: tuple[str, ...] = ()) -> None:
+    """Until the OCI runtime has become the command, which is after its start."""
     engine.cli("run", "-d", "--name", name, *options, "--rootfs", f"{rootfs}:O", *command)
+    until(lambda: " init" not in engine.out("top", name, "args"), "the command does not come")
 
 
 def table(engine: Engine, *words: str) -> list[list[str]]:

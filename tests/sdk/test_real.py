@@ -240,6 +240,22 @@ async def test_what_containers_use_is_told_at_every_interval(shared_engine: Engi
 async def test_the_processes_of_a_container_are_told(shared_engine: Engine, rootfs: Path) -> None:
     async with pyman.connect(shared_engine.socket) as engine:
         await engine.containers.run(rootfs=str(rootfs), command=["sleep", "1000"], name="one", detach=True)
+        while "init" in (await engine.containers.top("one", "args")).processes[0][0]:
+            pass  # the OCI runtime is not the command yet
         found = await engine.containers.top("one", "pid", "user", "args")
         assert found.titles == ["PID", "USER", "COMMAND"]
         assert found.processes == [["1", "root", "sleep 1000"]]
+
+
+@on_both
+async def test_room_is_told_and_taken_back(shared_engine: Engine, rootfs: Path) -> None:
+    async with pyman.connect(shared_engine.socket) as engine:
+        await engine.containers.create(**shell(rootfs, "true", name="one"))
+        two = await engine.containers.create(**shell(rootfs, "true", name="two", labels={"a": "b"}))
+        used = await engine.disk_usage()
+        assert {each.name: each.state for each in used.containers} == {"one": "created", "two": "created"}
+        pruned = await engine.containers.prune({"label": ["a=b"]})
+        assert [each.id for each in pruned] == [two.id]
+        reply = await engine.prune()
+        assert (len(reply.containers), reply.volumes, reply.reclaimed) == (1, [], 0)
+        assert await engine.containers.list(all=True) == []
