@@ -156,7 +156,7 @@ def write_files(request: BuildRequest) -> None:
 
 
 def _make_mount_points(request: BuildRequest, chosen: dict[str, str]) -> None:
-    etc_files.prepare(request, root_of(request))
+    etc_files.prepare(request, chosen["network"], root_of(request))
     own = [place for _, place in etc_files.destinations(request, chosen["network"])]
     missing = missing_files(request.rootfs, own)
     if not missing and request.userns is None:

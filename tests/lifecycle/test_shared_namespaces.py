@@ -250,6 +250,22 @@ def test_the_end_of_a_process_namespace_is_the_end_of_all_in_it(shared_engine: E
 
 
 @pytest.mark.oci_runtime(*BY_USER)
+def test_a_restart_of_the_owner_of_a_process_namespace_brings_its_guests_back(
+    shared_engine: Engine, rootfs: Path
+) -> None:
+    engine = shared_engine
+    start(engine, rootfs, "owner")
+    start(engine, rootfs, "guest", "--pid", "container:owner", "--restart", "always")
+    since = engine.last_seq()
+    engine.cli("restart", "-t", "0", "owner")
+    engine.await_event(lambda event: (event["Status"], event["Name"]) == ("start", "guest"), since)
+    assert spaces(engine, "guest")["pid"] == spaces(engine, "owner")["pid"]
+    starts = [event["Name"] for event in engine.events(since, event=["start"])]
+    assert starts == ["owner", "guest"]
+    engine.cli("rm", "-f", "-t", "0", "guest", "owner")
+
+
+@pytest.mark.oci_runtime(*BY_USER)
 def test_who_stops_the_owner_of_a_process_namespace_has_it_stay_down(
     shared_engine: Engine, rootfs: Path
 ) -> None:
