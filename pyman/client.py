@@ -14,6 +14,7 @@ from __future__ import annotations
 from pyman.api.container import ListContainer, Result, Selection
 from pyman.api.event import Event, Gap, Snapshot
 from pyman.api.image import ImageSummary, Platform, Progress, RegistryAccess
+from pyman.api.limits import CpuLimits, MemoryLimits, PidsLimit, ResourceLimits, ThrottleDevice, WeightDevice
 from pyman.api.network import InspectNetwork, Network, Route, SubnetWish
 from pyman.api.secret import InspectSecret
 from pyman.api.spec import Caller, ContainerSpec, LogConfig, NamedVolume, RestartBackoff, Secret
@@ -32,6 +33,7 @@ __all__ = [
     "Caller",
     "ContainerSpec",
     "Containers",
+    "CpuLimits",
     "Engine",
     "Event",
     "Events",
@@ -45,13 +47,16 @@ __all__ = [
     "ListContainer",
     "LogConfig",
     "Logs",
+    "MemoryLimits",
     "NamedVolume",
     "Network",
     "Networks",
     "Output",
+    "PidsLimit",
     "Platform",
     "Progress",
     "RegistryAccess",
+    "ResourceLimits",
     "RestartBackoff",
     "Result",
     "Route",
@@ -61,7 +66,9 @@ __all__ = [
     "Session",
     "Snapshot",
     "SubnetWish",
+    "ThrottleDevice",
     "Transfer",
     "Volumes",
+    "WeightDevice",
     "connect",
 ]
