@@ -35,6 +35,7 @@
         DiskFull                    no space left where it is needed
         OverlayUnavailable          neither the kernel nor fuse-overlayfs makes a copy-on-write view
         UserNamespaceFailed         the user cannot have namespaces of their own
+        NetworkFailed               the kernel, or a helper, refuses something of a network
         RegistryFailed              a registry cannot be reached, or answers what it should not
         DigestMismatch              content is not what its digest says
         ArchiveRefused              an archive or a layer that is damaged, or reaches where it must not
@@ -89,6 +90,7 @@ __all__ = [
     "LocksMismatch",
     "MessageTooLarge",
     "NameInUse",
+    "NetworkFailed",
     "NoSuchContainer",
     "NoSuchExec",
     "NoSuchImage",
@@ -275,6 +277,10 @@ class OverlayUnavailable(HostError):
 
 class UserNamespaceFailed(HostError):
     """The kernel lets this user have no user namespace, or no ids in it."""
+
+
+class NetworkFailed(HostError):
+    """The kernel, or a helper, refuses something of a network."""
 
 
 class RegistryFailed(HostError):

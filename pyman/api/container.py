@@ -86,7 +86,8 @@ class CreateReply(msgspec.Struct, frozen=True):
 
 class RunRequest(msgspec.Struct, frozen=True):
     """Create and start. With the log driver `passthrough` the request brings three descriptors
-    (stdin, stdout, stderr) that become the container's own."""
+    (stdin, stdout, stderr) that become the container's own; with `preserve_fd` in the spec one for each of these, after
+    them."""
 
     spec: ContainerSpec
     caller: Caller = Caller()
@@ -254,6 +255,8 @@ class ExecRequest(msgspec.Struct, frozen=True):
     detach_keys: str | None = None
     rows: int = 0
     columns: int = 0
+    preserve_fd: list[int] = []
+    """Numbers, 3 to 255, that the descriptors have in it which come with the request: one for each."""
 
 
 class ExecReply(msgspec.Struct, frozen=True):
@@ -395,7 +398,7 @@ INTERFACE = Interface(
             "Create and start, attached or not, and wait for the end.",
             access=Access.OWNER,
             streaming=True,
-            descriptors_in=3,
+            descriptors_in=16,
             descriptors_out=True,
         ),
         Method("Init", SelectionRequest, ResultsReply, "Create in the OCI runtime.", access=Access.OWNER),
@@ -463,6 +466,7 @@ INTERFACE = Interface(
             "Run a further command in a container.",
             access=Access.OWNER,
             streaming=True,
+            descriptors_in=16,
             descriptors_out=True,
         ),
         Method("ExecInspect", ExecInspectRequest, ExecInspectReply, "An exec session.", access=Access.READ),

@@ -387,6 +387,8 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """Likewise."""
     chroot_directories: list[str] = []
     """Directories in the container that have these files as well."""
+    preserve_fd: list[int] = []
+    """Numbers, 3 to 255, that descriptors have in it which come with the request that runs it: one for each."""
     pid_file: str = ""
     conmon_pid_file: str = ""
     cid_file: str = ""

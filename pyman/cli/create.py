@@ -18,6 +18,7 @@ from pyman.cli.mounts import MOUNT_OPTIONS, mount_settings
 from pyman.cli.namespaces import NAMESPACE_OPTIONS, namespace_settings
 from pyman.cli.options import COUNT, CSV, FLAG, LIST, SECONDS, TEXT, TRUE
 from pyman.cli.places import placed
+from pyman.cli.preserving import PRESERVE_OPTIONS
 from pyman.cli.pulling import Pulling
 from pyman.cli.registry_options import (
     AUTHFILE,
@@ -140,6 +141,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     *CREATE_OPTIONS,
     ("detach", "d", FLAG, "", "Run it in the background and print its id"),
     ("detach-keys", "", TEXT, "KEYS", "Keys that detach from the container"),
+    *PRESERVE_OPTIONS,
     ("rmi", "", FLAG, "", "Remove the image with the container, unless others use it; implies --rm"),
     ("sig-proxy", "", TRUE, "", "Pass signals on to the container's command"),
 )

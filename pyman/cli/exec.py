@@ -6,9 +6,10 @@ import os
 
 from pyman.cli.attach import latest
 from pyman.cli.attached import Wish, converse
-from pyman.cli.options import COUNT, CSV, FLAG, LIST, TEXT
+from pyman.cli.options import CSV, FLAG, LIST, TEXT
+from pyman.cli.preserving import PRESERVE_OPTIONS, preserved
 from pyman.cli.values import environment, read_pairs
-from pyman.errors import CallerError, HostError, InvalidArgument, NoSuchContainer, NotSupported
+from pyman.errors import CallerError, HostError, InvalidArgument, NoSuchContainer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ EXEC_OPTIONS: tuple[Option, ...] = (
     ("env-file", "", CSV, "FILE", "Set the variables in a file"),
     ("interactive", "i", FLAG, "", "Keep standard input open"),
     ("latest", "l", FLAG, "", "The container created last"),
-    ("preserve-fds", "", COUNT, "N", ""),
+    *PRESERVE_OPTIONS,
     ("privileged", "", FLAG, "", "Give the command every capability"),
     ("tty", "t", FLAG, "", "Give the command a terminal"),
     ("user", "u", TEXT, "USER[:GROUP]", "The command's user and group"),
@@ -38,14 +39,13 @@ FAILED = 255
 
 
 def execute(ctx: Context, args: Parsed) -> int:
-    if args.preserve_fds:
-        raise NotSupported("cannot pass descriptors on: --preserve-fds is not supported")
+    numbers = preserved(args) if args.preserve_fd or args.preserve_fds else []
     command = list(args.arguments)
     name = latest(ctx) if args.latest else command.pop(0)
     try:
         if not command:
             raise InvalidArgument("cannot run nothing", hint="give a command after the container")
-        return _session(ctx, args, _request(args, name, command))
+        return _session(ctx, args, _request(args, name, command), numbers)
     except NoSuchContainer:
         raise
     except (CallerError, HostError) as error:
@@ -76,7 +76,9 @@ def _request(args: Parsed, name: str, command: list[str]) -> dict[str, Any]:
     return request
 
 
-def _session(ctx: Context, args: Parsed, request: dict[str, Any]) -> int:
+def _session(ctx: Context, args: Parsed, request: dict[str, Any], numbers: list[int]) -> int:
+    if numbers:
+        request["preserve_fd"] = numbers
     wish = Wish(
         stdin=args.interactive,
         tty=args.tty,
@@ -84,8 +86,8 @@ def _session(ctx: Context, args: Parsed, request: dict[str, Any]) -> int:
         is_exec=True,
     )
     if not args.detach:
-        return converse(ctx, "Container.Exec", {**request, **wish.size()}, wish)
-    for reply in ctx.connect().stream("Container.Exec", request):
+        return converse(ctx, "Container.Exec", {**request, **wish.size()}, wish, descriptors=numbers)
+    for reply in ctx.connect().stream("Container.Exec", request, numbers):
         reply.close()
         if reply.parameters.get("phase") == "started":
             ctx.out(reply.parameters["exec_id"])

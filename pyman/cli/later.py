@@ -22,20 +22,6 @@ LATER_OPTIONS: tuple[Option, ...] = (
     ("permissive", "", REFUSED, "", "it is about encrypted or signed images, which are not read"),
     ("pod", "", REFUSED, "POD", "there are no pods yet"),
     ("pod-id-file", "", REFUSED, "FILE", "there are no pods yet"),
-    (
-        "preserve-fd",
-        "",
-        REFUSED,
-        "N",
-        "a container gets no descriptors of the caller; see --log-driver passthrough",
-    ),
-    (
-        "preserve-fds",
-        "",
-        REFUSED,
-        "N",
-        "a container gets no descriptors of the caller; see --log-driver passthrough",
-    ),
     ("publish", "p", REFUSED, "PORT", _NO_NETWORKS),
     ("publish-all", "P", REFUSED, "", _NO_NETWORKS),
 )

@@ -8,7 +8,7 @@ from pyman.cli.attached import ALL_STREAMS, Wish, talk
 from pyman.cli.cidfile import CidFile
 from pyman.cli.context import flush
 from pyman.cli.create import RUN_OPTIONS, of_image, pull_wish, spec_from
-from pyman.cli.notify import announce, await_health
+from pyman.cli.preserving import preserved
 from pyman.cli.pulling import Pulling
 from pyman.cli.session import STDERR, STDOUT
 from pyman.cli.signals import Interrupted, die
@@ -26,15 +26,21 @@ __all__ = ["RUN_OPTIONS", "run"]
 
 
 def run(ctx: Context, args: Parsed) -> int:
+    streams = (0, 1, 2) if args.log_driver == "passthrough" else ()
+    passed: tuple[int, ...] = streams
+    if args.preserve_fd or args.preserve_fds:
+        passed = (*streams, *preserved(args, len(streams)))
     spec, caller = spec_from(args, ctx)
+    if preserve := passed[len(streams) :]:
+        spec["preserve_fd"] = preserve
     request: dict[str, Any] = {"spec": spec, "caller": caller, "replace": args.replace, **pull_wish(args)}
-    passthrough = spec.get("log_configuration", {}).get("driver") == "passthrough"
+    passthrough = bool(streams)
     if passthrough:
         _check_passthrough(args)
     if args.detach:
         keys = args.detach_keys if args.given("detach_keys") else None
         Wish(keys=keys)
-        return _detached(ctx, args, {**request, "detach": True}, passthrough=passthrough)
+        return _detached(ctx, args, {**request, "detach": True}, passed, shows=not passthrough)
     wish = _wish(args)
     if not passthrough:
         request.update(attach=True, attach_stdin=wish.stdin, **wish.size())
@@ -48,14 +54,13 @@ def run(ctx: Context, args: Parsed) -> int:
                     pulling.show(reply.parameters)
                     return
                 pulling.close()
-                announce(ctx, reply.parameters)
+                _announce(ctx, reply)
                 _note_created(ctx, cid_file, reply)
                 if not container and not wish.streams:
                     ctx.out(reply.parameters["id"])  # all that there will be to see of it
                     flush()
                 container = reply.parameters.get("id", container)
 
-            passed = (0, 1, 2) if passthrough else ()
             return of_image(
                 ctx,
                 request,
@@ -108,6 +113,14 @@ def _check_passthrough(args: Parsed) -> None:
             )
 
 
+def _announce(ctx: Context, reply: Reply) -> None:
+    """To the service manager, if one waits for it."""
+    if reply.parameters.get("notify"):
+        from pyman.cli.notify import announce
+
+        announce(ctx, reply.parameters)
+
+
 def _note_created(ctx: Context, cid_file: CidFile, reply: Reply) -> None:
     if reply.parameters.get("phase") == "created":
         cid_file.write(reply.parameters["id"])
@@ -115,22 +128,28 @@ def _note_created(ctx: Context, cid_file: CidFile, reply: Reply) -> None:
         ctx.warn(warning)
 
 
-def _detached(ctx: Context, args: Parsed, request: dict[str, Any], *, passthrough: bool) -> int:
+def _detached(
+    ctx: Context, args: Parsed, request: dict[str, Any], passed: tuple[int, ...], *, shows: bool
+) -> int:
+    """`shows`: the id is printed; else the container's output is there."""
     with CidFile(args.cidfile) as cid_file, Pulling(quiet=args.quiet) as pulling:
 
         def make(request: dict[str, Any]) -> str:
             container = ""
-            for reply in ctx.connect().stream("Container.Run", request, (0, 1, 2) if passthrough else ()):
+            for reply in ctx.connect().stream("Container.Run", request, passed):
                 reply.close()
                 pulling.show(reply.parameters)
-                announce(ctx, reply.parameters)
+                _announce(ctx, reply)
                 _note_created(ctx, cid_file, reply)
                 container = reply.parameters["id"]
             return container
 
         container = of_image(ctx, request, make)
-    if args.sdnotify == "healthy" and (status := await_health(ctx, container)):
-        return status
-    if not passthrough:  # the container's output is there
+    if args.sdnotify == "healthy":
+        from pyman.cli.notify import await_health
+
+        if status := await_health(ctx, container):
+            return status
+    if shows:
         ctx.out(container)
     return 0

@@ -7,7 +7,7 @@ import time
 
 from pyman.cli.context import sentence
 from pyman.cli.options import CSV, FLAG, LIST, TEXT
-from pyman.cli.table import is_json, render
+from pyman.cli.table import columns, is_json, render
 from pyman.errors import InvalidArgument, StorageFailed
 
 TYPE_CHECKING = False
@@ -58,7 +58,7 @@ HEADERS: dict[str, Any] = {
     "Name": "NAME",
     "UpdatedAt": "UPDATED",
 }
-_TABLE = "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.CreatedAt}}\t{{.UpdatedAt}}"
+_COLUMNS = ("ID", "Name", "Driver", "CreatedAt", "UpdatedAt")
 _PRETTY = """ID:              {{.ID}}
 Name:              {{.Spec.Name}}
 {{- if .Spec.Labels }}
@@ -176,8 +176,14 @@ def list_secrets(ctx: Context, args: Parsed) -> int:
         from pyman.cli.jsontext import indented
 
         ctx.out(indented(rows))
+    elif args.format:
+        ctx.write(render(args.format, rows, None if args.noheading else HEADERS, listing=True))
     else:
-        ctx.write(render(args.format or _TABLE, rows, None if args.noheading else HEADERS, listing=True))
+        lines = [[row[key] for key in _COLUMNS] for row in rows]
+        if not args.noheading:
+            lines.insert(0, [HEADERS[key] for key in _COLUMNS])
+        if lines:
+            ctx.out(columns(lines))
     return 0
 
 

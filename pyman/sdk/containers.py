@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import msgspec
 
 from pyman.api import container as api
+from pyman.api.copying import CopyAcrossRequest, CopyInRequest, CopyOutRequest, CopyReply
 from pyman.api.method import Nothing
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.api.update import UpdateRequest
 from pyman.api.usage import PruneContainersReply, PruneContainersRequest
 from pyman.api.watching import StatsRequest, TopReply, TopRequest
-from pyman.errors import ERRORS, InternalError, NoSuchContainer, ProtocolError
+from pyman.errors import ERRORS, InternalError, InvalidArgument, NoSuchContainer, ProtocolError
+from pyman.hostpaths import destination, means_contents, name_of, opened, opened_directory
 from pyman.sdk.connection import close_all
 from pyman.sdk.logs import Logs
 from pyman.sdk.session import Session
@@ -71,6 +73,7 @@ class Containers:
         caller: Caller | None = None,
         replace: bool = False,
         stdio: tuple[int, int, int] | None = None,
+        preserve: Mapping[int, int] | None = None,
         **fields: Any,
     ) -> Session[api.RunReply]:
         """Create and start; returns when the command runs, or raises.
@@ -78,14 +81,19 @@ class Containers:
         `attach`: the session has the streams; `stdin`: also the input (the container is made with one).
         `detach`: nothing is held open; the session's `wait` asks the journal.
         `stdio`: three descriptors for the log driver `passthrough`; they stay the caller's.
+        `preserve`: further descriptors that it gets, by their numbers there, from 3 on; they stay the caller's, too.
         """
+        if preserve:
+            fields["preserve_fd"] = [*preserve]
         if stdin:
             fields["stdin"] = True
         spec, caller = _asked(spec, caller, fields)
         request = api.RunRequest(
             spec, caller, replace, attach=attach and not detach, detach=detach, attach_stdin=stdin
         )
-        return await self._session("Run", request, api.RunReply, "started", stdio or ())
+        return await self._session(
+            "Run", request, api.RunReply, "started", [*(stdio or ()), *(preserve or {}).values()]
+        )
 
     async def attach(self, name: str, *, start: bool = False, stdin: bool = True) -> Session[api.AttachReply]:
         """The streams of a container; `start`: start it first if it does not run, so that nothing is missed."""
@@ -93,14 +101,21 @@ class Containers:
         return await self._session("Attach", request, api.AttachReply, "attached")
 
     async def exec(
-        self, name: str, command: Sequence[str], *, detach: bool = False, **fields: Any
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        detach: bool = False,
+        preserve: Mapping[int, int] | None = None,
+        **fields: Any,
     ) -> Session[api.ExecReply]:
         """Run a further command; `fields` are those of ExecRequest (`env`, `user`, `stdin`, `terminal`, …).
 
-        A detached one has no streams, and its `wait` asks the journal.
+        A detached one has no streams, and its `wait` asks the journal. `preserve`: as for `run`.
         """
-        request = api.ExecRequest(name, list(command), detach=detach, **fields)
-        return await self._session("Exec", request, api.ExecReply, "started")
+        given = preserve or {}
+        request = api.ExecRequest(name, list(command), detach=detach, preserve_fd=[*given], **fields)
+        return await self._session("Exec", request, api.ExecReply, "started", [*given.values()])
 
     async def health_check(self, name: str) -> str:
         """Run its health check once, now: healthy, unhealthy, starting (the start-up check failed) or stopped."""
@@ -202,6 +217,81 @@ class Containers:
     async def resize(self, name: str, rows: int, columns: int) -> None:
         """The size of its terminal, in characters."""
         await self._call("Resize", api.ResizeRequest(rows, columns, name=name), Nothing)
+
+    # Files
+
+    async def copy_in(
+        self,
+        name: str,
+        path: str,
+        *,
+        source: str | os.PathLike[str] = "",
+        archive: int = -1,
+        keep_owner: bool = False,
+        overwrite: bool = False,
+    ) -> CopyReply:
+        """Copy the file or directory `source` to a path in the container; or unpack a tar archive there, from a descriptor
+        that stays the caller's.
+
+        `source` with `/.` at its end: what is in the directory. `keep_owner`: else the container's user owns the copy.
+        `overwrite`: a directory may be replaced by something else, and the other way round.
+        """
+        if (archive < 0) is not bool(source):
+            raise InvalidArgument("cannot copy into a container: give either a source or an archive")
+        request = CopyInRequest(name, path, archive=not keep_owner, overwrite=overwrite)
+        if archive >= 0:
+            return await self._pool.call(f"{_INTERFACE}.CopyIn", request, CopyReply, [archive])
+        own = os.fspath(source)
+        called, contents = name_of(own)
+        request = msgspec.structs.replace(request, source=called, contents=contents)
+        with opened(own) as descriptor:
+            return await self._pool.call(f"{_INTERFACE}.CopyIn", request, CopyReply, [descriptor])
+
+    async def copy_out(
+        self,
+        name: str,
+        path: str,
+        *,
+        target: str | os.PathLike[str] = "",
+        archive: int = -1,
+        keep_owner: bool = False,
+        overwrite: bool = False,
+    ) -> CopyReply:
+        """Copy what is at a path in the container to `target`, or write a tar archive of it to a descriptor.
+
+        `path` with `/.` at its end: what is in the directory. `keep_owner`: else everything in an archive belongs to the
+        container's user; what comes to `target` belongs to the caller. `overwrite`: as with `copy_in`.
+        """
+        if (archive < 0) is not bool(target):
+            raise InvalidArgument("cannot copy out of a container: give either a target or an archive")
+        request = CopyOutRequest(
+            name, path, contents=means_contents(path), archive=not keep_owner, overwrite=overwrite
+        )
+        if archive >= 0:
+            request = msgspec.structs.replace(request, as_archive=True)
+            return await self._pool.call(f"{_INTERFACE}.CopyOut", request, CopyReply, [archive])
+        own = os.fspath(target)
+        directory, called, exists = destination(own)
+        request = msgspec.structs.replace(request, target=called, exists=exists)
+        with opened_directory(directory, own) as descriptor:
+            return await self._pool.call(f"{_INTERFACE}.CopyOut", request, CopyReply, [descriptor])
+
+    async def copy_across(
+        self,
+        source: str,
+        source_path: str,
+        target: str,
+        target_path: str,
+        *,
+        keep_owner: bool = False,
+        overwrite: bool = False,
+    ) -> CopyReply:
+        """Copy from one container to another, or within one. See `copy_in`."""
+        contents = means_contents(source_path)
+        request = CopyAcrossRequest(
+            source, source_path, target, target_path, contents, not keep_owner, overwrite
+        )
+        return await self._call("CopyAcross", request, CopyReply)
 
     # What is known of them
 

@@ -109,18 +109,12 @@ class Duplication:
             raise NotSupported(f"cannot copy {quoted(os.fsencode(name))}: it is a device")
         try:
             if stat.S_ISREG(status.st_mode):
+                os.lseek(source, 0, os.SEEK_SET)  # it may have been read from
                 self._regular(source, status, parent, target, staged=True)
             else:
                 self._special(status, "", parent, target)
         except OSError as error:
             raise failed(error, "copy", os.fsencode(name)) from error
-
-    def link(self, text: str, status: os.stat_result, parent: int, target: str) -> None:
-        """A symbolic link."""
-        try:
-            self._special(status, text, parent, target)
-        except OSError as error:
-            raise failed(error, "copy", os.fsencode(target)) from error
 
     def tree(self, source: int, parent: int, target: str) -> None:
         """A descriptor of a directory, opened for reading. Without `target`: what is in it goes to the directory `parent`;
@@ -321,8 +315,25 @@ class Duplication:
             finally:
                 os.close(target)
 
-        self._made(make, parent, name, staged=staged)
+        before = self.size
+        try:
+            self._made(make, parent, name, staged=staged)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            self.size = before
+            self._written_over(source, status, parent, name)
         self.files += 1
+
+    def _written_over(self, source: int, status: os.stat_result, parent: int, name: str) -> None:
+        """A file that something is mounted on cannot be replaced. What is mounted gets the data, and stays what it is."""
+        target = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            os.lseek(source, 0, os.SEEK_SET)
+            os.ftruncate(target, 0)
+            self._data(source, target, status)
+        finally:
+            os.close(target)
 
     def _made(self, make: Callable[[str], None], parent: int, name: str, *, staged: bool = False) -> None:
         """Make something of that name. What is there is replaced in one step, unless that is a directory."""

@@ -176,24 +176,34 @@ class Extraction:
         except OSError:
             fd = self._made(lambda: os.open(name, _CREATE, mode & 0o777), name)
         try:
-            crc: int | None = 0
-            size = member.size
-            if member.sparse is not None:
-                crc = None
-                _write_sparse(fd, member, stream, keep)
-            elif size:
-                crc = _copy(fd, stream, size)
-            owner = (member.uid, member.gid)
-            if owner != self._us or self._inherits:
-                self._chown(fd, member)
-            if mode > 0o777 or self._inherits:
-                os.fchmod(fd, mode)
-            if member.xattrs:
-                self._attributes(fd, member)
-            mtime = member.mtime
-            os.utime(fd, ns=(max(member.access_time, mtime), mtime))
+            crc = self._fill(fd, member, mode, stream, keep)
+        except BaseException:
+            if not self._strict:
+                os.unlink(name)  # it goes where others look: as a whole, or not at all
+            raise
         finally:
             os.close(fd)
+        return crc
+
+    def _fill(
+        self, fd: int, member: Member, mode: int, stream: Stream, keep: Callable[[bytes | memoryview], None]
+    ) -> int | None:
+        crc: int | None = 0
+        size = member.size
+        if member.sparse is not None:
+            crc = None
+            _write_sparse(fd, member, stream, keep)
+        elif size:
+            crc = _copy(fd, stream, size)
+        owner = (member.uid, member.gid)
+        if owner != self._us or self._inherits:
+            self._chown(fd, member)
+        if mode > 0o777 or self._inherits:
+            os.fchmod(fd, mode)
+        if member.xattrs:
+            self._attributes(fd, member)
+        mtime = member.mtime
+        os.utime(fd, ns=(max(member.access_time, mtime), mtime))
         return crc
 
     def _directory(self, member: Member, name: bytes) -> None:

@@ -22,12 +22,13 @@ import json
 import os
 import signal
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import trio
 
 from pyman.errors import ConmonFailed, ConmonNotFound, DeadlineExceeded, InvalidArgument
+from supervisor.conmon import placing
 from supervisor.kernel import children, files, pipes
 from supervisor.kernel.process import kill, open_pidfd, ref_of
 from supervisor.kernel.readiness import Readiness
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MonitorRequest",
+    "Passed",
     "RuntimeRefused",
     "end_monitor",
     "find_monitor",
@@ -63,6 +65,15 @@ class RuntimeRefused(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+
+class Passed(NamedTuple):
+    """Descriptors of a caller that become a container's, or a command's. They are only lent."""
+
+    stdio: tuple[int, int, int] | None = None
+    """With the log driver passthrough: its standard descriptors. None may be a terminal."""
+    preserved: tuple[tuple[int, int], ...] = ()
+    """Further ones: the number in the container, from 3 on, and the descriptor."""
 
 
 class MonitorRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,8 +115,7 @@ class MonitorRequest(msgspec.Struct, frozen=True, kw_only=True):
     timeout: int = 0
     """Seconds after which conmon kills the container; 0: never."""
     log_level: str = "error"
-    passthrough: tuple[int, int, int] | None = None
-    """With the log driver passthrough: the caller's standard descriptors. None may be a terminal."""
+    passed: Passed = Passed()
     exec_id: str = ""
     process_spec: str = ""
     """Path of the process to execute, for an exec session."""
@@ -155,14 +165,23 @@ def _launch(argv: list[str], request: MonitorRequest, stack: ExitStack) -> Proce
     pipes_of = {"_OCI_SYNCPIPE": _SYNC, "_OCI_STARTPIPE": _START}
     if request.attach:
         pipes_of["_OCI_ATTACHPIPE"] = _READY
-    passed = []
+    passed: list[int] = []
     for variable, name in pipes_of.items():
         passed.append(opened(name, os.O_RDWR))
         environment[variable] = str(passed[-1])
+    if preserved := dict(request.passed.preserved):
+        places: dict[int, int | None] = {
+            number: preserved.get(number) for number in range(3, 1 + max(preserved))
+        }
+        for variable, descriptor in zip(pipes_of, passed, strict=True):
+            number = 3 + len(places)
+            places[number], environment[variable] = descriptor, str(number)
+        argv = placing.command(places, argv)
+        passed += preserved.values()
     stdin: int | None
     stdout: int | None
-    if request.log_driver == "passthrough" and request.passthrough is not None:
-        stdin, stdout, stderr = request.passthrough
+    if request.log_driver == "passthrough" and request.passed.stdio is not None:
+        stdin, stdout, stderr = request.passed.stdio
     else:
         stdin, stdout = None, None
         stderr = opened(_ERRORS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
@@ -204,6 +223,9 @@ def _argv(conmon: Conmon, request: MonitorRequest) -> list[str]:
         argv += ["--sdnotify-socket", request.notify_socket]
     if request.exec_id:
         argv += ["--exec", "--exec-process-spec", request.process_spec]
+    if request.passed.preserved:
+        number = max(number for number, _ in request.passed.preserved) - 2
+        argv += ["--runtime-opt", "--preserve-fds", "--runtime-opt", str(number)]
     if request.timeout > 0:
         argv += ["--timeout", str(request.timeout)]
     flags = {

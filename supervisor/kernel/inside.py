@@ -15,6 +15,8 @@ import stat
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+import outcome
+
 from supervisor.kernel import mounts, namespaces
 from supervisor.kernel.process import ref_of
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KINDS",
     "has_rights",
+    "joined",
     "node_name",
     "of_path",
     "of_process",
@@ -121,7 +124,7 @@ def _identity(descriptor: int) -> tuple[int, int]:
 
 def node_name(uts: int) -> str:
     """The host name in a UTS namespace."""
-    return _joined(uts, "uts", lambda: os.uname().nodename)
+    return joined(uts, "uts", lambda: os.uname().nodename)
 
 
 def set_domain_name(uts: int, name: str) -> None:
@@ -133,7 +136,7 @@ def set_domain_name(uts: int, name: str) -> None:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
-    _joined(uts, "uts", work)
+    joined(uts, "uts", work)
 
 
 def tree(mount: int, path: str) -> int:
@@ -157,27 +160,22 @@ def tree(mount: int, path: str) -> int:
         finally:
             os.close(found)
 
-    return _joined(mount, "mount", work)
+    return joined(mount, "mount", work)
 
 
-def _joined(descriptor: int, kind: str, work: Callable[[], T]) -> T:
-    """The result of work in a thread of its own that has joined a namespace. Not for user namespaces."""
-    results: list[T] = []
-    failures: list[OSError] = []
+def joined(descriptor: int, kind: str, work: Callable[[], T]) -> T:
+    """The result of work in a thread of its own that has joined a namespace; what it raises is raised here. Not for user
+    namespaces."""
+    done: list[outcome.Outcome[T]] = []
 
-    def run() -> None:
-        try:
-            if kind == "mount" and _libc.unshare(_CLONE_FS):
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number))
-            namespaces.join(descriptor, KINDS[kind][1])
-            results.append(work())
-        except OSError as error:
-            failures.append(error)
+    def run() -> T:
+        if kind == "mount" and _libc.unshare(_CLONE_FS):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        namespaces.join(descriptor, KINDS[kind][1])
+        return work()
 
-    thread = threading.Thread(target=run, name="inside")
+    thread = threading.Thread(target=lambda: done.append(outcome.capture(run)), name="inside")
     thread.start()
     thread.join()
-    if failures:
-        raise failures[0]
-    return results[0]
+    return done[0].unwrap()

@@ -156,7 +156,7 @@ def write_files(request: BuildRequest) -> None:
 
 
 def _make_mount_points(request: BuildRequest, chosen: dict[str, str]) -> None:
-    etc_files.prepare(request, root_of(request))
+    etc_files.prepare(request, chosen["network"], root_of(request))
     own = [place for _, place in etc_files.destinations(request, chosen["network"])]
     missing = missing_files(request.rootfs, own)
     if not missing and request.userns is None:
@@ -304,6 +304,11 @@ def _command(request: BuildRequest, chosen: Mapping[str, str]) -> list[str]:
     if is_shared(chosen["pid"]):
         option = "host" if chosen["pid"] == "host" else f"{chosen['pid']}:{spec.pidns.value}"
         raise InvalidArgument(f"cannot use --init with --pid {option}: the init has to be the first process")
+    if any(mount.destination == INIT_DESTINATION for mount in request.mounted):
+        raise InvalidArgument(
+            f"cannot use --init with a mount at {INIT_DESTINATION}: the init is there",
+            subject=INIT_DESTINATION,
+        )
     return [INIT_DESTINATION, "--", *words]
 
 

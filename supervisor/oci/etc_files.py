@@ -14,8 +14,9 @@ import socket
 from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument
-from supervisor.oci.hosts import GATEWAY, HOSTS, hosts, split_entry
-from supervisor.oci.mountpoints import empty_files
+from supervisor.oci.hosts import GATEWAY, HOSTS, add_name, hosts, split_entry
+from supervisor.oci.mounted import BINDS
+from supervisor.oci.mountpoints import empty_files, missing_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,10 +62,34 @@ def made(request: BuildRequest, network: str) -> list[str]:
 
         if time_zone.is_mounted(request):
             found.append(time_zone.LOCALTIME)
+    if request.network_files is not None:
+        found = [path for path in found if path not in (HOSTS, RESOLV_CONF) or path in request.network_files]
     if request.mounted:
-        taken = {each.destination for each in request.mounted}
-        return [path for path in found if path not in taken]
+        return [path for path in found if not _is_taken(request, path)]
     return found
+
+
+def _is_taken(request: BuildRequest, path: str) -> bool:
+    """A user has mounted something in its place; or around it, what cannot be written and has no such file."""
+    around = [
+        each
+        for each in request.mounted
+        if each.kind in BINDS and f"{path}/".startswith(f"{each.destination.rstrip('/')}/")
+    ]
+    if not around:
+        return False
+    nearest = max(around, key=lambda each: len(each.destination))
+    if nearest.destination == path:
+        return True
+    if not nearest.has("ro") and (nearest.kind != "image" or nearest.read_write):
+        return False
+    source = request.volumes.get(nearest.source, "") if nearest.kind == "volume" else nearest.source
+    if not source.startswith("/") or nearest.sub_path:
+        return True
+    try:
+        return bool(missing_files(source, [path.removeprefix(nearest.destination)]))
+    except OSError:  # it is not there any more: whoever mounts it says so
+        return True
 
 
 def has_zone(request: BuildRequest) -> bool:
@@ -86,7 +111,7 @@ def destinations(request: BuildRequest, network: str) -> list[tuple[str, str]]:
 
 def contents(request: BuildRequest, network: str) -> dict[str, bytes]:
     """What they say, by those of `made`. InvalidArgument, StorageFailed, CommandNotExecutable."""
-    own = (path for path in made(request, network) if path not in request.network_files)
+    own = (path for path in made(request, network) if path not in (request.network_files or ()))
     return {path: _content(path, request, network) for path in own}
 
 
@@ -104,8 +129,11 @@ def _content(path: str, request: BuildRequest, network: str) -> bytes:
     return time_zone.data(request)
 
 
-def prepare(request: BuildRequest, owner: tuple[int, int] | None) -> None:
-    """What has to be in the root filesystem besides mount points. StorageFailed, DiskFull."""
+def prepare(request: BuildRequest, network: str, owner: tuple[int, int] | None) -> None:
+    """What is needed besides the files of its own and mount points. StorageFailed, DiskFull."""
+    shared = (request.network_files or {}).get(HOSTS)
+    if shared and HOSTS in made(request, network):
+        add_name(shared, request.name)
     if has_zone(request):
         from supervisor.oci import time_zone
 

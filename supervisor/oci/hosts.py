@@ -6,6 +6,8 @@ itself. A name that is there already gets no further address.
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument
@@ -18,7 +20,16 @@ if TYPE_CHECKING:
 
     from supervisor.oci.request import BuildRequest
 
-__all__ = ["GATEWAY", "HOSTS", "base_file", "host_address", "hosts", "split_entry", "text_of_host"]
+__all__ = [
+    "GATEWAY",
+    "HOSTS",
+    "add_name",
+    "base_file",
+    "host_address",
+    "hosts",
+    "split_entry",
+    "text_of_host",
+]
 
 HOSTS = "/etc/hosts"
 GATEWAY = "host-gateway"
@@ -44,6 +55,23 @@ def hosts(request: BuildRequest, network: str) -> str:
         if free := [name for name in names if name not in known]:
             lines.append(f"{ip}\t{' '.join(free)}\n")
     return "".join(lines)
+
+
+def add_name(path: str, name: str) -> None:
+    """To the file of the container whose network that one joins. It belongs to that container: where it has made it too
+    large, it stays as it is. StorageFailed, DiskFull."""
+    try:
+        text = files.read_small(path, 2 * _LONGEST).decode(errors="replace")
+        if any(name in line.split()[1:] for line in text.split("\n")):
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.write(descriptor, f"127.0.0.1\t{name}\n".encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise files.storage_error(error, "write", path) from error
 
 
 def split_entry(text: str) -> tuple[str, list[str]]:

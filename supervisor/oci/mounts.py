@@ -111,7 +111,7 @@ def mounts(request: BuildRequest, chosen: dict[str, str]) -> list[Mount]:
     guarded = ["ro", "nosuid", "noexec", "nodev"] if request.read_only else []
     for file, destination in destinations(request, chosen["network"]):
         options = ["bind", "rprivate", *guarded]
-        source = request.network_files.get(file) or mounted_file(request, file)
+        source = (request.network_files or {}).get(file) or mounted_file(request, file)
         found.append(Mount(destination, "bind", source, options))
     found += _engines(request)
     found += device_mounts(request)

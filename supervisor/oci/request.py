@@ -71,8 +71,9 @@ class BuildRequest(msgspec.Struct, frozen=True):
     foreign: frozenset[str] = frozenset()
     """The kinds of those that belong to a user namespace over which the container has no rights: what shows them
     cannot be mounted by it."""
-    network_files: dict[str, str] = {}
-    """Where the files are, by their places in the container, that it shares with the container whose network it joins."""
+    network_files: dict[str, str] | None = None
+    """Where the files are, by their places in the container, that it shares with the container whose network it joins;
+    None: it joins none, or they are not known yet."""
     account: Account | None = None
     host_environment: dict[str, str] = {}
     """The caller's variables: all of them are used only if the spec asks for that, else those of proxies."""

@@ -36,6 +36,7 @@ from pyman.errors import (
 )
 from pyman.names import EventStatus, State, WaitCondition
 from supervisor.conmon import control as monitor_control
+from supervisor.rpc import passing
 from supervisor.rpc.rootfs import actor_of
 from supervisor.rpc.starting import RUNNING, StartHandlers, refuse_passthrough, timeout_of
 from supervisor.runtime.creation import pulling
@@ -90,6 +91,7 @@ class ContainerHandlers(StartHandlers):
     # ------------------------------------------------------------------ making
 
     async def create(self, request: api.CreateRequest, call: Call) -> CreateReply:
+        passing.check_create(request)
         spec = self._placed(request.spec, call)
 
         async def tell(what: Progress | str) -> None:
@@ -118,19 +120,19 @@ class ContainerHandlers(StartHandlers):
 
     async def run(self, request: api.RunRequest, call: Call) -> RunReply:
         """Create and start belong together: once begun, both are done, whether the client waits or not."""
-        stdio = call.take_descriptors()
+        descriptors = call.take_descriptors()
         try:
-            _check_stdio(request, stdio)
+            passing.check_run(request, len(descriptors))
             placed = replaced(request, spec=self._placed(request.spec, call))
 
             async def tell(what: Progress | str) -> None:
                 await call.send(RunReply(phase="pulling", id="", **_told(what)))
 
             image = await self._chosen(placed.spec, request.pull, call, tell)
-            launch = Launch(self._engine, placed, actor_of(call), stdio, image)
+            launch = Launch(self._engine, placed, actor_of(call), descriptors, image)
             answer = self._engine.background(launch.run)
         except BaseException:
-            _close(stdio)
+            _close(descriptors)
             raise
         with launch.abandoned_if_cancelled():
             entry: Entry = await launch.created.get()
@@ -364,8 +366,9 @@ class ContainerHandlers(StartHandlers):
     async def exec(self, request: api.ExecRequest, call: Call) -> ExecReply:
         if not request.command:
             raise InvalidArgument("cannot exec: no command is given")
+        passing.check_exec(request, len(call.descriptors))
         session = await self._engine.begin_exec(
-            self._view(call).find(request.name).container, request, actor_of(call)
+            self._view(call).find(request.name).container, request, actor_of(call), call.take_descriptors()
         )
         with _left_alone(call, session):
             return await self._in_session(request, call, session)
@@ -505,18 +508,6 @@ def _left_alone(call: Call, session: Exec) -> Iterator[None]:
         if call.gone:
             session.abandoned()
         raise
-
-
-def _check_stdio(request: api.RunRequest, stdio: list[int]) -> None:
-    passthrough = request.spec.log_configuration.driver == "passthrough"
-    if passthrough and len(stdio) != 3:
-        raise InvalidArgument(f"cannot pass streams through: 3 descriptors are needed, {len(stdio)} came")
-    if stdio and not passthrough:
-        raise InvalidArgument("cannot use descriptors: only the log driver passthrough takes them")
-    if passthrough and request.attach:
-        raise InvalidArgument(
-            "cannot attach with the log driver passthrough: the streams are the caller's own"
-        )
 
 
 def _told(what: Progress | str) -> dict[str, Any]:

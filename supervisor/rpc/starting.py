@@ -75,7 +75,7 @@ class StartHandlers(WatchingHandlers):
         async def work(entry: Entry) -> Result:
             if request.running and entry.container.state not in RUNNING:
                 return Result(name="", id=entry.container.id, changed=False)
-            refuse_passthrough(entry.container)
+            refuse_passthrough(entry.container, again=True)
             await self._needs(entry, call)
             await entry.worker.ask(rq.Restart(actor=actor_of(call), timeout=timeout))
             return Result(name="", id=entry.container.id)
@@ -123,7 +123,14 @@ class StartHandlers(WatchingHandlers):
         return ResultsReply(results)
 
 
-def refuse_passthrough(container: Container) -> None:
+def refuse_passthrough(container: Container, *, again: bool = False) -> None:
+    """What only `run` can start: the caller's own streams and descriptors belong to it. `again`: also one that runs."""
+    if container.definition.spec.preserve_fd and (again or container.state not in RUNNING):
+        raise NotSupported(
+            f"cannot start container '{container.name}': with --preserve-fd and --preserve-fds only run can",
+            subject=container.name,
+            hint="its descriptors would be nobody's",
+        )
     if container.definition.log_driver == "passthrough" and container.state not in RUNNING:
         raise NotSupported(
             f"cannot start container '{container.name}': with the log driver passthrough only run can",

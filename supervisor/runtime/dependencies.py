@@ -166,7 +166,7 @@ class Dependencies:
         other = entry.container
         if other.state in UP or _is_met(other, need):
             return
-        if other.definition.log_driver == "passthrough":
+        if other.definition.log_driver == "passthrough" or other.definition.spec.preserve_fd:
             raise _cannot(
                 container, f"container '{other.name}', which it depends on, can only be started by run"
             )

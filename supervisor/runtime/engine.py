@@ -53,7 +53,7 @@ from supervisor.state.database import Database, DeleteRecord, PutRecord, Retenti
 from supervisor.state.locks import Locks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from pyman.api.container import ExecRequest
     from pyman.api.event import Actor
@@ -552,9 +552,16 @@ class Engine:
 
     # ------------------------------------------------------------------ exec
 
-    async def begin_exec(self, container: Container, request: ExecRequest, actor: Actor | None) -> Exec:
-        """Start a session; its answers say what becomes of it."""
-        session, spec = await execs.begin(self.services, container, request, actor)
+    async def begin_exec(
+        self,
+        container: Container,
+        request: ExecRequest,
+        actor: Actor | None,
+        descriptors: Sequence[int] = (),
+    ) -> Exec:
+        """Start a session; its answers say what becomes of it. `descriptors`: what becomes the command's; they are the
+        session's from here."""
+        session, spec = await execs.begin(self.services, container, request, actor, descriptors)
         work = partial(session.run, spec, request.rows, request.columns)
         self._nursery.start_soon(self._guarded, session, work)
         return session

@@ -15,6 +15,7 @@ import outcome
 import trio
 
 from pyman.errors import PymanError
+from supervisor.conmon.spawn import Passed
 from supervisor.kernel.background import background
 from supervisor.logging import log
 from supervisor.runtime.answers import Answer
@@ -72,21 +73,22 @@ class StartAttached:
 
 
 class Launch(StartAttached):
-    """`run`: create and start as one. `stdio`: descriptors for the log driver passthrough; closed at the end."""
+    """`run`: create and start as one. `descriptors`: those for the log driver passthrough, then
+    those that are preserved; closed at the end."""
 
     def __init__(
         self,
         engine: Engine,
         request: RunRequest,
         actor: Actor,
-        stdio: list[int],
+        descriptors: list[int],
         image: Chosen | None = None,
     ) -> None:
         self._engine = engine
         self._image = image
         self._request = request
         self._actor = actor
-        self._stdio = stdio
+        self._descriptors = descriptors
         self._abandoned = False
         self._undo = None
         self.created: Answer[Entry] = Answer()
@@ -97,9 +99,9 @@ class Launch(StartAttached):
                 entry = await self._create()
                 return await self._begin(entry)
         finally:
-            for descriptor in self._stdio:
+            for descriptor in self._descriptors:
                 os.close(descriptor)
-            self._stdio.clear()
+            self._descriptors.clear()
 
     async def _create(self) -> Entry:
         request = self._request
@@ -119,7 +121,7 @@ class Launch(StartAttached):
         return done.unwrap()
 
     async def _begin(self, entry: Entry) -> rq.Started:
-        request, stdio = self._request, self._stdio
+        request = self._request
         wish = rq.Start(
             actor=self._actor,
             caller=request.caller,
@@ -127,20 +129,27 @@ class Launch(StartAttached):
             attach=request.attach,
             rows=request.rows,
             columns=request.columns,
-            stdio=(stdio[0], stdio[1], stdio[2]) if stdio else None,
+            passed=self._passed(),
         )
         layer = entry.container.layer
         try:
             # The worker goes on with a start that was begun, also at the supervisor's end: what it passes on
             # has to stay open for so long.
             await self._engine.services.dependencies.ready(entry.container, self._actor)
-            with trio.CancelScope(shield=bool(stdio)):
+            with trio.CancelScope(shield=bool(self._descriptors)):
                 started = await self._start(entry, wish)
         except PymanError:
             if request.spec.remove or (layer is not None and layer.recorded.failed):
                 await self._remove(entry)
             raise
         return started
+
+    def _passed(self) -> Passed:
+        spec, given = self._request.spec, iter(self._descriptors)
+        stdio = None
+        if spec.log_configuration.driver == "passthrough":
+            stdio = next(given), next(given), next(given)
+        return Passed(stdio, tuple(zip(spec.preserve_fd, given, strict=True)))
 
     async def _remove(self, entry: Entry) -> None:
         """What could not be started. Why it could not is what the client is told."""

@@ -145,7 +145,9 @@ class Services:
     def secrets(self) -> Secrets:
         from supervisor.runtime.secrets.book import Secrets
 
-        return Secrets(self.layout.secrets, self.database, lambda: self.settings, self.disk, self.patient)
+        return Secrets(
+            self.layout.secrets, self.database, lambda: self.settings, self.disk, trio.CapacityLimiter(4)
+        )
 
     async def choose_secrets(self, spec: ContainerSpec) -> ChosenSecrets:
         """Those that a container to be asks for."""

@@ -68,7 +68,7 @@ def build_request(
         mounted=[*definition.mounted, *map(mounted_volume, definition.spec.volumes)],
         userns=userns,
         joined={} if joined is None else joined.paths,
-        network_files={} if joined is None else joined.network_files,
+        network_files=None if joined is None else joined.network_files,
         foreign=frozenset() if joined is None else joined.foreign,
         account=account_of(services, definition),
         run_directory=services.layout.container_run(definition.id),

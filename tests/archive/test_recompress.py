@@ -49,6 +49,7 @@ async def test_it_is_the_same_archive_in_another_compression(
         (FORMS["gzip"][:-20], digest_of(FORMS["gzip"][:-20]), ArchiveRefused),
         (FORMS["zstd"][:200] + b"x" * 50, "", ArchiveRefused),
     ],
+    ids=["another digest", "cut off", "damaged"],  # the data has the time in it, and each worker its own
 )
 async def test_what_is_damaged_is_refused(
     tmp_path: Path, data: bytes, digest: str, error: type[Exception]

@@ -247,7 +247,7 @@ async def test_passthrough_hands_the_callers_streams_to_the_command(bench: Bench
         "-c",
         "read line; echo got $line; exit 2",
         log_driver="passthrough",
-        passthrough=(in_read, out_write, out_write),
+        passed=spawn.Passed((in_read, out_write, out_write)),
     )
     await container.create()
     os.close(in_read)

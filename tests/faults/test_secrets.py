@@ -16,6 +16,8 @@ from tests.support.varlink import VarlinkError, Wire
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
+    from tests.faults.conftest import MakeEngine
+    from tests.faults.disk import Disk
     from tests.support.engine import Engine
 
 pytestmark = pytest.mark.oci_runtime("runc")
@@ -128,3 +130,34 @@ def stream(wire: Wire, descriptors: list[int]) -> list[object]:
     if "error" in reply:
         raise VarlinkError(reply["error"], reply.get("parameters") or {})
     return [reply]
+
+
+def test_on_a_full_disk_a_secret_is_made_as_a_whole_or_not_at_all(
+    make_engine: MakeEngine, small_disk: Disk, rootfs: Path
+) -> None:
+    engine = make_engine(disk=small_disk.path)
+    first = engine.out("secret", "create", "word", "-", input=WORD)
+    small_disk.fill()
+    made = {"word"}
+    while not (
+        done := engine.cli("secret", "create", f"s{len(made)}", "-", input=WORD * 2000, check=False)
+    ).returncode:
+        made.add(f"s{len(made)}")
+        assert len(made) < 50
+    assert done.returncode == 125
+    assert done.stderr.count("\n") == 1
+    assert WORD not in done.stderr
+    assert set(names(engine)) == made
+    line = ["create", "--secret=word", "--rootfs", f"{rootfs}:O", "true"]
+    while (done := engine.cli(*line, check=False)).returncode == 0:
+        engine.cli("rm", done.stdout.strip())
+        small_disk.fill()
+    assert "full" in done.stderr or "No space left" in done.stderr
+    small_disk.make_room()
+    assert (
+        engine.out("secret", "inspect", "--showsecret", "--format={{.ID}} {{.SecretData}}", "word")
+        == f"{first} {WORD}"
+    )
+    assert engine.call("io.pyman.System.Check", {}).get("problems", []) == []
+    engine.cli("secret", "create", "more", "-", input=WORD)
+    assert Counter(event["Status"] for event in engine.events(type=["secret"])) == {"create": len(made) + 1}

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.kernel import mounts
 from tests.storage.images import busybox
 from tests.support.registry import image_config, tar_layer
 from tests.support.rootfs import make_rootfs
 from tests.support.user import User, UserPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.registry import RealRegistry
     from tests.support.runtimes import Place
@@ -48,3 +50,23 @@ def away(registry: RealRegistry) -> str:
     layer = tar_layer({**files, "bin/echo": "sh", "bin/sleep": "sh"})
     config = image_config([layer], Cmd=["echo", "pulled"], Env=["PATH=/bin"])
     return registry.push("away/box", "latest", [layer], config).reference
+
+
+@pytest.fixture(scope="module")
+def podman() -> Iterator[Callable[..., str]]:
+    """What Podman prints. It refuses a run root whose path is longer than 50 characters."""
+    place = tempfile.mkdtemp(prefix="pm-", dir="/tmp")
+    options = [
+        "--root", f"{place}/root", "--runroot", f"{place}/run", "--tmpdir", f"{place}/tmp", "--runtime", "runc",
+        "--cgroup-manager", "cgroupfs", "--events-backend", "none", "--log-level", "error",
+    ]  # fmt: skip
+
+    def run(*words: str) -> str:
+        done = subprocess.run(["podman", *options, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    yield run
+    for target in reversed(mounts.mounts_below(place)):
+        mounts.unmount(target, lazy=True)
+    shutil.rmtree(place)

@@ -265,3 +265,207 @@ def test_what_is_no_archive_for_that_place_is_refused(
 ) -> None:
     _created(engine)
     assert reason in _refused(engine, "-", f"c:{path}", data=data)
+
+
+# -- what is mounted ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [_running, _created])
+def test_volumes_and_directories_of_the_host_are_where_they_are_mounted(
+    engine: Engine, here: Path, make: Callable[..., None]
+) -> None:
+    (here / "text").write_text("x")
+    (here / "bound" / "part").mkdir(parents=True)
+    (here / "bound-file").write_text("old")
+    _given(engine, here)
+    options = (
+        *(
+            "-v",
+            "outer:/deep/volume",
+            "-v",
+            f"{here}/bound:/deep/volume/bound",
+            "-v",
+            "inner:/deep/volume/in",
+        ),
+        *(
+            "-v",
+            f"{here}/bound-file:/srv/bound-file",
+            "--mount",
+            "type=volume,src=outer,dst=/part,subpath=in",
+        ),
+        *("-v", "locked:/locked:ro"),
+    )
+    engine.cli("volume", "create", "outer")
+    _created(engine, "-v", "outer:/o", name="first")
+    engine.cli("cp", "-", "first:/o", input=archive(("in", None), ("bound", None)))
+    make(engine, *options)
+    for path in ("/deep/volume/", "/deep/volume/in/", "/deep/volume/bound/part", "/part/for-part"):
+        _cp(engine, here / "text", f"c:{path}")
+    assert (here / "bound" / "part" / "text").read_text() == "x"
+    assert "Read-only file system" in _refused(engine, here / "text", "c:/locked/")
+    _cp(engine, here / "text", "c:/srv/bound-file")
+    assert (here / "bound-file").read_text() == "x"
+    with tarfile.open(fileobj=io.BytesIO(_taken(engine, "first:/o/."))) as found:
+        assert set(found.getnames()) == {"bound", "in", "in/for-part", "text"}
+    _cp(engine, "c:/deep", here / "deep")
+    assert sorted(str(path.relative_to(here)) for path in (here / "deep").rglob("text")) == [
+        "deep/volume/bound/part/text", "deep/volume/in/text", "deep/volume/text",
+    ]  # fmt: skip
+    engine.cli("rm", "--all", "--force", "-t", "0")
+    engine.cli("volume", "rm", "--all", "--force")
+
+
+def test_a_new_volume_has_the_images_contents_before_something_is_copied_to_it(
+    engine: Engine, here: Path
+) -> None:
+    (here / "text").write_text("x")
+    _given(engine, here)
+    _created(engine, "-v", "filled:/srv")
+    _cp(engine, here / "text", "c:/srv/")
+    engine.cli("start", "c")
+    assert _in(engine, "ls /srv").split() == ["file", "sub", "text"]
+    engine.cli("rm", "--all", "--force", "-t", "0")
+    engine.cli("volume", "rm", "filled")
+
+
+def test_a_tmpfs_gets_its_files_now_or_at_the_start(engine: Engine, here: Path) -> None:
+    (here / "text").write_text("x")
+    _given(engine, here)
+    _created(engine, "--tmpfs", "/tmp", "--mount", "type=tmpfs,dst=/srv,notmpcopyup")
+    _cp(engine, here / "text", "c:/tmp/")
+    assert "is there only while it runs" in _refused(engine, here / "text", "c:/srv/")
+    assert "is there only while it runs" in _refused(engine, "c:/srv/file", here)
+    engine.cli("start", "c")
+    assert _in(engine, "cat /tmp/text") == "x"
+    _cp(engine, here / "text", "c:/srv/new")
+    assert _in(engine, "cat /srv/new; grep -c ' /srv tmpfs ' /proc/mounts") == "x1"
+    assert (here / "new").exists() is False
+    _cp(engine, "c:/srv/new", here)
+    assert (here / "new").read_text() == "x"
+
+
+def test_what_is_written_to_a_view_of_a_directory_would_be_lost(
+    engine: Engine, here: Path, rootfs: Path
+) -> None:
+    (here / "text").write_text("x")
+    _given(engine, here)
+    engine.cli("create", "--name", "c", "--rootfs", f"{rootfs}:O", "sleep", "1000")
+    assert "ends with a run" in _refused(engine, here / "text", "c:/tmp/")
+    _cp(engine, "c:/etc/hostname", here)
+    engine.cli("start", "c")
+    _cp(engine, here / "text", "c:/tmp/")
+    assert _in(engine, "cat /tmp/text") == "x"
+
+
+def test_nothing_is_written_to_a_container_that_is_read_only_while_it_runs(
+    engine: Engine, here: Path
+) -> None:
+    (here / "text").write_text("x")
+    _given(engine, here)
+    _running(engine, "--read-only")
+    assert "Read-only file system" in _refused(engine, here / "text", "c:/srv/")
+    _cp(engine, here / "text", "c:/tmp/")
+
+
+@pytest.mark.oci_runtime("crun")
+def test_a_paused_container_is_copied_from_and_to(engine: Engine, here: Path) -> None:
+    _running(engine)
+    engine.cli("pause", "c")
+    _cp(engine, "c:/srv/file", here)
+    _cp(engine, here / "file", "c:/tmp/again")
+    engine.cli("unpause", "c")
+    assert _in(engine, "cat /tmp/again") == "file"
+
+
+def test_files_of_the_kernel_have_their_data_and_a_whole_root_leaves_them_out(
+    engine: Engine, here: Path
+) -> None:
+    _running(engine)
+    _cp(engine, "c:/proc/meminfo", here)
+    assert "MemTotal" in (here / "meminfo").read_text()
+    engine.cli("cp", "c:/", here / "root")
+    assert (here / "root" / "srv" / "file").read_text() == "file\n"
+    assert not {"dev", "proc", "sys"} & set(os.listdir(here / "root"))
+
+
+def test_a_directory_is_not_copied_into_itself(engine: Engine) -> None:
+    _running(engine)
+    for source, target in (("/srv", "/srv/sub/new"), ("/srv", "/srv"), ("/srv/.", "/srv"), ("/", "/tmp/x")):
+        assert "into itself" in _refused(engine, f"c:{source}", f"c:{target}")
+    assert _in(engine, "find /srv").split() == ["/srv", "/srv/file", "/srv/sub", "/srv/sub/inner"]
+
+
+@pytest.mark.oci_runtime("crun")
+def test_ids_are_those_that_a_user_namespace_shows(engine: Engine, here: Path) -> None:
+    (here / "text").write_text("x")
+    maps = ("--uidmap", "0:300000:65536", "--gidmap", "0:300000:65536")
+    _running(engine, *maps)
+    _created(engine, *maps, "--user", "worker", name="d")
+    for name, owner in (("c", "0:0"), ("d", "1000:1000")):
+        _cp(engine, here / "text", f"{name}:/tmp/users")
+        _cp(engine, "--archive=false", here / "text", f"{name}:/tmp/roots")
+        engine.cli("cp", "--archive=false", "-", f"{name}:/tmp", input=archive(("five", b"x"), uid=5))
+        engine.cli("start", name)
+        seen = _in(engine, "stat -c %u:%g /tmp/users /tmp/roots /tmp/five; cat /tmp/five", name)
+        assert seen.split() == [owner, "0:0", "5:5", "x"]
+    _cp(engine, "--archive=false", "c:/tmp/five", "d:/tmp/across")
+    assert _in(engine, "stat -c %u:%g /tmp/across", "d") == "5:5"
+    _cp(engine, "c:/tmp/five", here)
+    assert (here / "five").stat().st_uid == 0
+    with tarfile.open(fileobj=io.BytesIO(_taken(engine, "--archive=false", "c:/tmp/five"))) as found:
+        assert [(each.uid, each.gid) for each in found] == [(5, 5)]
+    too_high = archive(("high", b"x"), uid=70000)
+    assert "owner 70000" in _refused(engine, "--archive=false", "-", "c:/tmp", data=too_high)
+
+
+# -- what ends early ------------------------------------------------------------------------------
+
+
+def _stalled(engine: Engine, target: str) -> subprocess.Popen[bytes]:
+    """A copy of an archive that stops in the middle of its second file."""
+    data = archive(("first", b"1" * 1000), ("second", b"2" * 500_000))
+    child = engine.spawn("cp", "-", target)
+    assert child.stdin is not None
+    child.stdin.write(data[:300_000])
+    child.stdin.flush()
+    return child
+
+
+@pytest.mark.parametrize("dies", ["client", "supervisor"])
+def test_what_ends_early_leaves_whole_files_and_nothing_mounted(engine: Engine, dies: str) -> None:
+    _running(engine)
+    with _stalled(engine, "c:/tmp") as child:
+        _in(engine, "until test -e /tmp/second; do sleep 0.01; done")
+        if dies == "client":
+            child.kill()
+        else:
+            engine.kill()
+        _in(engine, "while test -e /tmp/second; do sleep 0.01; done")
+        child.kill()
+    assert _in(engine, "ls -A /tmp").split() == ["d1", "file-link", "first", "full", "link"]
+    engine.cli("rm", "--force", "-t", "0", "c")
+
+
+def test_a_container_that_is_removed_meanwhile_ends_the_copy(engine: Engine) -> None:
+    _running(engine)
+    with _stalled(engine, "c:/tmp") as child:
+        _in(engine, "until test -e /tmp/second; do sleep 0.01; done")
+        engine.cli("rm", "--force", "-t", "0", "c")
+        assert child.stdin is not None
+        child.stdin.close()
+        assert child.wait(10) == 125
+    assert engine.cli("ps", "--all", "--quiet").stdout == ""
+
+
+def test_a_container_can_be_started_and_stopped_while_something_is_copied_to_it(engine: Engine) -> None:
+    _created(engine)
+    with _stalled(engine, "c:/tmp") as child:
+        engine.cli("start", "c")
+        _in(engine, "until test -e /tmp/second; do sleep 0.01; done")
+        engine.cli("stop", "-t", "0", "c")
+        engine.cli("start", "c")
+        assert child.stdin is not None
+        child.stdin.write(archive(("second", b"2" * 500_000))[299_000 - 1024 :])
+        child.stdin.close()
+        assert child.wait(10) in (0, 125)
+    assert _in(engine, "cat /tmp/first") == "1" * 1000

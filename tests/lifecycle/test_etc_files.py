@@ -202,6 +202,45 @@ def test_a_mount_of_the_users_takes_the_place(engine: Engine, rootfs: Path) -> N
     assert mine.read_text() == "192.0.2.4 mine\n"
 
 
+def test_a_directory_of_the_users_has_them_where_it_can(engine: Engine, rootfs: Path) -> None:
+    """One that cannot be written and has none of them is left as it is."""
+    directory = engine.path / "their-etc"
+    directory.mkdir()
+    (directory / "hosts").write_text("192.0.2.4 theirs\n")
+    if isinstance(engine, UserEngine):
+        engine.user.owns(directory)
+    script = "cat /etc/hosts /etc/hostname; true"
+    mount = f"{directory}:/etc"
+    options = ("--hostname", "box", "--hosts-file", "none", "--name", "c")
+    text = run(engine, rootfs, *options, "-v", f"{mount}:ro", script=f"{script} 2>/dev/null")
+    assert "box" in entries(text)
+    assert "box" not in text.splitlines()
+    assert [file.name for file in directory.iterdir()] == ["hosts"]
+    text = run(engine, rootfs, *options, "-v", mount, script=script)
+    assert text.splitlines()[-1] == "box"
+    assert (directory / "hosts").read_text() == "192.0.2.4 theirs\n"
+
+
+def test_who_joins_a_network_has_its_files(engine: Engine, rootfs: Path) -> None:
+    given = ("--add-host", "far:192.0.2.7", "--dns", "192.0.2.1")
+    engine.cli("run", "-d", "--name", "owner", *given, "--rootfs", f"{rootfs}:O", *SLEEP)
+    words = ("--network", "container:owner", "--rootfs", f"{rootfs}:O")
+    engine.cli("run", "-d", "--name", "guest", *words, *SLEEP)
+    seen, theirs = engine.inspect("guest"), engine.inspect("owner")
+    for key in ("HostsPath", "ResolvConfPath"):
+        assert seen[key] == theirs[key]
+    assert seen["HostnamePath"] != theirs["HostnamePath"]
+    text = engine.out("exec", "guest", "cat", "/etc/hosts", "/etc/resolv.conf")
+    assert entries(text)["far"] == ["192.0.2.7"]
+    assert "nameserver 192.0.2.1" in text
+    engine.cli("restart", "--time", "0", "guest")
+    assert entries(engine.out("exec", "owner", "cat", "/etc/hosts"))["guest"] == ["127.0.0.1"]
+    engine.cli("run", "-d", "--name", "bare", "--no-hosts", "--rootfs", f"{rootfs}:O", *SLEEP)
+    script = "ls /etc/hosts /etc/resolv.conf 2>/dev/null; true"
+    assert run(engine, rootfs, "--network", "container:bare", script=script) == ""
+    engine.cli("rm", "--force", "--time", "0", "guest", "owner", "bare")
+
+
 def test_the_files_are_roots_in_the_container_and_made_anew_for_each_run(
     engine: Engine, rootfs: Path
 ) -> None:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.kernel import mounts
 from supervisor.oci.host import this_host
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.engine import Engine
@@ -53,26 +50,6 @@ LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
 """Podman's own are not possible everywhere."""
 STALE = {"CAP_AUDIT_WRITE", "CAP_MKNOD", "CAP_NET_RAW"}
 """Which an early Podman takes for usual when it tells the difference, though it gives them to no container."""
-
-
-@pytest.fixture(scope="module")
-def podman() -> Iterator[Callable[..., str]]:
-    """What Podman prints. It refuses a run root whose path is longer than 50 characters."""
-    place = tempfile.mkdtemp(prefix="pm-", dir="/tmp")
-    options = [
-        "--root", f"{place}/root", "--runroot", f"{place}/run", "--tmpdir", f"{place}/tmp", "--runtime", "runc",
-        "--cgroup-manager", "cgroupfs", "--events-backend", "none", "--log-level", "error",
-    ]  # fmt: skip
-
-    def run(*words: str) -> str:
-        done = subprocess.run(["podman", *options, *words], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    yield run
-    for target in reversed(mounts.mounts_below(place)):
-        mounts.unmount(target, lazy=True)
-    shutil.rmtree(place)
 
 
 @pytest.fixture

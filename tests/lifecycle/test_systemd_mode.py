@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -96,6 +97,23 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
     assert shared_engine.out("ps", "-aq") == ""
 
 
+@by_user
+@pytest.mark.parametrize(("change", "signal"), [((), 37), (("--change", "STOPSIGNAL INT"), 2)])
+def test_an_image_may_have_systemd(
+    shared_engine: Engine, rootfs: Path, change: tuple[str, ...], signal: int, tmp_path: Path
+) -> None:
+    with tarfile.open(tmp_path / "image.tar", "w") as tar:
+        tar.add(rootfs / "bin", "bin")
+    words = ("--quiet", "--change", 'CMD ["/sbin/init"]', *change, "-", "own-init")
+    shared_engine.cli("import", *words, input=(tmp_path / "image.tar").read_bytes())
+    shared_engine.cli("create", "--name", "s", "own-init")
+    config = shared_engine.inspect("s")["Config"]
+    assert (config["SystemdMode"], config["StopSignal"]) == (True, signal)
+    shared_engine.cli("create", "--name", "no", "own-init", "true")
+    assert shared_engine.inspect("no")["Config"]["SystemdMode"] is False
+    shared_engine.cli("rmi", "-f", "own-init")
+
+
 def test_it_has_what_systemd_needs(shared_engine: Engine, rootfs: Path) -> None:
     see = ("--rootfs", f"{rootfs}:O", "sh", "-c", "cat /proc/mounts; echo; env; cat /run/podman-init")
     told = shared_engine.cli("run", "--name", "s", *ALWAYS, "--shm-size-systemd", "3m", *see, check=False)
@@ -162,12 +180,14 @@ def test_a_privileged_one_has_no_virtual_consoles(shared_engine: Engine, rootfs:
 
 @boots
 @as_root
-@pytest.mark.parametrize("namespace", ["host", "private"])
+@pytest.mark.parametrize(
+    "options", [("--cgroupns", "host"), ("--cgroupns", "private"), ("--uidmap", "0:100000:65536")]
+)
 def test_a_real_systemd_boots_and_halts(
-    shared_engine: Engine, booting: tuple[Path, Path], namespace: str
+    shared_engine: Engine, booting: tuple[Path, Path], options: tuple[str, ...]
 ) -> None:
     engine = shared_engine
-    assert boot(engine, booting, "--cgroupns", namespace) == "running"
+    assert boot(engine, booting, *options) == "running"
     assert engine.out("exec", "s", "systemctl", "show", "-P", "Virtualization") == "podman"
     assert engine.out("exec", "s", "cat", "/etc/machine-id") == engine.inspect("s")["Id"][:32]
     engine.cli("exec", "s", "systemd-run", "--quiet", "--wait", "--unit", "said", "echo", "into the journal")

@@ -58,7 +58,7 @@ async def remove(book: Secrets) -> None:
 STEPS: dict[str, tuple[type, str, str]] = {
     "before the intent": (Secrets, "_intend", "before"),
     "after the intent": (Secrets, "_intend", "after"),
-    "after the driver": (drivers._File, "", "after"),
+    "after the driver": (drivers.InFile, "", "after"),
     "after the store": (Secrets, "_write", "after"),
     "after it is told": (Secrets, "_tell", "after"),
 }
@@ -149,7 +149,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, error: Py
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(drivers._File, "store"), (Secrets, "_write"), (Secrets, "_tell")]
+    ("owner", "name"), [(drivers.InFile, "store"), (Secrets, "_write"), (Secrets, "_tell")]
 )
 def test_what_cannot_be_made_leaves_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch, owner: object, name: str
@@ -187,7 +187,7 @@ def test_a_secret_whose_driver_does_not_forget_it_stays(
 
     async def work(book: Secrets) -> None:
         with monkeypatch.context() as patch:
-            failing(patch, drivers._File, "delete", StorageFailed("cannot forget"))
+            failing(patch, drivers.InFile, "delete", StorageFailed("cannot forget"))
             with pytest.raises(StorageFailed):
                 await book.remove("s", None)
         assert (await book.read(["s"]))[0][1] == WORD
@@ -214,6 +214,27 @@ def test_another_engine_that_holds_the_lock_is_waited_for_but_not_for_ever(place
     carried_out(place, work)
 
 
+def test_a_check_finds_what_does_not_go_together(place: Place) -> None:
+    async def work(book: Secrets) -> None:
+        assert await book.problems(repair=False) == []
+        await book.create(Wish("s"), WORD, None)
+        await book.create(Wish("there", options={"path": str(place.directory / "other")}), WORD, None)
+        assert await book.problems(repair=True) == []
+        path = place.directory / "filedriver/secretsdata.json"
+        path.write_text('{"1": "eA==", "2": "eA=="}')
+        for repair in (False, True):
+            gone, strays = await book.problems(repair=repair)
+            assert (gone.subject, gone.text) == ("secret s", "what was in it is gone")
+            assert (strays.subject, strays.repaired) == (str(path), repair)
+            assert strays.text == "2 things in it belong to no secret"
+        assert [one.subject for one in await book.problems(repair=False)] == ["secret s"]
+        path.write_text("[]")
+        (damaged,) = await book.problems(repair=False)
+        assert "is damaged" in damaged.text
+
+    carried_out(place, work)
+
+
 # ---------------------------------------------------------------------- finding and refusing
 
 
@@ -225,6 +246,8 @@ def test_secrets_are_found_by_ids_names_and_beginnings_of_ids(place: Place) -> N
         assert (again, created) == (first, False)
         with pytest.raises(NameInUse, match="cannot make secret 'one': there is one"):
             await book.create(Wish("one"), OTHER, None)
+        with pytest.raises(NameInUse, match="that is the id of another one"):
+            await book.create(Wish(first.id, replace=True), OTHER, None)
         assert len(first.id) == 25
         second, _ = await book.create(Wish(first.id[:9]), OTHER, None)
         found = await book.find(["one", first.id, first.id[:3], first.id[:9], "on", "", first.id + "0"])

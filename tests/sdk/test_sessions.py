@@ -103,6 +103,19 @@ async def test_descriptors_can_become_the_containers_own_streams(fake: FakeEngin
 
 
 @on_both
+async def test_descriptors_are_passed_on_by_their_numbers(fake: FakeEngine) -> None:
+    reading, writing = os.pipe()
+    async with pyman.connect(fake.path) as engine:
+        session = await engine.containers.run(
+            command=["exit", "0"], attach=False, preserve={3: writing, 9: writing}
+        )
+        assert await session.wait() == 0
+    os.close(writing)
+    assert os.read(reading, 100) == b"given" * 2
+    os.close(reading)
+
+
+@on_both
 async def test_what_keeps_it_from_starting_is_raised(fake: FakeEngine) -> None:
     async with pyman.connect(fake.path) as engine:
         with pytest.raises(CommandNotFound):

@@ -29,7 +29,7 @@ After=multi-user.target
 
 [Service]
 Type=simple
-ExecStart=/bin/sh -c 'systemctl is-system-running --wait >/told/state'
+ExecStart=-/bin/sh -c 'systemctl is-system-running --wait >/told/state'
 
 [Install]
 WantedBy=multi-user.target

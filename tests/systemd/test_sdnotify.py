@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -190,3 +191,19 @@ def test_of_conmon_systemd_sees_that_it_has_ended_and_not_how(service: Service, 
     words = ("-d", "--rootfs", root, "sh", "-c", "systemd-notify --ready; sleep 0.3; exit 7")
     service.begin(*words, how=("--wait",))
     assert service.state == "inactive"  # not failed
+
+
+def test_a_system_in_a_container_is_ready_when_it_has_booted(service: Service, root: str) -> None:
+    stop = (service.program, *service.pyman[1:], "stop", "c")
+    properties = (*ALL, "Delegate=yes", f"ExecStop={' '.join(stop)}")
+    service.begin("-d", "--cgroups", "split", "--rootfs", root, "/sbin/init", properties=properties)
+    assert service.out(*service.pyman, "exec", "c", "systemctl", "is-system-running") == "running"
+    assert service.conmon_is_main()
+    init = service.out(*service.pyman, "inspect", "--format", "{{.State.Pid}}", "c")
+    assert service.machine.cgroup_of(int(init)).split("/")[-3:][0] == UNIT
+    service.ctl("stop", UNIT)
+    assert service.state == "inactive"
+    ends = service.out(
+        *service.pyman, "events", "--stream=false", "--filter", "event=died", "--format", "json"
+    )
+    assert json.loads(ends.splitlines()[-1])["Attributes"]["containerExitCode"] == "0"

@@ -17,7 +17,7 @@ import trio
 
 from pyman.errors import DeadlineExceeded, PymanError, RuntimeFailed, StorageFailed
 from supervisor.conmon import attach, control, exit, logs, spawn
-from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
+from supervisor.conmon.spawn import MonitorRequest, Passed, RuntimeRefused
 from supervisor.kernel import cgroups, files, process
 from supervisor.kernel.userns import with_maps
 from supervisor.logging import log
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["Body"]
 
 
+NOTHING_PASSED = Passed()
 SESSIONS_GRACE = 4.0
 """Seconds until the exec sessions of a container that has ended are over; after that their monitors are ended."""
 
@@ -99,7 +100,7 @@ class Body:
         """Of its cgroup."""
         return placement_of(self._services, self._container.definition)
 
-    def monitor_request(self, stdio: tuple[int, int, int] | None = None) -> MonitorRequest:
+    def monitor_request(self, passed: Passed = NOTHING_PASSED) -> MonitorRequest:
         definition, layout = self._container.definition, self._layout
         runtime = self.runtime
         return MonitorRequest(
@@ -122,7 +123,7 @@ class Body:
             stdin=definition.spec.stdin,
             timeout=definition.spec.timeout,
             notify_socket=passes_on(definition.spec, self._container.observed.reporting),
-            passthrough=stdio,
+            passed=passed,
         )
 
     def _cgroup_arguments(self) -> tuple[str, ...]:
@@ -335,6 +336,10 @@ class Body:
     async def start(self) -> None:
         if self._container.definition.spec.domainname:
             await trio.to_thread.run_sync(self._name_domain, limiter=self._services.disk)
+        if self._container.definition.userns != Owned():
+            from supervisor.runtime.life.delegating import give_cgroup
+
+            await give_cgroup(self._services, self._container)
         call, self._start = self._start, None
         if call is None or not await call.go():
             await self.runtime.start(self.id)

@@ -19,7 +19,7 @@ import trio
 from pyman.errors import AmbiguousId, NoSuchExec, PymanError, WrongState
 from pyman.names import EventStatus, State
 from supervisor.conmon import attach, control, execs, spawn
-from supervisor.conmon.spawn import MonitorRequest, RuntimeRefused
+from supervisor.conmon.spawn import MonitorRequest, Passed, RuntimeRefused
 from supervisor.kernel import cgroups, files, process
 from supervisor.kernel.background import background
 from supervisor.kernel.readiness import Readiness
@@ -30,7 +30,7 @@ from supervisor.runtime.container import ExecSession
 from supervisor.runtime.creation.defining import check_texts, new_id
 from supervisor.runtime.life.ending import MONITOR_GRACE, MONITOR_LAST_GRACE
 from supervisor.runtime.life.remains import conmon_cgroup
-from supervisor.runtime.records import ExecDefinition, ExecObserved, encode
+from supervisor.runtime.records import ExecDefinition, ExecObserved, encode, replaced
 from supervisor.runtime.rootfs.looking import look_into
 from supervisor.runtime.specs import build_exec, build_request, placement_of, root_of
 from supervisor.state.database import DeleteRecord, PutRecord, PutState
@@ -59,12 +59,15 @@ class Exec:
         container: Container,
         session: ExecSession,
         runtime: OciRuntime | None = None,
+        preserved: tuple[tuple[int, int], ...] = (),
     ) -> None:
-        """`runtime`: for a session that is to be begun."""
+        """`runtime`: for a session that is to be begun. `preserved`: descriptors that become its command's, after their
+        numbers there."""
         self._services = services
         self._container = container
         self.session = session
         self._request = _request(services, container, session.definition, runtime)
+        self._preserved = preserved
         self._connection: socket.socket | None = None
         self._handle = 0
         self._abandoned = False
@@ -89,7 +92,15 @@ class Exec:
                 await self._undo()
             self._fail(error)
             return
+        finally:
+            self._part()
         await self.follow()
+
+    def _part(self) -> None:
+        """With the caller's descriptors: the command has them, or never will."""
+        preserved, self._preserved = self._preserved, ()
+        for _, descriptor in preserved:
+            os.close(descriptor)
 
     async def adopt(self) -> None:
         """Go on with a session that an earlier supervisor had recorded. One that had not begun, whose client
@@ -159,7 +170,9 @@ class Exec:
         _require_running(container)
         await trio.to_thread.run_sync(self._prepare, process_spec, limiter=services.disk)
         deadline = services.settings.pyman.call_deadline
-        monitor = await spawn.spawn_monitor(services.conmon, request)
+        passed = Passed(preserved=self._preserved)
+        monitor = await spawn.spawn_monitor(services.conmon, replaced(request, passed=passed))
+        self._part()
         await self._note(ExecObserved(monitor=monitor))
         place = partial(self._place, monitor)
         try:
@@ -327,9 +340,27 @@ def _translated(error: OSError) -> PymanError:
 
 
 async def begin(
-    services: Services, container: Container, request: ExecRequest, actor: Actor | None
+    services: Services,
+    container: Container,
+    request: ExecRequest,
+    actor: Actor | None,
+    descriptors: Sequence[int] = (),
 ) -> tuple[Exec, bytes]:
-    """A session that can be run, and its process spec. Refuses what cannot work."""
+    """A session that can be run, and its process spec. Refuses what cannot work. `descriptors`: for the numbers that are
+    to be preserved; they are the session's then, and are closed if there is none."""
+    with ExitStack() as refused:
+        for descriptor in descriptors:
+            refused.callback(os.close, descriptor)
+        definition, spec = await _defined(services, container, request, actor)
+        runtime = services.runtimes.pick(container.definition.runtime)
+        refused.pop_all()
+    preserved = tuple(zip(request.preserve_fd, descriptors, strict=True))
+    return Exec(services, container, ExecSession(definition), runtime, preserved), spec
+
+
+async def _defined(
+    services: Services, container: Container, request: ExecRequest, actor: Actor | None
+) -> tuple[ExecDefinition, bytes]:
     _require_running(container)
     check_texts(request)
     root = root_of(services, container.definition)
@@ -360,8 +391,7 @@ async def begin(
         created=time.time_ns(),
         actor=actor,
     )
-    runtime = services.runtimes.pick(container.definition.runtime)
-    return Exec(services, container, ExecSession(definition), runtime), spec
+    return definition, spec
 
 
 def find(containers: Iterable[Container], exec_id: str) -> tuple[Container, ExecSession]:

@@ -72,7 +72,7 @@ class Joined:
         """The mount namespace of the container whose IPC namespace is joined."""
         self._shm_of = ""
         self.foreign: frozenset[str] = frozenset()
-        self.network_files: dict[str, str] = {}
+        self.network_files: dict[str, str] | None = None
 
     @property
     def paths(self) -> dict[str, str]:
@@ -153,7 +153,7 @@ async def join(services: Services, definition: Definition) -> Joined:
                 if wish.kind == "ipc":
                     joined.keep_shm(name, inside.of_process(init, "mount"))
                 if wish.kind == "network":
-                    joined.network_files = _network_files(services, wish.value)
+                    joined.network_files = network_files(services, wish.value)
             except ProcessLookupError:
                 raise _stopped(definition, wish, name) from None
         joined.check(definition)
@@ -163,12 +163,12 @@ async def join(services: Services, definition: Definition) -> Joined:
     return joined
 
 
-def _network_files(services: Services, id: str) -> dict[str, str]:
+def network_files(services: Services, id: str) -> dict[str, str]:
     """What there is of a container's hosts and resolv.conf, which it may have in its turn from another one."""
     owner = services.find(id)
     wish = owner.definition.spec.netns if owner is not None else None
     if wish is not None and wish.nsmode == "container":
-        return _network_files(services, wish.value)
+        return network_files(services, wish.value)
     run = services.layout.container_run(id)
     files = {path: file_in(run, path) for path in (HOSTS, RESOLV_CONF)}
     return {path: file for path, file in files.items() if os.path.exists(file)}

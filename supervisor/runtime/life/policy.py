@@ -47,6 +47,13 @@ def check_policy(spec: ContainerSpec) -> None:
         raise InvalidArgument(f"cannot restart {spec.restart_tries} times")
     if spec.remove and spec.restart_policy not in ("", RestartPolicy.NO.value):
         raise InvalidArgument("cannot use --rm together with --restart", hint="drop one of them")
+    if spec.preserve_fd and (
+        spec.restart_policy not in ("", RestartPolicy.NO.value)
+        or spec.health_check_on_failure_action == "restart"
+    ):
+        raise InvalidArgument(
+            "cannot restart a container with --preserve-fd or --preserve-fds: the descriptors are there for one run"
+        )
     backoff = spec.restart_backoff
     for name, value, least in (
         ("delay", backoff.delay, 0.0),

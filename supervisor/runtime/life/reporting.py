@@ -109,9 +109,16 @@ def place_of_monitor(
     pid: int, mode: str, placement: Placement, reporting: Reporting | None
 ) -> Callable[[], object] | None:
     """What moves conmon to where it belongs; none: it stays. `mode`: that of the container's cgroup."""
-    if reporting is not None and reporting.cgroup and mode != "split":
-        return partial(cgroups.join, pid, reporting.cgroup)
-    return partial(cgroups.place, pid, placement.monitor) if placement.monitor else None
+    own = partial(cgroups.place, pid, placement.monitor) if placement.monitor else None
+    if reporting is None or not reporting.cgroup or mode == "split":
+        return own
+
+    def join() -> None:
+        # Not if the service is there no more, as at a restart by policy, or not the user's to divide.
+        if not cgroups.join(pid, reporting.cgroup) and own is not None:
+            own()
+
+    return join
 
 
 def lines(spec: ContainerSpec, reporting: Reporting | None, monitor: int, *, stays: bool) -> list[str]:

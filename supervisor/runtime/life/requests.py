@@ -15,6 +15,7 @@ import msgspec
 from pyman.api.event import Actor
 from pyman.api.spec import Caller
 from pyman.api.update import UpdateRequest
+from supervisor.conmon.spawn import Passed
 from supervisor.runtime.answers import Answer
 from supervisor.runtime.health.state import Answered
 from supervisor.runtime.life.restart import Asked
@@ -79,8 +80,8 @@ class Start(Request[Started], kw_only=True):
     attach: bool = False
     rows: int = 0
     columns: int = 0
-    stdio: tuple[int, int, int] | None = None
-    """Descriptors for the log driver `passthrough`; the worker does not close them."""
+    passed: Passed = Passed()
+    """Descriptors that become the container's; the worker does not close them."""
     trigger: str = "user"
     """What the start is due to: user, or dependency."""
 

@@ -10,18 +10,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pyman.api.spec import Caller
-from pyman.errors import PymanError, RuntimeFailed
+from pyman.errors import PymanError, RuntimeFailed, WrongState
 from pyman.names import EventStatus, State
 from supervisor.logging import log
 from supervisor.runtime.life import requests as rq
+from supervisor.runtime.life.body import NOTHING_PASSED
 from supervisor.runtime.life.reporting import asked_by, lines
 from supervisor.runtime.life.requests import NoticeKind
 from supervisor.runtime.life.restart import Asked, History
 from supervisor.runtime.life.states import Fact
-from supervisor.runtime.records import Wanted
+from supervisor.runtime.records import Wanted, replaced
 
 if TYPE_CHECKING:
-    from supervisor.conmon.spawn import MonitorRequest
+    from supervisor.conmon.spawn import MonitorRequest, Passed
     from supervisor.kernel.process import ProcessRef
     from supervisor.runtime.life.reporting import Reporting
     from supervisor.runtime.life.worker import Worker
@@ -66,10 +67,14 @@ class Starting:
             "history": History(),
         }
         if state is State.INITIALIZED:
+            # Its conmon passes on what it was begun for; there is a main process in any case.
+            wish["reporting"] = worker.observed.reporting or self._reporting(request.caller)
             await worker.note(wanted=Wanted.RUNNING, asked=Asked.NOTHING, **wish)
+            if wish["reporting"] is not None and worker.observed.monitor is not None:
+                await worker.body.place(worker.observed.monitor)
         else:
             wish["reporting"] = self._reporting(request.caller)
-            await self.initialize(Wanted.RUNNING, request.stdio, restart_reason="", **wish)
+            await self.initialize(Wanted.RUNNING, request.passed, restart_reason="", **wish)
         observed, spec = worker.observed, worker.container.definition.spec
         pid = observed.monitor.pid if observed.monitor is not None else 0
         started = rq.Started(True, observed.run, lines(spec, observed.reporting, pid, stays=request.stays))
@@ -86,7 +91,10 @@ class Starting:
     def _reporting(self, caller: Caller) -> Reporting | None:
         """To whom the coming run tells that it is ready. NotSupported, InvalidArgument."""
         definition = self._worker.container.definition
-        return asked_by(definition.spec, caller) or asked_by(definition.spec, definition.caller)
+        found = asked_by(definition.spec, caller) or asked_by(definition.spec, definition.caller)
+        if found is not None and not caller.notify_socket:
+            return replaced(found, cgroup="")  # whoever starts it now is no part of that service
+        return found
 
     async def _attach(self, started: rq.Started, request: rq.Start) -> None:
         worker = self._worker
@@ -137,18 +145,23 @@ class Starting:
             await self._worker.ending.start_failed(error)
             raise
 
-    async def initialize(
-        self, wanted: Wanted, stdio: tuple[int, int, int] | None = None, **changes: Any
-    ) -> None:
+    async def initialize(self, wanted: Wanted, passed: Passed = NOTHING_PASSED, **changes: Any) -> None:
         """Everything up to a container whose command is about to run. Undone as a whole if it fails."""
         worker = self._worker
+        definition = worker.container.definition
+        if definition.spec.preserve_fd and not passed.preserved:
+            raise WrongState(
+                f"cannot start container '{definition.name}' again: the descriptors that it was given (--preserve-fd,"
+                " --preserve-fds) were there for one run",
+                subject=definition.name,
+            )
         worker.expect_move()
         await self._begin(wanted, **changes)
         made = False
         try:
             await worker.body.prepare()
             async with worker.services.starts:
-                request = worker.body.monitor_request(stdio)
+                request = worker.body.monitor_request(passed)
                 monitor = await worker.body.spawn(request)
                 await worker.note(monitor=monitor, monitor_state="ok")
                 made = True

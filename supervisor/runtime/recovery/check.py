@@ -53,6 +53,7 @@ async def check(engine: Engine, *, repair: bool) -> CheckReply:
     wrong = await trio.to_thread.run_sync(store.problems, limiter=engine.services.patient)
     problems.extend(Problem(subject, text) for subject, text in wrong)
     problems.extend(await engine.services.volumes.problems(repair=repair))
+    problems.extend(await engine.services.secrets.problems(repair=repair))
     strays = await _strays(engine)
     left = strays
     if repair:

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 import trio
 
+from pyman.api.system import Problem
 from pyman.errors import InvalidArgument, NameInUse, NoSuchSecret, PymanError, StateDamaged
 from pyman.names import EventStatus, EventType
 from supervisor.kernel import files
 from supervisor.kernel.children import CLEAN_ENVIRONMENT
 from supervisor.logging import log
 from supervisor.runtime.secrets import file
-from supervisor.runtime.secrets.drivers import Surroundings, completed_options, driver_of
+from supervisor.runtime.secrets.drivers import InFile, Surroundings, completed_options, driver_of
 from supervisor.runtime.secrets.locking import held
 from supervisor.runtime.secrets.records import ID_LENGTH, Secret, check_data, check_name
 from supervisor.runtime.views.times import rfc3339
@@ -133,7 +134,7 @@ class Secrets:
         configured = self._settings().secrets
         driver = wish.driver or configured.driver
         options = wish.options or (configured.opts if driver == configured.driver else {})
-        options = completed_options(driver, options, f"{self._directory}/filedriver")
+        options = completed_options(driver, options, self._usual)
         await self._wait_settled()
         await self._in_thread(self._make_directory)
         async with self._held():
@@ -141,6 +142,10 @@ class Secrets:
             former = table.by_name.get(wish.name)
             if former is not None and wish.ignore:
                 return former, False
+            if former is None and wish.name in table.by_id:
+                raise NameInUse(
+                    f"cannot make secret '{wish.name}': that is the id of another one", subject=wish.name
+                )
             if former is not None and not wish.replace:
                 raise NameInUse(
                     f"cannot make secret '{wish.name}': there is one",
@@ -218,6 +223,38 @@ class Secrets:
             await self._tell(key, events)
             return secret
 
+    # ------------------------------------------------------------------ checking
+
+    async def problems(self, *, repair: bool) -> list[Problem]:
+        """Secrets whose data is gone from their files, and data in the usual file that is no secret's, which `repair`
+        removes: nobody else is at it while the lock is held."""
+        if not await self._is_there():
+            return []
+        found: list[Problem] = []
+        try:
+            async with self._held():
+                table = await self._in_thread(partial(file.read, self._path))
+                kept = {self._usual: await InFile(self._usual, self._around()).ids()}
+                for secret in table.by_id.values():
+                    driver = self._driver(secret) if secret.driver == "file" else None
+                    if not isinstance(driver, InFile):
+                        continue
+                    path = secret.options["path"]
+                    if path not in kept:
+                        kept[path] = await driver.ids()
+                    if secret.id not in kept[path]:
+                        found.append(Problem(f"secret {secret.name}", "what was in it is gone"))
+                strays = kept[self._usual] - set(table.by_id)
+                if repair:
+                    for id in strays:
+                        await InFile(self._usual, self._around()).delete(id)
+        except PymanError as error:
+            return [*found, Problem("secrets", error.message)]
+        if strays:
+            text = f"{len(strays)} things in it belong to no secret"
+            found.append(Problem(f"{self._usual}/secretsdata.json", text, repaired=repair))
+        return found
+
     # ------------------------------------------------------------------ starting
 
     def recover(self, nursery: trio.Nursery, intents: Mapping[str, bytes]) -> None:
@@ -285,9 +322,17 @@ class Secrets:
         except OSError as error:
             raise files.storage_error(error, "make", self._directory) from error
 
+    @property
+    def _usual(self) -> str:
+        """Where the file driver keeps data, unless it is told otherwise."""
+        return f"{self._directory}/filedriver"
+
     def _driver(self, secret: Secret) -> Driver:
+        return driver_of(secret.driver, secret.options, self._around())
+
+    def _around(self) -> Surroundings:
         settings = self._settings()
-        around = Surroundings(
+        return Surroundings(
             environment={
                 **CLEAN_ENVIRONMENT,
                 "HOME": settings.xdg.home,
@@ -300,7 +345,6 @@ class Secrets:
             disk=self._disk,
             patient=self._patient,
         )
-        return driver_of(secret.driver, secret.options, around)
 
     async def _write(self, table: Table) -> None:
         await self._in_thread(partial(file.write, self._path, table))

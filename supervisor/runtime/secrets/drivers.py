@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pyman.errors import PymanError
     from supervisor.kernel.children import Completed
 
-__all__ = ["DRIVERS", "Driver", "Surroundings", "completed_options", "driver_of"]
+__all__ = ["DRIVERS", "Driver", "InFile", "Surroundings", "completed_options", "driver_of"]
 
 T = TypeVar("T")
 _ID = re.compile(r"[0-9A-Za-z]+")
@@ -102,7 +102,7 @@ def completed_options(driver: str, options: Mapping[str, str], default_path: str
 def driver_of(name: str, options: Mapping[str, str], around: Surroundings) -> Driver:
     """NotSupported: another engine knows one that is not known here."""
     if name == "file" and options.get("path", "").startswith("/"):
-        return _File(options["path"], around)
+        return InFile(options["path"], around)
     if name == "pass":
         return _Pass(options, around)
     if name == "shell":
@@ -125,7 +125,7 @@ def _too_large(id: str) -> StorageFailed:
     return StorageFailed(f"cannot use secret '{id}': its driver gives more than {LIMIT} bytes", subject=id)
 
 
-class _File:
+class InFile:
     """`secretsdata.json`, as Podman has it: everything in one file, which only its owner may read."""
 
     def __init__(self, directory: str, around: Surroundings) -> None:
@@ -147,6 +147,13 @@ class _File:
         await self._in_thread(partial(_make_directory, self._directory))
         async with self._held():
             await self._in_thread(partial(self._change, id, data))
+
+    async def ids(self) -> set[str]:
+        """Of all that it has."""
+        if not await self._in_thread(partial(os.path.lexists, self._path)):
+            return set()
+        async with self._held(shared=True):
+            return set(await self._in_thread(self._content))
 
     async def delete(self, id: str) -> None:
         if not await self._in_thread(partial(os.path.lexists, self._path)):

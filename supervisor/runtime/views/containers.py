@@ -211,7 +211,7 @@ def _inspect(
         is_infra=False,
         config=_config(request, container, identity),
         host_config=_host_config(services, request, container, caps.bounding),
-        **_written(request, running=container.observed.monitor is not None),
+        **_written(services, request, running=container.observed.monitor is not None),
         app_armor_profile=_apparmor(request),
         size_rw=None if size is None else size["rwSize"],
         size_root_fs=None if size is None else size["rootFsSize"],
@@ -233,7 +233,7 @@ def _apparmor(request: BuildRequest) -> str:
         return request.spec.apparmor_profile
 
 
-def _written(request: BuildRequest, *, running: bool) -> dict[str, Any]:
+def _written(services: Services, request: BuildRequest, *, running: bool) -> dict[str, Any]:
     """Where the files of its /etc are that the engine has written, as long as they are there."""
     if not running:
         return {}
@@ -243,7 +243,14 @@ def _written(request: BuildRequest, *, running: bool) -> dict[str, Any]:
         etc_files.HOSTS: "hosts_path",
         etc_files.RESOLV_CONF: "resolv_conf_path",
     }
-    return {fields[path]: mounted_file(request, path) for path in found if path in fields}
+    shared: dict[str, str] | None = None
+    if request.spec.netns.nsmode == "container":
+        from supervisor.runtime.life.joining import network_files
+
+        shared = network_files(services, request.spec.netns.value)
+        found = [path for path in found if path == etc_files.HOSTNAME or path in shared]
+    own = {path: mounted_file(request, path) for path in found if path in fields}
+    return {fields[path]: (shared or own).get(path, file) for path, file in own.items()}
 
 
 def _ports(request: BuildRequest) -> dict[str, None]:

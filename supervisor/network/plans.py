@@ -1,0 +1,122 @@
+"""What is to be: networks, and containers on them, with everything that the kernel has to be told.
+
+`Attachment` and `Port` are recorded with their container, so that whoever finds the record can make all of it, or take it
+away.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import NamedTuple
+
+import msgspec
+
+__all__ = [
+    "Address",
+    "Attachment",
+    "NetworkPlan",
+    "Place",
+    "Port",
+    "Route",
+    "Subnet",
+    "is_ipv6",
+]
+
+
+class Place(NamedTuple):
+    """Where bridges and the packet filter are. `netns`: a descriptor of a network namespace; None: this process's own."""
+
+    netns: int | None = None
+
+
+class Address(msgspec.Struct, frozen=True):
+    address: str
+    prefix: int
+    """Bits of the subnet."""
+
+    @property
+    def text(self) -> str:
+        return f"{self.address}/{self.prefix}"
+
+
+class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A container on a network."""
+
+    network: str
+    network_id: str
+    driver: str = "bridge"
+    """bridge, macvlan or ipvlan."""
+    interface: str = "eth0"
+    """In the container."""
+    host_interface: str = ""
+    """The other end of it, on a bridge: at most 15 bytes."""
+    addresses: list[Address] = []
+    mac: str = ""
+    aliases: list[str] = []
+    """Names besides the container's own."""
+
+
+class Port(msgspec.Struct, frozen=True):
+    """One port of the host that leads into a container."""
+
+    host_port: int
+    container_port: int
+    protocol: str = "tcp"
+    """tcp, udp or sctp."""
+    host_ip: str = ""
+    """Empty: all of the host's addresses."""
+
+
+class Subnet(msgspec.Struct, frozen=True):
+    subnet: str
+    """As 10.88.0.0/16."""
+    gateway: str = ""
+    """The host's address there; empty: it has none."""
+
+    @property
+    def prefix(self) -> int:
+        return ipaddress.ip_network(self.subnet).prefixlen
+
+
+class Route(msgspec.Struct, frozen=True):
+    """In the container, besides those that its addresses bring."""
+
+    destination: str
+    gateway: str
+    metric: int | None = None
+
+
+class NetworkPlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A network, as far as links and the packet filter are concerned."""
+
+    name: str
+    id: str
+    driver: str = "bridge"
+    interface: str = ""
+    """The bridge; of macvlan and ipvlan the host's interface that they are on."""
+    subnets: list[Subnet] = []
+    routes: list[Route] = []
+    internal: bool = False
+    """No way out of it, nor in."""
+    isolate: str = ""
+    """true: from other networks that are so; strict: from all others."""
+    mtu: int = 0
+    """0: the kernel's."""
+    vlan: int = 0
+    """0: none."""
+    metric: int = 0
+    """Of the default route; 0: 100, as with netavark."""
+    no_default_route: bool = False
+    mode: str = ""
+    """Of macvlan (bridge, private, vepa, passthru) and ipvlan (l2, l3, l3s)."""
+
+    @property
+    def default_routes(self) -> list[str]:
+        """The gateways that everything else is sent to."""
+        if self.internal or self.no_default_route:
+            return []
+        return [subnet.gateway for subnet in self.subnets if subnet.gateway]
+
+
+def is_ipv6(address: str) -> bool:
+    return ":" in address

@@ -1,0 +1,1 @@
+"""Networks: plans, links, the packet filter, with real namespaces."""
