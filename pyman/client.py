@@ -14,6 +14,7 @@ from __future__ import annotations
 from pyman.api.container import ListContainer, Result, Selection
 from pyman.api.event import Event, Gap, Snapshot
 from pyman.api.image import ImageSummary, Platform, Progress, RegistryAccess
+from pyman.api.limits import CpuLimits, MemoryLimits, PidsLimit, ResourceLimits, ThrottleDevice, WeightDevice
 from pyman.api.secret import InspectSecret
 from pyman.api.spec import Caller, ContainerSpec, LogConfig, NamedVolume, RestartBackoff, Secret
 from pyman.api.volume import InspectVolume
@@ -30,6 +31,7 @@ __all__ = [
     "Caller",
     "ContainerSpec",
     "Containers",
+    "CpuLimits",
     "Engine",
     "Event",
     "Events",
@@ -42,11 +44,14 @@ __all__ = [
     "ListContainer",
     "LogConfig",
     "Logs",
+    "MemoryLimits",
     "NamedVolume",
     "Output",
+    "PidsLimit",
     "Platform",
     "Progress",
     "RegistryAccess",
+    "ResourceLimits",
     "RestartBackoff",
     "Result",
     "Secret",
@@ -54,7 +59,9 @@ __all__ = [
     "Selection",
     "Session",
     "Snapshot",
+    "ThrottleDevice",
     "Transfer",
     "Volumes",
+    "WeightDevice",
     "connect",
 ]

@@ -27,6 +27,7 @@ __all__ = [
     "controllers_below",
     "counts_swap",
     "expect_move",
+    "give",
     "hierarchy_of",
     "join",
     "manager_of",
@@ -43,6 +44,8 @@ __all__ = [
 
 _ROOT = "/sys/fs/cgroup"
 _NO_CONTROLLERS = {"rw", "ro", "xattr", "clone_children", "noprefix", "cpuset_v2_mode", "favordynmods"}
+_DELEGATED = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "tasks")
+"""What systemd gives along with a cgroup."""
 _V1_THAT_MATTER = ("name=systemd", "pids", "memory")
 
 
@@ -123,6 +126,26 @@ def join(pid: int, text: str) -> bool:
         except OSError:
             joined = False
     return joined
+
+
+def give(pid: int, uid: int, gid: int) -> bool:
+    """Let somebody make cgroups below that of a process, and move processes there: in the v2 tree and in systemd's
+    hierarchy, where no controllers are. Limits stay whoever's they are. False: not everywhere. OSError: it has ended."""
+    given = True
+    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        own = dict(line.rstrip("\n").split(":", 2)[1:] for line in file)
+    for hierarchy in _hierarchies():
+        names = ",".join(hierarchy.controllers)
+        if names not in ("", "name=systemd") or names not in own:
+            continue
+        directory = hierarchy.mount_point + own[names]
+        try:
+            for name in (".", *_DELEGATED):
+                with suppress(FileNotFoundError):
+                    os.chown(f"{directory}/{name}", uid, gid, follow_symlinks=False)
+        except OSError:
+            given = False
+    return given
 
 
 def expect_move() -> None:

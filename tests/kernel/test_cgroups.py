@@ -147,3 +147,18 @@ def test_a_process_joins_another_one_and_makes_nothing(group: str, sleeper: int)
         assert not any(Path("/sys/fs/cgroup").glob(f"*{group}/none"))
         other.kill()
     assert cgroups.join(sleeper, "nonsense\n")  # nowhere to go is nowhere to fail
+
+
+def test_a_cgroup_is_given_without_its_limits(group: str, sleeper: int) -> None:
+    assert cgroups.place(sleeper, group)
+    assert cgroups.give(sleeper, 12345, 12346)
+    owned = {
+        str(path.relative_to(directory))
+        for directory in Path("/sys/fs/cgroup").glob(f"**{group}")
+        for path in (directory, *directory.iterdir())
+        if (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)
+    }
+    assert {".", "cgroup.procs"} <= owned
+    assert owned <= {".", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "tasks"}
+    limits = Path("/sys/fs/cgroup/pids", group.lstrip("/"))
+    assert not limits.is_dir() or limits.stat().st_uid == 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,6 +175,27 @@ def test_configured_name_servers_come_first(engine: Engine, rootfs: Path) -> Non
     ]
     text = run(engine, rootfs, "--dns-search=.", "--network", "host", script="cat /etc/resolv.conf")
     assert text.splitlines() == ["nameserver 192.0.2.1", "options rotate"]
+
+
+@pytest.mark.oci_runtime("runc", "crun")
+def test_a_network_namespace_with_a_name_has_its_own_name_servers(engine: Engine, rootfs: Path) -> None:
+    """As `ip netns` has it; those on the loopback of the host are not reached there."""
+    file = engine.path / f"named-{engine.path.name}"
+    file.touch()
+    prefix = engine.place.prefix("/")
+    subprocess.run([*prefix, "unshare", f"--net={file}", "true"], check=True)
+    directory = Path("/etc/netns") / file.name
+    try:
+        directory.mkdir(parents=True)
+        (directory / "resolv.conf").write_text("nameserver 127.0.0.1\nnameserver 192.0.2.44\nsearch there\n")
+        text = run(engine, rootfs, "--network", f"ns:{file}", script="cat /etc/resolv.conf")
+        assert text.splitlines() == ["search there", "nameserver 192.0.2.44"]
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            directory.parent.rmdir()
+        subprocess.run([*prefix, "umount", file], check=True)
+        file.unlink()
 
 
 def test_the_images_name_servers_can_stay(engine: Engine, rootfs: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import tempfile
 from contextlib import contextmanager
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 as_root = pytest.mark.oci_runtime("runc", "crun")
 by_user = pytest.mark.oci_runtime(*BY_USER)
+with_others = pytest.mark.oci_runtime(*BY_USER, "trixie")
+"""Also with a newer conmon."""
 AWAITING = 10.0
 
 
@@ -167,7 +171,7 @@ def test_it_outlives_the_supervisor(shared_engine: Engine, python: Path, manager
     assert manager.told() == "READY=1"
 
 
-@by_user
+@with_others
 def test_it_is_ready_once_it_is_healthy(shared_engine: Engine, rootfs: Path, manager: Manager) -> None:
     check = ("--health-cmd", "test -e /tmp/well", "--health-interval", "disable")
     shared_engine.cli(
@@ -184,6 +188,8 @@ def test_it_is_ready_once_it_is_healthy(shared_engine: Engine, rootfs: Path, man
         shared_engine.cli("healthcheck", "run", "c")
         assert manager.told() == "READY=1"
         assert start.wait(20) == 0
+    shared_engine.kill()
+    assert manager.told() == "READY=1"  # the earlier one may not have come to it
     assert shared_engine.out("exec", "c", "ls", "-A", "/run") == ".containerenv"
 
 
@@ -267,3 +273,28 @@ def test_a_socket_where_nobody_listens_is_a_warning(shared_engine: Engine, rootf
     words = ("run", "-d", "--name", "c", "--rootfs", f"{rootfs}:O", "sleep", "1000")
     done = shared_engine.cli(*words, env={"NOTIFY_SOCKET": "/nobody/here"})
     assert "cannot tell /nobody/here that the container runs: no such file or directory" in done.stderr
+
+
+@by_user
+def test_a_restart_by_policy_tells_again(shared_engine: Engine, rootfs: Path, manager: Manager) -> None:
+    options = ("--sdnotify", "healthy", "--health-cmd", "true", "--restart", "on-failure:1")
+    with run(shared_engine, manager, rootfs, *options, script="exec sleep 1000"):
+        assert manager.told() == monitor(shared_engine)
+        assert manager.told() == "READY=1"
+        os.kill(shared_engine.inspect("c")["State"]["Pid"], signal.SIGKILL)
+        assert manager.told() == "READY=1"
+    assert manager.nothing_more()
+
+
+@by_user
+def test_one_that_is_initialized_has_a_main_process_too(
+    shared_engine: Engine, rootfs: Path, manager: Manager
+) -> None:
+    options = ("--name", "c", "--sdnotify", "conmon", "--rootfs", f"{rootfs}:O", "sleep", "1000")
+    shared_engine.cli("create", *options)
+    shared_engine.cli("init", "c")
+    shared_engine.cli("start", "c", env={"NOTIFY_SOCKET": str(manager.path)})
+    assert manager.told().splitlines() == [monitor(shared_engine), "READY=1"]
+    shared_engine.cli("stop", "-t", "0", "c")
+    shared_engine.cli("start", "c")
+    assert manager.nothing_more()  # who starts it now did not ask

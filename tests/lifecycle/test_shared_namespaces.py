@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,6 @@ from tests.support.user import UserEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.engine import Engine
 
@@ -50,6 +50,12 @@ def refused(engine: Engine, rootfs: Path, *options: str) -> str:
     assert done.returncode == 125
     assert engine.out("ps", "-aq") == before
     return done.stderr
+
+
+def shm_mounts() -> str:
+    """What is made ready of shared memory on the host."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return "\n".join(line for line in lines if "/mounts/shm " in line)
 
 
 def rootless(engine: Engine) -> bool:
@@ -131,6 +137,29 @@ def test_shared_memory_is_the_owners(shared_engine: Engine, rootfs: Path) -> Non
     assert spaces(engine, "third")["ipc"] == spaces(engine, "owner")["ipc"]
     engine.cli("rm", "-f", "-t", "0", "third", "guest")
     assert engine.out("exec", "owner", "cat", "/dev/shm/y") == "mine"
+
+
+@pytest.mark.oci_runtime(*BY_USER)
+def test_a_link_in_the_place_of_shared_memory_leads_nowhere(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    start(engine, rootfs, "owner", "--privileged")
+    swap = "umount /dev/shm && rmdir /dev/shm && ln -s /etc /dev/shm"
+    engine.cli("exec", "--privileged", "owner", "sh", "-c", swap)
+    run = ("run", "--rm", "--ipc", "container:owner", "--rootfs", f"{rootfs}:O", "true")
+    done = engine.cli(*run, check=False)
+    assert done.returncode == 125
+    assert "container 'owner', whose IPC namespace it joins (--ipc), has no /dev/shm" in done.stderr
+    assert engine.out("ps", "-aq", "--format", "{{.Names}}") == "owner"
+    assert f"{engine.tmpdir}/containers" not in shm_mounts()
+
+
+@pytest.mark.oci_runtime(*BY_USER)
+def test_what_the_owner_has_mounted_at_shared_memory_is_shared(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    start(engine, rootfs, "owner", "--mount", "type=tmpfs,dst=/dev/shm,tmpfs-size=2m")
+    engine.cli("exec", "owner", "sh", "-c", "echo theirs > /dev/shm/x")
+    run = ("run", "--rm", "--ipc", "container:owner", "--rootfs", f"{rootfs}:O", "cat", "/dev/shm/x")
+    assert engine.out(*run) == "theirs"
 
 
 def test_only_shareable_ipc_is_joined(shared_engine: Engine, rootfs: Path) -> None:
@@ -247,6 +276,22 @@ def test_the_end_of_a_process_namespace_is_the_end_of_all_in_it(shared_engine: E
     start(engine, rootfs, "guest", "--pid", "container:owner")
     engine.cli("kill", "-s", "KILL", "owner")
     assert engine.out("wait", "guest") == "137"
+
+
+@pytest.mark.oci_runtime(*BY_USER)
+def test_a_restart_of_the_owner_of_a_process_namespace_brings_its_guests_back(
+    shared_engine: Engine, rootfs: Path
+) -> None:
+    engine = shared_engine
+    start(engine, rootfs, "owner")
+    start(engine, rootfs, "guest", "--pid", "container:owner", "--restart", "always")
+    since = engine.last_seq()
+    engine.cli("restart", "-t", "0", "owner")
+    engine.await_event(lambda event: (event["Status"], event["Name"]) == ("start", "guest"), since)
+    assert spaces(engine, "guest")["pid"] == spaces(engine, "owner")["pid"]
+    starts = [event["Name"] for event in engine.events(since, event=["start"])]
+    assert starts == ["owner", "guest"]
+    engine.cli("rm", "-f", "-t", "0", "guest", "owner")
 
 
 @pytest.mark.oci_runtime(*BY_USER)

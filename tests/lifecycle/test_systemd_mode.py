@@ -180,12 +180,14 @@ def test_a_privileged_one_has_no_virtual_consoles(shared_engine: Engine, rootfs:
 
 @boots
 @as_root
-@pytest.mark.parametrize("namespace", ["host", "private"])
+@pytest.mark.parametrize(
+    "options", [("--cgroupns", "host"), ("--cgroupns", "private"), ("--uidmap", "0:100000:65536")]
+)
 def test_a_real_systemd_boots_and_halts(
-    shared_engine: Engine, booting: tuple[Path, Path], namespace: str
+    shared_engine: Engine, booting: tuple[Path, Path], options: tuple[str, ...]
 ) -> None:
     engine = shared_engine
-    assert boot(engine, booting, "--cgroupns", namespace) == "running"
+    assert boot(engine, booting, *options) == "running"
     assert engine.out("exec", "s", "systemctl", "show", "-P", "Virtualization") == "podman"
     assert engine.out("exec", "s", "cat", "/etc/machine-id") == engine.inspect("s")["Id"][:32]
     engine.cli("exec", "s", "systemd-run", "--quiet", "--wait", "--unit", "said", "echo", "into the journal")

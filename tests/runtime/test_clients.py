@@ -21,6 +21,7 @@ from supervisor.runtime.life.stopping import Stopping
 from tests.runtime.faults import call, sockets
 
 if TYPE_CHECKING:
+    from supervisor.conmon.spawn import Passed
     from supervisor.runtime.registry import Entry
     from tests.runtime.conftest import House
 
@@ -109,18 +110,21 @@ async def test_descriptors_that_are_passed_through_stay_open_until_the_start_is_
             await ends.wait()
         await prepare(body)
 
-    def look(_: Body, stdio: Any = None) -> Any:
-        seen.extend(os.path.exists(f"/proc/self/fd/{number}") for number in stdio or ())
+    def look(_: Body, passed: Passed | None = None) -> Any:
+        stdio, preserved = passed or ((), ())
+        given = [*(stdio or ()), *(descriptor for _, descriptor in preserved)]
+        seen.extend(os.path.exists(f"/proc/self/fd/{descriptor}") for descriptor in given)
         raise RuntimeFailed("cannot go on: seen enough")
 
     monkeypatch.setattr(Body, "prepare", slowly)
     monkeypatch.setattr(Body, "monitor_request", look)
-    streams = [os.open("/dev/null", os.O_RDWR) for _ in range(3)]
+    streams = [os.open("/dev/null", os.O_RDWR) for _ in range(5)]
     async with house.open() as engine:
         spec = ContainerSpec(
             rootfs=str(house.rootfs),
             rootfs_overlay=True,
             command=["true"],
+            preserve_fd=[3, 9],
             log_configuration=LogConfig(driver="passthrough"),
         )
         launch = Launch(engine, RunRequest(spec=spec), None, streams)  # type: ignore[arg-type]
@@ -134,5 +138,5 @@ async def test_descriptors_that_are_passed_through_stay_open_until_the_start_is_
             await prepares.wait()
             ending.cancel_scope.cancel()
             ends.set()
-    assert seen == [True] * 3
+    assert seen == [True] * 5
     assert streams == []

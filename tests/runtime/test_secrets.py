@@ -246,6 +246,8 @@ def test_secrets_are_found_by_ids_names_and_beginnings_of_ids(place: Place) -> N
         assert (again, created) == (first, False)
         with pytest.raises(NameInUse, match="cannot make secret 'one': there is one"):
             await book.create(Wish("one"), OTHER, None)
+        with pytest.raises(NameInUse, match="that is the id of another one"):
+            await book.create(Wish(first.id, replace=True), OTHER, None)
         assert len(first.id) == 25
         second, _ = await book.create(Wish(first.id[:9]), OTHER, None)
         found = await book.find(["one", first.id, first.id[:3], first.id[:9], "on", "", first.id + "0"])

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 import pyman
+import pyman.client
 from pyman.api import spec as pyman_spec
 from pyman.client import Event
 from pyman.errors import CommandNotFound, EngineUnavailable, NameInUse, NoSuchContainer, OptionDiffers
@@ -67,6 +68,10 @@ async def test_a_life_step_by_step(shared_engine: Engine, rootfs: Path) -> None:
         await containers.rename("web", "shop")
         listed = await containers.list()
         assert [(each.id, each.names) for each in listed] == [(created.id, ["shop"])]
+        limits = pyman.client.ResourceLimits(pids=pyman.client.PidsLimit(50))
+        assert (await containers.update("shop", resource_limits=limits, env={"A": "1"})).id == created.id
+        shown = await containers.inspect("shop")
+        assert (shown.host_config.pids_limit, "A=1" in shown.config.env) == (50, True)
         await containers.kill("shop", "TERM")
         await containers.stop("shop")
         assert await containers.wait("shop") in (137, 143)

@@ -21,10 +21,14 @@ _PODMAN = ("--events-backend=file", "--cgroup-manager=cgroupfs", "--runtime=runc
 
 
 def podman(
-    engine: Engine, *words: str | Path, stdin: bytes | None = None, check: bool = True
+    engine: Engine,
+    *words: str | Path,
+    stdin: bytes | None = None,
+    check: bool = True,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """On the engine's store; an ordinary user's in the engine's namespaces."""
-    return _run(engine, ["podman", *_PODMAN], words, stdin, check=check)
+    """On the engine's store; an ordinary user's in the engine's namespaces. `env`: variables more."""
+    return _run(engine, ["podman", *_PODMAN], words, stdin, check=check, env=env)
 
 
 def buildah(engine: Engine, *words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -32,7 +36,13 @@ def buildah(engine: Engine, *words: str | Path, check: bool = True) -> subproces
 
 
 def _run(
-    engine: Engine, program: list[str], words: Sequence[str | Path], stdin: bytes | None, *, check: bool
+    engine: Engine,
+    program: list[str],
+    words: Sequence[str | Path],
+    stdin: bytes | None,
+    *,
+    check: bool,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     store = [f"--root={engine.root}", f"--runroot={engine.runroot}", "--storage-driver=overlay"]
     line = [*program, *store, *map(str, words)]
@@ -45,7 +55,12 @@ def _run(
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
         env={
-            name: value for name, value in engine.environment.items() if name not in own or "unshare" in line
+            **{
+                name: text
+                for name, text in engine.environment.items()
+                if name not in own or "unshare" in line
+            },
+            **(env or {}),
         },
         cwd="/",
         timeout=60,

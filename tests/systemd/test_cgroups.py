@@ -229,3 +229,33 @@ def test_roots_containers_have_scopes_where_the_manager_is_systemd(machine: Mach
     machine.root(*pyman, "rm", "-f", "-t", "0", "c")
     keeper = machine.root(*pyman, "info", "--format", "{{.supervisor.keeperPid}}").stdout.strip()
     assert "/system.slice/pyman-" in machine.cgroup_of(int(keeper))
+
+
+@each_runtime
+def test_a_cgroup_namespace_is_joined(user: Machine, pyman: tuple[str, ...]) -> None:
+    """On cgroup v2 every container has one of its own, unless it joins another one's."""
+    user.user(*pyman, "run", *CONTAINER, "--rootfs", user.rootfs, "sleep", "1000")
+    look = ("readlink", "/proc/self/ns/cgroup")
+    theirs = user.out(*pyman, "exec", "c", *look)
+    run = (*pyman, "run", "--rm")
+    assert user.out(*run, "--cgroupns", "container:c", "--rootfs", user.rootfs, *look) == theirs
+    assert user.out(*run, "--rootfs", user.rootfs, *look) != theirs
+    pid = user.out(*pyman, "inspect", "--format", "{{.State.Pid}}", "c")
+    path = f"ns:/proc/{pid}/ns/cgroup"
+    assert user.out(*run, "--cgroupns", path, "--rootfs", user.rootfs, *look) == theirs
+
+
+@each_runtime
+def test_a_removal_ends_all_that_a_container_has_in_a_joined_process_namespace(
+    user: Machine, pyman: tuple[str, ...]
+) -> None:
+    user.user(*pyman, "run", *CONTAINER, "--rootfs", user.rootfs, "sleep", "1000")
+    guest = ("sh", "-c", "sleep 1002 & exec sleep 1003")
+    options = ("-d", "--name", "guest", "--pid", "container:c", "--rootfs", user.rootfs)
+    user.user(*pyman, "run", *options, *guest)
+    assert "sleep 1003" in user.out(*pyman, "exec", "c", "ps")
+    user.user(*pyman, "rm", "-f", "-t", "0", "guest")
+    left = user.out(*pyman, "exec", "c", "ps")
+    assert "sleep 1000" in left
+    assert "sleep 1002" not in left
+    assert "sleep 1003" not in left

@@ -70,3 +70,13 @@ def test_it_boots_with_a_writable_tree_of_its_own(
     assert "into the journal" in lines
     pyman("stop", "s")
     assert pyman("inspect", "s", "--format", "{{.State.ExitCode}}").stdout.strip() == "0"
+
+
+@pytest.mark.parametrize(("who", "runtime"), [("root", "runc")])
+def test_it_boots_in_a_user_namespace_of_its_own(pyman: Pyman, root: str, told: Path) -> None:
+    options = ("-d", "--name", "s", "--uidmap", "0:100000:65536", *MOUNTS, "-v", "/run/host/told:/told")
+    pyman("run", *options, "--rootfs", f"{root}:O", "/sbin/init")
+    assert await_booted(told) == "running"
+    assert pyman("exec", "s", "stat", "-c", "%u", "/sys/fs/cgroup/init.scope").stdout.strip() == "0"
+    pyman("stop", "s")
+    assert pyman("inspect", "s", "--format", "{{.State.ExitCode}}").stdout.strip() == "0"

@@ -336,6 +336,10 @@ class Body:
     async def start(self) -> None:
         if self._container.definition.spec.domainname:
             await trio.to_thread.run_sync(self._name_domain, limiter=self._services.disk)
+        if self._container.definition.userns != Owned():
+            from supervisor.runtime.life.delegating import give_cgroup
+
+            await give_cgroup(self._services, self._container)
         call, self._start = self._start, None
         if call is None or not await call.go():
             await self.runtime.start(self.id)

@@ -67,7 +67,11 @@ class Starting:
             "history": History(),
         }
         if state is State.INITIALIZED:
+            # Its conmon passes on what it was begun for; there is a main process in any case.
+            wish["reporting"] = worker.observed.reporting or self._reporting(request.caller)
             await worker.note(wanted=Wanted.RUNNING, asked=Asked.NOTHING, **wish)
+            if wish["reporting"] is not None and worker.observed.monitor is not None:
+                await worker.body.place(worker.observed.monitor)
         else:
             wish["reporting"] = self._reporting(request.caller)
             await self.initialize(Wanted.RUNNING, request.passed, restart_reason="", **wish)

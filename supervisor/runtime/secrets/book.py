@@ -142,6 +142,10 @@ class Secrets:
             former = table.by_name.get(wish.name)
             if former is not None and wish.ignore:
                 return former, False
+            if former is None and wish.name in table.by_id:
+                raise NameInUse(
+                    f"cannot make secret '{wish.name}': that is the id of another one", subject=wish.name
+                )
             if former is not None and not wish.replace:
                 raise NameInUse(
                     f"cannot make secret '{wish.name}': there is one",
