@@ -84,7 +84,7 @@ def test_owners_are_compared_as_the_containers_see_them(shared_engine: Engine, r
     data = subprocess.run(["tar", "-C", rootfs, "-c", "."], check=True, capture_output=True).stdout
     engine.cli("import", "--quiet", "-", "localhost/files:1", input=data)
     maps = ("--uidmap", "0:300000:65536", "--gidmap", "0:300000:65536")
-    script = "echo 1 > /root/x; chown 5:6 /root/x; touch -d 2001-01-01 /root/x /root"
+    script = "echo 1 > /root/x; chown 5:6 /root/x; touch -d '2001-01-01 00:00:00' /root/x /root"
     engine.cli("run", "--name", "one", "files:1", "sh", "-c", script)
     engine.cli("run", "--name", "two", *maps, "files:1", "sh", "-c", script)
     assert engine.out("diff", "one", "two") == ""
