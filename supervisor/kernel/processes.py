@@ -1,7 +1,7 @@
 """Which processes are a container's, and what /proc tells of one.
 
-A container's are those in its cgroup. Where it has none: those in its pid namespace, if that is its own, and what descends from any of
-them or from its first process.
+A container's are those in its cgroup. Where it has none: its first process, what was brought into it by `exec`, and what
+descends from them. (Its pid namespace does not tell: another container may be in it.)
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from supervisor.kernel import cgroups
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from supervisor.kernel.process import ProcessRef
 
 __all__ = ["Process", "Processes", "space_of"]
@@ -27,24 +29,18 @@ class Processes:
 
     def __init__(self) -> None:
         self._children: dict[int, list[int]] | None = None
-        self._in_space: dict[str, list[int]] = {}
 
-    def of(self, init: ProcessRef, mark: str) -> list[int]:
-        """By their pids; `mark`: what is in the name of a container's cgroup."""
+    def of(self, init: ProcessRef, mark: str, entered: Iterable[int] = ()) -> list[int]:
+        """By their pids; `mark`: what is in the name of a container's cgroup; `entered`: what was brought into it."""
         places = cgroups.places_of(init.pid, mark)
         place = next((places[name] for name in _PLACES if name in places), "")
-        found = cgroups.pids_in(place) if place else self._descending(init.pid)
+        found = cgroups.pids_in(place) if place else self._descending([init.pid, *entered])
         return sorted(found)
 
-    def _descending(self, init: int) -> set[int]:
+    def _descending(self, left: list[int]) -> set[int]:
         if self._children is None:
             self._look()
-        begin = {init}
-        space = space_of(init)
-        if space and space != space_of(os.getpid()):
-            begin.update(self._in_space.get(space, ()))
         found: set[int] = set()
-        left = list(begin)
         while left:
             pid = left.pop()
             if pid not in found:
@@ -63,7 +59,6 @@ class Processes:
                     text = file.read()
                 parent = int(text[text.rindex(b")") + 2 :].split()[1])
                 self._children.setdefault(parent, []).append(pid)
-                self._in_space.setdefault(space_of(pid), []).append(pid)
 
 
 def space_of(pid: int | str, kind: str = "pid") -> str:

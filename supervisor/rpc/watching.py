@@ -49,7 +49,7 @@ class WatchingHandlers(RootfsHandlers):
                 f"cannot look every {request.interval:g} s",
                 hint=f"the interval is {SHORTEST:g} s at least, and {LONGEST:g} s at most",
             )
-        watch = Watch(self._engine.services)
+        watch = Watch()
         due = trio.current_time()
         while True:
             reply = StatsReply(await watch.look(self._watched(request, call)))

@@ -135,8 +135,20 @@ def test_with_the_hosts_pids_only_its_own_are_shown(shared_engine: Engine, rootf
     assert [row[2] for row in rows[1:]] == [init, init]
 
 
+@pytest.mark.oci_runtime("runc", "crun", "rootless")
+def test_with_anothers_pids_only_its_own_are_shown(shared_engine: Engine, rootfs: Path) -> None:
+    run(shared_engine, rootfs, "base", "sh", "-c", FAMILY)
+    run(shared_engine, rootfs, "c", "sleep", "900", options=("--pid", "container:base"))
+    shared_engine.cli("exec", "-d", "c", "sleep", "800")
+    whole(shared_engine, "c", 2)
+    first, second = table(shared_engine, "c", "pid", "ppid", "args")
+    assert (first[1:], second[1:]) == (["0", "sleep 900"], ["0", "sleep 800"])
+    assert int(first[0]) > 3
+    assert [row[0] for row in table(shared_engine, "base", "args")][1:] == ["sleep 500", "sleep 600"]
+
+
 @pytest.mark.oci_runtime("crun")
-def test_without_a_cgroup_they_are_found_by_their_namespace(shared_engine: Engine, rootfs: Path) -> None:
+def test_without_a_cgroup_they_are_found_by_their_descent(shared_engine: Engine, rootfs: Path) -> None:
     run(shared_engine, rootfs, "c", "sh", "-c", FAMILY, options=("--cgroups", "disabled"))
     shared_engine.cli("exec", "-d", "c", "sleep", "700")
     whole(shared_engine, "c", 4)

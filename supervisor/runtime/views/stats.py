@@ -11,17 +11,16 @@ import trio
 from pyman.api.watching import ContainerStats, NetworkStats
 from pyman.names import State
 from supervisor.kernel import usage
-from supervisor.kernel.processes import Processes
-from supervisor.oci import namespaces
+from supervisor.kernel.process import ref_of
+from supervisor.kernel.processes import Processes, space_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from supervisor.kernel.process import ProcessRef
     from supervisor.runtime.container import Container
-    from supervisor.runtime.services import Services
 
-__all__ = ["COUNTED", "Watch"]
+__all__ = ["COUNTED", "Watch", "entered"]
 
 COUNTED = (State.RUNNING, State.STOPPING, State.PAUSED)
 """Whose use is counted; of others everything is zero."""
@@ -35,7 +34,7 @@ class _Subject(NamedTuple):
 
     id: str
     init: ProcessRef
-    own_network: bool
+    entered: list[int]
 
 
 class _Read(NamedTuple):
@@ -50,17 +49,22 @@ class _Before(NamedTuple):
     cpu: int
 
 
+def entered(container: Container) -> list[int]:
+    """The pids of what was brought into it and runs."""
+    commands = [session.observed.command for session in container.execs.values() if session.running]
+    return [command.pid for command in commands if command is not None and ref_of(command.pid) == command]
+
+
 class Watch:
     """One caller's: the share of a processor is that since he looked last."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self) -> None:
         self._before: dict[str, _Before] = {}
 
     async def look(self, containers: Sequence[Container]) -> list[ContainerStats]:
         """In the order of the containers. One that ends meanwhile has used nothing."""
         subjects = [
-            _Subject(container.id, container.observed.init, self._own_network(container))
+            _Subject(container.id, container.observed.init, entered(container))
             for container in containers
             if container.state in COUNTED and container.observed.init is not None
         ]
@@ -71,10 +75,6 @@ class Watch:
             self._shown(container, read.get(container.id), before.get(container.id))
             for container in containers
         ]
-
-    def _own_network(self, container: Container) -> bool:
-        spec = container.definition.spec
-        return namespaces.mode("network", spec, self._services.settings.containers) != "host"
 
     def _shown(self, container: Container, read: _Read | None, before: _Before | None) -> ContainerStats:
         if read is None:
@@ -121,11 +121,12 @@ def _read_all(subjects: Sequence[_Subject]) -> dict[str, _Read]:
     processes = Processes()
     for subject in subjects:
         try:
-            network = usage.traffic(subject.init.pid) if subject.own_network else {}
+            is_hosts = space_of(subject.init.pid, "net") == space_of("self", "net")
+            network = {} if is_hosts else usage.traffic(subject.init.pid)
             used = usage.of_cgroup(subject.init, subject.id)
         except ProcessLookupError:
             continue
         if used is None:
-            used = usage.of_processes(processes.of(subject.init, subject.id))
+            used = usage.of_processes(processes.of(subject.init, subject.id, subject.entered))
         found[subject.id] = _Read(time.time_ns(), used, network)
     return found

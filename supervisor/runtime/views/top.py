@@ -25,7 +25,7 @@ from supervisor.kernel.processes import Process, Processes, space_of
 from supervisor.oci.host import CAPABILITIES, this_host
 from supervisor.oci.users import fields_of, number_of, text_of
 from supervisor.runtime.rootfs.looking import look_into
-from supervisor.runtime.views.stats import COUNTED
+from supervisor.runtime.views.stats import COUNTED, entered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -53,7 +53,7 @@ async def top(container: Container, descriptors: list[str]) -> TopReply:
             f"cannot show the processes of container '{container.name}': it is {container.state}, not running",
             subject=container.name,
         )
-    work = partial(_table, container.id, init, names)
+    work = partial(_table, container.id, init, entered(container), names)
     rows = await look_into(container.name, work, LOOK, "the processes of container")
     return TopReply([TITLES[name] for name in names], rows)
 
@@ -66,13 +66,13 @@ def _checked(word: str) -> str:
     )
 
 
-def _table(id: str, init: ProcessRef, names: list[str]) -> list[list[str]]:
+def _table(id: str, init: ProcessRef, brought: list[int], names: list[str]) -> list[list[str]]:
     try:
         look = _Look(init)
     except OSError:  # it has just ended
         return []
     rows: list[tuple[int, list[str]]] = []
-    for pid in Processes().of(init, id):
+    for pid in Processes().of(init, id, brought):
         with suppress(OSError):  # one that has ended meanwhile
             process = look.process(pid)
             rows.append((look.number(process), [_COLUMNS[name](look, process) for name in names]))
