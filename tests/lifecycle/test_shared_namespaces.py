@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -416,20 +417,22 @@ def test_processes_of_another_user_namespace_cannot_be_shown(
 
 @pytest.fixture
 def foreign_network() -> Iterator[str]:
-    """The path of a network namespace of root's."""
-    name = f"pm-{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    yield f"/run/netns/{name}"
-    subprocess.run(["ip", "netns", "delete", name], check=True)
+    """The path of a network namespace of root's, as `ip netns` makes them, but for what that leaves mounted."""
+    with tempfile.NamedTemporaryFile(prefix="pm-netns-", dir="/tmp") as file:
+        os.chmod(file.name, 0o644)
+        subprocess.run(["unshare", f"--net={file.name}", "true"], check=True)
+        yield file.name
+        subprocess.run(["umount", file.name], check=True)
 
 
 @pytest.mark.oci_runtime("runc", "rootless")
 def test_a_named_network_namespace_is_joined_by_whom_it_belongs_to(
-    shared_engine: Engine, rootfs: Path, foreign_network: str
+    foreign_network: str, engine: Engine, rootfs: Path
 ) -> None:
+    """The engine is started after it, and so sees it mounted in its own mount namespace, too."""
     run = ("run", "--rm", "--network", f"ns:{foreign_network}", "--rootfs", f"{rootfs}:O")
-    done = shared_engine.cli(*run, "stat", "-Lc", "%i", "/proc/self/ns/net", check=False)
-    if rootless(shared_engine):
+    done = engine.cli(*run, "stat", "-Lc", "%i", "/proc/self/ns/net", check=False)
+    if rootless(engine):
         assert done.returncode == 125
         assert "the network namespace that it is to join (--network) belongs to another user" in done.stderr
     else:
