@@ -45,6 +45,12 @@ runtime = "{runtime}"
 [engine.runtimes]
 {runtime} = ["{path}"]
 """
+_NETWORKS = """\
+[network]
+network_backend = "netavark"
+network_config_dir = "{directory}"
+"""
+"""Root's are the host's otherwise; an ordinary user's are in the graph root."""
 
 
 class Leftovers(AssertionError):
@@ -71,6 +77,8 @@ class Engine:
         self.keeper: subprocess.Popen[bytes] | None = None
         self.configuration = self.path / "containers.conf"
         text = _CONFIG.format(runtime=place.runtime, path=shutil.which(place.runtime))
+        if not hasattr(place, "user"):
+            text += _NETWORKS.format(directory=self.path / "networks")
         self.configuration.write_text(_merge(text, config))
         self.storage_configuration = self.path / "storage.conf"
         self.storage_configuration.write_text('[storage]\ndriver = "overlay"\n')

@@ -1,0 +1,44 @@
+"""Networks through the asynchronous client, with a real supervisor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import pyman
+from pyman.client import Route, SubnetWish
+from pyman.errors import InvalidArgument, NameInUse, NoSuchNetwork
+
+if TYPE_CHECKING:
+    from tests.support.engine import Engine
+
+pytestmark = pytest.mark.oci_runtime("runc")
+
+
+async def test_a_network_is_made_found_and_removed(engine: Engine) -> None:
+    async with pyman.connect(engine.socket) as client:
+        networks = client.networks
+        made = await networks.create(
+            "web",
+            subnets=[SubnetWish("10.251.6.0/24", ip_range="10.251.6.8-10.251.6.20")],
+            routes=[Route("10.9.0.0/24", "10.251.6.2", 7)],
+            dns_servers=["192.0.2.53"],
+            labels={"for": "web"},
+            options={"mtu": "1400"},
+        )
+        assert made.subnets[0].gateway == "10.251.6.1"
+        with pytest.raises(NameInUse):
+            await networks.create("web")
+        assert await networks.create("web", ignore=True) == made
+        assert (await networks.inspect(made.id[:9])).routes == [Route("10.9.0.0/24", "10.251.6.2", 7)]
+        assert [one.name for one in await networks.list({"label": ["for"]})] == ["web"]
+        other = await networks.create()
+        await networks.remove(other.name)
+        assert await networks.prune() == ["web"]
+        assert not await networks.exists("web")
+        for work in (networks.remove("web"), networks.inspect("web")):
+            with pytest.raises(NoSuchNetwork):
+                await work
+        with pytest.raises(InvalidArgument, match="there are bridge, macvlan, ipvlan"):
+            await networks.create(driver="weave")
