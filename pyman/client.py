@@ -15,6 +15,7 @@ from pyman.api.container import ListContainer, Result, Selection
 from pyman.api.event import Event, Gap, Snapshot
 from pyman.api.image import ImageSummary, Platform, Progress, RegistryAccess
 from pyman.api.limits import CpuLimits, MemoryLimits, PidsLimit, ResourceLimits, ThrottleDevice, WeightDevice
+from pyman.api.network import InspectNetwork, Network, Route, SubnetWish
 from pyman.api.secret import InspectSecret
 from pyman.api.spec import Caller, ContainerSpec, LogConfig, NamedVolume, RestartBackoff, Secret
 from pyman.api.volume import InspectVolume
@@ -23,6 +24,7 @@ from pyman.sdk.engine import Engine, connect
 from pyman.sdk.events import Events
 from pyman.sdk.images import Images, Transfer
 from pyman.sdk.logs import Line, Logs
+from pyman.sdk.networks import Networks
 from pyman.sdk.secrets import Secrets
 from pyman.sdk.session import Output, Session
 from pyman.sdk.volumes import Volumes
@@ -38,6 +40,7 @@ __all__ = [
     "Gap",
     "ImageSummary",
     "Images",
+    "InspectNetwork",
     "InspectSecret",
     "InspectVolume",
     "Line",
@@ -46,6 +49,8 @@ __all__ = [
     "Logs",
     "MemoryLimits",
     "NamedVolume",
+    "Network",
+    "Networks",
     "Output",
     "PidsLimit",
     "Platform",
@@ -54,11 +59,13 @@ __all__ = [
     "ResourceLimits",
     "RestartBackoff",
     "Result",
+    "Route",
     "Secret",
     "Secrets",
     "Selection",
     "Session",
     "Snapshot",
+    "SubnetWish",
     "ThrottleDevice",
     "Transfer",
     "Volumes",

@@ -12,15 +12,17 @@
           NoSuchContainer           no container has that name or id
           NoSuchExec                no exec session has that id
           NoSuchImage               no image here has that name or id
+          NoSuchNetwork             no network has that name or id
           NoSuchSecret              no secret has that name or id
           NoSuchVolume              no volume has that name
           UnknownInRegistry         a registry does not have that image, tag or blob
         AmbiguousId                 a short id, or a short name, that fits several objects
         ImageInUse                  containers, or other images, or other engines use it
+        NetworkInUse                containers are on it
         VolumeInUse                 containers use it
         RegistryDenied              a registry wants a login, or refuses this one
         SignatureRefused            the signature policy does not permit an image
-        NameInUse                   the name belongs to another container, volume or secret
+        NameInUse                   the name belongs to another container, volume, secret or network
         WrongState                  the container is not in a state that permits this
         PermissionDenied            this user, or this socket, may not
         CommandNotFound             no such command in the container; exit status 127
@@ -91,9 +93,11 @@ __all__ = [
     "MessageTooLarge",
     "NameInUse",
     "NetworkFailed",
+    "NetworkInUse",
     "NoSuchContainer",
     "NoSuchExec",
     "NoSuchImage",
+    "NoSuchNetwork",
     "NoSuchSecret",
     "NoSuchVolume",
     "NotFound",
@@ -191,6 +195,10 @@ class NoSuchImage(NotFound):
     pass
 
 
+class NoSuchNetwork(NotFound):
+    pass
+
+
 class NoSuchSecret(NotFound):
     pass
 
@@ -208,6 +216,10 @@ class AmbiguousId(CallerError):
 
 
 class ImageInUse(CallerError):
+    pass
+
+
+class NetworkInUse(CallerError):
     pass
 
 

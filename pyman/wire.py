@@ -134,7 +134,17 @@ class Selection:
     (such as `--log-level=debug`); they do not choose another one.
     """
 
-    __slots__ = ("config", "environ", "namespace", "options", "root", "runroot", "tmpdir", "uid")
+    __slots__ = (
+        "config",
+        "environ",
+        "namespace",
+        "network_config_dir",
+        "options",
+        "root",
+        "runroot",
+        "tmpdir",
+        "uid",
+    )
 
     def __init__(
         self,
@@ -146,9 +156,11 @@ class Selection:
         environ: Mapping[str, str] | None = None,
         uid: int | None = None,
         namespace: str = "",
+        network_config_dir: str = "",
     ) -> None:
         self.root = root
         self.namespace = namespace
+        self.network_config_dir = network_config_dir
         self.runroot = runroot
         self.tmpdir = tmpdir
         self.config = config
@@ -163,7 +175,13 @@ class Selection:
     def given(self) -> dict[str, str]:
         """The options that were given, absolute: what `System.Match` compares."""
         config = self.config or self.environ.get("CONTAINERS_CONF", "")
-        values = {"root": self.root, "runroot": self.runroot, "tmpdir": self.tmpdir, "config": config}
+        values = {
+            "root": self.root,
+            "runroot": self.runroot,
+            "tmpdir": self.tmpdir,
+            "config": config,
+            "network_config_dir": self.network_config_dir,
+        }
         given = {key: os.path.abspath(value) for key, value in values.items() if value}
         return {**given, "namespace": self.namespace} if self.namespace else given
 

@@ -57,7 +57,12 @@ class ExportRequest(msgspec.Struct, frozen=True):
 
 
 class ChangesRequest(msgspec.Struct, frozen=True):
+    """What a container changes of its image; or one container or image of another."""
+
     name: str
+    """Of a container; with `of`, otherwise of an image."""
+    of: str = ""
+    """The name of a container, or else of an image."""
 
 
 class ChangesReply(msgspec.Struct, frozen=True):

@@ -55,6 +55,7 @@ class MatchRequest(msgspec.Struct, frozen=True):
     runroot: str = ""
     tmpdir: str = ""
     config: str = ""
+    network_config_dir: str = ""
 
 
 class ReloadReply(msgspec.Struct, frozen=True):

@@ -60,6 +60,13 @@ _OWN_CHOICES = {
     ),
     "images sort": ("created", "id", "repository", "size", "tag"),
     "manifest push format": ("oci", "v2s2"),
+    "network create driver": ("bridge", "macvlan", "ipvlan"),
+    "network create ipam-driver": ("host-local", "dhcp", "none"),
+    "network create opt": (
+        *("bclim=", "isolate=", "metric=", "mode=", "mtu=", "no_default_route=", "parent=", "vlan=", "vrf="),
+    ),
+    "network ls filter": ("dangling=", "driver=", "id=", "label=", "name=", "until="),
+    "network prune filter": ("label=", "until="),
     "push format": ("oci", "v2s2"),
     "secret create driver": ("file", "pass", "shell"),
     "secret create driver-opts": (
@@ -244,7 +251,7 @@ class _Line:
 
             return TITLES.items()
         first = usage.lstrip("[").split("|")[0].split(" ")[0].rstrip("]").removesuffix("...")
-        if first in ("CONTAINER", "IMAGE", "LIST", "SECRET", "VOLUME"):
+        if first in ("CONTAINER", "IMAGE", "LIST", "NETWORK", "SECRET", "VOLUME"):
             if ("..." in usage and "COMMAND" not in usage) or not self.arguments:
                 return self._objects(usage)
             if "DESTINATION" in usage or usage == "IMAGE [IMAGE]":
@@ -275,6 +282,8 @@ class _Line:
             yield from self._images()
         if "VOLUME" in usage:
             yield from self._volumes()
+        if "NETWORK" in usage:
+            yield from self._networks()
         if "SECRET" in usage:
             yield from self._secrets()
 
@@ -291,6 +300,11 @@ class _Line:
         for volume in self._ask("Volume.List", {}, "volumes"):
             if volume["Name"] not in self.arguments:
                 yield volume["Name"], volume["Driver"]
+
+    def _networks(self) -> Iterable[tuple[str, str]]:
+        for network in self._ask("Network.List", {}, "networks"):
+            if network["name"] not in self.arguments:
+                yield network["name"], network["driver"]
 
     def _secrets(self) -> Iterable[tuple[str, str]]:
         for secret in self._ask("Secret.List", {}, "secrets"):

@@ -33,6 +33,7 @@ class Context:
         self.tmpdir: str = options.tmpdir
         self.config: str = options.config
         self.namespace: str = options.namespace
+        self.network_config_dir: str = options.network_config_dir
         self.runtime: str = options.runtime
         self.log_level: str = options.log_level
         if self.log_level and self.log_level not in LOG_LEVELS:
@@ -57,7 +58,15 @@ class Context:
         from pyman.wire import Selection
 
         options = (f"--log-level={self.log_level}",) if self.log_level else ()
-        return Selection(self.root, self.runroot, self.tmpdir, self.config, options, namespace=self.namespace)
+        return Selection(
+            self.root,
+            self.runroot,
+            self.tmpdir,
+            self.config,
+            options,
+            namespace=self.namespace,
+            network_config_dir=self.network_config_dir,
+        )
 
     def connect(self) -> Connection:
         """The connection to the supervisor, which is started if none answers; the same one at every call.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyman.cli.options import FLAG, TEXT
 from pyman.cli.table import is_json
-from pyman.errors import InvalidArgument, NoSuchContainer, NoSuchImage, NotFound, NotSupported
+from pyman.errors import InvalidArgument, NoSuchContainer, NoSuchImage, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,19 +59,15 @@ def container_diff(ctx: Context, args: Parsed) -> int:
 
 
 def _of_container(ctx: Context, args: Parsed) -> dict[str, Any]:
-    if args.latest and args.arguments:
-        raise InvalidArgument("cannot use --latest together with names")
-    if not args.latest and not args.arguments:
+    """Of two, either may be an image."""
+    names = [*([_latest(ctx)] if args.latest else []), *args.arguments]
+    if not names:
         raise InvalidArgument(
             f"'pyman {args.command}' needs a container or an image", hint="give a name or an id, or --latest"
         )
-    name = args.arguments[0] if args.arguments else _latest(ctx)
-    reply = ctx.call("Container.Changes", {"name": name})
-    if len(args.arguments) > 1:
-        raise NotSupported(
-            "cannot compare a container with anything but its image", hint="give one name, or two images"
-        )
-    return reply
+    if len(names) > 2:
+        raise InvalidArgument("cannot use --latest together with two names")
+    return ctx.call("Container.Changes", {"name": names[0], "of": names[1] if len(names) > 1 else ""})
 
 
 def image_diff(ctx: Context, args: Parsed) -> int:

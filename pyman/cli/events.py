@@ -222,6 +222,8 @@ def _fields(event: dict[str, Any]) -> dict[str, Any]:
     first = {} if code is None else {"ContainerExitCode": int(code)}
     if health is not None:
         first["HealthStatus"] = health
+    if event["Type"] == "network":
+        first["Network"] = event["Name"]
     return {**first, **event}
 
 
@@ -236,6 +238,9 @@ def _line(event: dict[str, Any], *, whole: bool) -> str:
         details = [f"image={event['Image']}", f"name={name}"]
         details += (f"{key}={value}" for key, value in (event.get("Attributes") or {}).items())
         return f"{begin} {identity} ({', '.join(details)})"
+    if kind == "network" and event["Status"] in ("create", "remove"):
+        driver = (event.get("Attributes") or {}).get("driver", "")
+        return f"{begin} {event['ID']} (name={name}, type={driver})"
     if kind == "network":
         return f"{begin} {identity} (container={identity}, name={name})"
     if kind == "image":

@@ -114,7 +114,8 @@ def program() -> list[str]:
 
 
 def _options(selection: Selection) -> list[str]:
-    return [*selection.options, *(f"--{name}={value}" for name, value in selection.given().items())]
+    given = selection.given().items()
+    return [*selection.options, *(f"--{name.replace('_', '-')}={value}" for name, value in given)]
 
 
 def clean_environment(environ: Mapping[str, str], uid: int = 0) -> dict[str, str]:

@@ -46,6 +46,7 @@ GLOBAL_OPTIONS: tuple[Option, ...] = (
         "How much is told of internal errors; and logged by a supervisor that this starts",
     ),
     ("namespace", "", TEXT, "NAME", "The part of the engine's state to see and to create containers in"),
+    ("network-config-dir", "", TEXT, "DIR", "Where the definitions of networks are"),
     ("root", "", TEXT, "DIR", "Where containers and the state live; selects the supervisor"),
     ("runroot", "", TEXT, "DIR", "Where the storage keeps what does not outlive a boot"),
     ("runtime", "", TEXT, "NAME", "OCI runtime of new containers, a name or a path"),
@@ -68,7 +69,7 @@ COMMANDS: dict[str, Command] = {
     "completion": ("completion", "completion", "COMPLETION_OPTIONS", "bash|zsh|fish", 1, 1, "Make a completion script"),
     "cp": ("copy", "copy", "COPY_OPTIONS", "[CONTAINER:]PATH|- [CONTAINER:]PATH|-", 2, 2, "Copy files into a container, out of it, or to another"),
     "create": ("create", "create", "CREATE_OPTIONS", _LINE, 1, -1, "Create a container without starting it"),
-    "diff": ("diff", "diff", "DIFF_OPTIONS", "CONTAINER|IMAGE [IMAGE]", 0, 2, "Show what a container or an image changes"),
+    "diff": ("diff", "diff", "DIFF_OPTIONS", "CONTAINER|IMAGE [CONTAINER|IMAGE]", 0, 2, "Show what a container or an image changes"),
     "events": ("events", "events", "EVENTS_OPTIONS", "", 0, 0, "Show what happens, as it happens"),
     "exec": ("exec", "execute", "EXEC_OPTIONS", "CONTAINER COMMAND [ARG...]", 1, -1, "Run a command in a container"),
     "exists": ("container", "exists", "EXISTS_OPTIONS", "CONTAINER", 1, 1, "Say by the exit status if it exists"),
@@ -111,7 +112,7 @@ COMMANDS: dict[str, Command] = {
     "version": ("system", "version", "VERSION_OPTIONS", "", 0, 0, "Show the versions of client and supervisor"),
     "wait": ("container", "wait", "WAIT_OPTIONS", _MANY, 0, -1, "Wait until containers have ended"),
     "why": ("container", "why", "WHY_OPTIONS", "CONTAINER", 0, 1, "Explain why it was or was not restarted"),
-    "container diff": ("diff", "container_diff", "CONTAINER_DIFF_OPTIONS", "CONTAINER", 0, 1, "Show what a container changes"),
+    "container diff": ("diff", "container_diff", "CONTAINER_DIFF_OPTIONS", "CONTAINER [CONTAINER|IMAGE]", 0, 2, "Show what a container changes"),
     "container inspect": ("inspect", "container_inspect", "CONTAINER_INSPECT_OPTIONS", _MANY, 0, -1, "Show containers"),
     "container prune": ("container", "prune", "PRUNE_OPTIONS", "", 0, 0, "Remove all containers that do not run"),
     "healthcheck run": ("healthcheck", "run", "RUN_OPTIONS", "CONTAINER", 1, 1, "Run the health check of a container"),
@@ -130,6 +131,12 @@ COMMANDS: dict[str, Command] = {
     "manifest push": ("manifest", "push", "PUSH_OPTIONS", "LIST [DESTINATION]", 1, 2, "Send a list to a registry or elsewhere"),
     "manifest remove": ("manifest", "remove", "REMOVE_OPTIONS", "LIST DIGEST", 2, 2, "Take an image out of a list"),
     "manifest rm": ("manifest", "rm", "RM_OPTIONS", "LIST [LIST...]", 1, -1, "Remove lists"),
+    "network create": ("network", "create", "CREATE_OPTIONS", "[NAME]", 0, 1, "Define a network"),
+    "network exists": ("network", "exists", "EXISTS_OPTIONS", "NETWORK", 1, 1, "Say by the exit status if it exists"),
+    "network inspect": ("network", "inspect", "INSPECT_OPTIONS", "NETWORK...", 1, -1, "Show networks"),
+    "network ls": ("network", "list_networks", "LS_OPTIONS", "", 0, 0, "List networks"),
+    "network prune": ("network", "prune", "PRUNE_OPTIONS", "", 0, 0, "Remove networks that no container is on"),
+    "network rm": ("network", "rm", "RM_OPTIONS", "NETWORK...", 1, -1, "Remove networks"),
     "secret create": ("secret", "create", "CREATE_OPTIONS", "NAME FILE|-", 2, 2, "Make a secret"),
     "secret exists": ("secret", "exists", "EXISTS_OPTIONS", "SECRET", 1, 1, "Say by the exit status if it exists"),
     "secret inspect": ("secret", "inspect", "INSPECT_OPTIONS", "SECRET...", 1, -1, "Show secrets"),
@@ -183,6 +190,8 @@ ALIASES = {
     "image ls": "images",
     "image rm": "rmi",
     "image umount": "image unmount",
+    "network list": "network ls",
+    "network remove": "network rm",
     "secret list": "secret ls",
     "volume list": "volume ls",
     "volume remove": "volume rm",
@@ -195,13 +204,19 @@ GROUPS = {
     "healthcheck": "Manage health checks",
     "image": "Manage images",
     "manifest": "Manage lists of images for several platforms",
+    "network": "Manage networks",
     "secret": "Manage secrets",
     "system": "Manage the engine",
     "volume": "Manage volumes",
     "system events": "Manage the journal of events",
 }
 
-LATER = frozenset(("auto-update", "generate", "kube", "machine", "network", "play", "pod", "quadlet"))
+LATER = frozenset(
+    (
+        *("auto-update", "generate", "kube", "machine", "play", "pod", "quadlet"),
+        *("network connect", "network disconnect", "network reload", "network update"),
+    )
+)
 """Podman's verbs that are not there yet: no slip of the fingers for `stop` or `start`."""
 NEVER = {
     "image scp": "copying an image to another host is 'pyman save … | ssh HOST pyman load'",
@@ -343,7 +358,7 @@ def _unknown(word: str, group: str) -> InvalidArgument:
     close = similar(word, [path for path in known if path and path[0] != "_" and " " not in path])
     see = f"see 'pyman {prefix}--help'"
     hint = f"did you mean '{prefix}{close}'?" if close else see
-    if word in LATER:
+    if prefix + word in LATER:
         hint = "this version does not have it yet"
     if prefix + word in NEVER:
         hint = NEVER[prefix + word]

@@ -151,11 +151,12 @@ def _quoted(word: str) -> str:
 
 
 def _install(ctx: Context, units: _Units) -> int:
-    for name in ("root", "runroot", "tmpdir", "config"):
+    for name in ("root", "runroot", "tmpdir", "config", "network_config_dir"):
         if getattr(ctx, name):
+            option = name.replace("_", "-")
             raise InvalidArgument(
-                f"cannot install the service with --{name}: it serves the default supervisor",
-                subject=name,
+                f"cannot install the service with --{option}: it serves the default supervisor",
+                subject=option,
                 hint="put what it is to use into containers.conf or storage.conf",
             )
     for name in UNITS:

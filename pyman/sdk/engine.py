@@ -11,6 +11,7 @@ from pyman.api.method import Nothing
 from pyman.sdk.containers import Containers
 from pyman.sdk.events import PATIENCE, Events
 from pyman.sdk.images import Images
+from pyman.sdk.networks import Networks
 from pyman.sdk.pool import Pool
 from pyman.sdk.secrets import Secrets
 from pyman.sdk.volumes import Volumes
@@ -60,6 +61,7 @@ class Engine:
         self._given = given
         self.containers = Containers(pool)
         self.images = Images(pool)
+        self.networks = Networks(pool)
         self.secrets = Secrets(pool)
         self.volumes = Volumes(pool)
 

@@ -32,13 +32,37 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     places = {path: b"/%d" % number for number, path in enumerate(directories)}
     new, old = (Below([places[path] for path in job[tree]]) for tree in ("new", "old"))
     told = Telling()
-    for kind, path, directory in _differences(new, old):
+    owners = _Owners({places[path]: maps for path, maps in job["shifted"].items()})
+    unseen = {os.fsencode(path).strip(b"/") for path in job["exclude"]}
+    for kind, path, directory in _differences(new, old, owners):
+        if path in unseen:
+            continue
         told.within(path)
         told.tell(kind, path, directory=directory)
     return told.found()
 
 
-def _differences(new: Below, old: Below) -> Iterator[tuple[str, bytes, bool]]:
+class _Owners:
+    """Of files, as the containers see them whose layers they lie in."""
+
+    def __init__(self, shifted: dict[bytes, list[list[list[int]]]]) -> None:
+        self._shifted = shifted
+
+    def of(self, status: os.stat_result, place: bytes) -> tuple[int, int]:
+        maps = self._shifted.get(place[: place.index(b"/", 1)]) if self._shifted else None
+        if maps is None:
+            return status.st_uid, status.st_gid
+        return _inside(status.st_uid, maps[0]), _inside(status.st_gid, maps[1])
+
+
+def _inside(number: int, ranges: list[list[int]]) -> int:
+    for first, own, size in ranges:
+        if own <= number < own + size:
+            return first + number - own
+    return number
+
+
+def _differences(new: Below, old: Below, owners: _Owners) -> Iterator[tuple[str, bytes, bool]]:
     """The kind, the path, and whether it is a directory now; directories before what is in them. What lies in a
     directory that is gone, or has become something else, is not told."""
     waiting = [(b"", new, old)]
@@ -57,7 +81,10 @@ def _differences(new: Below, old: Below) -> Iterator[tuple[str, bytes, bool]]:
             directory = stat.S_ISDIR(status.st_mode)
             if former is None:
                 yield "added", path, directory
-            elif place != former_place and _differ(status, place, former, former_place):
+            elif place != former_place and (
+                owners.of(status, place) != owners.of(former, former_place)
+                or _differ(status, place, former, former_place)
+            ):
                 yield "changed", path, directory
             if directory:
                 waiting.append((path + b"/", inner, former_inner))
@@ -75,7 +102,7 @@ def _differ(one: os.stat_result, place: bytes, other: os.stat_result, other_plac
 def _facts(status: os.stat_result) -> tuple[int, ...]:
     # The size of a directory is that of its file system.
     size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
-    return status.st_mode, status.st_uid, status.st_gid, status.st_rdev, size
+    return status.st_mode, status.st_rdev, size
 
 
 def _same_time(one: int, other: int) -> bool:

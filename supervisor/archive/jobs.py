@@ -14,10 +14,10 @@ import msgspec
 from supervisor.archive import running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from supervisor.archive.feed import Feed
-    from supervisor.kernel.idmaps import IdRange
+    from supervisor.kernel.idmaps import IdMaps, IdRange
 
 __all__ = [
     "Changes",
@@ -254,11 +254,25 @@ async def changes(upper: str, lowers: Sequence[str], exclude: Sequence[str] = ()
     return await running.run("changes", job, kind=Changes, doing="tell the changes")
 
 
-async def compare(new: Sequence[str], old: Sequence[str]) -> Changes:
+async def compare(
+    new: Sequence[str],
+    old: Sequence[str],
+    exclude: Sequence[str] = (),
+    shifted: Mapping[str, IdMaps] | None = None,
+) -> Changes:
     """How the tree that layers show (the topmost first) differs from that of others, as `diff` tells it: by type, mode,
-    owner, time, size, target and attributes. Raises StorageFailed.
+    owner, time, size, target and attributes. `exclude`: files that count as not there, in both. `shifted`: the user
+    namespaces by whose maps the owners in some of the layers are told. Raises StorageFailed.
     """
-    job = {"new": list(new), "old": list(old)}
+    job = {
+        "new": list(new),
+        "old": list(old),
+        "exclude": list(exclude),
+        "shifted": {
+            layer: [[tuple(line) for line in lines] for lines in maps]
+            for layer, maps in (shifted or {}).items()
+        },
+    }
     return await running.run("comparison", job, kind=Changes, doing="tell the differences")
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "remove_tree",
     "rename_new",
     "storage_error",
+    "sync_directory",
     "sync_file_system",
     "write_atomic",
 ]
@@ -80,7 +81,7 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, durable: bool = F
             os.close(fd)
         os.rename(temporary, path)
         if durable:
-            _sync_directory(os.path.dirname(path) or ".")
+            sync_directory(os.path.dirname(path) or ".")
     except OSError as error:
         _discard(temporary)
         raise storage_error(error, "write", path) from error
@@ -91,7 +92,8 @@ def _discard(path: str) -> None:
         os.unlink(path)
 
 
-def _sync_directory(path: str) -> None:
+def sync_directory(path: str) -> None:
+    """Have the names in a directory reach the disk. OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -10,6 +10,7 @@ from pyman.api import INTERFACES
 from supervisor.rpc.container import ContainerHandlers
 from supervisor.rpc.event import EventHandlers
 from supervisor.rpc.image import ImageHandlers
+from supervisor.rpc.network import NetworkHandlers
 from supervisor.rpc.secret import SecretHandlers
 from supervisor.rpc.system import SystemHandlers
 from supervisor.rpc.volume import VolumeHandlers
@@ -44,6 +45,7 @@ def handlers(engine: Engine, control: Control) -> Mapping[str, Handler]:
         "io.pyman.Container": ContainerHandlers(engine),
         "io.pyman.Event": EventHandlers(engine),
         "io.pyman.Image": ImageHandlers(engine),
+        "io.pyman.Network": NetworkHandlers(engine),
         "io.pyman.Secret": SecretHandlers(engine),
         "io.pyman.System": SystemHandlers(engine, control),
         "io.pyman.Volume": VolumeHandlers(engine),

@@ -77,8 +77,12 @@ class RootfsHandlers(CopyHandlers):
         return Nothing()
 
     async def changes(self, request: api.ChangesRequest, call: Call) -> api.ChangesReply:
-        definition = self._view(call).find(request.name).container.definition
-        return await committing.changes(self._engine.services, definition)
+        view = self._view(call)
+        if request.of:
+            from supervisor.runtime.rootfs import comparing
+
+            return await comparing.compare(self._engine.services, view, request.name, request.of)
+        return await committing.changes(self._engine.services, view.find(request.name).container.definition)
 
     async def commit(self, request: api.CommitRequest, call: Call) -> CommitReply:
         entry = self._view(call).find(request.name)

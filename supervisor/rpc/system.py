@@ -43,13 +43,15 @@ class SystemHandlers:
             "runroot": layout.run_root,
             "tmpdir": layout.tmp,
             "config": os.path.abspath(options.config) if options.config else "",
+            "network_config_dir": layout.networks,
         }
         for name, has in present.items():
             wanted = getattr(request, name)
             if wanted and os.path.abspath(wanted) != has:
+                option = name.replace("_", "-")
                 raise OptionDiffers(
-                    f"cannot use --{name} '{wanted}': the running supervisor has '{has}'",
-                    subject=name,
+                    f"cannot use --{option} '{wanted}': the running supervisor has '{has}'",
+                    subject=option,
                     hint="give another --root, or stop that supervisor first",
                 )
         if request.namespace:

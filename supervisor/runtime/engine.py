@@ -186,6 +186,7 @@ class Engine:
         self.services.find = self._container
         self.services.volumes.containers = lambda: self.registry.containers
         self.services.volumes.discard = self._discard
+        self.services.remove_container = self._remove_with_volume
         self.services.volumes.remove_container = self._remove_with_volume
         self.services.dependents = self._names_of_dependents
         self.services.images.is_external = lambda id: self.registry.get(id) is None
@@ -215,6 +216,8 @@ class Engine:
         await services.volumes.recover(loaded, frozenset(known), rebooted=rebooted)
         if any(key.startswith("secret-") for key in loaded.intents):
             services.secrets.recover(self._nursery, loaded.intents)
+        if any(key.startswith("network-") for key in loaded.intents):
+            services.networks.recover(self._nursery, loaded.intents)
         files.write_atomic(self.layout.alive, b"", 0o600)
         for definition, state in observed:
             self._add(await legacy.adopted(services, definition, state), state)
@@ -531,7 +534,7 @@ class Engine:
             await entry.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
 
     async def _remove_with_volume(self, id: str, timeout: float | None, actor: Actor | None) -> None:
-        """With the volume that it uses."""
+        """With the volume, or the network, that it uses."""
         entry = self.registry.get(id)
         if entry is not None:
             await entry.worker.ask(rq.Remove(force=True, timeout=timeout, actor=actor))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from typing import Any
 
+    from pyman.api.event import Actor
     from pyman.api.spec import ContainerSpec
     from supervisor.conmon.find import Conmon
     from supervisor.conmon.logs import LogKeeper
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
     from supervisor.oci.runtimes import Runtimes
     from supervisor.runtime.answers import Answer
     from supervisor.runtime.container import Container
+    from supervisor.runtime.networks.book import NetworkBook
     from supervisor.runtime.registry import Registry
     from supervisor.runtime.secrets.book import Secrets
     from supervisor.runtime.secrets.choosing import Chosen as ChosenSecrets
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
     from supervisor.state.database import Database
+
+    RemoveContainer = Callable[[str, float | None, Actor | None], Awaitable[None]]
 
 __all__ = ["Reaped", "Services"]
 
@@ -122,6 +126,8 @@ class Services:
         self.health = Schedule(settings.pyman.health_checks_at_once)
         self.discard: Callable[[str], None] = lambda _path: None
         """Hands a directory to the task that deletes what was moved into the trash."""
+        self.remove_container: RemoveContainer
+        """By force, with the seconds until SIGKILL; none: its own."""
         self.spawn: Callable[[Callable[[], Awaitable[Any]]], Answer[Any]]
         """Begins work that lives as long as the engine."""
         self.ending = False
@@ -147,6 +153,19 @@ class Services:
 
         return Secrets(
             self.layout.secrets, self.database, lambda: self.settings, self.disk, trio.CapacityLimiter(4)
+        )
+
+    @cached_property
+    def networks(self) -> NetworkBook:
+        from supervisor.runtime.networks.book import NetworkBook
+
+        return NetworkBook(
+            self.layout,
+            self.database,
+            lambda: self.settings,
+            self.disk,
+            trio.CapacityLimiter(4),
+            self.remove_container,
         )
 
     async def choose_secrets(self, spec: ContainerSpec) -> ChosenSecrets:

@@ -23,7 +23,14 @@ NOT_YET: dict[str, dict[str, object]] = {
         "hooks_dir": ["/usr/share/containers/oci/hooks.d"],
         "no_pivot_root": False,
     },
-    "network": {},
+    "network": {
+        "default_host_ips": [],
+        "default_rootless_network_cmd": "pasta",
+        "firewall_driver": "nftables",
+        "netavark_plugin_dirs": [],
+        "network_backend": "netavark",
+        "pasta_options": [],
+    },
     "storage": {
         "imagestore": "",
         "transient_store": False,
@@ -67,17 +74,7 @@ WITHOUT_EFFECT: dict[str, frozenset[str]] = {
             "volume_plugins",
         }
     ),
-    "network": frozenset(
-        {
-            "cni_plugin_dirs",
-            "default_rootless_network_cmd",
-            "default_subnet_pools",
-            "firewall_driver",
-            "netavark_plugin_dirs",
-            "network_backend",
-            "pasta_options",
-        }
-    ),
+    "network": frozenset({"cni_plugin_dirs"}),
     "storage": frozenset({"driver_priority", "options", "rootless_storage_path"}),
     "pyman": frozenset(),
     "secrets": frozenset(),

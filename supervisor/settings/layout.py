@@ -32,6 +32,9 @@ __all__ = ["Layout", "make_directories"]
 
 _PRIVATE = 0o700
 _PASSABLE = 0o711
+_HOSTS_NETWORKS = "/etc/containers/networks"
+_HOSTS_NETWORK_LOCK = "/run/lock/netavark.lock"
+"""Of Podman from version 5 on."""
 
 
 def selection_hash(selection: str) -> str:
@@ -53,6 +56,8 @@ class Layout(msgspec.Struct, frozen=True):
     read_socket: str
     lock_file: str
     volumes: str
+    networks: str
+    """Where Podman has the definitions of its networks, too: root's are the host's, whatever the graph root."""
     roots_name: str
     """This engine's directory where containers reach their root filesystems (`storage.reach`)."""
 
@@ -76,6 +81,7 @@ class Layout(msgspec.Struct, frozen=True):
             read_socket=f"{stem}-read.sock",
             lock_file=_lock_file(settings, tmp, key),
             volumes=engine.volume_path or f"{store.graphroot}/volumes",
+            networks=_networks(settings),
             roots_name=key or "default",
         )
 
@@ -107,6 +113,12 @@ class Layout(msgspec.Struct, frozen=True):
     def secrets(self) -> str:
         """Where Podman has its secrets on this graph root, too."""
         return f"{self.graph_root}/secrets"
+
+    @property
+    def network_locks(self) -> tuple[str, ...]:
+        """What protects `networks`, in the order in which it is taken: an engine takes one of them at least."""
+        own = f"{self.networks}/netavark.lock"
+        return (own,) if self.uid else (_HOSTS_NETWORK_LOCK, own)
 
     @property
     def partials(self) -> str:
@@ -228,6 +240,11 @@ def _tmp(settings: Settings, base: str, key: str) -> str:
     if settings.engine.tmp_dir:
         return f"{settings.engine.tmp_dir}/pyman{f'-{key}' if key else ''}"
     return f"{base}/pyman-tmp/{key}" if key else f"{base}/pyman-tmp/default"
+
+
+def _networks(settings: Settings) -> str:
+    own = f"{settings.storage.graphroot}/networks" if settings.rootless else _HOSTS_NETWORKS
+    return settings.network.network_config_dir or own
 
 
 def _lock_file(settings: Settings, tmp: str, key: str) -> str:

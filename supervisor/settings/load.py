@@ -67,6 +67,8 @@ _NOT_IN_FILES = {
     *(f"storage.{field}" for field in _STORAGE_OPTIONS.values()),
 }
 """Fields that no key of that name fills."""
+_LISTS_OF_TABLES = ("network.default_subnet_pools",)
+"""Lists to which no file appends."""
 
 _OPTION_FIELDS = {
     "log_level": "pyman.log_level",
@@ -174,7 +176,7 @@ class _Collected:
 
     def _set(self, path: str, section: str, key: str, value: Any) -> None:
         dotted = f"{section}.{key}"
-        if isinstance(value, list):
+        if isinstance(value, list) and dotted not in _LISTS_OF_TABLES:
             value = self._merged(path, section, key, value)
         converted = _convert(path, section, key, value)
         if dotted == "engine.runtimes":

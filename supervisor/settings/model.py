@@ -29,6 +29,7 @@ __all__ = [
     "SecretsSettings",
     "Settings",
     "StorageSettings",
+    "SubnetPool",
     "changed",
     "needs_restart",
 ]
@@ -223,11 +224,29 @@ class EngineSettings(msgspec.Struct, frozen=True):
     """Empty: `volumes` in the graph root."""
 
 
+class SubnetPool(msgspec.Struct, frozen=True):
+    """Where subnets are taken from that nobody names."""
+
+    base: str
+    """An IPv4 network in CIDR notation."""
+    size: int
+    """The length of the prefix of each subnet."""
+
+
 class NetworkSettings(msgspec.Struct, frozen=True):
     """`[network]`."""
 
     default_network: str = "podman"
     default_subnet: str = "10.88.0.0/16"
+    """IPv4 or IPv6, in CIDR notation."""
+    default_subnet_pools: tuple[SubnetPool, ...] = (
+        SubnetPool("10.89.0.0/16", 24),
+        SubnetPool("10.90.0.0/15", 24),
+        SubnetPool("10.92.0.0/14", 24),
+        SubnetPool("10.96.0.0/11", 24),
+        SubnetPool("10.128.0.0/9", 24),
+    )
+    """The first that is free is taken."""
     network_config_dir: str = ""
     """Empty: /etc/containers/networks, rootless `networks` in the graph root."""
     dns_bind_port: int = 53

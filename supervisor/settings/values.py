@@ -16,9 +16,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pyman.api.spec import Rlimit
+from supervisor.settings.model import SubnetPool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from ipaddress import IPv4Network, IPv6Network
 
     import msgspec
 
@@ -49,6 +51,7 @@ RLIMITS = frozenset(
 
 
 UMASK = re.compile(r"0?[0-7]{1,3}")
+_NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
 
 class Unusable(ValueError):
@@ -330,6 +333,46 @@ def _words(value: Any) -> tuple[str, ...]:
     return words
 
 
+def _network(value: Any) -> str:
+    text = _string(value)
+    if _block(text) is None:
+        raise Unusable("a network such as 10.88.0.0/16")
+    return text
+
+
+def _network_name(value: Any) -> str:
+    text = _string(value)
+    if not _NETWORK_NAME.fullmatch(text):
+        raise Unusable("the name of a network, of letters, digits, '_', '.' and '-'")
+    return text
+
+
+def _subnet_pools(value: Any) -> tuple[SubnetPool, ...]:
+    expected = 'a list of tables such as {"base" = "10.89.0.0/16", "size" = 24}'
+    if not isinstance(value, list):
+        raise Unusable(expected)
+    pools = []
+    for item in value:
+        if not isinstance(item, dict) or set(item) != {"base", "size"} or not isinstance(item["base"], str):
+            raise Unusable(expected)
+        base, size = _block(item["base"]), _integer(item["size"])
+        if base is None or base.version != 4 or not base.prefixlen <= size <= 32:
+            raise Unusable(f"{expected}, of IPv4 networks and longer prefixes")
+        pools.append(SubnetPool(item["base"], size))
+    return tuple(pools)
+
+
+def _block(text: str) -> IPv4Network | IPv6Network | None:
+    # As long to import as all of the settings take, and most have no networks of their own.
+    from ipaddress import ip_network
+
+    address, slash, length = text.partition("/")
+    try:
+        return ip_network(f"{address}/{int(length)}", strict=False) if slash else None
+    except ValueError:
+        return None
+
+
 def _port(value: Any) -> int:
     port = _integer(value)
     if not 0 <= port <= 65535:
@@ -391,6 +434,9 @@ CONVERTERS: Mapping[str, Converter] = {
     "engine.static_dir": _absolute_path,
     "engine.tmp_dir": _absolute_path,
     "engine.volume_path": _absolute_path,
+    "network.default_network": _network_name,
+    "network.default_subnet": _network,
+    "network.default_subnet_pools": _subnet_pools,
     "network.dns_bind_port": _port,
     "network.network_config_dir": _absolute_path,
     "pyman.call_deadline": _above_zero,

@@ -344,7 +344,8 @@ def test_a_diff_is_of_a_container_or_of_an_image(
     assert run(capsys, "container", "diff", "one") == (125, "", "Error: cannot find container 'one'\n")
     assert run(capsys, "diff", "one", "two") == (0, "A /i\n", "")
     assert fake.calls[-1][1] == {"names": ["one", "two"]}
-    assert run(capsys, "diff", "web", "two")[0] == 125
+    assert run(capsys, "diff", "web", "two") == (0, "C /c\n", "")
+    assert fake.calls[-1][1] == {"name": "web", "of": "two"}
     fake.answers["Image.Diff"] = NoSuchImage("cannot find the image 'one'", subject="one")
     sentence = "Error: cannot find 'one': neither a container nor an image has that name or id\n"
     assert run(capsys, "diff", "one") == (125, "", sentence)

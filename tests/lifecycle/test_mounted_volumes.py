@@ -334,3 +334,22 @@ def test_a_container_of_an_image_has_mounts(shared_engine: Engine, rootfs: Path)
     finally:
         shutil.rmtree(source)
         engine.cli("rmi", "--force", name)
+
+
+@pytest.mark.oci_runtime("crun")
+@pytest.mark.usefixtures("clean")
+def test_a_volume_keeps_the_times_of_the_directory_it_is_mounted_on(
+    shared_engine: Engine,
+) -> None:
+    """When it was changed and when it was read; a start that only mounts it changes neither."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("empty")
+        member.type, member.mode, member.mtime = tarfile.DIRTYPE, 0o711, 10**9
+        archive.addfile(member)
+    shared_engine.cli("import", "-", "localhost/times:1", input=data.getvalue())
+    shared_engine.cli("create", "--name", "c", "-v", "timed:/empty", "localhost/times:1", "true")
+    for _ in range(2):
+        shared_engine.cli("start", "c", check=False)  # there is no such program; all is mounted by then
+        status = (shared_engine.root / "volumes" / "timed" / "_data").stat()
+        assert (status.st_mode & 0o7777, status.st_mtime, status.st_atime) == (0o711, 10**9, 10**9)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.registry import Entry
     from supervisor.runtime.services import Services
 
-__all__ = ["changes", "commit", "export"]
+__all__ = ["changes", "commit", "disk_maps", "export", "held", "layers_of", "unseen_in"]
 
 _FORMATS = ("oci", "docker")
 
@@ -82,7 +82,12 @@ def _maps(services: Services, definition: Definition, *, on_disk: bool) -> IdMap
     return maps if by_program and not on_disk else IdMaps()
 
 
-def _layers(services: Services, definition: Definition) -> Layers:
+def disk_maps(services: Services, definition: Definition) -> IdMaps:
+    """By which the owners in its own layer are told as the container sees them; none: they are the same."""
+    return _maps(services, definition, on_disk=True)
+
+
+def layers_of(services: Services, definition: Definition) -> Layers:
     if definition.image.id:
         return services.layers.of(definition)
     if definition.spec.rootfs_overlay:
@@ -96,19 +101,26 @@ def _layers(services: Services, definition: Definition) -> Layers:
 
 async def changes(services: Services, definition: Definition) -> ChangesReply:
     """What the container has changed of its image, or of its directory. NotSupported, StorageFailed."""
-    layers = await trio.to_thread.run_sync(partial(_layers, services, definition), limiter=services.disk)
+    layers = await trio.to_thread.run_sync(partial(layers_of, services, definition), limiter=services.disk)
     find = partial(_mount_points, services, definition, layers)
     points = await trio.to_thread.run_sync(find, limiter=services.disk)
     found = await jobs.changes(layers.upper, layers.lower, points)
-    unseen = OF_THE_ENGINE | set(definition.image.volumes) | set(_files(services, definition))
-    unseen |= {each.destination for each in definition.mounted} | {
-        each.dest for each in definition.spec.volumes
-    }
+    unseen = unseen_in(services, definition)
 
     def own(paths: list[str]) -> list[str]:
         return [path for path in paths if path not in unseen]
 
     return ChangesReply(own(found.changed), own(found.added), own(found.deleted))
+
+
+def unseen_in(services: Services, definition: Definition) -> set[str]:
+    """Where in the container something is mounted, which is no change of the container's."""
+    unseen = {*OF_THE_ENGINE} | set(definition.image.volumes) | set(_files(services, definition))
+    return (
+        unseen
+        | {each.destination for each in definition.mounted}
+        | {each.dest for each in definition.spec.volumes}
+    )
 
 
 def _files(services: Services, definition: Definition) -> list[str]:
@@ -138,7 +150,7 @@ async def commit(services: Services, entry: Entry, request: CommitRequest, actor
                 await entry.worker.ask(rq.Pause(actor=actor))
                 paused = True
             layers = await trio.to_thread.run_sync(
-                partial(_layers, services, definition), limiter=services.disk
+                partial(layers_of, services, definition), limiter=services.disk
             )
             root = path if request.squash else layers.upper
             find = partial(_mount_points, services, definition, layers)

@@ -24,9 +24,9 @@ from pyman.names import EventStatus, EventType
 from supervisor.kernel import files
 from supervisor.kernel.children import CLEAN_ENVIRONMENT
 from supervisor.logging import log
+from supervisor.runtime.locking import held
 from supervisor.runtime.secrets import file
 from supervisor.runtime.secrets.drivers import InFile, Surroundings, completed_options, driver_of
-from supervisor.runtime.secrets.locking import held
 from supervisor.runtime.secrets.records import ID_LENGTH, Secret, check_data, check_name
 from supervisor.runtime.views.times import rfc3339
 from supervisor.state.changes import DropIntent, EventDraft, PutIntent
@@ -313,7 +313,8 @@ class Secrets:
     @asynccontextmanager
     async def _held(self) -> AsyncIterator[None]:
         """As Podman, also to read: another engine does not replace the file, but writes into it."""
-        async with self._turn, held(self._lock, self._patient, self._settings().pyman.call_deadline):
+        deadline = self._settings().pyman.call_deadline
+        async with self._turn, held(self._lock, self._patient, deadline, what="the secrets"):
             yield
 
     def _make_directory(self) -> None:

@@ -18,8 +18,8 @@ import trio
 
 from pyman.errors import InvalidArgument, NoSuchSecret, NotSupported, StorageFailed
 from supervisor.kernel import children, files
+from supervisor.runtime.locking import held
 from supervisor.runtime.secrets import file
-from supervisor.runtime.secrets.locking import held
 from supervisor.runtime.secrets.records import LIMIT
 
 if TYPE_CHECKING:
@@ -162,7 +162,8 @@ class InFile:
             await self._in_thread(partial(self._change, id, None))
 
     def _held(self, *, shared: bool = False) -> AbstractAsyncContextManager[None]:
-        return held(self._lock, self._around.patient, self._around.deadline, shared=shared)
+        around = self._around
+        return held(self._lock, around.patient, around.deadline, what="the secrets", shared=shared)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._around.disk)

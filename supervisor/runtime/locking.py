@@ -58,16 +58,17 @@ def _let_go(lock: OfdLock) -> None:
 
 @asynccontextmanager
 async def held(
-    path: str, limiter: trio.CapacityLimiter, deadline: float, *, shared: bool = False
+    path: str, limiter: trio.CapacityLimiter, deadline: float, *, what: str, shared: bool = False
 ) -> AsyncIterator[None]:
-    """Hold the lock of a file, which is made if it is missing. `deadline`: seconds. DeadlineExceeded, StorageFailed."""
+    """Hold the lock of a file, which is made if it is missing. `what`: that it protects, for the message. `deadline`:
+    seconds. DeadlineExceeded, StorageFailed."""
     wait = _Wait(path, shared=shared)
     try:
         with trio.move_on_after(deadline) as scope:
             await trio.to_thread.run_sync(wait.acquire, limiter=limiter, abandon_on_cancel=True)
         if scope.cancelled_caught:
             raise DeadlineExceeded(
-                f"cannot use the secrets: another program has held '{path}' for {deadline:g} s", subject=path
+                f"cannot use {what}: another program has held '{path}' for {deadline:g} s", subject=path
             )
         yield
     except OSError as error:

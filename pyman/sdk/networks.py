@@ -1,0 +1,102 @@
+"""Networks, as an asynchronous client has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from pyman.api import network as api
+from pyman.api.container import ExistsReply
+from pyman.errors import ERRORS, InternalError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import msgspec
+
+    from pyman.api.container import ErrorInfo
+    from pyman.sdk.pool import Pool
+
+__all__ = ["Networks"]
+
+_INTERFACE = "io.pyman.Network"
+
+T = TypeVar("T", bound="msgspec.Struct")
+Listed = list[api.Network]
+
+
+class Networks:
+    """Made by the engine. Networks are found by their names, their ids, or the beginning of an id that no other has."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def create(
+        self,
+        name: str = "",
+        *,
+        driver: str = "",
+        interface: str = "",
+        subnets: Sequence[api.SubnetWish] = (),
+        routes: Sequence[api.Route] = (),
+        ipv6: bool = False,
+        internal: bool = False,
+        dns: bool = True,
+        dns_servers: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+        ipam_driver: str = "",
+        ignore: bool = False,
+    ) -> api.Network:
+        """What is not given is chosen. `ignore`: one of that name that is there is taken."""
+        request = api.CreateNetworkRequest(
+            name=name,
+            driver=driver,
+            network_interface=interface,
+            subnets=[*subnets],
+            routes=[*routes],
+            ipv6_enabled=ipv6,
+            internal=internal,
+            dns_enabled=dns,
+            network_dns_servers=[*dns_servers],
+            labels=dict(labels or {}),
+            options=dict(options or {}),
+            ipam_driver=ipam_driver,
+            ignore=ignore,
+        )
+        return (await self._call("Create", request, api.CreateNetworkReply)).network
+
+    async def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> Listed:
+        """By their names."""
+        request = api.ListNetworksRequest({key: [*values] for key, values in (filters or {}).items()})
+        return (await self._call("List", request, api.ListNetworksReply)).networks
+
+    async def inspect(self, name: str) -> api.InspectNetwork:
+        reply = await self._call("Inspect", api.InspectNetworksRequest([name]), api.InspectNetworksReply)
+        _raise(reply.errors)
+        return reply.networks[0]
+
+    async def exists(self, name: str) -> bool:
+        return (await self._call("Exists", api.NetworkRequest(name), ExistsReply)).exists
+
+    async def remove(self, name: str, *, force: bool = False, timeout: float | None = None) -> None:
+        """`force`: with the containers that are on it, which get `timeout` seconds until SIGKILL."""
+        request = api.RemoveNetworksRequest([name], force, timeout)
+        reply = await self._call("Remove", request, api.RemovedNetworksReply)
+        _raise([each.error for each in reply.networks if each.error is not None])
+
+    async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> Sequence[str]:
+        """The names of those that no container was on."""
+        request = api.PruneNetworksRequest({key: [*values] for key, values in (filters or {}).items()})
+        reply = await self._call("Prune", request, api.RemovedNetworksReply)
+        _raise([each.error for each in reply.networks if each.error is not None])
+        return [each.name for each in reply.networks]
+
+    async def _call(self, method: str, request: msgspec.Struct, kind: type[T]) -> T:
+        return await self._pool.call(f"{_INTERFACE}.{method}", request, kind)
+
+
+def _raise(errors: Sequence[ErrorInfo]) -> None:
+    """The first of them."""
+    for error in errors:
+        kind = ERRORS.get(error.code, InternalError)
+        raise kind(error.message, subject=error.subject, hint=error.hint)

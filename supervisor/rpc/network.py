@@ -1,0 +1,135 @@
+"""`io.pyman.Network`: from the rows of the contract to the book of networks."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from pyman.api import network as api
+from pyman.api.container import ExistsReply
+from pyman.errors import AmbiguousId, InvalidArgument, NoSuchNetwork, PymanError
+from supervisor.rpc.rootfs import actor_of
+from supervisor.runtime.many import info_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from pyman.api.event import Actor
+    from supervisor.rpc.dispatch import Call
+    from supervisor.runtime.engine import Engine
+    from supervisor.runtime.networks.book import NetworkBook
+
+__all__ = ["NetworkHandlers"]
+
+T = TypeVar("T")
+Removed = list[api.RemovedNetwork]
+_TIMEOUT_MOST = 1e9
+
+
+class NetworkHandlers:
+    """Changes are finished without their caller. What only networks need is imported when there is a call."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def _book(self) -> NetworkBook:
+        self._engine.check_valid()
+        return self._engine.services.networks
+
+    async def _finished(self, work: Callable[[], Awaitable[T]]) -> T:
+        done: T = await self._engine.background(work).get()
+        return done
+
+    # ------------------------------------------------------------------ reading
+
+    async def list(self, request: api.ListNetworksRequest, call: Call) -> api.ListNetworksReply:
+        from supervisor.runtime.networks.listing import selected
+
+        book = self._book
+        known = await book.known()
+        networks = selected(known.by_name.values(), request.filters, self._is_dangling)
+        return api.ListNetworksReply(networks, [info_of(error) for error in known.damaged.values()])
+
+    def _is_dangling(self, network: api.Network) -> bool:
+        return network.name != self._book.default_name and not self._book.users(network)
+
+    async def inspect(self, request: api.InspectNetworksRequest, call: Call) -> api.InspectNetworksReply:
+        _require(request.names)
+        known = await self._book.known()
+        found, errors = [], []
+        for name in request.names:
+            try:
+                found.append(_inspected(known.find(name)))
+            except PymanError as error:
+                errors.append(info_of(error))
+        return api.InspectNetworksReply(found, errors)
+
+    async def exists(self, request: api.NetworkRequest, call: Call) -> ExistsReply:
+        try:
+            (await self._book.known()).find(request.name)
+        except NoSuchNetwork:
+            return ExistsReply(exists=False)
+        return ExistsReply(exists=True)
+
+    # ------------------------------------------------------------------ changing
+
+    async def create(self, request: api.CreateNetworkRequest, call: Call) -> api.CreateNetworkReply:
+        work = partial(self._book.create, request, actor_of(call))
+        network, created = await self._finished(work)
+        return api.CreateNetworkReply(network, created)
+
+    async def remove(self, request: api.RemoveNetworksRequest, call: Call) -> api.RemovedNetworksReply:
+        _require(request.names)
+        timeout = request.timeout
+        if timeout is not None and not 0 <= timeout <= _TIMEOUT_MOST:
+            raise InvalidArgument(f"cannot wait {timeout:g} s before SIGKILL")
+        if timeout is not None and not request.force:
+            raise InvalidArgument("cannot use a time without force")
+        work = partial(self._remove, request, actor_of(call))
+        return api.RemovedNetworksReply(await self._finished(work))
+
+    async def _remove(self, request: api.RemoveNetworksRequest, actor: Actor) -> Removed:
+        book, removed = self._book, []
+        for name in dict.fromkeys(request.names):
+            try:
+                if request.force:
+                    await book.remove_used(name, request.timeout, actor)
+                else:
+                    await book.remove(name, actor)
+                removed.append(api.RemovedNetwork(name))
+            except PymanError as error:
+                removed.append(api.RemovedNetwork(name, info_of(error)))
+        return removed
+
+    async def prune(self, request: api.PruneNetworksRequest, call: Call) -> api.RemovedNetworksReply:
+        from supervisor.runtime.networks.listing import PRUNE_FILTERS, selected
+
+        known = await self._book.known()
+        chosen = selected(known.by_name.values(), request.filters, self._is_dangling, PRUNE_FILTERS)
+        names = [network.name for network in chosen if self._is_dangling(network)]
+        work = partial(self._prune, names, actor_of(call))
+        return api.RemovedNetworksReply(await self._finished(work))
+
+    async def _prune(self, names: Sequence[str], actor: Actor) -> Removed:
+        book, removed = self._book, []
+        for name in names:
+            try:
+                await book.remove(name, actor)
+                removed.append(api.RemovedNetwork(name))
+            except (AmbiguousId, NoSuchNetwork):  # somebody else was quicker
+                continue
+            except PymanError as error:
+                removed.append(api.RemovedNetwork(name, info_of(error)))
+        return removed
+
+
+def _inspected(network: api.Network) -> api.InspectNetwork:
+    return api.InspectNetwork(**msgspec.structs.asdict(network))
+
+
+def _require(names: Sequence[str]) -> None:
+    if not names:
+        raise InvalidArgument("cannot tell which network is meant", hint="give a name")

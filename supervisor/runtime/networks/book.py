@@ -1,0 +1,309 @@
+"""All networks of a host, or of an ordinary user: defined, found, removed.
+
+Rules: the files are what counts, since other engines change them, too; whoever looks at them or changes them holds the
+locks that Podman takes. An intent comes first, then the file, and event and end of the intent are one transaction: a
+supervisor that finds an intent looks whether there is the file, and so everything is told exactly once.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import msgspec
+import trio
+
+from pyman.api.network import Network
+from pyman.errors import InvalidArgument, NetworkInUse, PymanError, StateDamaged
+from pyman.names import EventStatus, EventType
+from supervisor.kernel import files
+from supervisor.logging import log
+from supervisor.network.definitions import live
+from supervisor.network.definitions.creating import Surroundings, check_name, define
+from supervisor.network.definitions.directory import Directory, Networks, default_network
+from supervisor.runtime.locking import held
+from supervisor.runtime.views.times import rfc3339
+from supervisor.state.changes import DropIntent, EventDraft, PutIntent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+    from pyman.api.event import Actor
+    from pyman.api.network import CreateNetworkRequest
+    from supervisor.settings.layout import Layout
+    from supervisor.settings.model import Settings
+    from supervisor.state.database import Database
+
+__all__ = ["PREFIX", "NetworkBook", "User"]
+
+T = TypeVar("T")
+PREFIX = "network-"
+"""How the keys of intents begin."""
+_MODE = 0o755
+_encode = msgspec.json.Encoder().encode
+
+
+class User(NamedTuple):
+    """A container that is on a network, whether it runs or not."""
+
+    id: str
+    name: str
+
+
+class _Intent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is about to be done. As it is recorded."""
+
+    made: Network | None = None
+    removed: Network | None = None
+    events: list[EventDraft] = []
+
+
+class NetworkBook:
+    """One for an engine. Nothing is read before somebody asks."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        database: Database,
+        settings: Callable[[], Settings],
+        disk: trio.CapacityLimiter,
+        patient: trio.CapacityLimiter,
+        remove_container: Callable[[str, float | None, Actor | None], Awaitable[None]],
+    ) -> None:
+        self._directory = Directory(layout.networks)
+        self._locks = layout.network_locks
+        self._database = database
+        self._settings = settings
+        self._disk = disk
+        self._patient = patient
+        self._remove_container = remove_container
+        self._born = rfc3339(time.time_ns())
+        self._turn = trio.Lock()
+        """Held by whoever waits for the lock files, or has them."""
+        self._settled = trio.Event()
+        self._settled.set()
+        self.users: Callable[[Network], Sequence[User]] = lambda _network: ()
+        """Who is on a network, by their names."""
+
+    # ------------------------------------------------------------------ finding
+
+    @property
+    def default_name(self) -> str:
+        return self._settings().network.default_network
+
+    async def known(self) -> Networks:
+        """Fresh. StorageFailed, DeadlineExceeded."""
+        await self._settled.wait()
+        if not await self._in_thread(self._directory.exists):
+            default = self._default()
+            return Networks({default.name: default}, {})
+        async with self._held(shared=True):
+            return await self._read()
+
+    def _default(self) -> Network:
+        return default_network(self._settings().network, self._born)
+
+    async def _read(self) -> Networks:
+        return await self._in_thread(partial(self._directory.read, self._default()))
+
+    # ------------------------------------------------------------------ making
+
+    async def create(self, wish: CreateNetworkRequest, actor: Actor | None) -> tuple[Network, bool]:
+        """The network, and whether it is new. InvalidArgument, NameInUse, DiskFull, StorageFailed, DeadlineExceeded."""
+        if wish.name:
+            check_name(wish.name)
+        await self._settled.wait()
+        async with self._held():
+            known = await self._read()
+            if wish.name in known.damaged:
+                raise known.damaged[wish.name]
+            if wish.ignore and wish.name in known.by_name:
+                return known.by_name[wish.name], False
+            network = await self._in_thread(partial(self._defined, wish, known))
+            await self._make(network, actor)
+            return network, True
+
+    def _defined(self, wish: CreateNetworkRequest, known: Networks) -> Network:
+        pools = self._settings().network.default_subnet_pools
+        around = Surroundings(known.by_name, known.damaged.keys(), live.look(), pools)
+        network = define(wish, around, secrets.token_hex(32), rfc3339(time.time_ns()))
+        self._directory.check_size(network)
+        return network
+
+    async def _make(self, network: Network, actor: Actor | None) -> None:
+        events = [_event(EventStatus.CREATE, network, actor)]
+        key = await self._intend(_Intent(made=network, events=events))
+        try:
+            await self._write(network)
+            await self._tell(key, events)
+        except PymanError:
+            with trio.CancelScope(shield=True):
+                await self._unmake(key, network)
+            raise
+
+    async def _unmake(self, key: str, network: Network) -> None:
+        """Something failed in the middle of it."""
+        try:
+            if _same((await self._read()).by_name.get(network.name), network):
+                await self._erase(network)
+            await self._database.commit([DropIntent(key)])
+        except PymanError as error:  # the next start takes up what is still intended
+            log.warning("cannot take back a network", network=network.name, error=str(error))
+
+    # ------------------------------------------------------------------ removing
+
+    async def remove(self, name: str, actor: Actor | None) -> Network:
+        """NoSuchNetwork, AmbiguousId, NetworkInUse, InvalidArgument (the default one), StorageFailed, DeadlineExceeded."""
+        async with self._held_where_there_are_any(name):
+            network = (await self._read()).find(name)
+            self._refuse_default(network)
+            self._refuse_used(network)
+            events = [_event(EventStatus.REMOVE, network, actor)]
+            key = await self._intend(_Intent(removed=network, events=events))
+            try:
+                await self._erase(network)
+            except PymanError:
+                with trio.CancelScope(shield=True):
+                    await self._database.commit([DropIntent(key)])
+                raise
+            await self._tell(key, events)
+            return network
+
+    async def remove_used(self, name: str, timeout: float | None, actor: Actor | None) -> Network:
+        """`remove`, after the containers that are on it. `timeout`: seconds until SIGKILL; none: their own."""
+        network = (await self.known()).find(name)
+        self._refuse_default(network)
+        for user in list(self.users(network)):
+            await self._remove_container(user.id, timeout, actor)
+        return await self.remove(network.id, actor)
+
+    @asynccontextmanager
+    async def _held_where_there_are_any(self, name: str) -> AsyncIterator[None]:
+        """A removal makes no directory."""
+        await self._settled.wait()
+        if not await self._in_thread(self._directory.exists):
+            self._refuse_default(Networks({self.default_name: self._default()}, {}).find(name))
+        async with self._held():
+            yield
+
+    def _refuse_default(self, network: Network) -> None:
+        if network.name == self.default_name:
+            raise InvalidArgument(
+                f"cannot remove network '{network.name}': it is the default network", subject=network.name
+            )
+
+    def _refuse_used(self, network: Network) -> None:
+        users = self.users(network)
+        if users:
+            raise NetworkInUse(
+                f"cannot remove network '{network.name}': containers are on it:"
+                f" {', '.join(sorted(user.name for user in users))}",
+                subject=network.name,
+                hint="remove them first, or use --force",
+            )
+
+    # ------------------------------------------------------------------ starting
+
+    def recover(self, nursery: trio.Nursery, intents: Mapping[str, bytes]) -> None:
+        """What a supervisor that was killed has left: settled in the background, before anything else is done to networks.
+        StateDamaged."""
+        try:
+            left = {
+                key: msgspec.json.decode(body, type=_Intent)
+                for key, body in intents.items()
+                if key.startswith(PREFIX)
+            }
+        except msgspec.DecodeError as error:
+            raise StateDamaged(f"cannot read what was about to be done to a network: {error}") from None
+        self._settled = trio.Event()
+        nursery.start_soon(self._settle, left)
+
+    async def _settle(self, intents: Mapping[str, _Intent]) -> None:
+        try:
+            for key, intent in intents.items():
+                async with self._held():
+                    await self._finish(key, intent)
+        except PymanError as error:  # the next start takes up what is still intended
+            log.warning("cannot find out what became of a network", error=str(error))
+        finally:
+            self._settled.set()
+
+    async def _finish(self, key: str, intent: _Intent) -> None:
+        by_name = (await self._read()).by_name
+        made, removed = intent.made, intent.removed
+        if made is not None and not _same(by_name.get(made.name), made):
+            await self._database.commit([DropIntent(key)])
+            return
+        if removed is not None and _same(by_name.get(removed.name), removed):
+            try:
+                await self._erase(removed)
+            except PymanError as error:
+                log.warning("cannot remove a network", network=removed.name, error=str(error))
+                await self._database.commit([DropIntent(key)])
+                return
+        await self._tell(key, intent.events)
+
+    # ------------------------------------------------------------------ small parts
+
+    @asynccontextmanager
+    async def _held(self, *, shared: bool = False) -> AsyncIterator[None]:
+        """As Podman, also to read: it does not replace files, but writes into them."""
+        async with self._turn, AsyncExitStack() as stack:
+            deadline = self._settings().pyman.call_deadline
+            for path in await self._in_thread(partial(self._lock_files, readers=shared)):
+                await stack.enter_async_context(
+                    held(path, self._patient, deadline, what="the networks", shared=shared)
+                )
+            yield
+
+    def _lock_files(self, *, readers: bool) -> list[str]:
+        """Who only reads does without those that cannot be made: nobody writes there either. StorageFailed."""
+        if readers:
+            return [each for each in self._locks if os.access(_nearest(each), os.W_OK)]
+        for directory in (self._directory.path, *map(os.path.dirname, self._locks)):
+            try:
+                os.makedirs(directory, mode=_MODE, exist_ok=True)
+            except OSError as error:
+                raise files.storage_error(error, "make", directory) from error
+        return list(self._locks)
+
+    async def _write(self, network: Network) -> None:
+        await self._in_thread(partial(self._directory.write, network))
+
+    async def _erase(self, network: Network) -> None:
+        await self._in_thread(partial(self._directory.remove, network.name))
+
+    async def _intend(self, intent: _Intent) -> str:
+        key = f"{PREFIX}{secrets.token_hex(16)}"
+        await self._database.commit([PutIntent(key, _encode(intent))], durable=True)
+        return key
+
+    async def _tell(self, key: str, events: Sequence[EventDraft]) -> None:
+        await self._database.commit([DropIntent(key)], events, durable=True)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, limiter=self._disk)
+
+
+def _nearest(lock: str) -> str:
+    """The lock file, or where it would be."""
+    return lock if os.path.lexists(lock) else os.path.dirname(lock)
+
+
+def _same(found: Network | None, network: Network) -> bool:
+    return found is not None and found.id == network.id
+
+
+def _event(status: EventStatus, network: Network, actor: Actor | None) -> EventDraft:
+    return EventDraft(
+        type=EventType.NETWORK.value,
+        status=status.value,
+        id=network.id,
+        name=network.name,
+        attributes={"driver": network.driver},
+        actor=actor,
+    )

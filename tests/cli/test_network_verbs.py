@@ -1,0 +1,200 @@
+"""What the verbs of `network` ask for, what they show, and what they refuse by themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pyman.cli.main import main
+
+if TYPE_CHECKING:
+    from tests.cli.fake import FakeSupervisor
+
+DOCUMENT: dict[str, Any] = {
+    "name": "web",
+    "id": "0123456789abcdef" * 4,
+    "driver": "bridge",
+    "network_interface": "podman1",
+    "created": "2026-01-02T03:04:05.6Z",
+    "subnets": [
+        {"subnet": "10.89.0.0/24", "gateway": "10.89.0.1", "lease_range": {"start_ip": "10.89.0.9", "end_ip": ""}},
+        {"subnet": "fd00::/64", "gateway": "", "lease_range": None},
+    ],
+    "routes": [{"destination": "10.9.0.0/24", "gateway": "10.89.0.2", "metric": None}],
+    "ipv6_enabled": True,
+    "internal": False,
+    "dns_enabled": True,
+    "network_dns_servers": ["1.1.1.1"],
+    "labels": {"b": "c", "a": ""},
+    "options": {"mtu": "1400"},
+    "ipam_options": {"driver": "host-local"},
+}  # fmt: skip
+SMALL = {
+    **DOCUMENT,
+    "subnets": [],
+    "routes": [],
+    "network_dns_servers": [],
+    "labels": {},
+    "options": {},
+    "name": "x",
+}
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    status = main(["network", *words])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def error(code: str, message: str) -> dict[str, Any]:
+    return {"code": code, "message": message, "subject": "x", "hint": ""}
+
+
+def test_create_passes_on_what_was_asked_for(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    fake.answers["Network.Create"] = {"network": DOCUMENT, "created": True}
+    line = (
+        "create -d macvlan --subnet 10.1.0.0/24 --subnet fd00::/64 --gateway 10.1.0.9,fd00::9 --ip-range 10.1.0.128/25"
+        " --route 10.9.0.0/24,10.1.0.2,7 --route 10.8.0.0/24,10.1.0.2 --dns 1.1.1.1,8.8.8.8 --label a=b --label c"
+        " -o mtu=1400 --opt parent=eth0 --interface-name eth0 --ipv6 --internal --disable-dns --ignore"
+        " --ipam-driver host-local web"
+    )
+    assert run(capsys, *line.split(" ")) == (0, "web\n", "")
+    assert fake.asked("Network.Create") == {
+        "name": "web",
+        "driver": "macvlan",
+        "network_interface": "eth0",
+        "subnets": [
+            {"subnet": "10.1.0.0/24", "gateway": "10.1.0.9", "ip_range": "10.1.0.128/25"},
+            {"subnet": "fd00::/64", "gateway": "fd00::9"},
+        ],
+        "routes": [
+            {"destination": "10.9.0.0/24", "gateway": "10.1.0.2", "metric": 7},
+            {"destination": "10.8.0.0/24", "gateway": "10.1.0.2"},
+        ],
+        "ipv6_enabled": True,
+        "internal": True,
+        "dns_enabled": False,
+        "network_dns_servers": ["1.1.1.1", "8.8.8.8"],
+        "labels": {"a": "b", "c": ""},
+        "options": {"mtu": "1400", "parent": "eth0"},
+        "ipam_driver": "host-local",
+        "ignore": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("create a b", "'pyman network create' takes [NAME]"),
+        ("create --gateway 10.1.0.1", "cannot use more --gateway than --subnet"),
+        ("create --subnet a --ip-range b --ip-range c", "cannot use more --ip-range than --subnet"),
+        ("create --route 10.9.0.0/24", "option --route cannot be '10.9.0.0/24'"),
+        ("create --route a,b,c", "option --route cannot be 'a,b,c'"),
+        ("create --route a,b,1,2", "option --route cannot be 'a,b,1,2'"),
+        ("create -o =x", "option --opt cannot be '=x'"),
+        ("create -o a=x -o a=y", "option --opt has 'a' twice"),
+        ("create --label =x", "cannot use the label '=x' of --label"),
+        ("ls -f name", "cannot use the filter 'name'"),
+        ("inspect", "needs NETWORK..."),
+        ("rm", "needs NETWORK..."),
+        ("rm -t 3 x", "cannot use --time without --force"),
+        ("exists", "needs NETWORK"),
+        ("connect x y", "unknown command 'network connect': this version does not have it yet"),
+        ("reload -a", "unknown command 'network reload': this version does not have it yet"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str], line: str, said: str
+) -> None:
+    status, out, err = run(capsys, *line.split(" "))
+    assert (status, out) == (125, "")
+    assert said in err
+    assert fake.calls == []
+
+
+def test_listings_are_podmans(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.answers["Network.List"] = {"networks": [DOCUMENT]}
+    assert run(capsys, "ls") == (
+        0,
+        "NETWORK ID    NAME        DRIVER\n0123456789ab  web         bridge\n",
+        "",
+    )
+    assert run(capsys, "ls", "--no-trunc", "-n")[1] == f"{DOCUMENT['id']}  web         bridge\n"
+    assert run(capsys, "list", "-q")[1] == "web\n"
+    template = (
+        "{{.Name}} {{.Labels}} {{.DNSEnabled}} {{.IPv6Enabled}} {{.NetworkInterface}} {{.IPAMOptions.driver}}"
+    )
+    assert run(capsys, "ls", "--format", template)[1] == "web a=,b=c true true podman1 host-local\n"
+    template = "{{.Driver}} {{range .Subnets}}{{.Subnet}} {{.Gateway}} {{end}}{{.Options.mtu}} {{.Created}}"
+    shown = "bridge 10.89.0.0/24 10.89.0.1 fd00::/64  1400 2026-01-02 03:04:05.6 +0000 UTC\n"
+    assert run(capsys, "ls", "--format", template)[1] == shown
+    assert run(capsys, "ls", "--format", "table {{.Driver}}\t{{.Labels}}")[1].splitlines()[0].split() == [
+        *("DRIVER", "LABELS")
+    ]
+    assert run(capsys, "ls", "--format", "json")[1].startswith('[\n  {\n    "name": "web",\n')
+
+
+def test_a_damaged_file_is_told_beside_the_listing(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answers["Network.List"] = {
+        "networks": [],
+        "damaged": [error("StorageFailed", "cannot use the file of a network '/x'")],
+    }
+    status, _, err = run(capsys, "ls")
+    assert (status, "cannot use the file of a network '/x'" in err) == (0, True)
+
+
+def test_documents_are_podmans(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.answers["Network.Inspect"] = {
+        "networks": [{**DOCUMENT, "containers": {}}, {**SMALL, "containers": {}}],
+        "errors": [error("NoSuchNetwork", "cannot find network 'nope'")],
+    }
+    status, out, err = run(capsys, "inspect", "web", "x", "nope")
+    assert (status, err) == (125, "Error: cannot find network 'nope'\n")
+    assert out.startswith('[\n     {\n          "name": "web",\n          "id"')
+    assert '"lease_range": {\n                         "start_ip": "10.89.0.9"\n' in out
+    assert '"gateway": ""' not in out
+    second = out[out.index('"name": "x"') :]
+    assert '"subnets"' not in second
+    assert '"containers": {}' in second
+    template = "{{.Name}} {{.Network.Name}} {{len .Containers}}"
+    assert run(capsys, "inspect", "-f", template, "web")[1] == "web web 0\nx x 0\n"
+
+
+def test_the_status_of_a_removal_tells_why_it_failed(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = {"name": "x", "error": error("NoSuchNetwork", "cannot find network 'x'")}
+    used = {"name": "x", "error": error("NetworkInUse", "cannot remove network 'x'")}
+    default = {"name": "x", "error": error("InvalidArgument", "it is the default network")}
+    for results, status in (
+        ([{"name": "web"}], 0),
+        ([{"name": "web"}, missing], 1),
+        ([missing, used], 2),
+        ([missing, default], 125),
+    ):
+        fake.answers["Network.Remove"] = {"networks": results}
+        assert run(capsys, "rm", "web", "x")[0] == status
+    fake.answers["Network.Remove"] = {"networks": [missing]}
+    fake.calls.clear()
+    assert run(capsys, "rm", "--force", "--time", "3", "x") == (0, "", "")
+    assert fake.asked("Network.Remove") == {"names": ["x"], "force": True, "timeout": 3.0}
+
+
+def test_pruning_asks_first(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.answers["Network.Prune"] = {"networks": [{"name": "web"}]}
+    monkeypatch.setattr("pyman.cli.context.Context.confirm", lambda _ctx, warning: "networks" not in warning)
+    assert run(capsys, "prune") == (0, "", "")
+    assert fake.calls == []
+    assert run(capsys, "prune", "-f", "--filter", "label!=a") == (0, "web\n", "")
+    assert fake.asked("Network.Prune") == {"filters": {"label!": ["a"]}}
+
+
+def test_exists_says_it_by_the_status(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:
+    for answer, status in ((True, 0), (False, 1)):
+        fake.answers["Network.Exists"] = {"exists": answer}
+        assert run(capsys, "exists", "web") == (status, "", "")
