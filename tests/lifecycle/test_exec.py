@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import processes
 from tests.support.runtimes import NAMES
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,3 +127,20 @@ def test_the_removal_of_a_container_is_its_last_event_whatever_ran_in_it(
     assert told[-1] == "remove"
     assert told.count("exec_died") == len(sessions)
     assert not processes.mentions([id])
+
+
+def test_a_container_that_makes_the_runtime_wait_is_left_as_it_was(engine: Engine, rootfs: Path) -> None:
+    """An OCI runtime reads the account files in the container, and waits for whoever writes into a FIFO."""
+    with engine.configuration.open("a") as file:
+        file.write("[pyman]\ncall_deadline = 2.0\n")
+    engine.kill()  # it is read once, when the supervisor starts
+    fifo = "rm -f /etc/group; mkfifo /etc/group; echo made; exec sleep 1000"
+    engine.cli("run", "-d", "--name", "c", "--rootfs", f"{rootfs}:O", "sh", "-c", fifo)
+    until(lambda: engine.out("logs", "c") == "made", "the file is a FIFO")
+    done = engine.cli("exec", "c", "true", check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) in (
+        (255, 1),
+        (0, 0),
+    )  # crun of root's need not wait
+    assert engine.out("top", "c", "args").splitlines() == ["COMMAND", "sleep 1000"]
+    assert engine.inspect("c")["ExecIDs"] == []

@@ -20,7 +20,7 @@ from pyman.errors import AmbiguousId, NoSuchExec, PymanError, WrongState
 from pyman.names import EventStatus, State
 from supervisor.conmon import attach, control, execs, spawn
 from supervisor.conmon.spawn import MonitorRequest, Passed, RuntimeRefused
-from supervisor.kernel import cgroups, files, process
+from supervisor.kernel import cgroups, files, marked, process
 from supervisor.kernel.background import background
 from supervisor.kernel.readiness import Readiness
 from supervisor.logging import log
@@ -257,15 +257,22 @@ class Exec:
     # ------------------------------------------------------------------ its end
 
     async def _undo(self) -> None:
-        """A session that has not come about leaves no command behind, though the OCI runtime may have begun it."""
+        """A session that has not come about leaves no command behind, though the OCI runtime may have begun it, nor the
+        OCI runtime's own process in the container, which the container can make wait."""
+        monitor = self.session.observed.monitor
+        begun: list[ProcessRef] = []
         try:
-            await spawn.end_monitor(self._request, self.session.observed.monitor)
+            if monitor is not None:
+                begun = await trio.to_thread.run_sync(marked.below, monitor.pid, limiter=self._services.disk)
+            await spawn.end_monitor(self._request, monitor)
         except PymanError as error:
             log.warning("cannot undo an exec session", exec=self.id, error=str(error))
         with ExitStack() as stack:
             command = _opened(stack, execs.command_of(self._request))
             if command is not None:
                 command.send_signal(signal.SIGKILL)
+        if begun:
+            await trio.to_thread.run_sync(marked.kill_all, (), begun, limiter=self._services.disk)
         await self._discard()
 
     async def _discard(self, events: Sequence[EventDraft] = (), code: int = -1) -> None:
