@@ -48,7 +48,7 @@ _CHOICES = {
     "signal": ("HUP", "INT", "KILL", "QUIT", "STOP", "TERM", "USR1", "USR2"),
     "sort": ("command", "created", "id", "image", "names", "runningfor", "size", "status"),
     "stop-signal": ("HUP", "INT", "KILL", "QUIT", "TERM", "USR1", "USR2"),
-    "type": ("container", "image", "volume", "all"),
+    "type": ("container", "image", "network", "volume", "all"),
     "uts": ("host", "private"),
 }
 _OWN_CHOICES = {

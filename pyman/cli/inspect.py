@@ -36,7 +36,7 @@ CONTAINER_INSPECT_OPTIONS: tuple[Option, ...] = (
 IMAGE_INSPECT_OPTIONS: tuple[Option, ...] = (_FORMAT,)
 INSPECT_OPTIONS: tuple[Option, ...] = (
     *CONTAINER_INSPECT_OPTIONS,
-    ("type", "t", TEXT, "TYPE", "The kind of object: container, image, volume or all (default all)"),
+    ("type", "t", TEXT, "TYPE", "The kind of object: container, image, network, volume or all (default all)"),
 )
 
 
@@ -53,16 +53,19 @@ def _with_moments(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def inspect(ctx: Context, args: Parsed) -> int:
-    if args.type in ("network", "pod", "artifact"):
+    if args.type in ("pod", "artifact"):
         raise NotSupported(f"cannot inspect objects of the type '{args.type}'", hint="this version has none")
-    if args.type not in ("", "all", "container", "image", "volume"):
+    if args.type not in ("", "all", "container", "image", "network", "volume"):
         raise InvalidArgument(
-            f"option --type cannot be '{args.type}'", hint="it must be container, image, volume or all"
+            f"option --type cannot be '{args.type}'",
+            hint="it must be container, image, network, volume or all",
         )
-    if args.type in ("image", "volume"):
+    if args.type in ("image", "network", "volume"):
         for option in ("latest", "size"):
             if getattr(args, option):
                 raise InvalidArgument(f"cannot use --{option} together with --type {args.type}")
+        if args.type == "network":
+            return _network_inspect(ctx, args)
         return image_inspect(ctx, args) if args.type == "image" else _volume_inspect(ctx, args)
     if args.type == "container" or args.latest:
         return container_inspect(ctx, args)
@@ -95,6 +98,14 @@ def _volume_inspect(ctx: Context, args: Parsed) -> int:
     reply = ctx.call("Volume.Inspect", {"names": args.arguments})
     failures = [sentence(error) for error in reply.get("errors") or ()]
     return _show(ctx, args, [shown(one) for one in reply["volumes"]], failures)
+
+
+def _network_inspect(ctx: Context, args: Parsed) -> int:
+    if not args.arguments:
+        raise InvalidArgument(f"'pyman {args.command}' needs a network", hint="give names or ids")
+    from pyman.cli.network import inspect as network_inspect
+
+    return network_inspect(ctx, args)
 
 
 def _any(ctx: Context, args: Parsed) -> int:

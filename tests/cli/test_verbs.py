@@ -156,7 +156,10 @@ def test_a_missing_cidfile_is_a_mistake_unless_missing_containers_are_none(
         ),
         ("inspect", "'pyman inspect' needs a container or an image: give names or ids, or --latest"),
         ("inspect --type pod x", "cannot inspect objects of the type 'pod': this version has none"),
-        ("inspect --type box x", "option --type cannot be 'box': it must be container, image, volume or all"),
+        (
+            "inspect --type box x",
+            "option --type cannot be 'box': it must be container, image, network, volume or all",
+        ),
         ("update a", "cannot update a container: nothing to change was given: see 'pyman update --help'"),
         ("start -a x y", "cannot attach to several containers at once: start them without --attach"),
         ("why", "cannot tell which container is meant: give its name or id, or --latest"),
