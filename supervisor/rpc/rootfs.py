@@ -95,4 +95,4 @@ def _is_mounted(entry: Entry) -> bool:
 
 
 def _mounted(entry: Entry) -> MountedContainer:
-    return MountedContainer(entry.container.id, entry.container.name, entry.worker.body.root())
+    return MountedContainer(entry.container.id, entry.container.name, entry.worker.body.preparing.root())

@@ -17,6 +17,7 @@ from supervisor.runtime.engine import Engine
 from supervisor.runtime.launch import Launch, StartAttached
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.life.body import Body
+from supervisor.runtime.life.preparing import Preparing
 from supervisor.runtime.life.stopping import Stopping
 from tests.runtime.faults import call, sockets
 
@@ -100,15 +101,15 @@ async def test_why_a_start_failed_is_told_also_where_the_removal_fails_too(
 async def test_descriptors_that_are_passed_through_stay_open_until_the_start_is_done(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = Body.prepare
+    prepare = Preparing.prepare
     prepares, ends = trio.Event(), trio.Event()
     seen: list[bool] = []
 
-    async def slowly(body: Body) -> None:
+    async def slowly(preparing: Preparing) -> None:
         prepares.set()
         with trio.CancelScope(shield=True):
             await ends.wait()
-        await prepare(body)
+        await prepare(preparing)
 
     def look(_: Body, passed: Passed | None = None) -> Any:
         stdio, preserved = passed or ((), ())
@@ -116,7 +117,7 @@ async def test_descriptors_that_are_passed_through_stay_open_until_the_start_is_
         seen.extend(os.path.exists(f"/proc/self/fd/{descriptor}") for descriptor in given)
         raise RuntimeFailed("cannot go on: seen enough")
 
-    monkeypatch.setattr(Body, "prepare", slowly)
+    monkeypatch.setattr(Preparing, "prepare", slowly)
     monkeypatch.setattr(Body, "monitor_request", look)
     streams = [os.open("/dev/null", os.O_RDWR) for _ in range(5)]
     async with house.open() as engine:

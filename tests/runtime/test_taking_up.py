@@ -18,6 +18,7 @@ from supervisor.runtime.life import requests as rq
 from supervisor.runtime.life import worker
 from supervisor.runtime.life.body import Body
 from supervisor.runtime.life.ending import Ending
+from supervisor.runtime.life.preparing import Preparing
 from supervisor.runtime.services import STARTS_AT_ONCE
 from supervisor.storage import rootfs
 from tests.runtime.conftest import CONFIG
@@ -96,9 +97,10 @@ async def test_a_restart_that_fails_beside_the_clean_up_is_made_after_it(
 ) -> None:
     async with house.open():
         entry = await house.run("sleep", "1000", restart_policy="always")
-        work, failures = getattr(Body, step), 1
+        part = Preparing if step == "prepare" else Body
+        work, failures = getattr(part, step), 1
 
-        async def fail(body: Body, *words: Any, **options: Any) -> Any:
+        async def fail(body: Body | Preparing, *words: Any, **options: Any) -> Any:
             nonlocal failures
             done = await work(body, *words, **options)
             if failures:
@@ -106,7 +108,7 @@ async def test_a_restart_that_fails_beside_the_clean_up_is_made_after_it(
                 raise RuntimeFailed("not now")
             return done
 
-        monkeypatch.setattr(Body, step, fail)
+        monkeypatch.setattr(part, step, fail)
         init = entry.container.observed.init
         assert init is not None
         os.kill(init.pid, signal.SIGKILL)
@@ -269,7 +271,7 @@ async def test_a_root_filesystem_that_cannot_be_mounted_in_time_costs_its_contai
             await far.worker.ask(rq.Remove())
         answer.set()
         with trio.fail_after(10):
-            while any(entry.worker.body._preparation.under_way for entry in entries):  # noqa: ASYNC110
+            while any(entry.worker.body.preparing.under_way for entry in entries):  # noqa: ASYNC110
                 await trio.sleep(0.01)
         assert not os.path.lexists(engine.layout.container_run(far.container.id))
         assert not os.path.lexists(engine.layout.container_static(far.container.id))

@@ -15,7 +15,7 @@ from supervisor.kernel.idmaps import IdMaps, IdRange
 from supervisor.runtime import dependencies
 from supervisor.runtime.creation import defining, sharing
 from supervisor.runtime.creation.userns import IdLedger
-from supervisor.runtime.life import body
+from supervisor.runtime.life import preparing
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.views.containers import inspect_view
 
@@ -60,7 +60,7 @@ async def test_a_namespace_that_cannot_be_made_for_the_files_is_an_error_of_the_
         raise FileNotFoundError(2, "No such file or directory", "unshare")
         yield -1
 
-    monkeypatch.setattr(body, "with_maps", refused)
+    monkeypatch.setattr(preparing, "with_maps", refused)
     async with house.open():
         entry = await house.create("true", idmappings=IdMappings(uid_map=["0:300000:1000"]))
         with pytest.raises(StorageFailed, match="cannot map the ids of the root filesystem"):

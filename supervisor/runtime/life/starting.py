@@ -159,7 +159,7 @@ class Starting:
         await self._begin(wanted, **changes)
         made = False
         try:
-            await worker.body.prepare()
+            await worker.body.preparing.prepare()
             async with worker.services.starts:
                 request = worker.body.monitor_request(passed)
                 monitor = await worker.body.spawn(request)

@@ -32,9 +32,9 @@ class Mounting:
             name = container.name
             raise WrongState(f"cannot mount container '{name}': it is {worker.observed.state}", subject=name)
         if worker.observed.state in STATES_WITH_PROCESS or container.held:
-            path = worker.body.root()
+            path = worker.body.preparing.root()
         else:
-            path = await worker.body.mount()
+            path = await worker.body.preparing.mount()
         if request.lasting:
             event = worker.event(EventStatus.MOUNT, request.actor)
             await worker.note(mounts=worker.observed.mounts + 1, events=[event])
