@@ -8,7 +8,6 @@ EngineStopped.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,44 +15,36 @@ import outcome
 import trio
 
 from pyman.errors import EngineStopped, InternalError, NoSuchContainer, PymanError
-from pyman.names import EventStatus
 from supervisor.conmon.find import find_conmon
 from supervisor.conmon.logs import LogKeeper
 from supervisor.events.journal import Journal
 from supervisor.events.sinks import sink_of
 from supervisor.kernel import children, files, process
 from supervisor.kernel.background import background
-from supervisor.kernel.idmaps import IdMaps
 from supervisor.logging import log
-from supervisor.oci import build, namespaces
+from supervisor.oci import namespaces
 from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.container import Container, ExecSession
-from supervisor.runtime.creation import sharing, userns
-from supervisor.runtime.creation.defining import define, new_id
-from supervisor.runtime.creation.words import random_name
-from supervisor.runtime.dependencies import Turns, needs_of
+from supervisor.runtime.creation.creating import Creation
+from supervisor.runtime.dependencies import Turns
 from supervisor.runtime.life import execs
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.life.restart import Asked
 from supervisor.runtime.life.worker import Worker
 from supervisor.runtime.many import Many
-from supervisor.runtime.mounts.sources import bound, look_up, mounting
+from supervisor.runtime.mounts.sources import mounting
 from supervisor.runtime.probes import Probes
-from supervisor.runtime.records import Observed, encode, replaced
 from supervisor.runtime.recovery import leftovers, refresh
 from supervisor.runtime.registry import Entry, Registry, check_name
-from supervisor.runtime.rootfs.layers import Layering
-from supervisor.runtime.rootfs.looking import look_into
 from supervisor.runtime.services import Reaped, Services
-from supervisor.runtime.specs import build_request
 from supervisor.runtime.volumes import legacy
 from supervisor.settings.layout import make_directories
-from supervisor.state.database import Database, DeleteRecord, PutRecord, Retention
+from supervisor.state.database import Database, DeleteRecord, Retention
 from supervisor.state.locks import Locks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from pyman.api.container import ExecRequest
     from pyman.api.event import Actor
@@ -61,20 +52,15 @@ if TYPE_CHECKING:
     from supervisor.runtime.answers import Answer
     from supervisor.runtime.creation.imaged import Chosen
     from supervisor.runtime.life.execs import Exec
-    from supervisor.runtime.mounts.sources import Sources
-    from supervisor.runtime.records import Definition, ExecDefinition, ExecObserved
+    from supervisor.runtime.records import Definition, ExecDefinition, ExecObserved, Observed
     from supervisor.runtime.registry import View
-    from supervisor.runtime.secrets.choosing import Chosen as ChosenSecrets
-    from supervisor.runtime.volumes.book import Batch
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
     from supervisor.state.database import Loaded
-    from supervisor.storage.rootfs import Layers
 
 __all__ = ["Engine"]
 
 
-NO_MAPS = IdMaps()
 ADOPTION = 5.0
 """Seconds that all containers together get to be adopted before the supervisor calls itself ready."""
 
@@ -95,8 +81,7 @@ class Engine:
         self._nursery: trio.Nursery
         self._valid = False
         self._trash_filled = trio.Event()
-        self._joining: dict[str, tuple[set[str], str]] = {}
-        """Containers that are being created: by id, what they depend on, and their names."""
+        self._creation: Creation
 
     # ------------------------------------------------------------------ start and end
 
@@ -188,7 +173,6 @@ class Engine:
         self.services.volumes.discard = self._discard
         self.services.remove_container = self._remove_with_volume
         self.services.volumes.remove_container = self._remove_with_volume
-        self.services.dependents = self._names_of_dependents
         self.services.images.is_external = lambda id: self.registry.get(id) is None
         self.services.images.name_of = self._name_of
         self.services.images.mounting = lambda image: mounting(self.registry.containers, image)
@@ -200,6 +184,8 @@ class Engine:
         services = self.services
         self.locks = Locks.open(self.layout.lock_file, self.settings.engine, loaded)
         services.volumes.allocate, services.volumes.release = self.locks.allocate, self.locks.release
+        self._creation = Creation(services, self.registry, self.locks, self._nursery, self._entry_of)
+        services.dependents = self._creation.names_of_dependents
         self.reaped.read(self.layout.reaped)
         boot = process.boot_id()
         known_boot = loaded.meta.get("boot_id")
@@ -244,9 +230,12 @@ class Engine:
         if definition.userns.is_own:
             self.services.ids.open(definition.id)
             self.services.ids.claim(definition.id, definition.userns.maps)
-        entry = Entry(container, Worker(self.services, container, self._forget, self._let_go))
+        entry = self._entry_of(container)
         self.registry.add(entry)
         return entry
+
+    def _entry_of(self, container: Container) -> Entry:
+        return Entry(container, Worker(self.services, container, self._forget, self._let_go))
 
     def _let_go(self, container: Container) -> None:
         """Its name is free, and its ids: its processes have ended with the first one, and its directories are closed
@@ -360,168 +349,13 @@ class Engine:
         replace: bool,
         image: Chosen | None = None,
     ) -> Entry:
-        """Define a container: its name is taken and its record committed, nothing else exists yet. With an image, its
-        layer in the store is being made (`complete`)."""
+        """A new container (`Creation.create`)."""
         self.check_valid()
-        needs = self.services.dependencies.resolve(spec, self.view(spec.namespace), replaces=replace)
-        if replace and spec.name:
-            await self._replace(spec.name, actor)
-        id = new_id()
-        name = spec.name or random_name(self.registry.taken)
-        spec = replaced(spec, namespace=spec.namespace or self.settings.engine.namespace)
-        check_name(name)
-        self.registry.reserve(name, id)
-        self.services.ids.open(id)
-        lock: int | None = None
-        layer: Layering | None = None
-        secrets: ChosenSecrets | None = None
-        try:
-            lock = self.locks.allocate()
-            if spec.secrets or spec.secret_env:
-                secrets = await self.services.choose_secrets(spec)
-                spec = secrets.spec
-            owners = sharing.owners(self.view(spec.namespace), spec, self.settings)
-            sources = await look_up(self.services.images, self.view(spec.namespace), spec)
-            work = partial(self._defined, id, name, lock, spec, caller, owners, image, sources)
-            if image is None:
-                definition = await look_into(spec.rootfs, work, self.settings.pyman.call_deadline)
-            else:
-                if not userns.has_own(spec, self.settings):
-                    layer = self._layer(id, image)
-                if path := bound(self.settings, spec):
-                    seconds = self.settings.pyman.call_deadline
-                    definition = await look_into(path, work, seconds, "what is to be mounted,")
-                else:
-                    definition = await trio.to_thread.run_sync(work, limiter=self.services.disk)
-                layer = layer or self._layer(id, image, definition.userns.maps)
-            definition = replaced(definition, needs=needs) if needs else definition
-            definition = secrets.taken(definition) if secrets is not None else definition
-            self._join(definition)
-            container = Container(definition, Observed())
-            container.layer = layer
-            entry = Entry(container, Worker(self.services, container, self._forget, self._let_go))
-            if secrets is not None:
-                await secrets.keep(id)
-            await self._record(entry, lock, actor)
-        except BaseException:
-            self.registry.release(name, id)
-            self.services.ids.release(id)
-            self.locks.release(lock)
-            if secrets is not None:
-                await secrets.drop()
-            if layer is not None:
-                await self._unlayer(id, layer)
-            raise
-        finally:
-            self._joining.pop(id, None)
-        self._nursery.start_soon(entry.worker.run, trio.Event())
-        return entry
-
-    async def _record(self, entry: Entry, lock: int, actor: Actor | None) -> None:
-        """A container, together with the volumes that are made for it."""
-        container, definition = entry.container, entry.container.definition
-        record = PutRecord(
-            "container", container.id, container.name, lock, encode(definition), encode(container.observed)
-        )
-        event = container.event(EventStatus.CREATE, actor)
-        async with self.services.volumes.joined(definition.spec, actor) as volumes:
-            await self.services.database.commit(
-                [record, *volumes.changes],
-                [*volumes.events, event],
-                durable=True,
-                apply=lambda _events: self._add_new(entry, volumes),
-            )
-
-    def _add_new(self, entry: Entry, volumes: Batch) -> None:
-        volumes.apply()
-        self.registry.add(entry)
-
-    def _layer(self, id: str, image: Chosen, maps: IdMaps = NO_MAPS) -> Layering:
-        """Begin to make the layer of a container. Most of what a start has to do can be done meanwhile."""
-        layering = Layering()
-
-        def placed(directories: Layers) -> None:
-            trio.from_thread.run_sync(layering.placed.give, directories)
-
-        async def work() -> None:
-            make = partial(self.services.layers.make, id, image.id, image.name, maps, placed)
-            done = await outcome.acapture(trio.to_thread.run_sync, make, limiter=self.services.patient)
-            if isinstance(done, outcome.Error) and isinstance(done.error, Exception):
-                layering.placed.fail(done.error)
-            layering.placed.give(None)
-            done.unwrap()
-
-        layering.recorded = in_background(self._nursery, work)
-        return layering
+        return await self._creation.create(spec, caller, actor, replace=replace, image=image)
 
     async def complete(self, entry: Entry, actor: Actor | None) -> None:
-        """Once this has returned, everything is there of a container that was created. Where its layer could not be
-        made, nothing is there any more, and why is raised."""
-        layer = entry.container.layer
-        if layer is None:
-            return
-        try:
-            await layer.recorded.get()
-            entry.container.layer = None
-        except PymanError:
-            with suppress(NoSuchContainer):
-                await entry.worker.ask(rq.Remove(force=True, timeout=0, volumes=True, actor=actor))
-            raise
-
-    async def _unlayer(self, id: str, layer: Layering) -> None:
-        """Of a container that was not made after all."""
-        with trio.CancelScope(shield=True):
-            remove = partial(self.services.layers.remove, id)
-            try:
-                with suppress(PymanError):
-                    await layer.recorded.get()
-                await trio.to_thread.run_sync(remove, limiter=self.services.patient)
-            except PymanError as error:
-                log.warning("cannot remove a layer", container=id, error=str(error))
-
-    def _defined(
-        self,
-        id: str,
-        name: str,
-        lock: int,
-        spec: ContainerSpec,
-        caller: Caller,
-        owners: Mapping[str, Definition],
-        image: Chosen | None,
-        sources: Sources,
-    ) -> Definition:
-        """The definition. What cannot be built is refused now, before anything is made."""
-        if image is None:
-            definition = define(self.services, id, name, lock, spec, caller, owners, sources=sources)
-            build.build(build_request(self.services, definition, spec.rootfs))
-            return definition
-        spec, use = image.taken(spec, self.settings.engine.image_volume_mode)
-        definition = define(self.services, id, name, lock, spec, caller, owners, use, sources)
-        build.build(build_request(self.services, definition, ""))
-        return definition
-
-    def _join(self, definition: Definition) -> None:
-        """From here on the containers that it depends on cannot be removed. NoSuchContainer: one just was."""
-        needed = {need.id for need in needs_of(definition)}
-        if not needed:
-            return
-        for id in needed:
-            found = self._container(id)
-            if found is None or found.observed.leaving:
-                raise NoSuchContainer(f"cannot depend on container {id[:12]}: it was removed")
-        self._joining[definition.id] = needed, definition.name
-
-    def _names_of_dependents(self, id: str) -> list[str]:
-        known = [entry.container.name for entry in self.services.dependencies.dependents(id)]
-        return known + [name for needed, name in self._joining.values() if id in needed]
-
-    async def _replace(self, name: str, actor: Actor | None) -> None:
-        try:
-            existing = self.registry.within("").find(name)
-        except NoSuchContainer:
-            return
-        if existing.container.name == name:
-            await existing.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
+        """All of it is there (`Creation.complete`)."""
+        await self._creation.complete(entry, actor)
 
     def _name_of(self, id: str) -> str:
         entry = self.registry.get(id)
