@@ -163,6 +163,17 @@ def test_documents_are_podmans(fake: FakeSupervisor, capsys: pytest.CaptureFixtu
     assert run(capsys, "inspect", "-f", template, "web")[1] == "web web 0\nx x 0\n"
 
 
+def test_inspect_of_everything_shows_networks_by_their_type(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answers["Network.Inspect"] = {"networks": [{**DOCUMENT, "containers": {}}]}
+    assert main(["inspect", "--type", "network", "web"]) == 0
+    whole = capsys.readouterr().out
+    assert run(capsys, "inspect", "web")[1] == whole
+    assert main(["inspect", "--type", "network", "--size", "web"]) == 125
+    assert "cannot use --size together with --type network" in capsys.readouterr().err
+
+
 def test_the_status_of_a_removal_tells_why_it_failed(
     fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,17 @@ def test_what_is_chosen_keeps_clear_of_what_the_other_has_chosen(net: Engine) ->
     assert asked(net, "create", ours, check=False).returncode != 0
 
 
+def test_both_at_once_choose_different_ones(net: Engine) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        podmans = [threads.submit(theirs, net, "create") for _ in range(4)]
+        ours = [threads.submit(net.out, "network", "create") for _ in range(8)]
+        made = [each.result().strip() for each in (*podmans, *ours)]
+    found = documents(net, *made)
+    assert len({each["name"] for each in found}) == 12
+    assert len({each["network_interface"] for each in found}) == 12
+    assert len({each["subnets"][0]["subnet"] for each in found}) == 12
+
+
 def test_a_network_has_a_life_that_is_told(net: Engine) -> None:
     assert net.out("network", "create", "--label", "for=web", "web") == "web"
     (document,) = documents(net, "web")
@@ -127,6 +139,10 @@ def test_a_network_has_a_life_that_is_told(net: Engine) -> None:
     assert [(event["Status"], event["Name"]) for event in told] == [("create", "web"), ("remove", "web")]
     assert told[0]["Attributes"] == {"driver": "bridge"}
     lines = net.out("events", "--stream=false", "--since", "10m", "--filter", "type=network").splitlines()
+    shown = net.out(
+        "events", "--stream=false", "--since=10m", "--filter=type=network", "--format={{.Network}}"
+    )
+    assert shown.splitlines()[-1] == "web"
     assert lines[-1].endswith(f" network remove {document['id']} (name=web, type=bridge)")
 
 
