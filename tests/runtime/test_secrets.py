@@ -256,6 +256,10 @@ def test_secrets_are_found_by_ids_names_and_beginnings_of_ids(place: Place) -> N
             *(NoSuchSecret, NoSuchSecret, NoSuchSecret),
         ]
         assert [data for _, data in await book.read([second.name, "one"])] == [OTHER, WORD]
+        assert [data for _, data in await book.read(["one"], exactly=True)] == [WORD]
+        for other in (first.id, first.id[:3], "on", ""):
+            with pytest.raises(NoSuchSecret):
+                await book.read([other], exactly=True)
         assert [secret.name for secret in listing.selected(await book.every(), {"name": ["^o", "x"]})] == [
             "one"
         ]

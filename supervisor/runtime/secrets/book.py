@@ -102,13 +102,15 @@ class Secrets:
                 found[name] = error
         return found
 
-    async def read(self, names: Sequence[str]) -> list[tuple[Secret, bytes]]:
-        """The secrets and what is in them. NoSuchSecret, AmbiguousId, StorageFailed, DeadlineExceeded."""
+    async def read(self, names: Sequence[str], *, exactly: bool = False) -> list[tuple[Secret, bytes]]:
+        """The secrets and what is in them. `exactly`: they are names, and nothing else that could be meant is taken.
+        NoSuchSecret, AmbiguousId, StorageFailed, DeadlineExceeded."""
         if not await self._is_there():
             raise NoSuchSecret(f"cannot find secret '{names[0]}'", subject=names[0])
         async with self._held():
             table = await self._in_thread(partial(file.read, self._path))
-            chosen = [table.find(name) for name in names]
+            find = table.named if exactly else table.find
+            chosen = [find(name) for name in names]
             return [(secret, await self._driver(secret).lookup(secret.id)) for secret in chosen]
 
     async def _seen(self) -> Table:

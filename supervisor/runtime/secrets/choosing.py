@@ -197,7 +197,8 @@ async def values(services: Services, spec: ContainerSpec) -> dict[str, str]:
     """The variables that are secrets, with their values of now. As `choose`; InvalidArgument: what is in one cannot be
     the value of a variable."""
     names = [*dict.fromkeys(spec.secret_env.values())]
-    read = await services.secrets.read(names)
+    # It may have been removed: another one whose id begins with its name is not meant.
+    read = await services.secrets.read(names, exactly=True)
     by_name = dict(zip(names, (data for _, data in read), strict=True))
     return {variable: _value(variable, name, by_name[name]) for variable, name in spec.secret_env.items()}
 

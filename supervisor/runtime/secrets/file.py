@@ -59,6 +59,13 @@ class Table:
             raise NoSuchSecret(f"cannot find secret '{wanted}'", subject=wanted)
         return found[0]
 
+    def named(self, name: str) -> Secret:
+        """By its name alone. NoSuchSecret."""
+        found = self.by_name.get(name)
+        if found is None:
+            raise NoSuchSecret(f"cannot find secret '{name}'", subject=name)
+        return found
+
     def changed(self, *, added: Secret | None = None, gone: Secret | None = None) -> Table:
         raw = dict(self._raw)
         if gone is not None:
