@@ -356,3 +356,19 @@ def test_what_cannot_be_is_refused_by_name(
     shared_engine: Engine, rootfs: Path, options: tuple[str, ...], said: str
 ) -> None:
     assert said in _refused(shared_engine, rootfs, *options)
+
+
+@pytest.mark.oci_runtime("runc", "crun")
+def test_the_hosts_null_device_stays_the_hosts(shared_engine: Engine, rootfs: Path) -> None:
+    """It is what a container has as its standard input; crun gives that to the container's root."""
+    before = os.stat("/dev/null")
+    script = "chmod 600 /proc/self/fd/0; chown 5 /proc/self/fd/0; sleep 1000"
+    options = ("--name", "c", "--uidmap", "0:310000:2000", "--rootfs", f"{rootfs}:O", "sh", "-c", script)
+    shared_engine.cli("create", *options)
+    for command in (("init",), ("start",)):
+        shared_engine.cli(*command, "c")
+        after = os.stat("/dev/null")
+        assert (after.st_uid, after.st_gid, after.st_mode) == (0, 0, before.st_mode)
+    shared_engine.cli("exec", "c", "true")
+    after = os.stat("/dev/null")
+    assert (after.st_uid, after.st_gid, after.st_mode) == (0, 0, before.st_mode)

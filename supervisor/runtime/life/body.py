@@ -140,6 +140,7 @@ class Body:
             raise errors.translate(self.runtime.name, "create", name, refusal.message) from None
         finally:
             self.preparing.part()
+            self._keep_null_device()
         found = process.ref_of(pid)
         if found is None:
             raise RuntimeFailed(
@@ -156,7 +157,20 @@ class Body:
         if move := place_of_monitor(monitor.pid, mode, self.placement, reporting):
             await trio.to_thread.run_sync(move, limiter=self._services.disk)
 
+    def _keep_null_device(self) -> None:
+        """crun gives the standard streams to the root of a container with ids of its own, and one of them is the host's
+        /dev/null. Its command does not run yet: it never gets to change the device for everybody."""
+        if self._container.definition.userns == Owned() or self._services.settings.rootless:
+            return
+        try:
+            status = os.stat(os.devnull)
+            if (status.st_uid, status.st_gid) != (0, 0):
+                os.chown(os.devnull, 0, 0)
+        except OSError as error:
+            log.error("cannot take back the null device", container=self.id, error=str(error))
+
     async def start(self) -> None:
+        self._keep_null_device()  # where an earlier supervisor has had it made
         if self._container.definition.spec.domainname:
             await trio.to_thread.run_sync(self._name_domain, limiter=self._services.disk)
         if self._container.definition.userns != Owned():
