@@ -105,7 +105,9 @@ def test_a_follower_gets_every_byte_through_rotations(
     shared_engine: Engine, root: tuple[str, str], tmp_path: Path
 ) -> None:
     lines = 400_000
-    program = f"while [ ! -e /tmp/go ]; do sleep 0.02; done; seq 1 {lines}"
+    # In parts of more than the size, with time to rotate: a supervisor that comes late rotates once for many.
+    parts = "n=1; while [ $n -lt 400000 ]; do seq $n $((n + 49999)); n=$((n + 50000)); sleep 0.2; done"
+    program = f"while [ ! -e /tmp/go ]; do sleep 0.02; done; {parts}"
     options = ("--log-opt", "max-size=2mb", "--log-opt", "max-file=3")
     shared_engine.cli("run", "-d", "--name", "c", *options, *NET, *root, "sh", "-c", program)
     expected = hashlib.sha256(b"".join(b"%d\n" % number for number in range(1, lines + 1))).hexdigest()
