@@ -86,13 +86,13 @@ class OciRuntime(msgspec.Struct, frozen=True):
     async def resume(self, container_id: str) -> None:
         await self._must("resume", container_id)
 
-    async def update(self, container_id: str, limits: bytes, lock: int) -> None:
-        """Change the limits of the container's cgroup: `resources` of the OCI specification. `lock`: a descriptor that
-        the call has, too, so that it can be told when it is over (`kernel.held`)."""
+    async def update(self, container_id: str, name: str, limits: bytes, lock: int) -> None:
+        """Change the limits of the container's cgroup: `resources` of the OCI specification. `name`: of the container,
+        for people. `lock`: a descriptor that the call has, too, so that it can be told when it is over (`kernel.held`)."""
         done = await self._run("update", ["--resources", "-", container_id], limits, (lock,))
         if done.returncode:
             said = done.stderr.decode(errors="replace")
-            raise errors.translate(self.name, "update", container_id, said)
+            raise errors.translate(self.name, "update", name, said)
 
     async def state(self, container_id: str) -> RuntimeState | None:
         """None: the runtime does not know the container."""

@@ -187,7 +187,7 @@ def test_what_the_kernel_refuses_changes_nothing(shared_engine: Engine, rootfs: 
         "--restart", "always", "c", check=False,
     )  # fmt: skip
     assert told.returncode == 126
-    assert told.stderr.startswith("Error: cannot update container")
+    assert told.stderr.startswith("Error: cannot update container 'c': ")
     assert held(shared_engine) == before
     assert shared_engine.inspect("c")["HostConfig"] == known
     assert updates(shared_engine) == 0

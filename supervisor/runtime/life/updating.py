@@ -170,7 +170,7 @@ class Updating:
         from supervisor.oci import relimit
 
         worker = self._worker
-        body, id = worker.body, worker.container.id
+        body, id, name = worker.body, worker.container.id, worker.container.name
         unified = this_host().unified
         told = relimit.for_runtime(old, new, unified=unified, kind=body.runtime.kind)
         settle = partial(relimit.settle, self._cgroup(), old, new, unified=unified)
@@ -178,10 +178,10 @@ class Updating:
         try:
             async with held(lock, body.deadline) as descriptor:
                 if told is not None:
-                    await body.runtime.update(id, msgspec.json.encode(told), descriptor)
+                    await body.runtime.update(id, name, msgspec.json.encode(told), descriptor)
                 await trio.to_thread.run_sync(settle, limiter=worker.services.disk)
         except OSError as error:
-            name, reason = worker.container.name, (error.strerror or str(error)).lower()
+            reason = (error.strerror or str(error)).lower()
             raise RuntimeFailed(
                 f"cannot update container '{name}': the kernel refuses it in '{error.filename}': {reason}",
                 subject=name,
