@@ -82,13 +82,13 @@ async def test_it_sees_nothing_but_the_layer_and_has_few_rights(place: Path) -> 
         nursery.start_soon(
             lambda: jobs.unpack(Feed(read_end), str(place / "diff"), str(place / "split"), user_xattrs=False)
         )
-        await until_there(place / "diff/first")
+        await until_there(place / "diff/second")  # the last that has come so far
         unpacking, marking = programs()
         found = status_of(unpacking)
         [mount] = text_of(f"/proc/{unpacking}/mountinfo").splitlines()
         assert " / " in mount
         assert {"nosuid", "nodev", "noexec"} <= set(mount.split()[5].split(","))
-        assert os.listdir(f"/proc/{unpacking}/root/") == ["first", "second"]
+        assert sorted(os.listdir(f"/proc/{unpacking}/root/")) == ["first", "second"]
         rights = int(found["CapEff"], 16)
         assert rights == int(found["CapPrm"], 16) == sum(1 << bit for bit in (0, 1, 3, 4, 27, 31))
         assert (found["NoNewPrivs"], found["Seccomp"]) == ("1", "2")
