@@ -437,6 +437,10 @@ def test_filters_are_podmans(filters: dict[str, list[str]], expected: list[str])
         ({"dangling": ["maybe"]}, "'dangling=maybe'"),
         ({"dangling": ["true", "false"]}, "more than once"),
         ({"until": ["soon"]}, "cannot filter by time 'soon'"),
+        ({"until": ["inf"]}, "cannot filter by time 'inf'"),
+        ({"until": ["nan"]}, "cannot filter by time 'nan'"),
+        ({"until": ["1" * 5000]}, "cannot filter by time '1"),
+        ({"until": ["1" * 5000 + "h"]}, "cannot filter by time '1"),
         ({"until": ["1h", "2h"]}, "more than once"),
     ],
 )
