@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = ["NANO", "is_decimal", "nano_fraction", "parse_stamp"]
 
 NANO = 1_000_000_000
+_LONGEST = 40
 
 
 def parse_stamp(text: str) -> int | None:
@@ -57,7 +58,8 @@ def _offset(zone: str) -> int | None:
 
 
 def is_decimal(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    """A whole number, and no longer than anybody means one: Python refuses to read thousands of digits."""
+    return text.isascii() and text.isdigit() and len(text) < _LONGEST
 
 
 def nano_fraction(digits: str) -> int:

@@ -42,6 +42,7 @@ from pyman.cli.systemd import SYSTEMD_OPTIONS, systemd_settings
 from pyman.cli.userns import USERNS_OPTIONS, userns_settings
 from pyman.cli.values import absolute, environment, labels, proxies, read_pairs, rlimits, size
 from pyman.errors import InvalidArgument, NotSupported, ProtocolError
+from pyman.stamps import is_decimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -414,7 +415,7 @@ def _log(spec: dict[str, Any], args: Parsed) -> None:
                 raise problem
             log["size"] = number
         else:
-            if not value.isdecimal() or int(value) < 1:
+            if not is_decimal(value) or int(value) < 1:
                 raise problem
             log["max_files"] = int(value)
     if log:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyman.errors import InvalidArgument
+from pyman.stamps import is_decimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ def exposed(texts: Iterable[str]) -> dict[str, str]:
         ports, slash, protocol = text.partition("/")
         first, dash, last = ports.partition("-")
         numbers = (first, last if dash else first)
-        if not all(number.isascii() and number.isdecimal() and len(number) < 6 for number in numbers) or (
-            slash and protocol.lower() not in ("tcp", "udp", "sctp")
-        ):
+        if not all(map(is_decimal, numbers)) or (slash and protocol.lower() not in ("tcp", "udp", "sctp")):
             raise InvalidArgument(
                 f"option --expose cannot be '{text}'",
                 hint="it must be a port or FIRST-LAST, with /tcp, /udp or /sctp or nothing behind it",

@@ -6,6 +6,7 @@ from pyman.cli.context import sentence
 from pyman.cli.options import CSV, FLAG, LIST, SECONDS, TEXT
 from pyman.cli.table import is_json, render
 from pyman.errors import InvalidArgument
+from pyman.stamps import is_decimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _subnets(subnets: Sequence[str], gateways: Sequence[str], ranges: Sequence[s
 def _route(text: str) -> dict[str, Any]:
     destination, *rest = text.split(",")
     metric = rest[1] if len(rest) == 2 else ""
-    if not 1 <= len(rest) <= 2 or (len(rest) == 2 and not (metric.isascii() and metric.isdigit())):
+    if not 1 <= len(rest) <= 2 or (len(rest) == 2 and not is_decimal(metric)):
         raise InvalidArgument(
             f"option --route cannot be '{text}'", hint="it must be DESTINATION,GATEWAY or DESTINATION,GATEWAY,METRIC"
         )  # fmt: skip

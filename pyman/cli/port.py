@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyman.cli.options import FLAG
 from pyman.errors import InvalidArgument, NotFound
+from pyman.stamps import is_decimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def port(ctx: Context, args: Parsed) -> int:
 def _port(text: str) -> str:
     """`80` or `80/udp` as a mapping has it. Raises InvalidArgument."""
     number, slash, protocol = text.partition("/")
-    if not (number.isascii() and number.isdecimal() and 0 < int(number) < 1 << 16) or "/" in protocol:
+    if not (is_decimal(number) and 0 < int(number) < 1 << 16) or "/" in protocol:
         raise InvalidArgument(
             f"cannot use the port '{text}'", subject=text, hint="it is NUMBER or NUMBER/PROTOCOL"
         )

@@ -6,6 +6,7 @@ import fcntl
 
 from pyman.cli.options import COUNT, CSV
 from pyman.errors import InvalidArgument
+from pyman.stamps import is_decimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ def preserved(args: Parsed, taken: int = 0) -> list[int]:
         raise InvalidArgument(f"cannot pass {count} descriptors on: {most} are possible")
     found = [*range(_FIRST, _FIRST + count)]
     for text in args.preserve_fd:
-        # Longer than any number of a descriptor, it need not be read.
-        number = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else -1
+        number = int(text) if is_decimal(text) else -1
         if not _FIRST <= number <= _HIGHEST:
             hint = (
                 "standard streams are passed on by --log-driver passthrough" if 0 <= number < _FIRST else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyman.cli.options import CSV, FLAG, INT, TEXT
 from pyman.cli.values import size
 from pyman.errors import InvalidArgument
+from pyman.stamps import is_decimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _of_device(option: str, text: str, key: str, *, change: bool) -> tuple[str, 
         number = size(value, base=1024)
         expected = "DEVICE:RATE, such as /dev/sda:1mb"
     else:
-        number = int(value) if value.isdecimal() and len(value) < 20 else None
+        number = int(value) if is_decimal(value) else None
         expected = "DEVICE:NUMBER, such as /dev/sda:100"
     if not colon or not path.startswith("/") or number is None or number < 0:
         raise _refused(option, text, expected)

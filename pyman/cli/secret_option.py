@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyman.cli.options import LIST
 from pyman.errors import InvalidArgument
+from pyman.stamps import is_decimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ def _fields(text: str) -> dict[str, Any]:
 
 def _number(text: str, key: str, value: str) -> int:
     base, most = (8, _MODE_MOST) if key == "mode" else (10, _ID_MOST)
-    digits = "01234567" if base == 8 else "0123456789"
-    number = int(value, base) if value and not value.strip(digits) else -1
+    is_number = is_decimal(value) and not (base == 8 and value.strip("01234567"))
+    number = int(value, base) if is_number else -1
     if not 0 <= number <= most:
         expected = "an octal number up to 7777" if key == "mode" else "a number"
         raise _wrong(text, f"{key} is {expected}, not '{value}'")

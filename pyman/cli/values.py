@@ -15,6 +15,7 @@ __all__ = ["absolute", "duration", "environment", "labels", "proxies", "read_pai
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZES = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+_LARGEST = 1e30
 _BLANKS = " \t\v\f\r\n"
 
 
@@ -62,7 +63,7 @@ def size(text: str, *, base: int) -> int | None:
         number = float(text[:split])
     except ValueError:
         return None
-    return int(number * base ** _SIZES[unit]) if unit in _SIZES else None
+    return int(number * base ** _SIZES[unit]) if unit in _SIZES and number < _LARGEST else None
 
 
 def read_pairs(path: str, option: str) -> list[str]:

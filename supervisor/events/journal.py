@@ -37,6 +37,12 @@ PAGE = 64
 """Events read from the database at a time; what each of many slow subscribers may hold in memory."""
 
 OTHER_JOURNAL = "journal"
+_MOST = (1 << 63) - 1
+"""What the database takes of numbers and times; clients may send any."""
+
+
+def _held(number: int | None) -> int | None:
+    return None if number is None else max(0, min(number, _MOST))
 
 
 class Journal:
@@ -88,6 +94,7 @@ class Journal:
         that only has an end begins with the oldest event there is; one that has nothing, with the next
         event to come. Times are nanoseconds since the epoch.
         """
+        since_seq, since, until = map(_held, (since_seq, since, until))
         pending: list[Event | Gap] = []
         position = self.last_seq if since_seq is None else since_seq
         bounded = until is not None or not stream
@@ -110,7 +117,8 @@ class Journal:
     async def prune(self, keep: int = 0, until: int | None = None) -> int:
         """Remove the oldest events: all but the newest `keep`; with `until` only those older than that.
         Returns how many. Cursors that ask for them are told a gap."""
-        doomed = await self._database.read(partial(history.find_prune, keep=keep, until=until))
+        find = partial(history.find_prune, keep=min(keep, _MOST), until=_held(until))
+        doomed = await self._database.read(find)
         for last in doomed.steps:
             await self._database.commit([ForgetEvents(last)])
             self._started = max(self._started, last)  # nor from memory

@@ -19,7 +19,7 @@ from supervisor.conmon.find import find_conmon
 from supervisor.conmon.logs import LogKeeper
 from supervisor.events.journal import Journal
 from supervisor.events.sinks import sink_of
-from supervisor.kernel import children, files, process
+from supervisor.kernel import children, files, null_device, process
 from supervisor.kernel.background import background
 from supervisor.logging import log
 from supervisor.oci import namespaces
@@ -205,6 +205,7 @@ class Engine:
         if any(key.startswith("network-") for key in loaded.intents):
             services.networks.recover(self._nursery, loaded.intents)
         files.write_atomic(self.layout.alive, b"", 0o600)
+        null_device.take_back()
         for definition, state in observed:
             self._add(await legacy.adopted(services, definition, state), state)
         for record in sessions:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyman.cli.main import main
 from pyman.cli.options import COUNT, CSV, FLAG, INT, LIST, SECONDS, TEXT, TRUE, parse, split_csv
 from pyman.errors import InvalidArgument
 
@@ -146,3 +147,26 @@ def test_values_and_arguments_come_through_unchanged(arguments: list[str], value
 def test_any_line_is_parsed_or_refused(words: list[str]) -> None:
     with contextlib.suppress(InvalidArgument):
         parse(words, TABLE)
+
+
+ENDLESS = "1" * 5000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "port x {}", "logs --since {} x", "logs --tail {} x", "events --until {}s", "stats --interval {}",
+        "network create --route 10.0.0.0/8,10.1.1.1,{}", "create --secret x,uid={} i", "create --secret x,mode={} i",
+        "create --expose {} i", "create --memory {} i", "create --shm-size {}g i", "create --log-opt max-file={} i",
+        "create --log-opt max-size={} i", "create --device-read-bps /dev/null:{} i", "create --device-read-iops /dev/null:{} i",
+        "create --ulimit nofile={} i", "create --restart on-failure:{} i", "run --preserve-fd {} i",
+    ],
+)  # fmt: skip
+def test_a_number_that_nobody_can_mean_is_refused_as_any_other(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python does not even read it."""
+    assert main(line.format(ENDLESS).split()) == 125
+    said = capsys.readouterr().err
+    assert said.startswith(("Error: option --", "Error: cannot use the port '1"))
+    assert ENDLESS in said

@@ -151,6 +151,20 @@ async def test_since_begins_with_the_first_event_not_older(database: Database, j
     assert await drain(journal.cursor(since=time.time_ns() + 10**12, stream=False)) == []
 
 
+async def test_numbers_and_times_may_be_larger_than_the_database_takes(
+    database: Database, journal: Journal
+) -> None:
+    await commit(database, 40)
+    for far in (10**40, 10**400):
+        assert numbers(await drain(journal.cursor(since=-far, until=far, stream=False))) == list(range(1, 41))
+        assert numbers(await drain(journal.cursor(since_seq=-far, stream=False))) == list(range(1, 41))
+        assert await drain(journal.cursor(since=far, stream=False)) == []
+        assert await drain(journal.cursor(since_seq=far, stream=False)) == []
+        assert await journal.prune(keep=far) == 0
+        assert await journal.prune(until=-far) == 0
+    assert await journal.prune(until=10**400) == 40
+
+
 async def test_until_in_the_past_ends_with_the_last_event_not_newer(
     database: Database, journal: Journal
 ) -> None:

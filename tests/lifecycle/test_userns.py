@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -358,17 +360,50 @@ def test_what_cannot_be_is_refused_by_name(
     assert said in _refused(shared_engine, rootfs, *options)
 
 
+def _null_device_is_roots() -> bool:
+    """What stays somebody else's; while a test beside this one begins a command, it is for a moment."""
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        status = os.stat(os.devnull)
+        if (status.st_uid, status.st_gid, status.st_mode) == (0, 0, stat.S_IFCHR | 0o666):
+            return True
+    return False
+
+
 @pytest.mark.oci_runtime("runc", "crun")
 def test_the_hosts_null_device_stays_the_hosts(shared_engine: Engine, rootfs: Path) -> None:
     """It is what a container has as its standard input; crun gives that to the container's root."""
-    before = os.stat("/dev/null")
     script = "chmod 600 /proc/self/fd/0; chown 5 /proc/self/fd/0; sleep 1000"
     options = ("--name", "c", "--uidmap", "0:310000:2000", "--rootfs", f"{rootfs}:O", "sh", "-c", script)
     shared_engine.cli("create", *options)
-    for command in (("init",), ("start",)):
-        shared_engine.cli(*command, "c")
-        after = os.stat("/dev/null")
-        assert (after.st_uid, after.st_gid, after.st_mode) == (0, 0, before.st_mode)
-    shared_engine.cli("exec", "c", "true")
-    after = os.stat("/dev/null")
-    assert (after.st_uid, after.st_gid, after.st_mode) == (0, 0, before.st_mode)
+    for command in (("init", "c"), ("start", "c"), ("exec", "c", "true")):
+        shared_engine.cli(*command)
+        assert _null_device_is_roots()
+
+
+@pytest.mark.oci_runtime("runc", "crun")
+@pytest.mark.parametrize("own_ids", [(), ("--uidmap", "0:310000:2000")])
+def test_no_user_gets_the_hosts_null_device(
+    shared_engine: Engine, rootfs: Path, own_ids: tuple[str, ...]
+) -> None:
+    """crun gives a command's standard input to the command's user, also where that is the host's device."""
+    shared_engine.cli(
+        *("run", "-d", "--name", "c", *own_ids, "--user", "1000:1000"),
+        *("--health-cmd", "stat -L -c %F /proc/self/fd/0", "--health-interval", "disable"),
+        *("--rootfs", f"{rootfs}:O", *SLEEP),
+    )
+    assert _null_device_is_roots()
+    for options in ((), ("-d",), ("--user", "1001:1001")):
+        shared_engine.cli("exec", *options, "c", "true")
+        assert _null_device_is_roots()
+    shared_engine.cli("healthcheck", "run", "c")
+    assert shared_engine.inspect("c")["State"]["Health"]["Log"][-1]["Output"] == "fifo\n"
+    assert _null_device_is_roots()
+
+
+@pytest.mark.oci_runtime("crun")
+def test_the_next_supervisor_takes_the_null_device_back(engine: Engine) -> None:
+    """From an OCI runtime that had given it away when its supervisor was killed."""
+    os.chown(os.devnull, 1000, 1000)
+    engine.kill()
+    assert _null_device_is_roots()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pyman.errors import InvalidArgument, NotSupported
+from pyman.stamps import is_decimal
 from supervisor.conmon import logs
 from supervisor.oci import execution, limits, placement, resources, systemd_mode
 from supervisor.oci.imaged import ImageUse
@@ -55,7 +56,7 @@ def new_id() -> str:
 def signal_number(text: str) -> int:
     """The number of a signal given as a number or as a name with or without SIG. Raises InvalidArgument."""
     name = text.strip().upper()
-    if name.isdecimal():
+    if is_decimal(name):
         number = int(name)
         if 1 <= number <= 64:
             return number
@@ -65,7 +66,7 @@ def signal_number(text: str) -> int:
         if (
             base == "RTMIN"
             and plus
-            and offset.isdecimal()
+            and is_decimal(offset)
             and int(offset) <= signal.SIGRTMAX - signal.SIGRTMIN
         ):
             return int(signal.SIGRTMIN) + int(offset)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from supervisor.runtime.rootfs.looking import look_into
 from supervisor.runtime.specs import build_exec, build_request, root_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from supervisor.kernel.process import ProcessRef
     from supervisor.runtime.container import Container
@@ -64,13 +64,15 @@ async def probe(
         # Waited for to its end, whatever happens: nothing appears in a directory that is being removed.
         await trio.to_thread.run_sync(partial(_write, path, described), limiter=services.disk)
         on_start()
-        done = await children.run(
-            argv,
-            deadline=timeout,
-            env=runtime.environ,
-            max_output=most,
-            on_kill=lambda pid: begun.extend(marked.below(pid)),
-        )
+        with _nothing() as stdin:
+            done = await children.run(
+                argv,
+                deadline=timeout,
+                env=runtime.environ,
+                stdin=stdin,
+                max_output=most,
+                on_kill=lambda pid: begun.extend(marked.below(pid)),
+            )
         over = True
     except DeadlineExceeded:
         text = f"the check took longer than {timeout:g} s"
@@ -83,6 +85,17 @@ async def probe(
             await trio.to_thread.run_sync(end, limiter=services.disk)
     output = (done.stdout + done.stderr)[:most].decode(errors="replace")
     return Answered(start, time.time_ns(), 0 if done.returncode == 0 else 1, output)
+
+
+@contextmanager
+def _nothing() -> Iterator[int]:
+    """A standard input at its end: the host's /dev/null would be the check's user's, with crun."""
+    ours, end = os.pipe2(os.O_CLOEXEC)
+    os.close(end)
+    try:
+        yield ours
+    finally:
+        os.close(ours)
 
 
 def _write(path: str, described: bytes) -> None:

@@ -17,7 +17,7 @@ import trio
 from pyman.errors import PymanError, RuntimeFailed
 from supervisor.conmon import attach, control, exit, spawn
 from supervisor.conmon.spawn import MonitorRequest, Passed, RuntimeRefused
-from supervisor.kernel import cgroups, files, process
+from supervisor.kernel import cgroups, files, null_device, process
 from supervisor.logging import log
 from supervisor.oci import ahead, errors
 from supervisor.oci.placement import mode_of
@@ -140,7 +140,7 @@ class Body:
             raise errors.translate(self.runtime.name, "create", name, refusal.message) from None
         finally:
             self.preparing.part()
-            self._keep_null_device()
+            null_device.take_back()  # no command runs yet
         found = process.ref_of(pid)
         if found is None:
             raise RuntimeFailed(
@@ -157,20 +157,8 @@ class Body:
         if move := place_of_monitor(monitor.pid, mode, self.placement, reporting):
             await trio.to_thread.run_sync(move, limiter=self._services.disk)
 
-    def _keep_null_device(self) -> None:
-        """crun gives the standard streams to the root of a container with ids of its own, and one of them is the host's
-        /dev/null. Its command does not run yet: it never gets to change the device for everybody."""
-        if self._container.definition.userns == Owned() or self._services.settings.rootless:
-            return
-        try:
-            status = os.stat(os.devnull)
-            if (status.st_uid, status.st_gid) != (0, 0):
-                os.chown(os.devnull, 0, 0)
-        except OSError as error:
-            log.error("cannot take back the null device", container=self.id, error=str(error))
-
     async def start(self) -> None:
-        self._keep_null_device()  # where an earlier supervisor has had it made
+        null_device.take_back()  # where an earlier supervisor has had it made
         if self._container.definition.spec.domainname:
             await trio.to_thread.run_sync(self._name_domain, limiter=self._services.disk)
         if self._container.definition.userns != Owned():

@@ -20,7 +20,7 @@ from pyman.errors import AmbiguousId, NoSuchExec, PymanError, WrongState
 from pyman.names import EventStatus, State
 from supervisor.conmon import attach, control, execs, spawn
 from supervisor.conmon.spawn import MonitorRequest, Passed, RuntimeRefused
-from supervisor.kernel import cgroups, files, marked, process
+from supervisor.kernel import cgroups, files, marked, null_device, process
 from supervisor.kernel.background import background
 from supervisor.kernel.readiness import Readiness
 from supervisor.logging import log
@@ -187,6 +187,8 @@ class Exec:
         except RuntimeRefused as refusal:
             runtime = services.runtimes.pick(container.definition.runtime)
             raise errors.translate(runtime.name, "exec", container.name, refusal.message) from None
+        finally:
+            null_device.take_back()
         await self._note_begun(monitor, pid)
         if self._abandoned:
             self.abandoned()
