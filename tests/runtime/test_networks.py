@@ -26,6 +26,7 @@ from pyman.errors import (
 )
 from supervisor.kernel.locks import OfdLock
 from supervisor.network.definitions.directory import Directory
+from supervisor.runtime.intended import Intents
 from supervisor.runtime.networks import listing
 from supervisor.runtime.networks.book import NetworkBook, User
 from supervisor.settings.layout import Layout, make_directories
@@ -124,11 +125,11 @@ async def remove(book: NetworkBook) -> None:
 
 # ---------------------------------------------------------------------- kills
 
-STEPS = {
-    "before the intent": ("_intend", "before"),
-    "after the intent": ("_intend", "after"),
-    "after the file": ("", "after"),
-    "after it is told": ("_tell", "after"),
+STEPS: dict[str, tuple[type, str, str]] = {
+    "before the intent": (Intents, "begin", "before"),
+    "after the intent": (Intents, "begin", "after"),
+    "after the file": (NetworkBook, "", "after"),
+    "after it is told": (Intents, "tell", "after"),
 }
 
 
@@ -137,15 +138,15 @@ def killed(place: Place, step: str, method: str, work: Callable[[NetworkBook], A
     pid = os.fork()
     if not pid:
         try:
-            name, when = STEPS[step]
-            real = getattr(NetworkBook, name or method)
+            owner, name, when = STEPS[step]
+            real = getattr(owner, name or method)
 
             async def patched(*args: Any) -> Any:
                 if when == "after":
                     await real(*args)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-            setattr(NetworkBook, name or method, patched)
+            setattr(owner, name or method, patched)
             place.carry_out(work)
         finally:
             os._exit(1)

@@ -22,6 +22,7 @@ from pyman.errors import (
     StorageFailed,
 )
 from supervisor.kernel.locks import OfdLock
+from supervisor.runtime.intended import Intents
 from supervisor.runtime.secrets import drivers, file, listing
 from supervisor.runtime.secrets.book import Secrets
 from supervisor.runtime.secrets.records import LIMIT, Wish
@@ -56,11 +57,11 @@ async def remove(book: Secrets) -> None:
 # ---------------------------------------------------------------------- kills
 
 STEPS: dict[str, tuple[type, str, str]] = {
-    "before the intent": (Secrets, "_intend", "before"),
-    "after the intent": (Secrets, "_intend", "after"),
+    "before the intent": (Intents, "begin", "before"),
+    "after the intent": (Intents, "begin", "after"),
     "after the driver": (drivers.InFile, "", "after"),
     "after the store": (Secrets, "_write", "after"),
-    "after it is told": (Secrets, "_tell", "after"),
+    "after it is told": (Intents, "tell", "after"),
 }
 
 
@@ -149,7 +150,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, error: Py
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(drivers.InFile, "store"), (Secrets, "_write"), (Secrets, "_tell")]
+    ("owner", "name"), [(drivers.InFile, "store"), (Secrets, "_write"), (Intents, "tell")]
 )
 def test_what_cannot_be_made_leaves_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch, owner: object, name: str

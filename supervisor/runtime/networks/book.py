@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -18,16 +18,17 @@ import msgspec
 import trio
 
 from pyman.api.network import Network
-from pyman.errors import InvalidArgument, NetworkInUse, PymanError, StateDamaged
+from pyman.errors import InvalidArgument, NetworkInUse, PymanError
 from pyman.names import EventStatus, EventType
 from supervisor.kernel import files
 from supervisor.logging import log
 from supervisor.network.definitions import live
 from supervisor.network.definitions.creating import Surroundings, check_name, define
 from supervisor.network.definitions.directory import Directory, Networks, default_network
-from supervisor.runtime.locking import held
+from supervisor.runtime.intended import Intents
+from supervisor.runtime.locking import Locks
 from supervisor.runtime.views.times import rfc3339
-from supervisor.state.changes import DropIntent, EventDraft, PutIntent
+from supervisor.state.changes import EventDraft
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -38,13 +39,10 @@ if TYPE_CHECKING:
     from supervisor.settings.model import Settings
     from supervisor.state.database import Database
 
-__all__ = ["PREFIX", "NetworkBook", "User"]
+__all__ = ["NetworkBook", "User"]
 
 T = TypeVar("T")
-PREFIX = "network-"
-"""How the keys of intents begin."""
 _MODE = 0o755
-_encode = msgspec.json.Encoder().encode
 
 
 class User(NamedTuple):
@@ -75,17 +73,13 @@ class NetworkBook:
         remove_container: Callable[[str, float | None, Actor | None], Awaitable[None]],
     ) -> None:
         self._directory = Directory(layout.networks)
-        self._locks = layout.network_locks
-        self._database = database
+        self._lock_files = layout.network_locks
+        self._locks = Locks(patient, "the networks")
+        self._intents = Intents(database, _Intent, "network-", "network")
         self._settings = settings
         self._disk = disk
-        self._patient = patient
         self._remove_container = remove_container
         self._born = rfc3339(time.time_ns())
-        self._turn = trio.Lock()
-        """Held by whoever waits for the lock files, or has them."""
-        self._settled = trio.Event()
-        self._settled.set()
         self.users: Callable[[Network], Sequence[User]] = lambda _network: ()
         """Who is on a network, by their names."""
 
@@ -97,7 +91,7 @@ class NetworkBook:
 
     async def known(self) -> Networks:
         """Fresh. StorageFailed, DeadlineExceeded."""
-        await self._settled.wait()
+        await self._intents.wait_settled()
         if not await self._in_thread(self._directory.exists):
             default = self._default()
             return Networks({default.name: default}, {})
@@ -116,7 +110,7 @@ class NetworkBook:
         """The network, and whether it is new. InvalidArgument, NameInUse, DiskFull, StorageFailed, DeadlineExceeded."""
         if wish.name:
             check_name(wish.name)
-        await self._settled.wait()
+        await self._intents.wait_settled()
         async with self._held():
             known = await self._read()
             if wish.name in known.damaged:
@@ -136,10 +130,10 @@ class NetworkBook:
 
     async def _make(self, network: Network, actor: Actor | None) -> None:
         events = [_event(EventStatus.CREATE, network, actor)]
-        key = await self._intend(_Intent(made=network, events=events))
+        key = await self._intents.begin(_Intent(made=network, events=events))
         try:
             await self._write(network)
-            await self._tell(key, events)
+            await self._intents.tell(key, events)
         except PymanError:
             with trio.CancelScope(shield=True):
                 await self._unmake(key, network)
@@ -150,7 +144,7 @@ class NetworkBook:
         try:
             if _same((await self._read()).by_name.get(network.name), network):
                 await self._erase(network)
-            await self._database.commit([DropIntent(key)])
+            await self._intents.drop(key)
         except PymanError as error:  # the next start takes up what is still intended
             log.warning("cannot take back a network", network=network.name, error=str(error))
 
@@ -163,14 +157,14 @@ class NetworkBook:
             self._refuse_default(network)
             self._refuse_used(network)
             events = [_event(EventStatus.REMOVE, network, actor)]
-            key = await self._intend(_Intent(removed=network, events=events))
+            key = await self._intents.begin(_Intent(removed=network, events=events))
             try:
                 await self._erase(network)
             except PymanError:
                 with trio.CancelScope(shield=True):
-                    await self._database.commit([DropIntent(key)])
+                    await self._intents.drop(key)
                 raise
-            await self._tell(key, events)
+            await self._intents.tell(key, events)
             return network
 
     async def remove_used(self, name: str, timeout: float | None, actor: Actor | None) -> Network:
@@ -184,7 +178,7 @@ class NetworkBook:
     @asynccontextmanager
     async def _held_where_there_are_any(self, name: str) -> AsyncIterator[None]:
         """A removal makes no directory."""
-        await self._settled.wait()
+        await self._intents.wait_settled()
         if not await self._in_thread(self._directory.exists):
             self._refuse_default(Networks({self.default_name: self._default()}, {}).find(name))
         async with self._held():
@@ -211,79 +205,49 @@ class NetworkBook:
     def recover(self, nursery: trio.Nursery, intents: Mapping[str, bytes]) -> None:
         """What a supervisor that was killed has left: settled in the background, before anything else is done to networks.
         StateDamaged."""
-        try:
-            left = {
-                key: msgspec.json.decode(body, type=_Intent)
-                for key, body in intents.items()
-                if key.startswith(PREFIX)
-            }
-        except msgspec.DecodeError as error:
-            raise StateDamaged(f"cannot read what was about to be done to a network: {error}") from None
-        self._settled = trio.Event()
-        nursery.start_soon(self._settle, left)
-
-    async def _settle(self, intents: Mapping[str, _Intent]) -> None:
-        try:
-            for key, intent in intents.items():
-                async with self._held():
-                    await self._finish(key, intent)
-        except PymanError as error:  # the next start takes up what is still intended
-            log.warning("cannot find out what became of a network", error=str(error))
-        finally:
-            self._settled.set()
+        self._intents.recover(nursery, intents, self._finish)
 
     async def _finish(self, key: str, intent: _Intent) -> None:
-        by_name = (await self._read()).by_name
-        made, removed = intent.made, intent.removed
-        if made is not None and not _same(by_name.get(made.name), made):
-            await self._database.commit([DropIntent(key)])
-            return
-        if removed is not None and _same(by_name.get(removed.name), removed):
-            try:
-                await self._erase(removed)
-            except PymanError as error:
-                log.warning("cannot remove a network", network=removed.name, error=str(error))
-                await self._database.commit([DropIntent(key)])
+        async with self._held():
+            by_name = (await self._read()).by_name
+            made, removed = intent.made, intent.removed
+            if made is not None and not _same(by_name.get(made.name), made):
+                await self._intents.drop(key)
                 return
-        await self._tell(key, intent.events)
+            if removed is not None and _same(by_name.get(removed.name), removed):
+                try:
+                    await self._erase(removed)
+                except PymanError as error:
+                    log.warning("cannot remove a network", network=removed.name, error=str(error))
+                    await self._intents.drop(key)
+                    return
+            await self._intents.tell(key, intent.events)
 
     # ------------------------------------------------------------------ small parts
 
     @asynccontextmanager
     async def _held(self, *, shared: bool = False) -> AsyncIterator[None]:
         """As Podman, also to read: it does not replace files, but writes into them."""
-        async with self._turn, AsyncExitStack() as stack:
-            deadline = self._settings().pyman.call_deadline
-            for path in await self._in_thread(partial(self._lock_files, readers=shared)):
-                await stack.enter_async_context(
-                    held(path, self._patient, deadline, what="the networks", shared=shared)
-                )
+        paths = await self._in_thread(partial(self._lockable, readers=shared))
+        async with self._locks.held(paths, self._settings().pyman.call_deadline, shared=shared):
             yield
 
-    def _lock_files(self, *, readers: bool) -> list[str]:
+    def _lockable(self, *, readers: bool) -> Sequence[str]:
         """Who only reads does without those that cannot be made: nobody writes there either. StorageFailed."""
         if readers:
-            return [each for each in self._locks if os.access(_nearest(each), os.W_OK)]
-        for directory in (self._directory.path, *map(os.path.dirname, self._locks)):
+            return [each for each in self._lock_files if os.access(_nearest(each), os.W_OK)]
+        for directory in (self._directory.path, *map(os.path.dirname, self._lock_files)):
             try:
                 os.makedirs(directory, mode=_MODE, exist_ok=True)
             except OSError as error:
                 raise files.storage_error(error, "make", directory) from error
-        return list(self._locks)
+        return self._lock_files
 
     async def _write(self, network: Network) -> None:
         await self._in_thread(partial(self._directory.write, network))
 
     async def _erase(self, network: Network) -> None:
         await self._in_thread(partial(self._directory.remove, network.name))
-
-    async def _intend(self, intent: _Intent) -> str:
-        key = f"{PREFIX}{secrets.token_hex(16)}"
-        await self._database.commit([PutIntent(key, _encode(intent))], durable=True)
-        return key
-
-    async def _tell(self, key: str, events: Sequence[EventDraft]) -> None:
-        await self._database.commit([DropIntent(key)], events, durable=True)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._disk)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,35 +18,33 @@ import msgspec
 import trio
 
 from pyman.api.system import Problem
-from pyman.errors import InvalidArgument, NameInUse, NoSuchSecret, PymanError, StateDamaged
+from pyman.errors import InvalidArgument, NameInUse, NoSuchSecret, PymanError
 from pyman.names import EventStatus, EventType
 from supervisor.kernel import files
 from supervisor.kernel.children import CLEAN_ENVIRONMENT
 from supervisor.logging import log
-from supervisor.runtime.locking import held
+from supervisor.runtime.intended import Intents
+from supervisor.runtime.locking import Locks
 from supervisor.runtime.secrets import file
 from supervisor.runtime.secrets.drivers import InFile, Surroundings, completed_options, driver_of
 from supervisor.runtime.secrets.records import ID_LENGTH, Secret, check_data, check_name
 from supervisor.runtime.views.times import rfc3339
-from supervisor.state.changes import DropIntent, EventDraft, PutIntent
+from supervisor.state.changes import EventDraft
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from pyman.api.event import Actor
     from supervisor.runtime.secrets.drivers import Driver
     from supervisor.runtime.secrets.file import Table
     from supervisor.runtime.secrets.records import Wish
     from supervisor.settings.model import Settings
-    from supervisor.state.changes import Change
     from supervisor.state.database import Database
 
-__all__ = ["PREFIX", "Secrets"]
+__all__ = ["Secrets"]
 
 T = TypeVar("T")
-PREFIX = "secret-"
-"""How the keys of intents begin."""
-_encode = msgspec.json.Encoder().encode
 
 
 class _Intent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -75,14 +72,11 @@ class Secrets:
         self._directory = directory
         self._path = f"{directory}/secrets.json"
         self._lock = f"{directory}/secrets.lock"
-        self._database = database
+        self._locks = Locks(patient, "the secrets")
+        self._intents = Intents(database, _Intent, "secret-", "secret")
         self._settings = settings
         self._disk = disk
         self._patient = patient
-        self._turn = trio.Lock()
-        """Held by whoever waits for the lock file, or has it."""
-        self._settled = trio.Event()
-        self._settled.set()
 
     # ------------------------------------------------------------------ finding
 
@@ -121,7 +115,7 @@ class Secrets:
             return await self._in_thread(partial(file.read, self._path))
 
     async def _is_there(self) -> bool:
-        await self._wait_settled()
+        await self._intents.wait_settled()
         return await self._in_thread(partial(os.path.lexists, self._path))
 
     # ------------------------------------------------------------------ making
@@ -137,7 +131,7 @@ class Secrets:
         driver = wish.driver or configured.driver
         options = wish.options or (configured.opts if driver == configured.driver else {})
         options = completed_options(driver, options, self._usual)
-        await self._wait_settled()
+        await self._intents.wait_settled()
         await self._in_thread(self._make_directory)
         async with self._held():
             table = await self._in_thread(partial(file.read, self._path))
@@ -167,7 +161,7 @@ class Secrets:
         events = [_event(EventStatus.CREATE, secret, actor)]
         if former is not None:
             events.insert(0, _event(EventStatus.REMOVE, former, actor))
-        key = await self._intend(_Intent(made=secret, removed=former, events=events))
+        key = await self._intents.begin(_Intent(made=secret, removed=former, events=events))
         try:
             await self._driver(secret).store(secret.id, data)
             await self._write(table.changed(added=secret, gone=former))
@@ -181,10 +175,8 @@ class Secrets:
 
     async def _tell(self, key: str, events: Sequence[EventDraft], former: Secret | None = None) -> None:
         """The end of an intent; what was replaced has still to be forgotten by its driver."""
-        changes: list[Change] = [DropIntent(key)]
-        if former is not None:
-            changes.append(PutIntent(f"{key}-former", _encode(_Intent(forgotten=former))))
-        await self._database.commit(changes, events, durable=True)
+        further = [] if former is None else [self._intents.put(f"{key}-former", _Intent(forgotten=former))]
+        await self._intents.tell(key, events, *further)
 
     async def _unmake(self, key: str, table: Table, secret: Secret) -> None:
         """Something failed in the middle of it."""
@@ -201,7 +193,7 @@ class Secrets:
             await self._driver(secret).delete(secret.id)
         except PymanError as error:
             log.warning("cannot forget what was in a secret", secret=secret.name, error=str(error))
-        await self._database.commit([DropIntent(key)])
+        await self._intents.drop(key)
 
     # ------------------------------------------------------------------ removing
 
@@ -214,15 +206,15 @@ class Secrets:
             table = await self._in_thread(partial(file.read, self._path))
             secret = table.find(name)
             events = [_event(EventStatus.REMOVE, secret, actor)]
-            key = await self._intend(_Intent(removed=secret, events=events))
+            key = await self._intents.begin(_Intent(removed=secret, events=events))
             try:
                 await self._driver(secret).delete(secret.id)
                 await self._write(table.changed(gone=secret))
             except PymanError:
                 with trio.CancelScope(shield=True):
-                    await self._database.commit([DropIntent(key)])
+                    await self._intents.drop(key)
                 raise
-            await self._tell(key, events)
+            await self._intents.tell(key, events)
             return secret
 
     # ------------------------------------------------------------------ checking
@@ -262,28 +254,13 @@ class Secrets:
     def recover(self, nursery: trio.Nursery, intents: Mapping[str, bytes]) -> None:
         """What a supervisor that was killed has left: settled in the background, before anything else is done to secrets.
         StateDamaged."""
-        try:
-            left = {
-                key: msgspec.json.decode(body, type=_Intent)
-                for key, body in intents.items()
-                if key.startswith(PREFIX)
-            }
-        except msgspec.DecodeError as error:
-            raise StateDamaged(f"cannot read what was about to be done to a secret: {error}") from None
-        self._settled = trio.Event()
-        nursery.start_soon(self._settle, left)
-
-    async def _settle(self, intents: Mapping[str, _Intent]) -> None:
-        try:
-            for key, intent in intents.items():
-                async with self._held():
-                    await self._finish(key, intent)
-        except PymanError as error:  # the next start takes up what is still intended
-            log.warning("cannot find out what became of a secret", error=str(error))
-        finally:
-            self._settled.set()
+        self._intents.recover(nursery, intents, self._finish)
 
     async def _finish(self, key: str, intent: _Intent) -> None:
+        async with self._held():
+            await self._finish_held(key, intent)
+
+    async def _finish_held(self, key: str, intent: _Intent) -> None:
         if intent.forgotten is not None:
             await self._forget(key, intent.forgotten)
             return
@@ -303,21 +280,15 @@ class Secrets:
                 await self._write(table.changed(gone=removed))
             except PymanError as error:
                 log.warning("cannot remove a secret", secret=removed.name, error=str(error))
-                await self._database.commit([DropIntent(key)])
+                await self._intents.drop(key)
                 return
-        await self._tell(key, intent.events)
-
-    async def _wait_settled(self) -> None:
-        await self._settled.wait()
+        await self._intents.tell(key, intent.events)
 
     # ------------------------------------------------------------------ small parts
 
-    @asynccontextmanager
-    async def _held(self) -> AsyncIterator[None]:
+    def _held(self) -> AbstractAsyncContextManager[None]:
         """As Podman, also to read: another engine does not replace the file, but writes into it."""
-        deadline = self._settings().pyman.call_deadline
-        async with self._turn, held(self._lock, self._patient, deadline, what="the secrets"):
-            yield
+        return self._locks.held([self._lock], self._settings().pyman.call_deadline)
 
     def _make_directory(self) -> None:
         try:
@@ -351,11 +322,6 @@ class Secrets:
 
     async def _write(self, table: Table) -> None:
         await self._in_thread(partial(file.write, self._path, table))
-
-    async def _intend(self, intent: _Intent) -> str:
-        key = f"{PREFIX}{secrets.token_hex(16)}"
-        await self._database.commit([PutIntent(key, _encode(intent))], durable=True)
-        return key
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._disk)
