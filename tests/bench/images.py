@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from tests.bench.context import pyman_time
 from tests.bench.measure import Failed, command_time, interleave, median
 from tests.bench.report import Limit, Result
+from tests.support import processes
 from tests.support.oci_image import big_image, write_layout
 from tests.support.registry import RealRegistry
 from tests.support.rootfs import make_rootfs
@@ -97,22 +98,15 @@ def _both(bench: Bench, sides: tuple[Engine, Podman], row: str, what: str, *word
     return Result(row, what, "ms", mine, theirs, limit=Limit(1.0, times=True), samples=times["pyman"])
 
 
-def _highest(pid: int) -> float:
-    """The most memory that a process ever had, in megabytes (10^6 bytes)."""
-    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in text.splitlines() if line.startswith("VmHWM:"))
-
-
 def pull(bench: Bench) -> list[Result]:
     """An image of about 150 MB from a registry on loopback."""
     with _served() as reference, bench.both_in_memory() as (engine, podman):
-        Path(f"/proc/{engine.pid}/clear_refs").write_text("5")  # the highest so far is the present one
-        before = _highest(engine.pid)
+        before = processes.present_memory(engine.pid)
         what = "`pull` of an image of 150 MB in 4 layers, 16 000 files"
         result = _both(
             bench, (engine, podman), "pull", what, "pull", "--quiet", "--tls-verify=false", reference
         )
-        grown = _highest(engine.pid) - before
+        grown = (processes.highest_memory(engine.pid) - before) / 1e6
     return [
         result,
         Result("pull", "growth of the daemon's memory by it", "MB", grown, limit=Limit(40, open=True)),

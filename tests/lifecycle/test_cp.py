@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import processes
 from tests.support.copying import INTO, OUT_OF, SCRIPT, archive, make_source
 from tests.support.runtimes import BY_USER
 from tests.support.user import User, UserEngine
@@ -416,6 +417,27 @@ def test_ids_are_those_that_a_user_namespace_shows(engine: Engine, here: Path) -
         assert [(each.uid, each.gid) for each in found] == [(5, 5)]
     too_high = archive(("high", b"x"), uid=70000)
     assert "owner 70000" in _refused(engine, "--archive=false", "-", "c:/tmp", data=too_high)
+
+
+# -- what is large --------------------------------------------------------------------------------
+
+
+def test_a_large_copy_takes_no_memory_of_the_daemons(engine: Engine, here: Path) -> None:
+    large = os.urandom(1 << 20) * 64
+    (here / "large").write_bytes(large)
+    _given(engine, here / "large")
+    (here / "out").mkdir()
+    _given(engine, here / "out")
+    _running(engine)
+    _cp(engine, here / "large", "c:/tmp/before")  # what copying needs is imported
+    before = processes.present_memory(engine.pid)
+    _cp(engine, here / "large", "c:/tmp/large")
+    engine.cli("cp", "-", "c:/tmp", input=archive(("packed", large)))
+    _cp(engine, "c:/tmp/large", "c:/tmp/across")
+    _cp(engine, "c:/tmp/across", here / "out")
+    assert _taken(engine, "c:/tmp/packed").count(large) == 1
+    assert (here / "out/across").read_bytes() == large
+    assert processes.highest_memory(engine.pid) - before < 4 << 20
 
 
 # -- what ends early ------------------------------------------------------------------------------

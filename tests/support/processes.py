@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["alive", "children", "describe", "end", "family", "mentions", "parent", "pids", "run", "wait_gone"]
+__all__ = [
+    "alive",
+    "children",
+    "describe",
+    "end",
+    "family",
+    "highest_memory",
+    "mentions",
+    "parent",
+    "pids",
+    "present_memory",
+    "run",
+    "wait_gone",
+]
 
 
 def pids() -> list[int]:
@@ -128,6 +141,18 @@ def descriptors(pid: int) -> dict[int, str]:
         with contextlib.suppress(FileNotFoundError):
             found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
     return found
+
+
+def present_memory(pid: int) -> int:
+    """Bytes that it has now; from now on that counts as the most it ever had."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return highest_memory(pid)
+
+
+def highest_memory(pid: int) -> int:
+    """The most that it ever had, in bytes."""
+    lines = _read(pid, "status").splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
 
 
 def wait_empty(directory: Path, seconds: float) -> bool:
