@@ -17,8 +17,10 @@ __all__ = [
     "Mount",
     "NamedVolume",
     "Namespace",
+    "NetworkWish",
     "OverlayVolume",
     "Personality",
+    "PortMapping",
     "RestartBackoff",
     "Rlimit",
     "Secret",
@@ -28,12 +30,40 @@ __all__ = [
 
 
 class Namespace(msgspec.Struct, frozen=True):
-    """`nsmode` is host, private, none, shareable, container or ns; `value` the container (name or id; its id once the
+    """`nsmode` is host, private, none, shareable, container, ns or, of networks, what `netns` tells; `value` the container (name or id; its id once the
     container is created) or the absolute path. A user namespace may also be auto, keep-id or nomap; `value` has the
     options then, as `size=1024,uid=1000`."""
 
     nsmode: str = ""
     value: str = ""
+
+
+class NetworkWish(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a container is on a network; what is empty is chosen."""
+
+    static_ips: list[str] = []
+    """At most one of each kind, in the network's subnets."""
+    aliases: list[str] = []
+    """Names that it has there besides its own."""
+    static_mac: str = ""
+    interface_name: str = ""
+    """In the container."""
+    options: dict[str, str] = {}
+    """The driver's."""
+
+
+class PortMapping(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Ports of the host that lead into a container."""
+
+    container_port: int
+    host_port: int = 0
+    """0: one that is free."""
+    host_ip: str = ""
+    """Empty: all of the host's addresses."""
+    range: int = 1
+    """How many, from these on."""
+    protocol: str = "tcp"
+    """tcp, udp, sctp, or several, separated by commas."""
 
 
 class Personality(msgspec.Struct, frozen=True):
@@ -398,7 +428,15 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     """The command line that made it, for inspect."""
 
     netns: Namespace = Namespace()
-    """none (as if empty), host, container or ns."""
+    """none, host, container, ns, bridge, pasta or slirp4netns; private, or empty: as configured, or else what this user
+    can have: bridge, or pasta."""
+    networks: dict[str, NetworkWish] = msgspec.field(name="Networks", default_factory=dict)
+    """With bridge: names or ids; none at all: the default one."""
+    network_options: dict[str, list[str]] = {}
+    """Of pasta or slirp4netns, by that word."""
+    portmappings: list[PortMapping] = []
+    publish_image_ports: bool = False
+    """Each port that it exposes is one that is free on the host, too."""
     pidns: Namespace = Namespace()
     ipcns: Namespace = Namespace()
     """One that is private, or none, no other container joins; none has no /dev/shm either."""

@@ -115,12 +115,14 @@ def sync_file_system(path: str) -> None:
         raise storage_error(error, "write", path) from error
 
 
-def read_small(path: str, most: int) -> bytes:
-    """The content of a regular file of at most so many bytes. OSError: EINVAL: it is none; EFBIG: it is larger.
+def read_small(path: str, most: int, *, follow: bool = True) -> bytes:
+    """The content of a regular file of at most so many bytes. OSError: EINVAL: it is none; EFBIG: it is larger; ELOOP: it
+    is a link, which is not to be followed.
 
     A FIFO or a device in its place holds nobody up.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    fd = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):

@@ -6,7 +6,6 @@ away.
 
 from __future__ import annotations
 
-import ipaddress
 from typing import NamedTuple
 
 import msgspec
@@ -75,7 +74,7 @@ class Subnet(msgspec.Struct, frozen=True):
 
     @property
     def prefix(self) -> int:
-        return ipaddress.ip_network(self.subnet).prefixlen
+        return int(self.subnet.partition("/")[2])
 
 
 class Route(msgspec.Struct, frozen=True):

@@ -40,14 +40,13 @@ FIELDS = {"pid": "pidns", "network": "netns", "ipc": "ipcns", "uts": "utsns", "c
 """Of the create request."""
 _OWN = {
     "pid": {"private"},
-    "network": {"none", "private"},
+    "network": {"none", "private", "bridge", "pasta", "slirp4netns"},
     "ipc": {"private", "shareable", "none"},
     "uts": {"private"},
     "cgroup": {"private"},
 }
 JOINED = frozenset({"container", "ns"})
 """Modes of a namespace that is there before the container."""
-_NETWORKS = {"bridge", "slirp4netns", "pasta"}
 
 
 def mode(kind: str, spec: ContainerSpec, defaults: ContainersSettings) -> str:
@@ -65,12 +64,6 @@ def mode(kind: str, spec: ContainerSpec, defaults: ContainersSettings) -> str:
         return chosen
     if chosen == "pod":
         raise NotSupported(f"cannot use '{option}': there are no pods yet", subject=option)
-    if kind == "network" and chosen in _NETWORKS:
-        raise NotSupported(
-            f"cannot use '{option}': there are no networks yet",
-            subject=option,
-            hint="use --network none, host, container:NAME or ns:PATH",
-        )
     known = ", ".join([*sorted(_OWN[kind] | {"host"}), "container:NAME", "ns:PATH"])
     raise InvalidArgument(f"cannot use '{option}'", subject=option, hint=f"known are {known}")
 

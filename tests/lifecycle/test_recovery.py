@@ -273,6 +273,22 @@ def test_after_a_reboot_policies_bring_back_what_should_run(engine: Engine, root
 
 
 @pytest.mark.oci_runtime(*BY_USER)
+def test_after_a_reboot_what_others_need_comes_first(engine: Engine, rootfs: Path) -> None:
+    """Also what has no policy of its own."""
+    forever, policy = "while :; do sleep 0.1; done", ("--restart", "always")
+    run(engine, rootfs, "db", forever)
+    run(engine, rootfs, "cache", forever, *policy)
+    run(engine, rootfs, "app", forever, "--requires", "db", "--after", "cache", *policy)
+    run(engine, rootfs, "guest", forever, "--pid", "container:app", *policy)
+    pretend_reboot(engine)
+    engine.start()
+    events = engine.follow(0, 20, event=["start"])
+    started = [next(events)["Name"] for _ in range(8)][4:]
+    assert set(started) == {"db", "cache", "app", "guest"}
+    assert started[2:] == ["app", "guest"]
+
+
+@pytest.mark.oci_runtime(*BY_USER)
 def test_a_lost_run_directory_is_made_again_and_nothing_alive_is_forgotten(
     shared_engine: Engine, rootfs: Path
 ) -> None:

@@ -48,9 +48,9 @@ def said(engine: Engine, rootfs: Path, script: str, *options: str) -> list[str]:
 
 
 def found_in(engine: Engine, word: str) -> list[str]:
-    """The engine's files that have a word in them."""
+    """The engine's files that have a word in them, its log too."""
     options = ["--recursive", "--binary-files=text", "--files-with-matches", "--no-messages"]
-    line = ["grep", *options, word, str(engine.root), str(engine.tmpdir)]
+    line = ["grep", *options, word, str(engine.root), str(engine.tmpdir), str(engine.log)]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     return [str(path) for path in done.stdout.splitlines()]
 

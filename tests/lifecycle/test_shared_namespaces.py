@@ -64,6 +64,22 @@ def rootless(engine: Engine) -> bool:
 
 
 @pytest.mark.parametrize("option", KINDS)
+def test_a_container_has_a_namespace_of_its_own_or_the_hosts(
+    shared_engine: Engine, rootfs: Path, option: str
+) -> None:
+    """An ordinary user's `host` is what the user's engine lives in; its network is the host's."""
+    kind = KINDS[option]
+    around = {name: os.readlink(f"/proc/{shared_engine.pid}/ns/{name}") for name in KINDS.values()}
+    own = start(shared_engine, rootfs, "own", f"--{option}", "none" if option == "network" else "private")
+    theirs = start(shared_engine, rootfs, "theirs", f"--{option}", "host")
+    assert own[kind] != around[kind] == theirs[kind]
+    shared = {name for name in KINDS.values() if theirs[name] == around[name]}
+    assert shared - {kind} <= {"cgroup"}
+    assert shared_engine.inspect("theirs")["HostConfig"][MODES[option]] == "host"
+    assert shared_engine.out("exec", "theirs", "readlink", f"/proc/self/ns/{kind}") == around[kind]
+
+
+@pytest.mark.parametrize("option", KINDS)
 def test_a_container_joins_a_namespace_of_another_one_and_no_other(
     shared_engine: Engine, rootfs: Path, option: str
 ) -> None:

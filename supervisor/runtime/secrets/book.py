@@ -164,7 +164,7 @@ class Secrets:
         key = await self._intents.begin(_Intent(made=secret, removed=former, events=events))
         try:
             await self._driver(secret).store(secret.id, data)
-            await self._write(table.changed(added=secret, gone=former))
+            await self._write(table, added=secret, gone=former)
             await self._tell(key, events, former)
         except PymanError:
             with trio.CancelScope(shield=True):
@@ -209,7 +209,7 @@ class Secrets:
             key = await self._intents.begin(_Intent(removed=secret, events=events))
             try:
                 await self._driver(secret).delete(secret.id)
-                await self._write(table.changed(gone=secret))
+                await self._write(table, gone=secret)
             except PymanError:
                 with trio.CancelScope(shield=True):
                     await self._intents.drop(key)
@@ -277,7 +277,7 @@ class Secrets:
         if removed is not None and removed.id in table.by_id:
             try:
                 await self._driver(removed).delete(removed.id)
-                await self._write(table.changed(gone=removed))
+                await self._write(table, gone=removed)
             except PymanError as error:
                 log.warning("cannot remove a secret", secret=removed.name, error=str(error))
                 await self._intents.drop(key)
@@ -320,8 +320,11 @@ class Secrets:
             patient=self._patient,
         )
 
-    async def _write(self, table: Table) -> None:
-        await self._in_thread(partial(file.write, self._path, table))
+    async def _write(self, table: Table, *, added: Secret | None = None, gone: Secret | None = None) -> None:
+        def work() -> None:
+            file.replace(self._path, table.changed(added=added, gone=gone).encoded())
+
+        await self._in_thread(work)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._disk)

@@ -7,7 +7,6 @@ here stays as it is. All of it blocks and is called in a thread.
 from __future__ import annotations
 
 import os
-import stat
 from typing import Any
 
 import msgspec
@@ -17,7 +16,7 @@ from supervisor.kernel import files
 from supervisor.runtime.secrets.records import ID_LENGTH, Secret
 from supervisor.storage.table import clear_temporary, replace_file
 
-__all__ = ["Table", "damaged", "read", "read_bounded", "replace", "write"]
+__all__ = ["Table", "damaged", "read", "read_bounded", "replace"]
 
 _MOST = 64 << 20
 _NEVER = "0001-"
@@ -135,26 +134,11 @@ def damaged(path: str) -> StorageFailed:
 def read_bounded(path: str, most: int) -> bytes:
     """Empty: there is no such file. StorageFailed."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise StorageFailed(f"cannot read '{path}': it is no file", subject=path)
-            with open(descriptor, "rb", closefd=False) as file:
-                content = file.read(most + 1)
-        finally:
-            os.close(descriptor)
+        return files.read_small(path, most, follow=False)
     except FileNotFoundError:
         return b""
     except OSError as error:
         raise files.storage_error(error, "read", path) from error
-    if len(content) > most:
-        raise StorageFailed(f"cannot read '{path}': it has more than {most} bytes", subject=path)
-    return content
-
-
-def write(path: str, table: Table) -> None:
-    """As `replace`."""
-    replace(path, table.encoded())
 
 
 def replace(path: str, content: bytes) -> None:
@@ -164,10 +148,6 @@ def replace(path: str, content: bytes) -> None:
     clear_temporary(directory)
     replace_file(path, content, durable=True)
     try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        files.sync_directory(directory)
     except OSError as error:
         raise files.storage_error(error, "write", path) from error
