@@ -64,6 +64,8 @@ def _mode(spec: ContainerSpec, settings: Settings) -> str:
 
 def _check(spec: ContainerSpec, mode: str) -> None:
     told = f"--network {mode}{f':{spec.netns.value}' if spec.netns.value else ''}"
+    if spec.netns.nsmode != mode:
+        told += ", as configured"
     if spec.networks and mode != "bridge":
         raise InvalidArgument(
             f"cannot use the network '{next(iter(spec.networks))}' together with {told}", subject=told
