@@ -56,6 +56,12 @@ class Networks(Noun):
         )
         return (await self._call("Create", request, api.CreateNetworkReply)).network
 
+    async def update(
+        self, name: str, *, add_dns_servers: Sequence[str] = (), remove_dns_servers: Sequence[str] = ()
+    ) -> api.Network:
+        request = api.UpdateNetworkRequest(name, [*add_dns_servers], [*remove_dns_servers])
+        return (await self._call("Update", request, api.UpdateNetworkReply)).network
+
     async def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> Listed:
         """By their names."""
         request = api.ListNetworksRequest(listed(filters))
