@@ -20,6 +20,7 @@
         ImageInUse                  containers, or other images, or other engines use it
         NetworkInUse                containers are on it
         VolumeInUse                 containers use it
+        PortInUse                   somebody else has a port of the host; exit status 126
         RegistryDenied              a registry wants a login, or refuses this one
         SignatureRefused            the signature policy does not permit an image
         NameInUse                   the name belongs to another container, volume, secret or network
@@ -105,6 +106,7 @@ __all__ = [
     "OptionDiffers",
     "OverlayUnavailable",
     "PermissionDenied",
+    "PortInUse",
     "ProtocolError",
     "PymanError",
     "RegistryDenied",
@@ -225,6 +227,10 @@ class NetworkInUse(CallerError):
 
 class VolumeInUse(CallerError):
     pass
+
+
+class PortInUse(CallerError):
+    exit_status = 126
 
 
 class RegistryDenied(CallerError):
