@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.answers import Answer
     from supervisor.runtime.container import Container
     from supervisor.runtime.networks.book import NetworkBook
-    from supervisor.runtime.networks.helpers import Helpers
+    from supervisor.runtime.networks.helper_book import Helpers
     from supervisor.runtime.registry import Registry
     from supervisor.runtime.secrets.book import Secrets
     from supervisor.runtime.secrets.choosing import Chosen as ChosenSecrets
@@ -177,7 +177,7 @@ class Services:
 
     @cached_property
     def helpers(self) -> Helpers:
-        from supervisor.runtime.networks.helpers import Helpers
+        from supervisor.runtime.networks.helper_book import Helpers
 
         return Helpers(self.layout, self.database, self.reaped, self.spawn, self.disk)
 

@@ -17,7 +17,7 @@ import trio
 
 from supervisor.kernel import ancestry, children
 from supervisor.runtime.answers import in_background
-from supervisor.runtime.networks.helpers import KIND, Helper, Helpers, Program
+from supervisor.runtime.networks.helper_book import KIND, Helper, Helpers, Program
 from supervisor.runtime.services import Reaped
 from supervisor.settings.layout import Layout, make_directories
 from supervisor.settings.load import Options, load
