@@ -19,6 +19,7 @@
         AmbiguousId                 a short id, or a short name, that fits several objects
         ImageInUse                  containers, or other images, or other engines use it
         NetworkInUse                containers are on it
+        AddressInUse                another container has it
         VolumeInUse                 containers use it
         RegistryDenied              a registry wants a login, or refuses this one
         SignatureRefused            the signature policy does not permit an image
@@ -68,6 +69,7 @@ if TYPE_CHECKING:  # `typing` would be a third of what a short command imports
 __all__ = [
     "ERRORS",
     "INTERFACE",
+    "AddressInUse",
     "AlreadyRunning",
     "AmbiguousId",
     "ArchiveRefused",
@@ -220,6 +222,10 @@ class ImageInUse(CallerError):
 
 
 class NetworkInUse(CallerError):
+    pass
+
+
+class AddressInUse(CallerError):
     pass
 
 

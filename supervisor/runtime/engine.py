@@ -231,6 +231,9 @@ class Engine:
         if definition.userns.is_own:
             self.services.ids.open(definition.id)
             self.services.ids.claim(definition.id, definition.userns.maps)
+        if observed.attachments:
+            self.services.allocation.note(definition.id, observed.attachments, observed.ports)
+            self.services.bridges.note(definition.id, observed.networks)
         entry = self._entry_of(container)
         self.registry.add(entry)
         return entry
@@ -249,6 +252,8 @@ class Engine:
 
     def _forget(self, container: Container) -> None:
         self.registry.forget(container)
+        if container.observed.attachments:
+            self.services.allocation.give_back(container.id)
         self.services.ids.release(container.id)
         self.locks.release(container.definition.lock)
 

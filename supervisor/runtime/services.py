@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from supervisor.oci.runtimes import Runtimes
     from supervisor.runtime.answers import Answer
     from supervisor.runtime.container import Container
+    from supervisor.runtime.networks.allocation import Allocation
     from supervisor.runtime.networks.book import NetworkBook
+    from supervisor.runtime.networks.bridges import Bridges
     from supervisor.runtime.registry import Registry
     from supervisor.runtime.secrets.book import Secrets
     from supervisor.runtime.secrets.choosing import Chosen as ChosenSecrets
@@ -167,6 +169,18 @@ class Services:
             trio.CapacityLimiter(4),
             self.remove_container,
         )
+
+    @cached_property
+    def allocation(self) -> Allocation:
+        from supervisor.runtime.networks.allocation import Allocation
+
+        return Allocation()
+
+    @cached_property
+    def bridges(self) -> Bridges:
+        from supervisor.runtime.networks.bridges import Bridges
+
+        return Bridges(self.disk)
 
     async def choose_secrets(self, spec: ContainerSpec) -> ChosenSecrets:
         """Those that a container to be asks for."""

@@ -16,6 +16,7 @@ import msgspec
 from pyman.errors import StateDamaged
 from pyman.names import STATES_WITH_PROCESS, EventStatus, EventType, State
 from supervisor.conmon import exit
+from supervisor.runtime.networks.wiring import NOT_WIRED
 from supervisor.runtime.container import Container
 from supervisor.runtime.life.policy import policy_of
 from supervisor.runtime.life.restart import Asked, End, History, decide
@@ -110,6 +111,7 @@ def _refreshed(
         "freezing": False,
         "mounts": 0,
         "restart_at": 0,
+        **NOT_WIRED,
     }
     ran = observed.state in STATES_WITH_PROCESS and observed.state is not State.INITIALIZED
     code = observed.exit_code
