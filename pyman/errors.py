@@ -21,6 +21,7 @@
         NetworkInUse                containers are on it
         AddressInUse                another container has it
         VolumeInUse                 containers use it
+        PortInUse                   somebody else has a port of the host; exit status 126
         RegistryDenied              a registry wants a login, or refuses this one
         SignatureRefused            the signature policy does not permit an image
         NameInUse                   the name belongs to another container, volume, secret or network
@@ -107,6 +108,7 @@ __all__ = [
     "OptionDiffers",
     "OverlayUnavailable",
     "PermissionDenied",
+    "PortInUse",
     "ProtocolError",
     "PymanError",
     "RegistryDenied",
@@ -231,6 +233,10 @@ class AddressInUse(CallerError):
 
 class VolumeInUse(CallerError):
     pass
+
+
+class PortInUse(CallerError):
+    exit_status = 126
 
 
 class RegistryDenied(CallerError):

@@ -168,7 +168,8 @@ class RemoveRequest(msgspec.Struct, frozen=True):
 class WaitRequest(msgspec.Struct, frozen=True):
     """Waits until each selected container has been in one of the conditions (`names.WaitCondition`);
     no condition given: stopped or exited. A container already there answers at once. `healthy` and `unhealthy` need a
-    health check, and fail once the container has ended and is not started again by itself."""
+    health check, and fail once the container has ended and is not started again by itself. The exit code is -1 if it was
+    told of something else than the container's end."""
 
     selection: Selection
     conditions: list[str] = []

@@ -249,7 +249,7 @@ def _document(secret: Mapping[str, Any]) -> dict[str, Any]:
 
 def rm(ctx: Context, args: Parsed) -> int:
     if args.all == bool(args.arguments):
-        raise InvalidArgument("cannot tell which secrets are meant", hint="give names, or --all")
+        raise InvalidArgument("cannot tell which secrets are meant", hint="give either names or --all")
     status = 0
     for one in ctx.call("Secret.Remove", {"names": args.arguments, "all": args.all})["secrets"]:
         error = one.get("error")

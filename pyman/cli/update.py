@@ -9,7 +9,7 @@ from pyman.cli.healthcheck import HEALTH_OPTIONS, health_settings
 from pyman.cli.options import CSV, FLAG, LIST, TEXT
 from pyman.cli.resources import LIMIT_OPTIONS, limit_settings
 from pyman.cli.values import environment, rlimits
-from pyman.errors import InvalidArgument
+from pyman.errors import InvalidArgument, RuntimeFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ def update(ctx: Context, args: Parsed) -> int:
         raise InvalidArgument(
             "cannot update a container: nothing to change was given", hint="see 'pyman update --help'"
         )
-    reply = ctx.call("Container.Update", {"name": one_name(ctx, args), **changes})
+    try:
+        reply = ctx.call("Container.Update", {"name": one_name(ctx, args), **changes})
+    except RuntimeFailed as error:  # whose own status tells of a command that cannot be run
+        ctx.fail(error)
+        return 125
     ctx.out(reply["id"])
     return 0

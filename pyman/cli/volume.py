@@ -181,7 +181,7 @@ def _fields(volume: Mapping[str, Any]) -> dict[str, Any]:
 
 def inspect(ctx: Context, args: Parsed) -> int:
     if args.all == bool(args.arguments):
-        raise InvalidArgument("cannot tell which volumes are meant", hint="give names, or --all")
+        raise InvalidArgument("cannot tell which volumes are meant", hint="give either names or --all")
     reply = ctx.call("Volume.Inspect", {"names": args.arguments, "all": args.all})
     if not args.format or is_json(args.format):
         from pyman.cli.jsontext import indented
@@ -201,7 +201,7 @@ def inspect(ctx: Context, args: Parsed) -> int:
 def rm(ctx: Context, args: Parsed) -> int:
     """The exit status tells apart: 1 there is no such volume, 2 it is in use."""
     if args.all == bool(args.arguments):
-        raise InvalidArgument("cannot tell which volumes are meant", hint="give names, or --all")
+        raise InvalidArgument("cannot tell which volumes are meant", hint="give either names or --all")
     if args.time is not None and not args.force:
         raise InvalidArgument(
             "cannot use --time without --force", hint="only what is forced is stopped first"

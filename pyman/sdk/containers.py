@@ -200,7 +200,7 @@ class Containers:
     @overload
     async def wait(self, which: Selection, *conditions: str) -> Results: ...
     async def wait(self, which: str | Selection, *conditions: str) -> int | Results:
-        """Until it is in one of the conditions (default: it has ended); the exit code."""
+        """Until it is in one of the conditions (default: it has ended); the exit code, -1 unless that was its end."""
         request = api.WaitRequest(_selection(which), list(conditions))
         answer = await self._each("Wait", which, request)
         if isinstance(answer, list):

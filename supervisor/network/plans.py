@@ -6,26 +6,17 @@ away.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
 __all__ = [
     "Address",
     "Attachment",
     "NetworkPlan",
-    "Place",
     "Port",
     "Route",
     "Subnet",
     "is_ipv6",
 ]
-
-
-class Place(NamedTuple):
-    """Where bridges and the packet filter are. `netns`: a descriptor of a network namespace; None: this process's own."""
-
-    netns: int | None = None
 
 
 class Address(msgspec.Struct, frozen=True):

@@ -32,7 +32,7 @@ from supervisor.oci.environment import environment, exec_environment
 from supervisor.oci.host import this_host
 from supervisor.oci.mountpoints import make_directory, make_files, make_mount_points, missing_files
 from supervisor.oci.mounts import INIT_DESTINATION, containerenv, covers, mounted_file, mounts
-from supervisor.oci.namespaces import id_mappings, is_shared, modes, namespaces
+from supervisor.oci.namespaces import check_init, id_mappings, is_shared, modes, namespaces
 from supervisor.oci.request import BuildRequest, ExecBuildRequest
 from supervisor.oci.spec import OCI_VERSION, Box, IntelRdt, Linux, Personality, Process, Root, Spec, User
 from supervisor.oci.sysctls import sysctls
@@ -301,9 +301,7 @@ def _command(request: BuildRequest, chosen: Mapping[str, str]) -> list[str]:
     words = _words([*(spec.entrypoint or []), *spec.command], what)
     if not request.init:
         return words
-    if is_shared(chosen["pid"]):
-        option = "host" if chosen["pid"] == "host" else f"{chosen['pid']}:{spec.pidns.value}"
-        raise InvalidArgument(f"cannot use --init with --pid {option}: the init has to be the first process")
+    check_init(spec, chosen["pid"])
     if any(mount.destination == INIT_DESTINATION for mount in request.mounted):
         raise InvalidArgument(
             f"cannot use --init with a mount at {INIT_DESTINATION}: the init is there",

@@ -23,6 +23,7 @@ __all__ = [
     "FIELDS",
     "JOINED",
     "OPTIONS",
+    "check_init",
     "id_mappings",
     "is_shared",
     "joins",
@@ -89,6 +90,14 @@ def _check_joined(option: str, chosen: str, value: str) -> None:
         raise InvalidArgument(f"cannot use '{option}': the path is not absolute", subject=option)
 
 
+def check_init(spec: ContainerSpec, chosen: str) -> None:
+    """`chosen`: the mode of the PID namespace. InvalidArgument: an init would not be the first process in it."""
+    if is_shared(chosen):
+        raise InvalidArgument(
+            f"cannot use --init with --pid {told('pid', spec, chosen)}: the init has to be the first process"
+        )
+
+
 def is_shared(mode: str) -> bool:
     """Others live in a namespace of that mode before the container does."""
     return mode == "host" or mode in JOINED
@@ -110,12 +119,10 @@ def owners(spec: ContainerSpec) -> dict[str, str]:
     }
 
 
-def told(kind: str, request: BuildRequest, chosen: dict[str, str]) -> str:
-    """A mode as `inspect` shows it."""
-    if chosen[kind] not in JOINED:
-        return chosen[kind]
-    wish: Namespace = getattr(request.spec, FIELDS[kind])
-    return f"{wish.nsmode}:{wish.value}"
+def told(kind: str, spec: ContainerSpec, chosen: str) -> str:
+    """A mode as it is given to the option, and as `inspect` shows it."""
+    wish: Namespace = getattr(spec, FIELDS[kind])
+    return f"{chosen}:{wish.value}" if chosen in JOINED else chosen
 
 
 def modes(request: BuildRequest) -> dict[str, str]:

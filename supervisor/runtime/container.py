@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 HEALTH = frozenset({"healthy", "unhealthy"})
 """Conditions to wait for."""
+_OVER = frozenset({State.STOPPED, State.EXITED, State.REMOVING})
+"""States in which its exit code is known."""
 
 ENDED_EXECS_KEPT = 32
 """Ended exec sessions of a running container that can still be inspected, in memory only."""
@@ -176,12 +178,16 @@ class Container:
             return -1
         return self.observed.exit_code or 0
 
+    def _code_of_wait(self) -> int:
+        """As Podman tells who waited: -1 as long as the container has not ended."""
+        return self.exit_code if self.removed or self.observed.leaving or self.state in _OVER else -1
+
     async def wait(self, conditions: frozenset[str]) -> int:
-        """The exit code, once the container has been in one of the conditions."""
+        """The exit code, once the container has been in one of the conditions; -1 if that was not its end."""
         if conditions & HEALTH:
             return await self.until(partial(self._look_for, conditions))
         if self.removed or self.observed.leaving or matches(self.state, conditions):
-            return self.exit_code
+            return self._code_of_wait()
         entry = (conditions, Answer[int]())
         self._waiters.append(entry)
         try:
@@ -200,10 +206,10 @@ class Container:
             )
         over = self.removed or self.observed.leaving
         if matches(self.state, conditions) or (over and conditions - HEALTH):
-            return self.exit_code
+            return self._code_of_wait()
         if self.state in (State.RUNNING, State.PAUSED) and self.health_status in conditions:
-            return self.exit_code
-        down = self.state in (State.STOPPED, State.EXITED, State.REMOVING)
+            return self._code_of_wait()
+        down = self.state in _OVER
         if over or (down and self.observed.wanted is not Wanted.RUNNING and not conditions - HEALTH):
             health = " or ".join(sorted(conditions))
             raise WrongState(
@@ -215,7 +221,7 @@ class Container:
         still = []
         for wanted, answer in self._waiters:
             if matches(state, wanted):
-                answer.give(self.exit_code)
+                answer.give(self._code_of_wait())
             else:
                 still.append((wanted, answer))
         self._waiters[:] = still

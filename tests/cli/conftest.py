@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+@pytest.fixture(autouse=True)
+def no_supervisor_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither called nor started by a command that was to fail before it calls any."""
+    monkeypatch.setattr(wire, "socket_path", lambda *_: pytest.fail("this command calls a supervisor"))
+
+
 @pytest.fixture
 def fake(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory

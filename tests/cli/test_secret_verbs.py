@@ -64,7 +64,7 @@ def test_create_passes_on_what_was_asked_for_and_the_data_by_a_descriptor(
         ("ls -f name", "cannot use the filter 'name'"),
         ("inspect", "needs SECRET..."),
         ("rm", "cannot tell which secrets are meant"),
-        ("rm -a x", "cannot tell which secrets are meant"),
+        ("rm -a x", "cannot tell which secrets are meant: give either names or --all"),
         ("exists", "needs SECRET"),
     ],
 )  # fmt: skip

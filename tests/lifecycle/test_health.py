@@ -42,12 +42,12 @@ def health(engine: Engine, name: str) -> dict[str, Any]:
 def test_a_check_turns_with_what_it_finds(shared_engine: Engine, rootfs: Path) -> None:
     engine = shared_engine
     run(engine, rootfs, "h1", "--health-cmd", "test ! -e /sick || { echo no; exit 7; }", *FAST)
-    engine.cli("wait", "--condition", "healthy", "h1")
+    assert engine.out("wait", "--condition", "healthy", "h1") == "-1"
     assert "(healthy)" in engine.out("ps", "--filter", "health=healthy", "--format", "{{.Status}}")
     assert engine.cli("healthcheck", "run", "h1").stdout == ""
 
     engine.cli("exec", "h1", "touch", "/sick")
-    engine.cli("wait", "--condition", "unhealthy", "h1")
+    assert engine.out("wait", "--condition", "unhealthy", "h1") == "-1"
     shown = health(engine, "h1")
     assert shown["Status"] == "unhealthy"
     assert shown["FailingStreak"] >= 2

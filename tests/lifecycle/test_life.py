@@ -271,6 +271,22 @@ def test_a_command_that_nobody_could_be_is_exit_status_126(
     assert os.listdir(shared_engine.root / "pyman/containers") == []
 
 
+def test_whoever_waits_for_something_else_than_its_end_is_told_no_exit_code(
+    shared_engine: Engine, rootfs: Path
+) -> None:
+    """Not that of the run before, either."""
+    create(shared_engine, rootfs, "c", "sleep", "1000")
+    assert shared_engine.out("wait", "--condition", "created", "c") == "-1"
+    shared_engine.cli("start", "c")
+    shared_engine.cli("kill", "c")
+    assert shared_engine.out("wait", "c") == "137"
+    with shared_engine.spawn("wait", "--condition", "running", "c") as waiting:
+        shared_engine.cli("start", "c")
+        told, _ = waiting.communicate(timeout=20)
+    assert told == b"-1\n"
+    assert shared_engine.out("wait", "--condition", "running,exited", "c") == "-1"
+
+
 @pytest.mark.parametrize("condition", ["stopped", "exited"])
 def test_what_has_exited_is_stopped_as_well(shared_engine: Engine, rootfs: Path, condition: str) -> None:
     create(shared_engine, rootfs, "done", "sh", "-c", "exit 4")

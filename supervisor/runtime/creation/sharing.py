@@ -41,10 +41,13 @@ def owners(view: View, spec: ContainerSpec, settings: Settings) -> dict[str, Def
 
 
 def settle(spec: ContainerSpec, found: Mapping[str, Definition], settings: Settings) -> ContainerSpec:
-    """The spec with ids instead of names. A container that is to join one which has the host's namespace has the
-    host's, too. May look at paths. InvalidArgument, NotSupported."""
+    """The spec with ids instead of names, checked while the names are those that were given. A container that is to join
+    one which has the host's namespace has the host's, too. May look at paths. InvalidArgument, NotSupported."""
+    _check_own_names(spec, settings)
     if not namespaces.joins(spec):
         return spec
+    if spec.init or settings.containers.init:
+        namespaces.check_init(spec, namespaces.mode("pid", spec, settings.containers))
     _check_cgroups(spec, settings)
     _check_names(spec)
     changed = {}
@@ -107,17 +110,17 @@ def _check_names(spec: ContainerSpec) -> None:
             )
 
 
-def hostname(id: str, spec: ContainerSpec, found: Mapping[str, Definition], settings: Settings) -> str:
-    """The container's own, or that of the namespace which it shares. InvalidArgument."""
+def _check_own_names(spec: ContainerSpec, settings: Settings) -> None:
+    """Its host name and domain name, if it may have any."""
     mode = namespaces.mode("uts", spec, settings.containers)
     for option, word, name in (
         ("--hostname", "hostname", spec.hostname),
         ("--domainname", "domain name", spec.domainname),
     ):
         if name and namespaces.is_shared(mode):
-            where = "host" if mode == "host" else f"{mode}:{spec.utsns.value}"
             raise InvalidArgument(
-                f"cannot use {option} together with --uts {where}: the {word} is not the container's own",
+                f"cannot use {option} together with --uts {namespaces.told('uts', spec, mode)}:"
+                f" the {word} is not the container's own",
                 subject=name,
             )
         if len(name) > _NAME_LIMIT:
@@ -126,6 +129,11 @@ def hostname(id: str, spec: ContainerSpec, found: Mapping[str, Definition], sett
             )
         if not name.isprintable() or not name.isascii() or " " in name:
             raise InvalidArgument(f"cannot use the {word} '{name}': there is a space in it, or worse")
+
+
+def hostname(id: str, spec: ContainerSpec, found: Mapping[str, Definition], settings: Settings) -> str:
+    """The container's own, or that of the namespace which it shares; of a spec that is settled. InvalidArgument."""
+    mode = namespaces.mode("uts", spec, settings.containers)
     if namespaces.is_shared(mode):
         return _shared_hostname(mode, spec, found)
     if spec.hostname:
