@@ -18,8 +18,8 @@ goes on and calls the OCI runtime), `read_sync` (what came of it); and a cgroup 
 
 from __future__ import annotations
 
-import json
 import fcntl
+import json
 import os
 import signal
 from contextlib import ExitStack, suppress

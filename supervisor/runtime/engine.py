@@ -252,8 +252,8 @@ class Engine:
 
     def _forget(self, container: Container) -> None:
         self.registry.forget(container)
-        if container.observed.attachments:
-            self.services.allocation.give_back(container.id)
+        if container.definition.spec.netns.nsmode == "bridge":
+            self.services.allocation.forget(container.id)
         self.services.ids.release(container.id)
         self.locks.release(container.definition.lock)
 

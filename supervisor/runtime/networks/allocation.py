@@ -2,7 +2,8 @@
 
 Between looking and taking there is no wait, so two starts never get the same. Addresses are taken from the middle of a
 range on, one after the other: Podman, which may have containers on the same network and tells nobody, begins at its
-beginning. What has just been given back is the last to be taken again.
+beginning. What has just been given back is the last that others get; a container that starts again gets what it had, if it
+can.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class Allocation:
         """Containers by network and address."""
         self._last: dict[tuple[str, str], int] = {}
         """The address given last, by network and subnet."""
+        self._former: dict[str, dict[tuple[str, str], int]] = {}
+        """By containers: what they had last, by network and subnet."""
         self._ports: dict[tuple[str, int], list[tuple[str, str]]] = {}
         """By protocol and number: the host's address, and the container."""
         self._given_back = trio.Event()
@@ -80,9 +83,14 @@ class Allocation:
             for subnet in network.subnets if managed else []:
                 block = ip_network(subnet.subnet)
                 wished = next((each for each in wish.static_ips if ip_address(each) in block), "")
-                number = self._wished(network, subnet, wished) if wished else self._free(network, subnet)
+                number = (
+                    self._wished(network, subnet, wished)
+                    if wished
+                    else self._free(container, network, subnet)
+                )
                 address = str(block[number - int(block[0])])
                 self._holders[network.id, address] = container
+                self._former.setdefault(container, {})[network.id, subnet.subnet] = number
                 taken.append(Address(address, block.prefixlen))
         except BaseException:
             for each in taken:
@@ -135,6 +143,11 @@ class Allocation:
         self._given_back.set()
         self._given_back = trio.Event()
 
+    def forget(self, container: str) -> None:
+        """It is removed."""
+        self.give_back(container)
+        self._former.pop(container, None)
+
     async def wait_given_back(self) -> None:
         """The next time that somebody gives something back."""
         await self._given_back.wait()
@@ -166,17 +179,24 @@ class Allocation:
             )
         return number
 
-    def _free(self, network: Network, subnet: Subnet) -> int:
+    def _free(self, container: str, network: Network, subnet: Subnet) -> int:
         first, last, closed = _range(subnet)
         block = ip_network(subnet.subnet)
+        former = self._former.get(container, {}).get((network.id, subnet.subnet), -1)
         count, base = last - first + 1, int(block[0])
         key = network.id, str(block)
-        begin = self._last.get(key, first + count // 2 - 1)
+
+        def free(number: int) -> bool:
+            return number not in closed and (network.id, str(block[number - base])) not in self._holders
+
+        if first <= former <= last and free(former):
+            return former
+        begin = self._last.get(key, first + count // 2)
         used = sum(1 for net, _ in self._holders if net == network.id)
         # One of so many in a row has to be free, unless none is.
         for step in range(1, min(count, used + len(closed) + 1) + 1):
             number = first + (begin + step - first) % count
-            if number not in closed and (network.id, str(block[number - base])) not in self._holders:
+            if free(number):
                 self._last[key] = number
                 return number
         raise NetworkFailed(

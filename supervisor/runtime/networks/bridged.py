@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
@@ -51,13 +52,15 @@ class Bridged:
     async def plan(self) -> dict[str, Any]:
         observed = self._container.observed
         if observed.attachments:  # a restart by policy keeps them
-            await self._claim(observed.ports)
+            self._claim(observed.ports)
             return {}
         known = await self._services.networks.known()
         try:
             networks, attachments = await self._on_networks(known)
-            ports = await self._patiently(partial(self._take_ports, self._container.definition.spec.portmappings))
-            await self._claim(ports)
+            ports = await self._patiently(
+                partial(self._take_ports, self._container.definition.spec.portmappings)
+            )
+            self._claim(ports)
         except BaseException:
             self.drop()
             raise
@@ -94,8 +97,10 @@ class Bridged:
 
     def _is_ending(self, id: str) -> bool:
         holder = self._services.find(id)
-        return holder is not None and holder.observed.state not in STATES_WITH_PROCESS and bool(
-            holder.observed.finished_at or holder.observed.leaving
+        return (
+            holder is not None
+            and holder.observed.state not in STATES_WITH_PROCESS
+            and bool(holder.observed.finished_at or holder.observed.leaving)
         )
 
     def _take_ports(self, wishes: Iterable[PortMapping]) -> list[Port]:
@@ -112,7 +117,7 @@ class Bridged:
 
         return host_ports.choose(protocol, host_ip, count, taken)
 
-    async def _claim(self, ports: Sequence[Port]) -> None:
+    def _claim(self, ports: Sequence[Port]) -> None:
         self._close()
         if ports:
             self._sockets = host_ports.claim(ports)
@@ -213,14 +218,9 @@ class Bridged:
 
 def _interfaces(wishes: Mapping[str, NetworkWish]) -> dict[str, str]:
     """The names that a container's interfaces have, by networks."""
-    found = {name: wish.interface_name for name, wish in wishes.items()}
-    number = 0
-    for name in found:
-        if not found[name]:
-            while f"eth{number}" in found.values():
-                number += 1
-            found[name] = f"eth{number}"
-    return found
+    asked = {wish.interface_name for wish in wishes.values()}
+    free = (name for number in count() if (name := f"eth{number}") not in asked)
+    return {name: wish.interface_name or next(free) for name, wish in wishes.items()}
 
 
 def _expanded(wish: PortMapping, choose: Callable[[str, str, int], int]) -> Iterator[Port]:

@@ -84,7 +84,9 @@ def wiring_of(services: Services, container: Container) -> Wiring:
     """By the mode of its network namespace."""
     match container.definition.spec.netns.nsmode:
         case "bridge":
-            from supervisor.runtime.networks.bridged import Bridged  # only now: few containers at a start have one
+            from supervisor.runtime.networks.bridged import (
+                Bridged,
+            )  # only now: few containers at a start have one
 
             return Bridged(services, container)
     return Unwired()

@@ -16,11 +16,11 @@ import msgspec
 from pyman.errors import StateDamaged
 from pyman.names import STATES_WITH_PROCESS, EventStatus, EventType, State
 from supervisor.conmon import exit
-from supervisor.runtime.networks.wiring import NOT_WIRED
 from supervisor.runtime.container import Container
 from supervisor.runtime.life.policy import policy_of
 from supervisor.runtime.life.restart import Asked, End, History, decide
 from supervisor.runtime.life.states import Fact, after
+from supervisor.runtime.networks.wiring import NOT_WIRED
 from supervisor.runtime.records import (
     Definition,
     ExecDefinition,
