@@ -124,6 +124,7 @@ class Services:
         """The container of an id, if there is one."""
         self.dependents: Callable[[str], list[str]] = lambda _id: []
         """The names of the containers that cannot be without that of an id."""
+        self._registry = registry
         self.dependencies = Dependencies(registry)
         self.health = Schedule(settings.pyman.health_checks_at_once)
         self.discard: Callable[[str], None] = lambda _path: None
@@ -160,8 +161,9 @@ class Services:
     @cached_property
     def networks(self) -> NetworkBook:
         from supervisor.runtime.networks.book import NetworkBook
+        from supervisor.runtime.networks.users import leaving, users
 
-        return NetworkBook(
+        book = NetworkBook(
             self.layout,
             self.database,
             lambda: self.settings,
@@ -169,6 +171,10 @@ class Services:
             trio.CapacityLimiter(4),
             self.remove_container,
         )
+        registry = self._registry
+        book.users = lambda: users(registry.containers)
+        book.settle = lambda network: registry.settled(leaving(network, registry.containers))
+        return book
 
     @cached_property
     def allocation(self) -> Allocation:

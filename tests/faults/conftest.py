@@ -15,7 +15,7 @@ import pytest
 from tests.faults.disk import Disk
 from tests.faults.gate import Program
 from tests.support import processes
-from tests.support.engine import Engine, Leftovers
+from tests.support.engine import Engine, Leftovers, merged
 from tests.support.runtimes import Place
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Faulty(Engine):
         self.runtime = Program(self.path / "bin", "runc")
         self.conmon = Program(self.path / "bin", "conmon")
         self.settings: dict[str, dict[str, Any]] = {
+            "containers": {"netns": "none"},
             "engine": {
                 "runtime": "runc",
                 "conmon_path": [str(self.conmon.path)],
@@ -47,13 +48,13 @@ class Faulty(Engine):
         return {**super().environment, **self.extra_environment}
 
     def configure(self, extra: str = "", **pyman: object) -> None:
-        """Write containers.conf; `extra` are further lines at its end, keyword arguments of [pyman]."""
+        """Write containers.conf; `extra` are further lines, keyword arguments of [pyman]."""
         self.settings["pyman"] |= pyman
         text = "".join(
             f"[{section}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
             for section, table in self.settings.items()
         )
-        self.configuration.write_text(text + extra)
+        self.configuration.write_text(merged(text, extra))
 
     @property
     def lock_file(self) -> str:

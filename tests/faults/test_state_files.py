@@ -55,9 +55,9 @@ def test_a_value_of_the_wrong_kind_is_told_with_file_key_and_value(
 
 
 def test_a_file_that_is_not_toml_is_told_with_the_line(idle: Faulty) -> None:
-    lines = idle.configuration.read_text().count("\n")
-    idle.configure("[containers\n")
-    refused(idle.cli("ps", check=False), str(idle.configuration), str(lines + 1))
+    good = idle.configuration.read_text()
+    idle.configuration.write_text(f"{good}[containers\n")
+    refused(idle.cli("ps", check=False), str(idle.configuration), str(good.count("\n") + 1))
 
 
 @pytest.mark.parametrize("kind", ["directory", "missing", "binary"])

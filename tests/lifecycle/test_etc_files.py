@@ -38,8 +38,7 @@ def engine(shared_engine: Engine) -> Iterator[Engine]:
 
 def configure(engine: Engine, text: str) -> None:
     """Settings of new containers."""
-    before = engine.configuration.read_text().partition("\n[containers]")[0]
-    engine.configuration.write_text(f"{before}\n[containers]\n{text}\n")
+    engine.add_settings(f"[containers]\n{text}\n")
     engine.cli("system", "reload")
 
 

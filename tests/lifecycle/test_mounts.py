@@ -365,7 +365,7 @@ def test_mounts_are_configured(shared_engine: Engine, rootfs: Path, source: Path
     engine = shared_engine
     before = engine.configuration.read_text()
     conf = f'volumes = ["{source}:/a:ro", "{source}:/b"]\nmounts = ["type=tmpfs,dst=/t,tmpfs-size=1m"]\n'
-    engine.configuration.write_text(f"{before}\n[containers]\n{conf}")
+    engine.add_settings(f"[containers]\n{conf}")
     engine.cli("system", "reload")
     try:
         text = _run(engine, rootfs, "--tmpfs", "/b", script=MOUNTINFO)

@@ -287,8 +287,7 @@ def test_a_user_whom_an_ordinary_users_namespace_does_not_have_is_refused(
 def configured(shared_engine: Engine, readable: Path) -> Iterator[None]:
     profile(readable / "seccomp.json", "mkdir", "mkdirat")
     before = shared_engine.configuration.read_text()
-    shared_engine.configuration.write_text(f"""{before}
-[containers]
+    shared_engine.add_settings(f"""[containers]
 annotations = ["kind=configured"]
 default_capabilities = ["CHOWN", "CAP_KILL"]
 default_ulimits = ["nofile=111:222"]

@@ -308,7 +308,7 @@ def test_the_mode_can_be_configured_and_said_by_the_environment(shared_engine: E
     engine = shared_engine
     root = ("--rootfs", f"{rootfs}:O", "true")
     before = engine.configuration.read_text()
-    engine.configuration.write_text(f'{before}\n[containers]\nuserns = "keep-id:uid=200"\n')
+    engine.add_settings('[containers]\nuserns = "keep-id:uid=200"\n')
     engine.cli("system", "reload")
     try:
         engine.cli("create", "--name", "configured", *root)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from supervisor.runtime.registry import Entry
 
 CONFIG = """\
+[containers]
+netns = "none"
 [engine]
 runtime = "runc"
 lock_type = "file"

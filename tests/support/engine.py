@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tests.support.runtimes import Place
 
-__all__ = ["Engine", "Leftovers"]
+__all__ = ["Engine", "Leftovers", "merged"]
 
 BIN = Path(sys.executable).parent
 START_TIMEOUT = 20.0
@@ -39,12 +39,16 @@ REMOVAL = 60.0
 LEAVING = 10.0
 """Seconds that the remains of a container with --rm may take to go."""
 _CONFIG = """\
+[containers]
+netns = "none"
+
 [engine]
 runtime = "{runtime}"
 
 [engine.runtimes]
 {runtime} = ["{path}"]
 """
+"""Containers are on no network unless a test wants them there."""
 _NETWORKS = """\
 [network]
 network_backend = "netavark"
@@ -79,7 +83,8 @@ class Engine:
         text = _CONFIG.format(runtime=place.runtime, path=shutil.which(place.runtime))
         if not hasattr(place, "user"):
             text += _NETWORKS.format(directory=self.path / "networks")
-        self.configuration.write_text(_merge(text, config))
+        self._made = merged(text, config)
+        self.configuration.write_text(self._made)
         self.storage_configuration = self.path / "storage.conf"
         self.storage_configuration.write_text('[storage]\ndriver = "overlay"\n')
         self._mounts_before = self._mounts()
@@ -132,6 +137,10 @@ class Engine:
     @property
     def keeper_pid(self) -> int:
         return int(self.call("io.pyman.System.Info")["supervisor"]["keeperPid"])
+
+    def add_settings(self, settings: str) -> None:
+        """Lines of containers.conf besides those that it was made with. A running supervisor is told by `system reload`."""
+        self.configuration.write_text(merged(self._made, settings))
 
     # Starting and stopping
 
@@ -462,7 +471,7 @@ class Engine:
         return complaints
 
 
-def _merge(base: str, extra: str) -> str:
+def merged(base: str, extra: str) -> str:
     """Adds the lines of `extra`, section by section, so that no section stands twice."""
     sections: dict[str, list[str]] = {}
     for text in (base, extra):

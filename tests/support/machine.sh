@@ -51,6 +51,9 @@ ln -s fd/0 dev/stdin
 ln -s fd/1 dev/stdout
 ln -s fd/2 dev/stderr
 
+# Containers are on no network unless a test wants them there.
+mkdir -p etc/containers
+printf '[containers]\nnetns = "none"\n' >etc/containers/containers.conf
 sed -i "s|^\($user:.*\):[^:]*:\([^:]*\)\$|\1:/home/$user:\2|" etc/passwd
 mkdir -m 0700 "home/$user"
 chown "$user:" "home/$user"

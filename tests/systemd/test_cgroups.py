@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 each_runtime = pytest.mark.parametrize("runtime", ["crun", "runc"])
 CONTAINER = ("-d", "--name", "c")
+_CONFIGURATION = '[engine]\\ncgroup_manager = "{}"\\n[containers]\\nnetns = "none"\\n'
 WITHOUT_ADDRESS = ("env", "-u", "DBUS_SESSION_BUS_ADDRESS")
 
 
@@ -129,7 +130,7 @@ def test_a_cgroup_that_was_delegated_can_be_the_parent_with_cgroupfs(
 ) -> None:
     """The engine is another one, whose settings name that manager."""
     conf = f"{user.home}/{runtime}.conf"
-    user.user("sh", "-c", f"printf '[engine]\\ncgroup_manager = \"cgroupfs\"\\n' >{conf}")
+    user.user("sh", "-c", f"printf '{_CONFIGURATION.format('cgroupfs')}' >{conf}")
     words = ("env", f"CONTAINERS_CONF={conf}", "pyman", f"{pyman[-2]}-cgroupfs", pyman[-1])
     parent = f"{manager(user)}/app.slice/of-the-test"
     run = (*words, "run", *CONTAINER)
@@ -220,7 +221,7 @@ def test_info_tells_what_systemd_has_delegated(user: Machine) -> None:
 def test_roots_containers_have_scopes_where_the_manager_is_systemd(machine: Machine, runtime: str) -> None:
     """Not crun: root's raises RLIMIT_MEMLOCK on cgroup v2, for which some virtual machines lack the capability."""
     conf = f"/root/{runtime}.conf"
-    machine.root("sh", "-c", f"printf '[engine]\\ncgroup_manager = \"systemd\"\\n' >{conf}")
+    machine.root("sh", "-c", f"printf '{_CONFIGURATION.format('systemd')}' >{conf}")
     unit = ("systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--setenv=CONTAINERS_CONF={conf}")
     pyman = (*unit, f"{CHECKOUT}/.venv/bin/pyman", f"--root=/tmp/{runtime}-root", f"--runtime={runtime}")
     machine.root(*pyman, "run", *CONTAINER, "--rootfs", machine.rootfs, "sleep", "1000")
