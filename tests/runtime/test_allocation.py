@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
 import pytest
 
 from pyman.api.network import LeaseRange, Network, Subnet
@@ -38,12 +36,12 @@ def test_one_of_each_subnet_within_its_range() -> None:
     on = network(Subnet("10.1.2.0/24", "10.1.2.1"), Subnet("fd00::/64", "fd00::1", leases))
     allocation = Allocation()
     four, six = took(allocation, "c1", on)
-    assert ip_address(four) > ip_address("10.1.2.127")
+    assert int(four.rpartition(".")[2]) > 127
     assert {six, took(allocation, "c2", on)[1]} == {"fd00::10", "fd00::11"}
     with pytest.raises(NetworkFailed, match="every address of fd00::/64"):
         took(allocation, "c3", on)
     # The other subnet's was given back with the failure.
-    assert allocation.take("c4", network(on.subnets[0]), NetworkWish(static_ips=["10.1.2.131"]), "eth0")
+    assert took(allocation, "c4", network(on.subnets[0])) == ["10.1.2.131"]
 
 
 def test_what_was_given_back_others_get_last_and_its_container_first() -> None:
@@ -102,8 +100,8 @@ def test_networks_without_addresses_give_none() -> None:
     [
         ("", "", False),
         ("", "127.0.0.1", False),
-        ("0.0.0.0", "127.0.0.1", False),
-        ("0.0.0.0", "::1", True),
+        ("0.0.0.0", "127.0.0.1", False),  # noqa: S104 - what users write
+        ("0.0.0.0", "::1", True),  # noqa: S104
         ("::", "10.0.0.1", False),
         ("127.0.0.1", "127.0.0.2", True),
         ("::1", "::1", False),
