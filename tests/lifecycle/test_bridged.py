@@ -144,7 +144,9 @@ def test_a_restart_by_policy_keeps_addresses_and_ports(shared_engine: Engine, ro
 
 def test_an_address_that_is_wished_for_is_had_by_one_alone(shared_engine: Engine, rootfs: Path) -> None:
     engine = shared_engine
-    wish = {"Networks": {NETWORK: {"static_ips": ["10.89.231.77"], "static_mac": "02:11:22:33:44:55"}}}
+    wish: dict[str, Any] = {
+        "Networks": {NETWORK: {"static_ips": ["10.89.231.77"], "static_mac": "02:11:22:33:44:55"}}
+    }
     assert started(engine, rootfs, "mine", **wish) == "10.89.231.77"
     assert "02:11:22:33:44:55" in engine.out("exec", "mine", "cat", "/sys/class/net/eth0/address")
     created(engine, rootfs, "late", SLEEP, **wish)
