@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.oci_runtime("runc", "crun")
 
-NETWORK, SUBNET = "tests-bridged", "10.89.231.0/24"
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+"""Tests run side by side on one host."""
+NETWORK, BRIDGE, PREFIX = "tests-bridged", f"pmtest{WORKER}", f"10.89.{231 + WORKER}."
+PORT = 18080 + 10 * WORKER
 SLEEP = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 SERVE = ["sh", "-c", "while :; do echo here | nc -l -p 80; done"]
 
@@ -48,15 +51,13 @@ def elements(name: str) -> list[Any]:
 @pytest.fixture(autouse=True)
 def network(shared_engine: Engine) -> Iterator[None]:
     """Of the tests alone. What is left of it afterwards is a failure."""
-    before = interfaces()
-    shared_engine.cli(
-        *("network", "create", "--disable-dns", "--interface-name", "pmtest0", "--subnet", SUBNET, NETWORK)
-    )
+    where = ("--interface-name", BRIDGE, "--subnet", f"{PREFIX}0/24")
+    shared_engine.cli("network", "create", "--disable-dns", *where, NETWORK)
     yield
     shared_engine.cli("network", "rm", NETWORK)
-    assert interfaces() == before
-    assert not any("pmtest0" in str(elements(name)) for name in ("bridges", "same"))
-    assert not any("10.89.231." in str(elements(name)) for name in ("subnets4", "publish4"))
+    assert BRIDGE not in interfaces()
+    assert not any(BRIDGE in str(elements(name)) for name in ("bridges", "same"))
+    assert not any(PREFIX in str(elements(name)) for name in ("subnets4", "publish4"))
 
 
 def created(engine: Engine, rootfs: Path, name: str, command: list[str], **spec: Any) -> None:
@@ -100,18 +101,18 @@ def test_two_containers_and_the_host_reach_one_another(shared_engine: Engine, ro
     assert engine.out("exec", "second", "sh", "-c", f"until nc {first} 80 </dev/null; do :; done") == "here"
     hosts = engine.out("exec", "second", "cat", "/etc/hosts")
     assert f"{second}\t{engine.inspect('second')['Config']['Hostname']} second" in hosts
-    assert "10.89.231.1\thost.containers.internal host.docker.internal" in hosts
+    assert f"{PREFIX}1\thost.containers.internal host.docker.internal" in hosts
     engine.cli("rm", "-f", "-t", "0", "first", "second")
 
 
 def test_a_port_leads_into_the_container_and_is_free_after_it(shared_engine: Engine, rootfs: Path) -> None:
-    engine, ports = shared_engine, [{"container_port": 80, "host_port": 18080}]
+    engine, ports = shared_engine, [{"container_port": 80, "host_port": PORT}]
     started(engine, rootfs, "web", SERVE, portmappings=ports)
-    assert asked("127.0.0.1", 18080) == "here"
+    assert asked("127.0.0.1", PORT) == "here"
     created(engine, rootfs, "other", SLEEP, portmappings=ports)
     done = engine.cli("start", "other", check=False)
     assert done.returncode in (125, 126)
-    assert "cannot publish port 18080/tcp: container 'web' has it" in done.stderr
+    assert f"cannot publish port {PORT}/tcp: container 'web' has it" in done.stderr
     engine.cli("stop", "-t", "0", "web")
     engine.cli("start", "other")
     engine.cli("rm", "-f", "-t", "0", "other", "web")
@@ -119,12 +120,12 @@ def test_a_port_leads_into_the_container_and_is_free_after_it(shared_engine: Eng
 
 def test_a_killed_supervisor_loses_no_address_and_leaves_none(shared_engine: Engine, rootfs: Path) -> None:
     engine = shared_engine
-    ports = [{"container_port": 80, "host_port": 18081}]
+    ports = [{"container_port": 80, "host_port": PORT + 1}]
     first = started(engine, rootfs, "first", SERVE, portmappings=ports)
     os.kill(engine.pid, signal.SIGKILL)
     second = started(engine, rootfs, "second")
     assert first != second
-    assert asked("127.0.0.1", 18081) == "here"
+    assert asked("127.0.0.1", PORT + 1) == "here"
     assert engine.cli("start", "second", check=False).returncode == 0
     os.kill(engine.pid, signal.SIGKILL)
     engine.cli("rm", "-f", "-t", "0", "first", "second")
@@ -132,27 +133,26 @@ def test_a_killed_supervisor_loses_no_address_and_leaves_none(shared_engine: Eng
 
 def test_a_restart_by_policy_keeps_addresses_and_ports(shared_engine: Engine, rootfs: Path) -> None:
     engine = shared_engine
-    ports = [{"container_port": 80, "host_port": 18082}]
+    ports = [{"container_port": 80, "host_port": PORT + 2}]
     first = started(engine, rootfs, "again", SERVE, portmappings=ports, restart_policy="always")
     since = engine.last_seq()
     os.kill(engine.inspect("again")["State"]["Pid"], signal.SIGKILL)
     engine.await_event(lambda event: event["Status"] == "start", since)
     assert address(engine, "again") == first
-    assert asked("127.0.0.1", 18082) == "here"
+    assert asked("127.0.0.1", PORT + 2) == "here"
     engine.cli("rm", "-f", "-t", "0", "again")
 
 
 def test_an_address_that_is_wished_for_is_had_by_one_alone(shared_engine: Engine, rootfs: Path) -> None:
     engine = shared_engine
     wish: dict[str, Any] = {
-        "Networks": {NETWORK: {"static_ips": ["10.89.231.77"], "static_mac": "02:11:22:33:44:55"}}
+        "Networks": {NETWORK: {"static_ips": [f"{PREFIX}77"], "static_mac": "02:11:22:33:44:55"}}
     }
-    assert started(engine, rootfs, "mine", **wish) == "10.89.231.77"
+    assert started(engine, rootfs, "mine", **wish) == f"{PREFIX}77"
     assert "02:11:22:33:44:55" in engine.out("exec", "mine", "cat", "/sys/class/net/eth0/address")
     created(engine, rootfs, "late", SLEEP, **wish)
     done = engine.cli("start", "late", check=False)
     assert (
-        f"cannot use the address '10.89.231.77' on network '{NETWORK}': container 'mine' has it"
-        in done.stderr
+        f"cannot use the address '{PREFIX}77' on network '{NETWORK}': container 'mine' has it" in done.stderr
     )
     engine.cli("rm", "-f", "-t", "0", "mine", "late")
