@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.networks.allocation import Allocation
     from supervisor.runtime.networks.book import NetworkBook
     from supervisor.runtime.networks.bridges import Bridges
+    from supervisor.runtime.networks.helper_book import Helpers
     from supervisor.runtime.registry import Registry
     from supervisor.runtime.secrets.book import Secrets
     from supervisor.runtime.secrets.choosing import Chosen as ChosenSecrets
@@ -187,6 +188,12 @@ class Services:
         from supervisor.runtime.networks.bridges import Bridges
 
         return Bridges(self.disk)
+
+    @cached_property
+    def helpers(self) -> Helpers:
+        from supervisor.runtime.networks.helper_book import Helpers
+
+        return Helpers(self.layout, self.database, self.reaped, self.spawn, self.disk)
 
     async def choose_secrets(self, spec: ContainerSpec) -> ChosenSecrets:
         """Those that a container to be asks for."""

@@ -89,7 +89,9 @@ async def after_boot(services: Services, pairs: list[Pair], boot: str, *, reboot
             changes.append(PutState("container", definition.id, encode(new)))
             events.extend(told)
         changes.extend(
-            DeleteRecord("exec", r.id) for r in services.database.load().records if r.kind == "exec"
+            DeleteRecord(r.kind, r.id)
+            for r in services.database.load().records
+            if r.kind in ("exec", "helper")
         )
         events.append(EventDraft(type=EventType.SYSTEM.value, status=EventStatus.REFRESH.value))
     await services.database.commit(changes, events, durable=True)
