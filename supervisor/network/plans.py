@@ -99,6 +99,10 @@ class NetworkPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     no_default_route: bool = False
     vrf: str = ""
     """The host's virtual router that the bridge is of."""
+    dns: bool = False
+    """Containers find one another by their names."""
+    dns_servers: list[str] = []
+    """Who is asked for other names; none: whom the host asks."""
     mode: str = ""
     """Of macvlan (bridge, private, vepa, passthru) and ipvlan (l2, l3, l3s); of a bridge: `unmanaged` if others care for
     it."""

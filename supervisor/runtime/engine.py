@@ -249,6 +249,9 @@ class Engine:
         if definition.userns.is_own:
             self.services.ids.open(definition.id)
             self.services.ids.claim(definition.id, definition.userns.maps)
+        if observed.attachments:
+            self.services.allocation.note(definition.id, observed.attachments, observed.ports)
+            self.services.bridges.note(definition.id, observed.networks)
         entry = self._entry_of(container)
         self.registry.add(entry)
         return entry
@@ -267,6 +270,8 @@ class Engine:
 
     def _forget(self, container: Container) -> None:
         self.registry.forget(container)
+        if container.definition.spec.netns.nsmode == "bridge":
+            self.services.allocation.forget(container.id)
         self.services.ids.release(container.id)
         self.locks.release(container.definition.lock)
 

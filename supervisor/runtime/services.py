@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from supervisor.oci.runtimes import Runtimes
     from supervisor.runtime.answers import Answer
     from supervisor.runtime.container import Container
+    from supervisor.runtime.networks.allocation import Allocation
     from supervisor.runtime.networks.book import NetworkBook
+    from supervisor.runtime.networks.bridges import Bridges
     from supervisor.runtime.networks.helper_book import Helpers
     from supervisor.runtime.registry import Registry
     from supervisor.runtime.secrets.book import Secrets
@@ -174,6 +176,18 @@ class Services:
         book.users = lambda: users(registry.containers)
         book.settle = lambda network: registry.settled(leaving(network, registry.containers))
         return book
+
+    @cached_property
+    def allocation(self) -> Allocation:
+        from supervisor.runtime.networks.allocation import Allocation
+
+        return Allocation()
+
+    @cached_property
+    def bridges(self) -> Bridges:
+        from supervisor.runtime.networks.bridges import Bridges
+
+        return Bridges(self.disk)
 
     @cached_property
     def helpers(self) -> Helpers:

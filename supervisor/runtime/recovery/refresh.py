@@ -20,6 +20,7 @@ from supervisor.runtime.container import Container
 from supervisor.runtime.life.policy import policy_of
 from supervisor.runtime.life.restart import Asked, End, History, decide
 from supervisor.runtime.life.states import Fact, after
+from supervisor.runtime.networks.wiring import NOT_WIRED
 from supervisor.runtime.records import (
     Definition,
     ExecDefinition,
@@ -112,6 +113,7 @@ def _refreshed(
         "freezing": False,
         "mounts": 0,
         "restart_at": 0,
+        **NOT_WIRED,
     }
     ran = observed.state in STATES_WITH_PROCESS and observed.state is not State.INITIALIZED
     code = observed.exit_code
