@@ -34,6 +34,8 @@ __all__ = [
     "Route",
     "Subnet",
     "SubnetWish",
+    "UpdateNetworkReply",
+    "UpdateNetworkRequest",
 ]
 
 
@@ -163,6 +165,20 @@ class CreateNetworkReply(msgspec.Struct, frozen=True):
     """False: it was there."""
 
 
+class UpdateNetworkRequest(msgspec.Struct, frozen=True):
+    name: str
+    """Or the id, or its beginning."""
+    add_dns_servers: list[str] = []
+    remove_dns_servers: list[str] = []
+    """They need not be there."""
+
+
+class UpdateNetworkReply(msgspec.Struct, frozen=True):
+    network: Network
+    changed: bool
+    """False: it was so."""
+
+
 class ListNetworksRequest(msgspec.Struct, frozen=True):
     filters: dict[str, list[str]] = {}
     """name, id, driver, label, label!, dangling, until."""
@@ -214,6 +230,13 @@ INTERFACE = Interface(
     doc="Networks.",
     methods=(
         Method("Create", CreateNetworkRequest, CreateNetworkReply, "Define a network.", access=Access.OWNER),
+        Method(
+            "Update",
+            UpdateNetworkRequest,
+            UpdateNetworkReply,
+            "Change whom a network asks for other names.",
+            access=Access.OWNER,
+        ),
         Method("List", ListNetworksRequest, ListNetworksReply, "The networks that fit.", access=Access.READ),
         Method(
             "Inspect",

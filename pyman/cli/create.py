@@ -16,6 +16,7 @@ from pyman.cli.healthcheck import HEALTH_OPTIONS, health_settings
 from pyman.cli.later import LATER_OPTIONS
 from pyman.cli.mounts import MOUNT_OPTIONS, mount_settings
 from pyman.cli.namespaces import NAMESPACE_OPTIONS, namespace_settings
+from pyman.cli.networking import NETWORKING_OPTIONS, network_settings
 from pyman.cli.options import COUNT, CSV, FLAG, LIST, SECONDS, TEXT, TRUE
 from pyman.cli.places import placed
 from pyman.cli.preserving import PRESERVE_OPTIONS
@@ -103,6 +104,7 @@ CREATE_OPTIONS: tuple[Option, ...] = (
     ("log-opt", "", CSV, "KEY=VALUE", "Setting of the log driver: path, max-size, max-file, tag"),
     *MOUNT_OPTIONS,
     *NAMESPACE_OPTIONS,
+    *NETWORKING_OPTIONS,
     ("name", "", TEXT, "NAME", "The container's name"),
     ("pidfile", "", TEXT, "FILE", "Write the process id of the container's command to a file"),
     ("privileged", "", FLAG, "", "Give the container every privilege on the host"),
@@ -236,6 +238,7 @@ def spec_from(args: Parsed, ctx: Context) -> tuple[dict[str, Any], dict[str, Any
     _environment(spec, args)
     _labels(spec, args)
     spec.update(namespace_settings(args))
+    spec.update(network_settings(args))
     spec.update(resource_settings(args))
     spec.update(mount_settings(args))
     spec.update(userns_settings(args))

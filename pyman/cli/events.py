@@ -238,7 +238,7 @@ def _line(event: dict[str, Any], *, whole: bool) -> str:
         details = [f"image={event['Image']}", f"name={name}"]
         details += (f"{key}={value}" for key, value in (event.get("Attributes") or {}).items())
         return f"{begin} {identity} ({', '.join(details)})"
-    if kind == "network" and event["Status"] in ("create", "remove"):
+    if kind == "network" and event["Status"] in ("create", "remove", "update"):
         driver = (event.get("Attributes") or {}).get("driver", "")
         return f"{begin} {event['ID']} (name={name}, type={driver})"
     if kind == "network":

@@ -10,18 +10,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LATER_OPTIONS"]
 
-_NO_NETWORKS = "there are no networks yet but none and host"
-
 LATER_OPTIONS: tuple[Option, ...] = (
     ("init-ctr", "", REFUSED, "MODE", "there are no pods yet"),
-    ("ip", "", REFUSED, "IP", _NO_NETWORKS),
-    ("ip6", "", REFUSED, "IP", _NO_NETWORKS),
-    ("link-local-ip", "", REFUSED, "IP", _NO_NETWORKS),
-    ("mac-address", "", REFUSED, "MAC", _NO_NETWORKS),
-    ("network-alias", "", REFUSED, "NAME", _NO_NETWORKS),
     ("permissive", "", REFUSED, "", "it is about encrypted or signed images, which are not read"),
     ("pod", "", REFUSED, "POD", "there are no pods yet"),
     ("pod-id-file", "", REFUSED, "FILE", "there are no pods yet"),
-    ("publish", "p", REFUSED, "PORT", _NO_NETWORKS),
-    ("publish-all", "P", REFUSED, "", _NO_NETWORKS),
 )

@@ -137,6 +137,7 @@ COMMANDS: dict[str, Command] = {
     "network ls": ("network", "list_networks", "LS_OPTIONS", "", 0, 0, "List networks"),
     "network prune": ("network", "prune", "PRUNE_OPTIONS", "", 0, 0, "Remove networks that no container is on"),
     "network rm": ("network", "rm", "RM_OPTIONS", "NETWORK...", 1, -1, "Remove networks"),
+    "network update": ("network", "update", "UPDATE_OPTIONS", "NETWORK", 1, 1, "Change a network"),
     "secret create": ("secret", "create", "CREATE_OPTIONS", "NAME FILE|-", 2, 2, "Make a secret"),
     "secret exists": ("secret", "exists", "EXISTS_OPTIONS", "SECRET", 1, 1, "Say by the exit status if it exists"),
     "secret inspect": ("secret", "inspect", "INSPECT_OPTIONS", "SECRET...", 1, -1, "Show secrets"),
@@ -214,7 +215,7 @@ GROUPS = {
 LATER = frozenset(
     (
         *("auto-update", "generate", "kube", "machine", "play", "pod", "quadlet"),
-        *("network connect", "network disconnect", "network reload", "network update"),
+        *("network connect", "network disconnect", "network reload"),
     )
 )
 """Podman's verbs that are not there yet: no slip of the fingers for `stop` or `start`."""

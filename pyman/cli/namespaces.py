@@ -1,5 +1,5 @@
-"""Options of a container's namespaces but the user namespace, and of what its processes see of the kernel; and what of the
-create request they are."""
+"""Options of a container's namespaces but those of users and networks, and of what its processes see of the kernel; and
+what of the create request they are."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ NAMESPACE_OPTIONS: tuple[Option, ...] = (
     ),
     ("domainname", "", TEXT, "NAME", "The container's NIS domain name"),
     ("hostname", "h", TEXT, "NAME", "The container's host name"),
-    ("network|net", "", LIST, "MODE", "Network: none, host, container:NAME or ns:PATH"),
     ("pid", "", TEXT, "MODE", "Process namespace: host, private, container:NAME or ns:PATH"),
     (
         "personality",
@@ -48,7 +47,6 @@ NAMESPACE_OPTIONS: tuple[Option, ...] = (
 _OWN = {
     "cgroupns": ("cgroupns", ("host", "private")),
     "ipc": ("ipcns", ("host", "private", "shareable", "none")),
-    "network": ("netns", ("none", "host")),
     "pid": ("pidns", ("host", "private")),
     "uts": ("utsns", ("host", "private")),
 }
@@ -61,10 +59,6 @@ def namespace_settings(args: Parsed) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for option, (field, modes) in _OWN.items():
         value = getattr(args, option)
-        if isinstance(value, list):
-            if len(value) > 1:
-                raise NotSupported(f"cannot use --{option} more than once")
-            value = value[0] if value else ""
         if value:
             settings[field] = _mode(option, value, modes)
     for option in ("domainname", "hostname"):

@@ -1,4 +1,4 @@
-"""`pyman network …`: networks defined, listed, shown and removed."""
+"""`pyman network …`: networks defined, changed, listed, shown and removed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pyman.cli.context import Context
     from pyman.cli.options import Option, Parsed
 
-__all__ = ["create", "exists", "inspect", "list_networks", "prune", "rm", "shown"]
+__all__ = ["create", "exists", "inspect", "list_networks", "prune", "rm", "shown", "update"]
 
 CREATE_OPTIONS: tuple[Option, ...] = (
     ("disable-dns", "", FLAG, "", "Containers do not find one another by their names"),
@@ -63,6 +63,10 @@ RM_OPTIONS: tuple[Option, ...] = (
 PRUNE_OPTIONS: tuple[Option, ...] = (
     ("filter", "", LIST, "KEY=VALUE", "Only networks that fit: label, until"),
     ("force", "f", FLAG, "", "Do not ask"),
+)
+UPDATE_OPTIONS: tuple[Option, ...] = (
+    ("dns-add", "", CSV, "IP", "Ask this server for other names, too; may be repeated"),
+    ("dns-drop", "", CSV, "IP", "Do not ask this server any more; may be repeated"),
 )
 EXISTS_OPTIONS: tuple[Option, ...] = ()
 
@@ -179,6 +183,15 @@ def _options(pairs: Iterable[str]) -> dict[str, str]:
             raise InvalidArgument(f"option --opt has '{key}' twice")
         found[key] = value
     return found
+
+
+def update(ctx: Context, args: Parsed) -> int:
+    name = args.arguments[0]
+    ctx.call(
+        "Network.Update", {"name": name, "add_dns_servers": args.dns_add, "remove_dns_servers": args.dns_drop}
+    )
+    ctx.out(name)
+    return 0
 
 
 # ---------------------------------------------------------------------- showing

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
 
@@ -19,10 +19,11 @@ from pyman.api.spec import Caller, ContainerSpec
 from pyman.api.update import UpdateRequest
 from pyman.api.usage import PruneContainersReply, PruneContainersRequest
 from pyman.api.watching import StatsRequest, TopReply, TopRequest
-from pyman.errors import ERRORS, InternalError, InvalidArgument, NoSuchContainer, ProtocolError
+from pyman.errors import InvalidArgument, NoSuchContainer, ProtocolError
 from pyman.hostpaths import destination, means_contents, name_of, opened, opened_directory
 from pyman.sdk.connection import close_all
 from pyman.sdk.logs import Logs
+from pyman.sdk.noun import Noun, listed, raise_first
 from pyman.sdk.session import Session
 from pyman.sdk.stats import Stats
 
@@ -32,22 +33,17 @@ if TYPE_CHECKING:
     from pyman.api.container import Result, Selection
     from pyman.api.inspect import ExecInspect, InspectContainer
     from pyman.api.usage import Pruned
-    from pyman.sdk.pool import Pool
 
 __all__ = ["Containers"]
 
-_INTERFACE = "io.pyman.Container"
-
-T = TypeVar("T", bound=msgspec.Struct)
 Results = list["Result"]
 Listed = list[api.ListContainer]
 
 
-class Containers:
+class Containers(Noun):
     """Made by the engine."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    interface = "io.pyman.Container"
 
     # Making and running
 
@@ -124,7 +120,7 @@ class Containers:
 
     async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> list[Pruned]:
         """Remove those that do not run and will not by themselves; `filters`: label, label!, until."""
-        request = PruneContainersRequest({key: [*values] for key, values in (filters or {}).items()})
+        request = PruneContainersRequest(listed(filters))
         return (await self._call("Prune", request, PruneContainersReply)).containers
 
     # The life of containers
@@ -240,12 +236,12 @@ class Containers:
             raise InvalidArgument("cannot copy into a container: give either a source or an archive")
         request = CopyInRequest(name, path, archive=not keep_owner, overwrite=overwrite)
         if archive >= 0:
-            return await self._pool.call(f"{_INTERFACE}.CopyIn", request, CopyReply, [archive])
+            return await self._call("CopyIn", request, CopyReply, [archive])
         own = os.fspath(source)
         called, contents = name_of(own)
         request = msgspec.structs.replace(request, source=called, contents=contents)
         with opened(own) as descriptor:
-            return await self._pool.call(f"{_INTERFACE}.CopyIn", request, CopyReply, [descriptor])
+            return await self._call("CopyIn", request, CopyReply, [descriptor])
 
     async def copy_out(
         self,
@@ -269,12 +265,12 @@ class Containers:
         )
         if archive >= 0:
             request = msgspec.structs.replace(request, as_archive=True)
-            return await self._pool.call(f"{_INTERFACE}.CopyOut", request, CopyReply, [archive])
+            return await self._call("CopyOut", request, CopyReply, [archive])
         own = os.fspath(target)
         directory, called, exists = destination(own)
         request = msgspec.structs.replace(request, target=called, exists=exists)
         with opened_directory(directory, own) as descriptor:
-            return await self._pool.call(f"{_INTERFACE}.CopyOut", request, CopyReply, [descriptor])
+            return await self._call("CopyOut", request, CopyReply, [descriptor])
 
     async def copy_across(
         self,
@@ -304,14 +300,12 @@ class Containers:
         size: bool = False,
     ) -> Listed:
         """Newest first. `all`: also those that do not run."""
-        wanted = {key: [*values] for key, values in (filters or {}).items()}
-        request = api.ListRequest(all=all, last=last, size=size, filters=wanted)
+        request = api.ListRequest(all=all, last=last, size=size, filters=listed(filters))
         return (await self._call("List", request, api.ListReply)).containers
 
     async def inspect(self, name: str, *, size: bool = False) -> InspectContainer:
         reply = await self._call("Inspect", api.InspectRequest([name], size=size), api.InspectReply)
-        for failure in reply.errors:
-            raise _raised(failure)
+        raise_first(reply.errors)
         if not reply.containers:
             raise NoSuchContainer(f"cannot find the container '{name}'", subject=name)
         return reply.containers[0]
@@ -364,17 +358,13 @@ class Containers:
 
     # How
 
-    async def _call(self, method: str, request: msgspec.Struct, kind: type[T]) -> T:
-        return await self._pool.call(f"{_INTERFACE}.{method}", request, kind)
-
     async def _each(self, method: str, which: str | Selection, request: msgspec.Struct) -> Result | Results:
         results = (await self._call(method, request, api.ResultsReply)).results
         if not isinstance(which, str):
             return results
         if len(results) != 1:
             raise ProtocolError(f"cannot use the answer to {method}: {len(results)} results for '{which}'")
-        if results[0].error is not None:
-            raise _raised(results[0].error)
+        raise_first([results[0].error])
         return results[0]
 
     async def _session(
@@ -382,7 +372,7 @@ class Containers:
     ) -> Session[Any]:
         """Read replies up to the one with which the process runs."""
         begun = time.time_ns()
-        replies = await self._pool.stream(f"{_INTERFACE}.{method}", request, kind, stdio)
+        replies = await self._pool.stream(f"{self.interface}.{method}", request, kind, stdio)
         warnings: list[str] = []
         try:
             while (answer := await replies.next()) is not None:
@@ -414,8 +404,3 @@ def _asked(
         environment = dict(os.environ) if spec.env_host else {}
         caller = Caller(cwd=os.getcwd(), environment=environment)
     return spec, caller
-
-
-def _raised(failure: api.ErrorInfo) -> Exception:
-    kind = ERRORS.get(failure.code, InternalError)
-    return kind(failure.message, subject=failure.subject, hint=failure.hint)

@@ -12,6 +12,7 @@ from pyman.sdk.containers import Containers
 from pyman.sdk.events import PATIENCE, Events
 from pyman.sdk.images import Images
 from pyman.sdk.networks import Networks
+from pyman.sdk.noun import listed
 from pyman.sdk.pool import Pool
 from pyman.sdk.secrets import Secrets
 from pyman.sdk.volumes import Volumes
@@ -112,8 +113,7 @@ class Engine:
         filters: Mapping[str, Sequence[str]] | None = None,
     ) -> usage.PruneSystemReply:
         """Remove what nothing uses. `all`: also images with names; `volumes`: also volumes."""
-        wanted = {key: [*values] for key, values in (filters or {}).items()}
-        request = usage.PruneSystemRequest(all, volumes, wanted)
+        request = usage.PruneSystemRequest(all, volumes, listed(filters))
         return await self._pool.call(f"{_SYSTEM}.Prune", request, usage.PruneSystemReply)
 
     async def shutdown(self, *, containers: str = "leave") -> None:
@@ -139,7 +139,7 @@ class Engine:
         there is. `snapshot`: see `Events.snapshot`.
         """
         request = event.SubscribeRequest(
-            filters={key: [*values] for key, values in (filters or {}).items()},
+            filters=listed(filters),
             since=since,
             until=until,
             since_seq=since_seq,

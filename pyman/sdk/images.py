@@ -7,26 +7,23 @@ up.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from pyman.api import image as api
 from pyman.api.container import ExistsReply
 from pyman.api.method import Nothing
-from pyman.errors import ERRORS, InternalError, ProtocolError
+from pyman.errors import ProtocolError
+from pyman.sdk.noun import Noun, listed, raise_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import msgspec
 
-    from pyman.api.container import ErrorInfo
     from pyman.sdk.pool import Pool, Stream
 
 __all__ = ["Images", "Transfer"]
 
-_INTERFACE = "io.pyman.Image"
-
-T = TypeVar("T", bound="msgspec.Struct")
 Summaries = list[api.ImageSummary]
 Steps = list[api.HistoryEntry]
 
@@ -41,7 +38,7 @@ class Transfer:
         self, pool: Pool, method: str, request: msgspec.Struct, descriptors: Sequence[int] = ()
     ) -> None:
         self._pool = pool
-        self._method = f"{_INTERFACE}.{method}"
+        self._method = f"{Images.interface}.{method}"
         self._request = request
         self._descriptors = descriptors
         self._replies: Stream[api.TransferReply] | None = None
@@ -91,11 +88,10 @@ class Transfer:
         return self._last
 
 
-class Images:
+class Images(Noun):
     """Made by the engine."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    interface = "io.pyman.Image"
 
     # What is there
 
@@ -106,15 +102,13 @@ class Images:
         filters: Mapping[str, Sequence[str]] | None = None,
     ) -> Summaries:
         """The newest first. `names`: references or patterns of them; `all`: also intermediate images of builds."""
-        request = api.ListImagesRequest(
-            filters={key: [*values] for key, values in (filters or {}).items()}, names=[*names], all=all
-        )
+        request = api.ListImagesRequest(filters=listed(filters), names=[*names], all=all)
         return (await self._call("List", request, api.ListImagesReply)).images
 
     async def inspect(self, name: str) -> dict[str, Any]:
         """Podman's document of an image."""
         reply = await self._call("Inspect", api.InspectImagesRequest([name]), api.InspectImagesReply)
-        _raise(reply.errors)
+        raise_first(reply.errors)
         return reply.images[0]
 
     async def exists(self, name: str) -> bool:
@@ -186,7 +180,7 @@ class Images:
         """`force`: also with several names, and with the containers that use it."""
         request = api.RemoveImagesRequest([name], force=force, no_prune=no_prune)
         reply = await self._call("Remove", request, api.RemoveImagesReply)
-        _raise(reply.errors)
+        raise_first(reply.errors)
         return reply.images[0]
 
     async def prune(
@@ -196,29 +190,17 @@ class Images:
         filters: Mapping[str, Sequence[str]] | None = None,
     ) -> api.RemoveImagesReply:
         """What has no name and is of no use; `all`: whatever no container uses."""
-        request = api.PruneImagesRequest(
-            all=all, filters={key: [*values] for key, values in (filters or {}).items()}
-        )
+        request = api.PruneImagesRequest(all=all, filters=listed(filters))
         return await self._call("Prune", request, api.RemoveImagesReply)
 
     async def mount(self, name: str) -> str:
         """Once more; the directory. For an ordinary user's engine it is in that engine's mount namespace."""
         (mounted,) = (await self._call("Mount", api.NamesRequest([name]), api.MountImagesReply)).images
-        _raise([mounted.error] if mounted.error is not None else [])
+        raise_first([mounted.error])
         return mounted.path
 
     async def unmount(self, name: str, *, force: bool = False) -> None:
         """One mount, with `force` all; none: nothing is done."""
         request = api.UnmountRequest([name], force=force)
         reply = await self._call("Unmount", request, api.MountImagesReply)
-        _raise([each.error for each in reply.images if each.error is not None])
-
-    async def _call(self, method: str, request: msgspec.Struct, kind: type[T]) -> T:
-        return await self._pool.call(f"{_INTERFACE}.{method}", request, kind)
-
-
-def _raise(errors: Sequence[ErrorInfo]) -> None:
-    """The first of them."""
-    for error in errors:
-        kind = ERRORS.get(error.code, InternalError)
-        raise kind(error.message, subject=error.subject, hint=error.hint)
+        raise_first(each.error for each in reply.images)

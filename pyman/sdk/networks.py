@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from pyman.api import network as api
 from pyman.api.container import ExistsReply
-from pyman.errors import ERRORS, InternalError
+from pyman.sdk.noun import Noun, listed, raise_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import msgspec
-
-    from pyman.api.container import ErrorInfo
-    from pyman.sdk.pool import Pool
-
 __all__ = ["Networks"]
 
-_INTERFACE = "io.pyman.Network"
-
-T = TypeVar("T", bound="msgspec.Struct")
 Listed = list[api.Network]
 
 
-class Networks:
+class Networks(Noun):
     """Made by the engine. Networks are found by their names, their ids, or the beginning of an id that no other has."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    interface = "io.pyman.Network"
 
     async def create(
         self,
@@ -65,14 +56,20 @@ class Networks:
         )
         return (await self._call("Create", request, api.CreateNetworkReply)).network
 
+    async def update(
+        self, name: str, *, add_dns_servers: Sequence[str] = (), remove_dns_servers: Sequence[str] = ()
+    ) -> api.Network:
+        request = api.UpdateNetworkRequest(name, [*add_dns_servers], [*remove_dns_servers])
+        return (await self._call("Update", request, api.UpdateNetworkReply)).network
+
     async def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> Listed:
         """By their names."""
-        request = api.ListNetworksRequest({key: [*values] for key, values in (filters or {}).items()})
+        request = api.ListNetworksRequest(listed(filters))
         return (await self._call("List", request, api.ListNetworksReply)).networks
 
     async def inspect(self, name: str) -> api.InspectNetwork:
         reply = await self._call("Inspect", api.InspectNetworksRequest([name]), api.InspectNetworksReply)
-        _raise(reply.errors)
+        raise_first(reply.errors)
         return reply.networks[0]
 
     async def exists(self, name: str) -> bool:
@@ -82,21 +79,11 @@ class Networks:
         """`force`: with the containers that are on it, which get `timeout` seconds until SIGKILL."""
         request = api.RemoveNetworksRequest([name], force, timeout)
         reply = await self._call("Remove", request, api.RemovedNetworksReply)
-        _raise([each.error for each in reply.networks if each.error is not None])
+        raise_first(each.error for each in reply.networks)
 
     async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> Sequence[str]:
         """The names of those that no container was on."""
-        request = api.PruneNetworksRequest({key: [*values] for key, values in (filters or {}).items()})
+        request = api.PruneNetworksRequest(listed(filters))
         reply = await self._call("Prune", request, api.RemovedNetworksReply)
-        _raise([each.error for each in reply.networks if each.error is not None])
+        raise_first(each.error for each in reply.networks)
         return [each.name for each in reply.networks]
-
-    async def _call(self, method: str, request: msgspec.Struct, kind: type[T]) -> T:
-        return await self._pool.call(f"{_INTERFACE}.{method}", request, kind)
-
-
-def _raise(errors: Sequence[ErrorInfo]) -> None:
-    """The first of them."""
-    for error in errors:
-        kind = ERRORS.get(error.code, InternalError)
-        raise kind(error.message, subject=error.subject, hint=error.hint)

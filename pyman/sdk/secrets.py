@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from pyman.api import secret as api
 from pyman.api.container import ExistsReply
-from pyman.errors import ERRORS, InternalError, ProtocolError
+from pyman.errors import ProtocolError
 from pyman.sdk.connection import close_all
+from pyman.sdk.noun import Noun, listed, raise_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import msgspec
-
-    from pyman.api.container import ErrorInfo
-    from pyman.sdk.pool import Pool
-
 __all__ = ["Secrets"]
 
-_INTERFACE = "io.pyman.Secret"
 _LIMIT = 512_000
 
-T = TypeVar("T", bound="msgspec.Struct")
 Inspected = list[api.InspectSecret]
 
 
-class Secrets:
+class Secrets(Noun):
     """Made by the engine. Secrets are found by their ids, their names, or the beginning of an id that no other has."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    interface = "io.pyman.Secret"
 
     async def create(
         self,
@@ -54,21 +47,19 @@ class Secrets:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-            reply = await self._pool.call(
-                f"{_INTERFACE}.Create", request, api.CreateSecretReply, [descriptor]
-            )
+            reply = await self._call("Create", request, api.CreateSecretReply, [descriptor])
         finally:
             os.close(descriptor)
         return reply.id
 
     async def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> Inspected:
         """By their names."""
-        request = api.ListSecretsRequest({key: [*values] for key, values in (filters or {}).items()})
+        request = api.ListSecretsRequest(listed(filters))
         return (await self._call("List", request, api.ListSecretsReply)).secrets
 
     async def inspect(self, name: str) -> api.InspectSecret:
         reply = await self._call("Inspect", api.InspectSecretsRequest([name]), api.InspectSecretsReply)
-        _raise(reply.errors)
+        raise_first(reply.errors)
         return reply.secrets[0]
 
     async def exists(self, name: str) -> bool:
@@ -77,7 +68,7 @@ class Secrets:
     async def read(self, name: str) -> bytes:
         """What is in it."""
         _, descriptors = await self._pool.call_for_descriptors(
-            f"{_INTERFACE}.Read", api.SecretRequest(name), api.InspectSecret
+            f"{self.interface}.Read", api.SecretRequest(name), api.InspectSecret
         )
         try:
             if len(descriptors) != 1:
@@ -89,14 +80,4 @@ class Secrets:
     async def remove(self, name: str) -> None:
         """Containers that were created with it keep what they were given."""
         reply = await self._call("Remove", api.RemoveSecretsRequest([name]), api.RemovedSecretsReply)
-        _raise([each.error for each in reply.secrets if each.error is not None])
-
-    async def _call(self, method: str, request: msgspec.Struct, kind: type[T]) -> T:
-        return await self._pool.call(f"{_INTERFACE}.{method}", request, kind)
-
-
-def _raise(errors: Sequence[ErrorInfo]) -> None:
-    """The first of them."""
-    for error in errors:
-        kind = ERRORS.get(error.code, InternalError)
-        raise kind(error.message, subject=error.subject, hint=error.hint)
+        raise_first(each.error for each in reply.secrets)

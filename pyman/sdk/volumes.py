@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from pyman.api import volume as api
 from pyman.api.container import ExistsReply
 from pyman.api.method import Nothing
-from pyman.errors import ERRORS, InternalError
+from pyman.sdk.noun import Noun, listed, raise_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import msgspec
-
-    from pyman.api.container import ErrorInfo
-    from pyman.sdk.pool import Pool
-
 __all__ = ["Volumes"]
 
-_INTERFACE = "io.pyman.Volume"
-
-T = TypeVar("T", bound="msgspec.Struct")
 Inspected = list[api.InspectVolume]
 Removed = list[api.RemovedVolume]
 
 
-class Volumes:
+class Volumes(Noun):
     """Made by the engine. Volumes are found by their names, or by the beginning of one that no other has."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    interface = "io.pyman.Volume"
 
     async def create(
         self,
@@ -51,12 +42,12 @@ class Volumes:
 
     async def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> Inspected:
         """By their names."""
-        request = api.ListVolumesRequest({key: [*values] for key, values in (filters or {}).items()})
+        request = api.ListVolumesRequest(listed(filters))
         return (await self._call("List", request, api.ListVolumesReply)).volumes
 
     async def inspect(self, name: str) -> api.InspectVolume:
         reply = await self._call("Inspect", api.InspectVolumesRequest([name]), api.InspectVolumesReply)
-        _raise(reply.errors)
+        raise_first(reply.errors)
         return reply.volumes[0]
 
     async def exists(self, name: str) -> bool:
@@ -67,7 +58,7 @@ class Volumes:
         """`force`: with the containers that use it, which get `timeout` seconds to end."""
         request = api.RemoveVolumesRequest([name], force=force, timeout=timeout)
         reply = await self._call("Remove", request, api.RemovedVolumesReply)
-        _raise([each.error for each in reply.volumes if each.error is not None])
+        raise_first(each.error for each in reply.volumes)
 
     async def prune(
         self,
@@ -77,18 +68,16 @@ class Volumes:
         dry_run: bool = False,
     ) -> Removed:
         """The anonymous ones that no container uses; `all`: the named ones, too. What was removed, or would be."""
-        request = api.PruneVolumesRequest(
-            all, {key: [*values] for key, values in (filters or {}).items()}, dry_run
-        )
+        request = api.PruneVolumesRequest(all, listed(filters), dry_run)
         return (await self._call("Prune", request, api.RemovedVolumesReply)).volumes
 
     async def export(self, name: str, archive: int) -> None:
         """Write what is in it into a tar archive; a descriptor, which stays the caller's."""
-        await self._pool.call(f"{_INTERFACE}.Export", api.VolumeRequest(name), Nothing, [archive])
+        await self._call("Export", api.VolumeRequest(name), Nothing, [archive])
 
     async def import_(self, name: str, archive: int) -> None:
         """Unpack a tar archive, compressed or not, into it; a descriptor, which stays the caller's."""
-        await self._pool.call(f"{_INTERFACE}.Import", api.VolumeRequest(name), Nothing, [archive])
+        await self._call("Import", api.VolumeRequest(name), Nothing, [archive])
 
     async def mount(self, name: str) -> str:
         """Once more; the directory. For an ordinary user's engine it is in that engine's mount namespace."""
@@ -101,13 +90,3 @@ class Volumes:
     async def reload(self) -> api.ReloadVolumesReply:
         """Compare drivers and records."""
         return await self._call("Reload", Nothing(), api.ReloadVolumesReply)
-
-    async def _call(self, method: str, request: msgspec.Struct, kind: type[T]) -> T:
-        return await self._pool.call(f"{_INTERFACE}.{method}", request, kind)
-
-
-def _raise(errors: Sequence[ErrorInfo]) -> None:
-    """The first of them."""
-    for error in errors:
-        kind = ERRORS.get(error.code, InternalError)
-        raise kind(error.message, subject=error.subject, hint=error.hint)

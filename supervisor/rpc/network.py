@@ -14,10 +14,11 @@ from supervisor.rpc.rootfs import actor_of
 from supervisor.runtime.many import info_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from pyman.api.event import Actor
     from supervisor.rpc.dispatch import Call
+    from supervisor.runtime.container import Container
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.networks.book import NetworkBook
 
@@ -48,21 +49,23 @@ class NetworkHandlers:
     async def list(self, request: api.ListNetworksRequest, call: Call) -> api.ListNetworksReply:
         from supervisor.runtime.networks.listing import selected
 
-        book = self._book
-        known = await book.known()
-        networks = selected(known.by_name.values(), request.filters, self._is_dangling)
+        known = await self._book.known()
+        networks = selected(known.by_name.values(), request.filters, self._dangling())
         return api.ListNetworksReply(networks, [info_of(error) for error in known.damaged.values()])
 
-    def _is_dangling(self, network: api.Network) -> bool:
-        return network.name != self._book.default_name and not self._book.users(network)
+    def _dangling(self) -> Callable[[api.Network], bool]:
+        """Whether nothing is on a network, as of now."""
+        used = {*self._book.users(), self._book.default_name}
+        return lambda network: network.name not in used
 
     async def inspect(self, request: api.InspectNetworksRequest, call: Call) -> api.InspectNetworksReply:
         _require(request.names)
         known = await self._book.known()
         found, errors = [], []
+        containers = self._engine.view(call.session.get("namespace", "")).containers
         for name in request.names:
             try:
-                found.append(_inspected(known.find(name)))
+                found.append(_inspected(known.find(name), containers))
             except PymanError as error:
                 errors.append(info_of(error))
         return api.InspectNetworksReply(found, errors)
@@ -80,6 +83,17 @@ class NetworkHandlers:
         work = partial(self._book.create, request, actor_of(call))
         network, created = await self._finished(work)
         return api.CreateNetworkReply(network, created)
+
+    async def update(self, request: api.UpdateNetworkRequest, call: Call) -> api.UpdateNetworkReply:
+        work = partial(
+            self._book.update,
+            request.name,
+            request.add_dns_servers,
+            request.remove_dns_servers,
+            actor_of(call),
+        )
+        network, changed = await self._finished(work)
+        return api.UpdateNetworkReply(network, changed)
 
     async def remove(self, request: api.RemoveNetworksRequest, call: Call) -> api.RemovedNetworksReply:
         _require(request.names)
@@ -108,8 +122,9 @@ class NetworkHandlers:
         from supervisor.runtime.networks.listing import PRUNE_FILTERS, selected
 
         known = await self._book.known()
-        chosen = selected(known.by_name.values(), request.filters, self._is_dangling, PRUNE_FILTERS)
-        names = [network.name for network in chosen if self._is_dangling(network)]
+        is_dangling = self._dangling()
+        chosen = selected(known.by_name.values(), request.filters, is_dangling, PRUNE_FILTERS)
+        names = [network.name for network in chosen if is_dangling(network)]
         work = partial(self._prune, names, actor_of(call))
         return api.RemovedNetworksReply(await self._finished(work))
 
@@ -126,8 +141,11 @@ class NetworkHandlers:
         return removed
 
 
-def _inspected(network: api.Network) -> api.InspectNetwork:
-    return api.InspectNetwork(**msgspec.structs.asdict(network))
+def _inspected(network: api.Network, containers: Iterable[Container]) -> api.InspectNetwork:
+    from supervisor.runtime.networks.users import running_on
+
+    fields = msgspec.structs.asdict(network)
+    return api.InspectNetwork(**fields, containers=running_on(network, containers))
 
 
 def _require(names: Sequence[str]) -> None:

@@ -24,8 +24,6 @@ NOT_YET: dict[str, dict[str, object]] = {
         "no_pivot_root": False,
     },
     "network": {
-        "default_host_ips": [],
-        "default_rootless_network_cmd": "pasta",
         "firewall_driver": "nftables",
         "netavark_plugin_dirs": [],
         "network_backend": "netavark",

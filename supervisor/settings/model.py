@@ -236,7 +236,11 @@ class SubnetPool(msgspec.Struct, frozen=True):
 class NetworkSettings(msgspec.Struct, frozen=True):
     """`[network]`."""
 
+    default_host_ips: tuple[str, ...] = ()
+    """Addresses of the host at which ports are published that name none; empty: all."""
     default_network: str = "podman"
+    default_rootless_network_cmd: str = "pasta"
+    """`pasta` or `slirp4netns`: what an ordinary user's containers have."""
     default_subnet: str = "10.88.0.0/16"
     """IPv4 or IPv6, in CIDR notation."""
     default_subnet_pools: tuple[SubnetPool, ...] = (

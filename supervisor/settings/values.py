@@ -326,6 +326,13 @@ def _dns_servers(value: Any) -> tuple[str, ...]:
     return servers
 
 
+def _addresses(value: Any) -> tuple[str, ...]:
+    addresses = _strings(value)
+    if not all(map(_is_address, addresses)):
+        raise Unusable("a list of IP addresses")
+    return addresses
+
+
 def _words(value: Any) -> tuple[str, ...]:
     words = _strings(value)
     if any(not word.isprintable() or word.split() != [word] for word in words):
@@ -434,7 +441,9 @@ CONVERTERS: Mapping[str, Converter] = {
     "engine.static_dir": _absolute_path,
     "engine.tmp_dir": _absolute_path,
     "engine.volume_path": _absolute_path,
+    "network.default_host_ips": _addresses,
     "network.default_network": _network_name,
+    "network.default_rootless_network_cmd": _one_of("pasta", "slirp4netns"),
     "network.default_subnet": _network,
     "network.default_subnet_pools": _subnet_pools,
     "network.dns_bind_port": _port,

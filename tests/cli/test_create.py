@@ -105,8 +105,6 @@ def test_options_become_fields(line: str, expected: dict[str, Any]) -> None:
         ("--restart-give-up 5/0 i", "option --restart-give-up cannot be '5/0': it must be N or N/SECONDS"),
         ("--restart-stop-codes 256 i",
          "option --restart-stop-codes cannot be '256': it must be exit codes from 0 to 255, separated by commas"),
-        ("--network mynet i", "option --network cannot be 'mynet': this version knows none, host, container:NAME, ns:PATH"),
-        ("--network none --network host i", "cannot use --network more than once"),
         ("--pid none i",
          "option --pid cannot be 'none': this version knows host, private, container:NAME, ns:PATH"),
         ("--pid container: i", "option --pid cannot be 'container:': the name of a container is missing"),
@@ -139,8 +137,7 @@ def test_what_cannot_be_meant_is_refused_by_name(line: str, sentence: str) -> No
     "option, sentence",
     [
         ("--hardware=/dev/null", "unknown option --hardware: see 'pyman create --help'"),
-        ("--publish=80:80", "cannot use --publish: there are no networks yet but none and host"),
-        ("-P", "cannot use -P: there are no networks yet but none and host"),
+        ("--link-local-ip=::1", "cannot use --link-local-ip: no network has it, with Podman either; see --ip and --ip6"),
         ("--pod=p", "cannot use --pod: there are no pods yet"),
     ],
 )  # fmt: skip

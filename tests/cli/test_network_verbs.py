@@ -100,6 +100,7 @@ def test_create_passes_on_what_was_asked_for(fake: FakeSupervisor, capsys: pytes
         ("rm", "needs NETWORK..."),
         ("rm -t 3 x", "cannot use --time without --force"),
         ("exists", "needs NETWORK"),
+        ("update --dns-add 1.1.1.1", "needs NETWORK"),
         ("connect x y", "unknown command 'network connect': this version does not have it yet"),
         ("reload -a", "unknown command 'network reload': this version does not have it yet"),
     ],
@@ -111,6 +112,19 @@ def test_what_does_not_fit_together_is_refused(
     assert (status, out) == (125, "")
     assert said in err
     assert fake.calls == []
+
+
+def test_update_names_the_servers_that_come_and_go(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answers["Network.Update"] = {"network": DOCUMENT, "changed": True}
+    line = "update web --dns-add 8.8.8.8,1.1.1.1 --dns-drop 9.9.9.9 --dns-add fd00::1"
+    assert run(capsys, *line.split(" ")) == (0, "web\n", "")
+    assert fake.asked("Network.Update") == {
+        "name": "web",
+        "add_dns_servers": ["8.8.8.8", "1.1.1.1", "fd00::1"],
+        "remove_dns_servers": ["9.9.9.9"],
+    }
 
 
 def test_listings_are_podmans(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:

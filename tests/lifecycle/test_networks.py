@@ -126,6 +126,20 @@ def test_both_at_once_choose_different_ones(net: Engine) -> None:
     assert len({each["subnets"][0]["subnet"] for each in found}) == 12
 
 
+def test_podman_sees_what_we_have_changed(net: Engine) -> None:
+    net.cli("network", "create", "--dns", "192.0.2.1", "web")
+    assert net.out("network", "update", "--dns-drop=192.0.2.1", "--dns-add=192.0.2.2,fd00::2", "web") == "web"
+    (ours,) = documents(net, "web")
+    assert ours["network_dns_servers"] == ["192.0.2.2", "fd00::2"]
+    (podmans,) = json.loads(theirs(net, "inspect", "web"))
+    assert comparable(ours) == comparable(podmans)
+    assert podmans.get("network_dns_servers") in (["192.0.2.2", "fd00::2"], None)  # 4.3 does not know of them
+    told = [each for each in net.events(type=["network"]) if each["ID"] == ours["id"]]
+    assert [event["Status"] for event in told] == ["create", "update"]
+    shown = net.out("events", "--stream=false", "--since=10m", "--filter=type=network").splitlines()[-1]
+    assert shown.endswith(f" network update {ours['id']} (name=web, type=bridge)")
+
+
 def test_a_network_has_a_life_that_is_told(net: Engine) -> None:
     assert net.out("network", "create", "--label", "for=web", "web") == "web"
     (document,) = documents(net, "web")

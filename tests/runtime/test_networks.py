@@ -28,7 +28,8 @@ from supervisor.kernel.locks import OfdLock
 from supervisor.network.definitions.directory import Directory
 from supervisor.runtime.intended import Intents
 from supervisor.runtime.networks import listing
-from supervisor.runtime.networks.book import NetworkBook, User
+from supervisor.runtime.networks.book import NetworkBook
+from supervisor.runtime.networks.users import User
 from supervisor.settings.layout import Layout, make_directories
 from supervisor.settings.load import Options, load
 from supervisor.state.changes import PutIntent
@@ -67,6 +68,12 @@ class Place:
             path.stem: json.loads(path.read_text())["id"] for path in sorted(self.directory.glob("*.json"))
         }
 
+    def servers(self, name: str) -> list[str]:
+        found: list[str] = json.loads((self.directory / f"{name}.json").read_text()).get(
+            "network_dns_servers", []
+        )
+        return found
+
     def litter(self) -> list[str]:
         if not self.directory.exists():
             return []
@@ -82,13 +89,13 @@ class Place:
             book = NetworkBook(
                 self.layout, database, lambda: self.settings, limiter, limiter, self._remove_container
             )
-            book.users = lambda network: self.users.get(network.name, [])
+            book.users = lambda: self.users
             yield book, database
 
     async def _remove_container(self, id: str, _timeout: float | None, _actor: Actor | None) -> None:
         self.removed.append(id)
-        for users in self.users.values():
-            users[:] = [user for user in users if user.id != id]
+        left = {name: [user for user in users if user.id != id] for name, users in self.users.items()}
+        self.users = {name: users for name, users in left.items() if users}
 
     def carry_out(self, work: Callable[[NetworkBook], Awaitable[Any]]) -> list[tuple[str, str]]:
         """By a new supervisor that settles first. What it tells: status and id."""
@@ -121,6 +128,10 @@ async def make(book: NetworkBook) -> None:
 
 async def remove(book: NetworkBook) -> None:
     await book.remove("n", None)
+
+
+async def update(book: NetworkBook) -> None:
+    await book.update("n", ["192.0.2.1", "fd00::0001"], ["192.0.2.9"], None)
 
 
 # ---------------------------------------------------------------------- kills
@@ -183,6 +194,18 @@ def test_a_removal_is_finished_and_told_once(place: Place, step: str) -> None:
     assert place.carry_out(nothing) == []
 
 
+@pytest.mark.parametrize("step", STEPS)
+def test_an_update_is_there_and_told_or_neither(place: Place, step: str) -> None:
+    ((_, id),) = place.carry_out(make)
+    killed(place, step, "_write", update)
+    done = step in ("after the file", "after it is told")
+    told = place.carry_out(nothing)
+    assert place.servers("n") == (["192.0.2.1", "fd00::1"] if done else [])
+    assert told == ([("update", id)] if step == "after the file" else [])
+    assert place.litter() == []
+    assert place.carry_out(nothing) == []
+
+
 def test_what_another_engine_has_made_meanwhile_is_left_alone(place: Place) -> None:
     ((_, id),) = place.carry_out(make)
     killed(place, "after the file", "_erase", remove)
@@ -209,6 +232,22 @@ def test_a_file_that_cannot_be_written_leaves_nothing(place: Place, monkeypatch:
     assert (place.files(), place.litter()) == ({}, [])
     ((status, _),) = place.carry_out(make)
     assert status == "create"
+
+
+def test_an_update_that_cannot_be_told_is_taken_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.carry_out(make)
+
+    async def full(*_: object) -> None:
+        raise DiskFull("cannot write: No space left on device")
+
+    async def work(book: NetworkBook) -> None:
+        with pytest.raises(DiskFull):
+            await update(book)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(Intents, "tell", full)
+        assert place.carry_out(work) == []
+    assert (place.servers("n"), place.litter()) == ([], [])
 
 
 def test_a_file_that_cannot_be_removed_stays_and_is_not_told(
@@ -278,6 +317,8 @@ def test_to_look_makes_nothing(place: Place) -> None:
         assert list((await book.known()).by_name) == ["podman"]
         with pytest.raises(NoSuchNetwork):
             await book.remove("n", None)
+        with pytest.raises(NoSuchNetwork):
+            await update(book)
         with pytest.raises(
             InvalidArgument, match="cannot remove network 'podman': it is the default network"
         ):
@@ -310,6 +351,30 @@ def test_networks_are_made_found_and_removed(place: Place) -> None:
     assert told[0] == ("create", seen["n"].id)
     assert told[2] == ("remove", seen["n"].id)
     assert place.files() == {}
+
+
+def test_whom_a_network_asks_is_changed_and_told_once(place: Place) -> None:
+    async def work(book: NetworkBook) -> None:
+        network, _ = await book.create(WISH, None)
+        await update(book)
+        same, changed = await book.update(network.id[:9], ["fd00::1"], ["192.0.2.8"], None)
+        assert (same.network_dns_servers, changed) == (["192.0.2.1", "fd00::1"], False)
+        now, changed = await book.update("n", ["192.0.2.3", "192.0.2.1"], ["192.0.2.1"], None)
+        assert (now.network_dns_servers, changed) == (["fd00::1", "192.0.2.3", "192.0.2.1"], True)
+        assert (await book.known()).by_name["n"] == now
+        for servers in list[list[str]]([["x"], ["192.0.2.1/24"], [""], ["fe80::1%eth0"]]):
+            for add, drop in ((servers, []), ([], servers)):
+                with pytest.raises(InvalidArgument, match="cannot use the name server"):
+                    await book.update("n", add, drop, None)
+        with pytest.raises(InvalidArgument, match="more than 1048576 bytes"):
+            await book.update("n", [f"fd00::{number:x}" for number in range(65536)], [], None)
+        with pytest.raises(InvalidArgument, match="cannot update network 'podman': it has name servers"):
+            await book.update("podman", ["192.0.2.1"], [], None)
+        with pytest.raises(NoSuchNetwork):
+            await book.update("nope", [], [], None)
+        assert (await book.known()).by_name["n"] == now
+
+    assert [status for status, _ in place.carry_out(work)] == ["create", "update", "update"]
 
 
 def test_many_at_once_get_subnets_and_names_of_their_own(place: Place) -> None:

@@ -33,6 +33,11 @@ async def test_a_network_is_made_found_and_removed(engine: Engine) -> None:
         assert await networks.create("web", ignore=True) == made
         assert (await networks.inspect(made.id[:9])).routes == [Route("10.9.0.0/24", "10.251.6.2", 7)]
         assert [one.name for one in await networks.list({"label": ["for"]})] == ["web"]
+        changed = await networks.update(
+            "web", add_dns_servers=["192.0.2.54"], remove_dns_servers=["192.0.2.53"]
+        )
+        assert changed.network_dns_servers == ["192.0.2.54"]
+        assert (await networks.inspect("web")).network_dns_servers == ["192.0.2.54"]
         other = await networks.create()
         await networks.remove(other.name)
         assert await networks.prune() == ["web"]

@@ -30,6 +30,8 @@ def test_what_is_said_of_networks_is_taken(tmp_path: Path) -> None:
         default_subnet = "10.7.0.0/16"
         default_subnet_pools = [{"base" = "10.11.0.0/16", "size" = 24}, {"base" = "192.168.0.0/30", "size" = 30}]
         network_config_dir = "/srv/networks"
+        default_host_ips = ["127.0.0.1", "::1"]
+        default_rootless_network_cmd = "slirp4netns"
     """
     settings = loaded(tmp_path, text)
     assert settings.warnings == ()
@@ -38,6 +40,8 @@ def test_what_is_said_of_networks_is_taken(tmp_path: Path) -> None:
         default_subnet="10.7.0.0/16",
         default_subnet_pools=(SubnetPool("10.11.0.0/16", 24), SubnetPool("192.168.0.0/30", 30)),
         network_config_dir="/srv/networks",
+        default_host_ips=("127.0.0.1", "::1"),
+        default_rootless_network_cmd="slirp4netns",
     )
 
 
@@ -54,6 +58,8 @@ def test_what_is_said_of_networks_is_taken(tmp_path: Path) -> None:
         ('default_subnet_pools = [{"base" = "10.11.0.0/16", "size" = 33}]', "longer prefixes"),
         ('default_subnet_pools = [{"base" = "fd00::/48", "size" = 64}]', "IPv4 networks"),
         ('network_config_dir = "networks"', "an absolute path"),
+        ('default_host_ips = ["localhost"]', "a list of IP addresses"),
+        ('default_rootless_network_cmd = "vpnkit"', "slirp4netns"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
@@ -65,8 +71,8 @@ def test_what_cannot_be_is_refused_by_name(tmp_path: Path, text: str, said: str)
 
 @pytest.mark.parametrize(
     "text",
-    ['network_backend = "cni"', 'firewall_driver = "iptables"', 'pasta_options = ["-T"]', 'default_host_ips = ["::1"]'],
-)  # fmt: skip
+    ['network_backend = "cni"', 'firewall_driver = "iptables"', 'pasta_options = ["-T"]'],
+)
 def test_what_has_no_effect_is_warned_of(tmp_path: Path, text: str) -> None:
     (warning,) = loaded(tmp_path, text).warnings
     assert f"'network.{text.partition(' ')[0]}' is not supported yet and has no effect" in warning

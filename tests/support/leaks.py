@@ -15,6 +15,7 @@ import gc
 import os
 import re
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -41,7 +42,7 @@ __all__ = [
 KINDS = frozenset({"process", "descriptor", "thread", "mount", "cgroup", "namespace"})
 LOCK = "/tmp/pyman-tests.lock"
 GRACE = 2.0
-"""Seconds that a child process has to end once the test is over."""
+"""Seconds that child processes, and threads, have to end once the test is over."""
 
 _CGROUP = re.compile(r"[-/][0-9a-f]{64}(\.scope)?$|/pyman-tests/.")
 """A container's, its monitor's, or a test's own. The parents stay: they are made once and shared."""
@@ -211,6 +212,9 @@ class Belongings:
         if left:
             found["process"] = [processes.describe(pid) for pid in sorted(left)]
             processes.end(left)
+        deadline = time.monotonic() + GRACE
+        for thread in _threads() - self.threads:  # AnyIO tells its own on asyncio to end, and waits for none
+            thread.join(max(0.0, deadline - time.monotonic()))
         now = Belongings.now(mount_namespaces)
         if _new_descriptors(self.descriptors, now.descriptors):
             gc.collect()

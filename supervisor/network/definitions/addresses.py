@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Address",
     "Block",
+    "check_host_address",
     "checked_subnet",
     "first_address",
     "free_block",
@@ -104,18 +105,23 @@ def _gateway(address: Address, block: Block) -> Address:
         raise InvalidArgument(
             f"cannot use the gateway '{address}': it is not in the subnet '{block}'", subject=str(address)
         )
+    check_host_address(address, block, "gateway")
+    return address
+
+
+def check_host_address(address: Address, block: Block, what: str) -> None:
+    """That a host may have it. `what`: for the message. InvalidArgument."""
     if block.num_addresses > 2:
         if address == block[0]:
             raise InvalidArgument(
-                f"cannot use the gateway '{address}': it is the address of the subnet '{block}' itself",
+                f"cannot use the {what} '{address}': it is the address of the subnet '{block}' itself",
                 subject=str(address),
             )
         if block.version == 4 and address == block[-1]:
             raise InvalidArgument(
-                f"cannot use the gateway '{address}': it is the broadcast address of the subnet '{block}'",
+                f"cannot use the {what} '{address}': it is the broadcast address of the subnet '{block}'",
                 subject=str(address),
             )
-    return address
 
 
 def _leases(leases: LeaseRange, block: Block) -> LeaseRange:

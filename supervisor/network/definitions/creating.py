@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from supervisor.network.definitions.live import Live
     from supervisor.settings.model import SubnetPool
 
-__all__ = ["BRIDGE_STEM", "Surroundings", "check_name", "define"]
+__all__ = ["BRIDGE_STEM", "Surroundings", "check_name", "define", "with_servers"]
 
 BRIDGE_STEM = "podman"
 """How the names of bridges begin that nobody has named: what firewalls know of Podman."""
@@ -86,7 +86,7 @@ def define(wish: CreateNetworkRequest, around: Surroundings, id: str, created: s
         ipv6_enabled=wish.ipv6_enabled,
         internal=wish.internal,
         dns_enabled=wish.dns_enabled,
-        network_dns_servers=[str(addresses.parse_address(each, "name server")) for each in wish.network_dns_servers],
+        network_dns_servers=_servers(wish.network_dns_servers),
         labels=dict(wish.labels),
         options=options,
         ipam_options={"driver": _ipam(driver, wish)},
@@ -94,12 +94,30 @@ def define(wish: CreateNetworkRequest, around: Surroundings, id: str, created: s
     network = _bridge(network, wish, around) if driver == "bridge" else _on_parent(network, around)
     if network.ipam_options["driver"] == _NONE:
         network = msgspec.structs.replace(network, dns_enabled=False)
+    _refuse_servers_without_names(network, "make")
+    return checked(network)
+
+
+def with_servers(network: Network, add: Sequence[str], drop: Sequence[str]) -> Network:
+    """Those that are dropped need not be there. InvalidArgument."""
+    added, dropped = _servers(add), {*_servers(drop)}
+    kept = [each for each in network.network_dns_servers if each not in dropped]
+    changed = msgspec.structs.replace(network, network_dns_servers=list(dict.fromkeys([*kept, *added])))
+    if added:
+        _refuse_servers_without_names(changed, "update")
+    return changed
+
+
+def _servers(given: Sequence[str]) -> list[str]:
+    return [str(addresses.parse_address(each, "name server")) for each in given]
+
+
+def _refuse_servers_without_names(network: Network, verb: str) -> None:
     if network.network_dns_servers and not network.dns_enabled:
         raise InvalidArgument(
-            f"cannot make network '{name}': it has name servers, but no names", subject=name,
+            f"cannot {verb} network '{network.name}': it has name servers, but no names", subject=network.name,
             hint="containers find one another by names on a bridge with addresses, unless that is disabled",
         )  # fmt: skip
-    return checked(network)
 
 
 def _free_name(around: Surroundings) -> str:

@@ -155,7 +155,7 @@ class Directory:
         """InvalidArgument: nobody would read it."""
         if len(encoded(network)) > MOST_BYTES:
             raise InvalidArgument(
-                f"cannot make network '{network.name}': its file would have more than {MOST_BYTES} bytes",
+                f"cannot write network '{network.name}': its file would have more than {MOST_BYTES} bytes",
                 subject=network.name,
             )
 

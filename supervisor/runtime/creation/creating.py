@@ -22,6 +22,7 @@ from supervisor.runtime.creation.words import random_name
 from supervisor.runtime.dependencies import needs_of
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.mounts.sources import bound, look_up
+from supervisor.runtime.networks import wishes
 from supervisor.runtime.records import Observed, encode, replaced
 from supervisor.runtime.registry import check_name
 from supervisor.runtime.rootfs.layers import Layering
@@ -83,6 +84,7 @@ class Creation:
         namespace = spec.namespace or self._services.settings.engine.namespace
         view = self._registry.within(namespace)
         needs = self._services.dependencies.resolve(spec, view, replaces=replace)
+        spec = await wishes.settle(self._services, spec, _exposed(image))
         if replace and spec.name:
             await self._replace(spec.name, actor)
         id = new_id()
@@ -247,3 +249,8 @@ class Creation:
             return
         if existing.container.name == name:
             await existing.worker.ask(rq.Remove(force=True, timeout=0, actor=actor))
+
+
+def _exposed(image: Chosen | None) -> list[str]:
+    """The ports of its image."""
+    return [] if image is None else sorted(image.config.exposed_ports or {})

@@ -12,7 +12,7 @@ import secrets
 import time
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import trio
@@ -23,7 +23,7 @@ from pyman.names import EventStatus, EventType
 from supervisor.kernel import files
 from supervisor.logging import log
 from supervisor.network.definitions import live
-from supervisor.network.definitions.creating import Surroundings, check_name, define
+from supervisor.network.definitions.creating import Surroundings, check_name, define, with_servers
 from supervisor.network.definitions.directory import Directory, Networks, default_network
 from supervisor.runtime.intended import Intents
 from supervisor.runtime.locking import Locks
@@ -35,21 +35,15 @@ if TYPE_CHECKING:
 
     from pyman.api.event import Actor
     from pyman.api.network import CreateNetworkRequest
+    from supervisor.runtime.networks.users import User
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
     from supervisor.state.database import Database
 
-__all__ = ["NetworkBook", "User"]
+__all__ = ["NetworkBook"]
 
 T = TypeVar("T")
 _MODE = 0o755
-
-
-class User(NamedTuple):
-    """A container that is on a network, whether it runs or not."""
-
-    id: str
-    name: str
 
 
 class _Intent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,6 +51,8 @@ class _Intent(msgspec.Struct, frozen=True, omit_defaults=True):
 
     made: Network | None = None
     removed: Network | None = None
+    changed: Network | None = None
+    """As it is afterwards."""
     events: list[EventDraft] = []
 
 
@@ -80,8 +76,10 @@ class NetworkBook:
         self._disk = disk
         self._remove_container = remove_container
         self._born = rfc3339(time.time_ns())
-        self.users: Callable[[Network], Sequence[User]] = lambda _network: ()
-        """Who is on a network, by their names."""
+        self.users: Callable[[], Mapping[str, Sequence[User]]] = dict
+        """Who is on networks, by the names of these."""
+        self.settle: Callable[[Network], Awaitable[None]] = _nothing
+        """Waits for what is left on a network of containers that were removed."""
 
     # ------------------------------------------------------------------ finding
 
@@ -136,23 +134,57 @@ class NetworkBook:
             await self._intents.tell(key, events)
         except PymanError:
             with trio.CancelScope(shield=True):
-                await self._unmake(key, network)
+                await self._take_back(key, self._unmake(network))
             raise
 
-    async def _unmake(self, key: str, network: Network) -> None:
+    async def _unmake(self, network: Network) -> None:
+        if _same((await self._read()).by_name.get(network.name), network):
+            await self._erase(network)
+
+    async def _take_back(self, key: str, undo: Awaitable[None]) -> None:
         """Something failed in the middle of it."""
         try:
-            if _same((await self._read()).by_name.get(network.name), network):
-                await self._erase(network)
+            await undo
             await self._intents.drop(key)
         except PymanError as error:  # the next start takes up what is still intended
-            log.warning("cannot take back a network", network=network.name, error=str(error))
+            log.warning("cannot take back what was done to a network", error=str(error))
+
+    # ------------------------------------------------------------------ changing
+
+    async def update(
+        self, name: str, add: Sequence[str], drop: Sequence[str], actor: Actor | None
+    ) -> tuple[Network, bool]:
+        """With other name servers, and whether they are. InvalidArgument, NoSuchNetwork, AmbiguousId, DiskFull,
+        StorageFailed, DeadlineExceeded."""
+        (await self.known()).find(name)  # what is not there makes no directory
+        async with self._held():
+            former = (await self._read()).find(name)
+            network = with_servers(former, add, drop)
+            if network == former:
+                return network, False
+            await self._in_thread(partial(self._directory.check_size, network))
+            await self._change(former, network, actor)
+            return network, True
+
+    async def _change(self, former: Network, network: Network, actor: Actor | None) -> None:
+        events = [_event(EventStatus.UPDATE, network, actor)]
+        key = await self._intents.begin(_Intent(changed=network, events=events))
+        try:
+            await self._write(network)
+            await self._intents.tell(key, events)
+        except PymanError:
+            with trio.CancelScope(shield=True):
+                await self._take_back(key, self._write(former))
+            raise
 
     # ------------------------------------------------------------------ removing
 
     async def remove(self, name: str, actor: Actor | None) -> Network:
         """NoSuchNetwork, AmbiguousId, NetworkInUse, InvalidArgument (the default one), StorageFailed, DeadlineExceeded."""
-        async with self._held_where_there_are_any(name):
+        network = (await self.known()).find(name)  # what is not there makes no directory
+        self._refuse_default(network)
+        await self.settle(network)
+        async with self._held():
             network = (await self._read()).find(name)
             self._refuse_default(network)
             self._refuse_used(network)
@@ -171,18 +203,9 @@ class NetworkBook:
         """`remove`, after the containers that are on it. `timeout`: seconds until SIGKILL; none: their own."""
         network = (await self.known()).find(name)
         self._refuse_default(network)
-        for user in list(self.users(network)):
+        for user in self.users().get(network.name, ()):
             await self._remove_container(user.id, timeout, actor)
         return await self.remove(network.id, actor)
-
-    @asynccontextmanager
-    async def _held_where_there_are_any(self, name: str) -> AsyncIterator[None]:
-        """A removal makes no directory."""
-        await self._intents.wait_settled()
-        if not await self._in_thread(self._directory.exists):
-            self._refuse_default(Networks({self.default_name: self._default()}, {}).find(name))
-        async with self._held():
-            yield
 
     def _refuse_default(self, network: Network) -> None:
         if network.name == self.default_name:
@@ -191,8 +214,7 @@ class NetworkBook:
             )
 
     def _refuse_used(self, network: Network) -> None:
-        users = self.users(network)
-        if users:
+        if users := self.users().get(network.name):
             raise NetworkInUse(
                 f"cannot remove network '{network.name}': containers are on it:"
                 f" {', '.join(sorted(user.name for user in users))}",
@@ -210,8 +232,11 @@ class NetworkBook:
     async def _finish(self, key: str, intent: _Intent) -> None:
         async with self._held():
             by_name = (await self._read()).by_name
-            made, removed = intent.made, intent.removed
+            made, removed, changed = intent.made, intent.removed, intent.changed
             if made is not None and not _same(by_name.get(made.name), made):
+                await self._intents.drop(key)
+                return
+            if changed is not None and by_name.get(changed.name) != changed:
                 await self._intents.drop(key)
                 return
             if removed is not None and _same(by_name.get(removed.name), removed):
@@ -251,6 +276,10 @@ class NetworkBook:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._disk)
+
+
+async def _nothing(_network: Network) -> None:
+    return
 
 
 def _nearest(lock: str) -> str:

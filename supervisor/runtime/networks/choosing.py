@@ -1,0 +1,156 @@
+"""How a container is to be on networks, checked against what these are: by their names, with an interface for each."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from pyman.api.spec import NetworkWish
+from pyman.errors import InvalidArgument, NotSupported
+from supervisor.network.definitions.addresses import check_host_address, parse_address
+from supervisor.network.definitions.options import DRIVERS, check_interface_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pyman.api.network import Network
+    from supervisor.network.definitions.directory import Networks
+
+__all__ = ["settled"]
+
+_MOST = 128
+"""Networks of a container, and aliases on one."""
+_ALIAS = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+_MAC = re.compile(r"[0-9a-f]{12}")
+_HOST_INTERFACE = "host_interface_name"
+
+
+def settled(wishes: Sequence[tuple[str, NetworkWish]], known: Networks) -> dict[str, NetworkWish]:
+    """`wishes`: with names, ids, or beginnings of ids. InvalidArgument, NotSupported, NoSuchNetwork, AmbiguousId,
+    StorageFailed."""
+    if len(wishes) > _MOST:
+        raise InvalidArgument(f"cannot be on more than {_MOST} networks")
+    found: dict[str, NetworkWish] = {}
+    for wanted, wish in wishes:
+        network = known.find(wanted)
+        if network.name in found:
+            raise InvalidArgument(
+                f"cannot be on network '{network.name}' more than once", subject=network.name
+            )
+        found[network.name] = _checked(network, wish)
+    return _with_interfaces(found)
+
+
+def _checked(network: Network, wish: NetworkWish) -> NetworkWish:
+    """With everything in the form in which it is compared."""
+    if network.driver not in DRIVERS:
+        raise NotSupported(
+            f"cannot be on network '{network.name}': its driver '{network.driver}' is not known",
+            subject=network.name,
+            hint=f"known are {', '.join(DRIVERS)}",
+        )
+    if len(wish.aliases) > _MOST:
+        raise InvalidArgument(f"cannot have more than {_MOST} aliases on network '{network.name}'")
+    for alias in wish.aliases:
+        if not _ALIAS.fullmatch(alias):
+            raise InvalidArgument(
+                f"cannot use the alias '{alias[:80]}' on network '{network.name}'",
+                subject=alias[:80],
+                hint="it may have letters, digits, '_', '.' and '-'",
+            )
+    if wish.interface_name:
+        check_interface_name(wish.interface_name, "interface")
+        if wish.interface_name == "lo":
+            raise InvalidArgument("cannot use the interface 'lo': it is the loopback's", subject="lo")
+    return NetworkWish(
+        _addresses(network, wish.static_ips),
+        list(dict.fromkeys(wish.aliases)),
+        _mac(network, wish.static_mac) if wish.static_mac else "",
+        wish.interface_name,
+        _options(network, wish.options),
+    )
+
+
+def _addresses(network: Network, texts: Iterable[str]) -> list[str]:
+    """At most one in each subnet."""
+    blocks = [(ip_network(subnet.subnet, strict=False), subnet.gateway) for subnet in network.subnets]
+    found: dict[object, str] = {}
+    for text in texts:
+        address = parse_address(text, "address")
+        fits = [(block, gateway) for block, gateway in blocks if address in block]
+        if not fits:
+            subnets = ", ".join(str(block) for block, _ in blocks)
+            raise InvalidArgument(
+                f"cannot use the address '{address}': it is in no subnet of network '{network.name}'",
+                subject=str(address),
+                hint=f"it has {subnets}" if subnets else "it has none: its addresses come from elsewhere",
+            )
+        ((block, gateway), *_) = fits
+        check_host_address(address, block, "address")
+        if gateway and address == parse_address(gateway, "gateway"):
+            raise InvalidArgument(
+                f"cannot use the address '{address}': it is the gateway of network '{network.name}'",
+                subject=str(address),
+            )
+        if block in found:
+            raise InvalidArgument(
+                f"cannot use the address '{address}' besides '{found[block]}': a container has one in each subnet of"
+                f" network '{network.name}'",
+                subject=str(address),
+            )
+        found[block] = str(address)
+    return list(found.values())
+
+
+def _mac(network: Network, text: str) -> str:
+    digits = re.sub("[:.-]", "", text.lower())
+    if network.driver == "ipvlan":
+        raise InvalidArgument(
+            f"cannot use the MAC address '{text[:80]}' on network '{network.name}': with ipvlan all have the host's",
+            subject=text[:80],
+        )
+    if not _MAC.fullmatch(digits) or int(digits, 16) == 0 or int(digits[:2], 16) & 1:
+        raise InvalidArgument(
+            f"cannot use the MAC address '{text[:80]}'",
+            subject=text[:80],
+            hint="it must be six bytes such as 92:d0:c6:0a:29:33, the first one even",
+        )
+    return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
+
+
+def _options(network: Network, options: Mapping[str, str]) -> dict[str, str]:
+    for key, value in options.items():
+        if network.driver != "bridge" or key != _HOST_INTERFACE:
+            hint = f"it has {_HOST_INTERFACE}" if network.driver == "bridge" else "it has none"
+            raise InvalidArgument(
+                f"cannot use the option '{key[:80]}' on network '{network.name}' of the driver {network.driver}",
+                subject=key[:80],
+                hint=hint,
+            )
+        check_interface_name(value, "interface")
+        if value == network.network_interface:
+            raise InvalidArgument(
+                f"cannot use the interface '{value}': it is the bridge of network '{network.name}'",
+                subject=value,
+            )
+    return dict(options)
+
+
+def _with_interfaces(wishes: dict[str, NetworkWish]) -> dict[str, NetworkWish]:
+    """eth0 and so on for those that nobody has named."""
+    names: set[str] = set()
+    for wish in wishes.values():
+        if wish.interface_name and wish.interface_name in names:
+            raise InvalidArgument(
+                f"cannot use the interface '{wish.interface_name}' on more than one network",
+                subject=wish.interface_name,
+            )
+        names.add(wish.interface_name)
+    free = (name for name in map("eth{}".format, range(len(wishes) + len(names))) if name not in names)
+    return {
+        network: wish
+        if wish.interface_name
+        else NetworkWish(wish.static_ips, wish.aliases, wish.static_mac, next(free), wish.options)
+        for network, wish in wishes.items()
+    }

@@ -1,0 +1,101 @@
+"""What a create request says of networks, settled for the container's life: a mode in one word, networks that there are by
+their names, and ports that do not contradict one another.
+
+What others change later is looked at again by each start: a network may have been removed, an address or a port taken.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pyman.api.spec import Namespace, NetworkWish
+from pyman.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyman.api.spec import ContainerSpec
+    from supervisor.runtime.services import Services
+    from supervisor.settings.model import Settings
+
+__all__ = ["settle"]
+
+_DEFAULT = "default"
+"""Stands for the default network, whatever it is called."""
+_PUBLISHING = ("bridge", "pasta", "slirp4netns")
+"""Modes in which ports of the host can lead into a container."""
+_OPTIONED = ("pasta", "slirp4netns")
+
+
+async def settle(services: Services, spec: ContainerSpec, image_ports: Sequence[str]) -> ContainerSpec:
+    """`image_ports`: as its image exposes them. InvalidArgument, NoSuchNetwork, AmbiguousId, StorageFailed,
+    DeadlineExceeded."""
+    settings = services.settings
+    mode = _mode(spec, settings)
+    _check(spec, mode)
+    changed: dict[str, object] = {}
+    if mode != spec.netns.nsmode:
+        changed["netns"] = Namespace(mode)
+    if mode == "bridge":
+        changed["networks"] = await _networks(services, spec)
+    if spec.portmappings or spec.publish_image_ports:
+        from supervisor.runtime.networks.publishing import settled  # only now: most publish nothing
+
+        changed["portmappings"] = settled(spec, image_ports, settings.network.default_host_ips)
+    return msgspec.structs.replace(spec, **changed) if changed else spec
+
+
+def _mode(spec: ContainerSpec, settings: Settings) -> str:
+    """In one word. Who asks for networks means bridge."""
+    asked = spec.netns.nsmode
+    if asked not in ("", "private"):
+        return asked
+    if spec.networks:
+        return "bridge"
+    if not asked and not (spec.portmappings or spec.publish_image_ports):
+        return ""
+    configured = asked or settings.containers.netns
+    if configured != "private":
+        return configured
+    return settings.network.default_rootless_network_cmd if settings.rootless else "bridge"
+
+
+def _check(spec: ContainerSpec, mode: str) -> None:
+    told = f"--network {mode}{f':{spec.netns.value}' if spec.netns.value else ''}"
+    if spec.netns.nsmode != mode:
+        told += ", as configured"
+    if spec.networks and mode != "bridge":
+        raise InvalidArgument(
+            f"cannot use the network '{next(iter(spec.networks))}' together with {told}", subject=told
+        )
+    for word in spec.network_options:
+        if word != mode or word not in _OPTIONED:
+            raise InvalidArgument(f"cannot use options of {word} together with {told}", subject=told)
+    if mode not in _PUBLISHING and (spec.portmappings or spec.publish_image_ports):
+        option = "--publish" if spec.portmappings else "--publish-all"
+        raise InvalidArgument(
+            f"cannot use {option} together with {told}",
+            subject=option,
+            hint=_hint(mode, spec),
+        )
+
+
+def _hint(mode: str, spec: ContainerSpec) -> str:
+    if mode == "host":
+        return "its ports are the host's"
+    if mode == "container":
+        return f"ports are published by '{spec.netns.value}', whose network it is"
+    return f"use --network {', '.join(_PUBLISHING[:-1])} or {_PUBLISHING[-1]}"
+
+
+async def _networks(services: Services, spec: ContainerSpec) -> dict[str, NetworkWish]:
+    """By the networks' names, in their order."""
+    default = services.settings.network.default_network
+    wishes = [(default if name == _DEFAULT else name, wish) for name, wish in spec.networks.items()]
+    if not wishes or wishes == [(default, NetworkWish())]:  # which is always there
+        return {default: NetworkWish(interface_name="eth0")}
+    from supervisor.runtime.networks import choosing  # only now: most are on the default network alone
+
+    return choosing.settled(wishes, await services.networks.known())
