@@ -23,10 +23,12 @@ __all__ = [
     "Message",
     "address",
     "bridge",
+    "everything_local",
     "filtering",
     "find",
     "ipvlan",
     "macvlan",
+    "marked",
     "pair",
     "port",
     "ports_of",
@@ -64,7 +66,11 @@ _PVID_UNTAGGED = 0x02 | 0x04
 _A_ADDRESS, _A_LOCAL = 1, 2
 _NO_DAD = 0x02
 _R_DESTINATION, _R_INTERFACE, _R_GATEWAY, _R_METRIC = 1, 4, 5, 6
-_MAIN_TABLE, _STATIC, _UNICAST = 254, 4, 1
+_MAIN_TABLE, _STATIC, _UNICAST, _LOCAL, _SCOPE_HOST = 254, 4, 1, 2, 254
+_RULE = struct.Struct("=BBBBBxxBI")
+"""Family, lengths of destination and source, service, table, action, flags."""
+_NEW_RULE, _TO_TABLE = 32, 1
+_RULE_PRIORITY, _RULE_MARK, _TABLE = 6, 10, 15
 
 
 class Interface(msgspec.Struct, frozen=True):
@@ -202,6 +208,20 @@ def route(index: int, destination: str, gateway: str, metric: int) -> Message:
         number(_R_METRIC, metric),
     ]
     return Message(_NEW_ROUTE, body + b"".join(parts), ACK | CREATE | EXCLUSIVE, (errno.EEXIST,))
+
+
+def marked(family: int, mark: int, table: int, priority: int) -> Message:
+    """What has a mark goes by a table of routes. It need not be new."""
+    numbers = ((_RULE_PRIORITY, priority), (_RULE_MARK, mark), (_TABLE, table))
+    body = _RULE.pack(family, 0, 0, 0, 0, _TO_TABLE, 0) + b"".join(number(*each) for each in numbers)
+    return Message(_NEW_RULE, body, ACK | CREATE | EXCLUSIVE, (errno.EEXIST,))
+
+
+def everything_local(family: int, index: int, table: int) -> Message:
+    """By a table of routes, whatever it is for is for this host itself. It need not be new."""
+    body = _ROUTE.pack(family, 0, 0, 0, 0, _STATIC, _SCOPE_HOST, _LOCAL, 0)
+    parts = number(_R_INTERFACE, index) + number(_TABLE, table)
+    return Message(_NEW_ROUTE, body + parts, ACK | CREATE | EXCLUSIVE, (errno.EEXIST,))
 
 
 def _family(address: str) -> int:

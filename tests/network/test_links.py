@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ import msgspec
 import pytest
 
 from pyman.errors import NetworkFailed
-from supervisor.network import links
+from supervisor.network import links, messages
+from supervisor.network.netlink import Wire
 from supervisor.network.plans import Address, Attachment, NetworkPlan, Route, Subnet
 from tests.network.test_paths import FIRST, attachment, connected, unless_the_kernel_cannot, with_
 
@@ -176,3 +178,18 @@ def test_many_containers_at_once(host: Machine, one: Machine) -> None:
     assert not failures
     assert len(one.links()) == 9
     assert len(host.does(lambda: links.parts_of(FIRST))) == 8
+
+
+def test_what_has_a_mark_is_led_to_the_host_itself(host: Machine) -> None:
+    def work() -> None:
+        with Wire() as wire:
+            for _ in range(2):
+                for family in (socket.AF_INET, socket.AF_INET6):
+                    wire.tell(
+                        messages.marked(family, 0x70, 112, 100), messages.everything_local(family, 1, 112)
+                    )
+
+    host.does(work)
+    for family in ("-4", "-6"):
+        assert host.run("ip", family, "rule").count("100:\tfrom all fwmark 0x70 lookup 112") == 1
+        assert "local default dev lo" in host.run("ip", family, "route", "show", "table", "112")
