@@ -6,7 +6,6 @@ process, and the next supervisor finds it. Everything blocks and can be repeated
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import socket
@@ -18,7 +17,7 @@ import outcome
 
 from pyman.errors import NetworkFailed
 from supervisor.kernel import inside, mounts, namespaces
-from supervisor.network import nft
+from supervisor.network import messages, netlink, nft
 
 __all__ = ["find", "lead_back", "make", "remove"]
 
@@ -30,8 +29,6 @@ _FLAGS_OF_INTERFACE = struct.Struct("16sh14x")
 _MARK = 0x70796D61
 _TABLE, _PRIORITY = 0x7079, 100
 """Of routes: no other engine's, and not the host's."""
-_LOCAL = {"type": "local", "scope": 254}
-"""Of a route: what it is for is delivered here. It has to have the host's scope."""
 _ANSWERS = f"""
 table inet pyman-forwarder
 delete table inet pyman-forwarder
@@ -89,18 +86,14 @@ def remove(path: str) -> None:
 def lead_back() -> None:
     """Lead what containers answer to clients of the forwarder to it, which speaks under the clients' addresses: in the
     network namespace of the calling thread. NetworkFailed, NotSupported: this kernel cannot do that."""
-    from pyroute2 import IPRoute  # at first use: it takes a tenth of a second
-    from pyroute2.netlink.exceptions import NetlinkError
-
     nft.run(_ANSWERS)
-    with IPRoute() as netlink:
-        for family, everywhere in ((socket.AF_INET, "0.0.0.0/0"), (socket.AF_INET6, "::/0")):
-            rule = {"family": family, "fwmark": _MARK, "table": _TABLE, "priority": _PRIORITY}
-            route = {"family": family, "dst": everywhere, "table": _TABLE, "oif": _LOOPBACK}
-            for make_one, words in ((netlink.rule, rule), (netlink.route, {**route, **_LOCAL})):
-                try:
-                    make_one("add", **words)
-                except NetlinkError as error:
-                    if error.code != errno.EEXIST:
-                        reason = os.strerror(error.code).lower()
-                        raise NetworkFailed(f"cannot lead answers to the forwarder: {reason}") from error
+    try:
+        with netlink.Wire() as wire:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                wire.tell(
+                    messages.marked(family, _MARK, _TABLE, _PRIORITY),
+                    messages.everything_local(family, _LOOPBACK, _TABLE),
+                )
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise NetworkFailed(f"cannot lead answers to the forwarder: {reason}") from error
