@@ -19,6 +19,7 @@
         AmbiguousId                 a short id, or a short name, that fits several objects
         ImageInUse                  containers, or other images, or other engines use it
         NetworkInUse                containers are on it
+        AddressInUse                another container has it
         VolumeInUse                 containers use it
         PortInUse                   somebody else has a port of the host; exit status 126
         RegistryDenied              a registry wants a login, or refuses this one
@@ -69,6 +70,7 @@ if TYPE_CHECKING:  # `typing` would be a third of what a short command imports
 __all__ = [
     "ERRORS",
     "INTERFACE",
+    "AddressInUse",
     "AlreadyRunning",
     "AmbiguousId",
     "ArchiveRefused",
@@ -222,6 +224,10 @@ class ImageInUse(CallerError):
 
 
 class NetworkInUse(CallerError):
+    pass
+
+
+class AddressInUse(CallerError):
     pass
 
 

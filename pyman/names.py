@@ -106,6 +106,9 @@ class EventStatus(_Word):
     UPDATE = "update"
 
     # Not known to Podman.
+    HELPER_LOST = "helper-lost"
+    """A program that works for networks (a name server, pasta, a port forwarder) has ended unasked."""
+    HELPER_RESTARTED = "helper-restarted"
     MONITOR_LOST = "monitor-lost"
     """conmon ended before the container it watched."""
     RESTART_SCHEDULED = "restart-scheduled"

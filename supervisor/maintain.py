@@ -307,6 +307,8 @@ def _container_of(record: Record) -> str:
     """The container that the record belongs to; empty: none. ValueError: it cannot be read."""
     if record.kind == "exec":
         return decode(record.definition, ExecDefinition).container
+    if record.kind == "helper":
+        return ""
     if record.kind == "volume":
         decode(record.definition, Volume)
         decode(record.state, VolumeObserved)

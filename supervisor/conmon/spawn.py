@@ -18,6 +18,7 @@ goes on and calls the OCI runtime), `read_sync` (what came of it); and a cgroup 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -116,6 +117,8 @@ class MonitorRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds after which conmon kills the container; 0: never."""
     log_level: str = "error"
     passed: Passed = Passed()
+    held: tuple[int, ...] = ()
+    """Descriptors that conmon has as long as it lives, and does nothing with."""
     exec_id: str = ""
     process_spec: str = ""
     """Path of the process to execute, for an exec session."""
@@ -178,6 +181,11 @@ def _launch(argv: list[str], request: MonitorRequest, stack: ExitStack) -> Proce
             places[number], environment[variable] = descriptor, str(number)
         argv = placing.command(places, argv)
         passed += preserved.values()
+    # The container's numbers are not for these.
+    lowest = 3 + max(preserved, default=0)
+    held = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, lowest) for each in request.held]
+    for each in held:
+        stack.callback(os.close, each)
     stdin: int | None
     stdout: int | None
     if request.log_driver == "passthrough" and request.passed.stdio is not None:
@@ -190,7 +198,7 @@ def _launch(argv: list[str], request: MonitorRequest, stack: ExitStack) -> Proce
             argv,
             env=environment,
             cwd=request.bundle,
-            pass_fds=passed,
+            pass_fds=[*passed, *held],
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,

@@ -97,6 +97,10 @@ class NetworkPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     metric: int = 0
     """Of the default route; 0: 100, as with netavark."""
     no_default_route: bool = False
+    dns: bool = False
+    """Containers find one another by their names."""
+    dns_servers: list[str] = []
+    """Who is asked for other names; none: whom the host asks."""
     mode: str = ""
     """Of macvlan (bridge, private, vepa, passthru) and ipvlan (l2, l3, l3s)."""
 

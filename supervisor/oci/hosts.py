@@ -85,7 +85,10 @@ def host_address(request: BuildRequest, network: str) -> str:
     configured = request.settings.containers.host_containers_internal_ip
     if configured:
         return "" if configured == "none" else configured
-    return "127.0.0.1" if network == "host" else first_address()
+    if network == "host":
+        return "127.0.0.1"
+    told = request.networking
+    return (told.host if told is not None else "") or first_address()
 
 
 def base_file(request: BuildRequest) -> str:
@@ -115,7 +118,9 @@ def _own(request: BuildRequest, network: str, address: str) -> Iterator[Entry]:
     if address:
         yield address, _OF_HOST
     if network != "host":
-        yield "127.0.0.1", dict.fromkeys((request.hostname, request.name))
+        own = request.networking.addresses if request.networking is not None else []
+        for mine in own or ("127.0.0.1",):
+            yield mine, dict.fromkeys((request.hostname, request.name))
 
 
 def _base(request: BuildRequest) -> str:

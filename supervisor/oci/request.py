@@ -36,6 +36,19 @@ class Account(msgspec.Struct, frozen=True):
     gid: int
 
 
+class Networking(msgspec.Struct, frozen=True):
+    """What a container's files say of the networks that it is on."""
+
+    addresses: list[str] = []
+    """Its own."""
+    host: str = ""
+    """By which it finds the host; empty: the host's first one."""
+    servers: list[str] = []
+    """Who is asked for names; none: whom the host asks."""
+    searches: list[str] = []
+    """Domains in which names are looked for."""
+
+
 class BuildRequest(msgspec.Struct, frozen=True):
     """A container and everything around it that its configuration depends on."""
 
@@ -74,6 +87,8 @@ class BuildRequest(msgspec.Struct, frozen=True):
     network_files: dict[str, str] | None = None
     """Where the files are, by their places in the container, that it shares with the container whose network it joins;
     None: it joins none, or they are not known yet."""
+    networking: Networking | None = None
+    """None: it is on no networks of its own, or they are not known yet."""
     account: Account | None = None
     host_environment: dict[str, str] = {}
     """The caller's variables: all of them are used only if the spec asks for that, else those of proxies."""

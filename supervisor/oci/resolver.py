@@ -36,8 +36,11 @@ _LOOPBACK = re.compile(r"127\.|::1$")
 def resolv_conf(request: BuildRequest, network: str) -> str:
     """`network`: the mode of the network namespace. StorageFailed."""
     spec, configured = request.spec, request.settings.containers
+    told = request.networking
     servers = [*_servers(configured.dns_servers), *spec.dns_server]
-    searches = [*configured.dns_searches, *spec.dns_search]
+    if told is not None and told.servers:  # they ask those for other names
+        servers = list(told.servers)
+    searches = [*configured.dns_searches, *spec.dns_search] or ([] if told is None else list(told.searches))
     options = [*configured.dns_options, *spec.dns_option]
     if not (servers and searches and options):
         text = _of_host(request, network)

@@ -210,17 +210,35 @@ class Engine:
             self._add(await legacy.adopted(services, definition, state), state)
         for record in sessions:
             await self._adopt_exec(*refresh.exec_record(record))
-        await self._start_workers()
+        helpers = [] if rebooted else [record for record in loaded.records if record.kind == "helper"]
+        if helpers:
+            services.helpers.load(helpers)
+        adopted = await self._start_workers()
+        if helpers:
+            self._nursery.start_soon(self._settle_helpers, adopted)
         services.resume(loaded.intents)
 
-    async def _start_workers(self) -> None:
-        """All at once; one that takes long does not hold up the supervisor for more than its budget."""
+    async def _start_workers(self) -> list[trio.Event]:
+        """All at once; one that takes long does not hold up the supervisor for more than its budget. What tells that
+        each is done."""
+        adopted: list[trio.Event] = []
         with trio.move_on_after(ADOPTION):
             async with trio.open_nursery() as adoption:
                 for entry in self.registry:
                     done = trio.Event()
+                    adopted.append(done)
                     self._nursery.start_soon(entry.worker.run, done)
                     adoption.start_soon(done.wait)
+        return adopted
+
+    async def _settle_helpers(self, adopted: list[trio.Event]) -> None:
+        """Once all of them have said what they need, however long that takes."""
+        for done in adopted:
+            await done.wait()
+        try:
+            await self.services.helpers.settle()
+        except PymanError as error:
+            log.warning("cannot end a helper", error=str(error))
 
     def _container(self, id: str) -> Container | None:
         entry = self.registry.get(id)
@@ -231,6 +249,9 @@ class Engine:
         if definition.userns.is_own:
             self.services.ids.open(definition.id)
             self.services.ids.claim(definition.id, definition.userns.maps)
+        if observed.attachments:
+            self.services.allocation.note(definition.id, observed.attachments, observed.ports)
+            self.services.bridges.note(definition.id, observed.networks)
         entry = self._entry_of(container)
         self.registry.add(entry)
         return entry
@@ -249,6 +270,8 @@ class Engine:
 
     def _forget(self, container: Container) -> None:
         self.registry.forget(container)
+        if container.definition.spec.netns.nsmode == "bridge":
+            self.services.allocation.forget(container.id)
         self.services.ids.release(container.id)
         self.locks.release(container.definition.lock)
 

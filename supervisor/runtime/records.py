@@ -15,7 +15,7 @@ from pyman.api.event import Actor
 from pyman.api.spec import Caller, ContainerSpec
 from pyman.names import State
 from supervisor.kernel.process import ProcessRef
-from supervisor.network.plans import Attachment, Port
+from supervisor.network.plans import Attachment, NetworkPlan, Port
 from supervisor.oci import namespaces
 from supervisor.oci.given import Given
 from supervisor.oci.imaged import ImageUse
@@ -163,9 +163,11 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     reporting: Reporting | None = None
     """To whom it tells that it is ready."""
     attachments: list[Attachment] = []
-    """The networks that it is on, from the wish to start it until all of that run is taken down."""
+    """What it is on networks with, from the wish to start it until all of that run is taken down."""
+    networks: list[NetworkPlan] = []
+    """Those networks as they were then: definitions are files that others may change."""
     ports: list[Port] = []
-    """Of the host, for the same time."""
+    """Of the host that lead into it, for the same time."""
 
 
 class ExecDefinition(msgspec.Struct, frozen=True, omit_defaults=True):

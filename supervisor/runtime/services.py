@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from supervisor.oci.runtimes import Runtimes
     from supervisor.runtime.answers import Answer
     from supervisor.runtime.container import Container
+    from supervisor.runtime.networks.allocation import Allocation
     from supervisor.runtime.networks.book import NetworkBook
+    from supervisor.runtime.networks.bridges import Bridges
+    from supervisor.runtime.networks.helper_book import Helpers
     from supervisor.runtime.registry import Registry
     from supervisor.runtime.secrets.book import Secrets
     from supervisor.runtime.secrets.choosing import Chosen as ChosenSecrets
@@ -173,6 +176,24 @@ class Services:
         book.users = lambda: users(registry.containers)
         book.settle = lambda network: registry.settled(leaving(network, registry.containers))
         return book
+
+    @cached_property
+    def allocation(self) -> Allocation:
+        from supervisor.runtime.networks.allocation import Allocation
+
+        return Allocation()
+
+    @cached_property
+    def bridges(self) -> Bridges:
+        from supervisor.runtime.networks.bridges import Bridges
+
+        return Bridges(self.disk)
+
+    @cached_property
+    def helpers(self) -> Helpers:
+        from supervisor.runtime.networks.helper_book import Helpers
+
+        return Helpers(self.layout, self.database, self.reaped, self.spawn, self.disk)
 
     async def choose_secrets(self, spec: ContainerSpec) -> ChosenSecrets:
         """Those that a container to be asks for."""

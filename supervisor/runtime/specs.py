@@ -16,7 +16,7 @@ from supervisor.storage import rootfs
 
 if TYPE_CHECKING:
     from supervisor.oci.placement import Placement
-    from supervisor.oci.request import ExecBuildRequest
+    from supervisor.oci.request import ExecBuildRequest, Networking
     from supervisor.runtime.life.joining import Joined
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
@@ -45,10 +45,11 @@ def build_request(
     userns: UserNamespace | None = None,
     joined: Joined | None = None,
     secrets: dict[str, str] | None = None,
+    networking: Networking | None = None,
 ) -> BuildRequest:
     """`root`: the root filesystem, where it can be looked into now. `userns`: the container's user namespace, as it is
     for this run; unless given, what the definition says of it. `joined`: the namespaces that this run joins. `secrets`:
-    the values of variables that are secrets, for what is about to run; else they are hidden."""
+    the values of variables that are secrets, for what is about to run; else they are hidden. `networking`: of this run."""
     owned = definition.userns
     if userns is None and owned.maps.uids:
         userns = UserNamespace(owned.maps)
@@ -70,6 +71,7 @@ def build_request(
         joined={} if joined is None else joined.paths,
         network_files=None if joined is None else joined.network_files,
         foreign=frozenset() if joined is None else joined.foreign,
+        networking=networking,
         account=account_of(services, definition),
         run_directory=services.layout.container_run(definition.id),
         host_environment=definition.caller.environment,

@@ -149,6 +149,11 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.tmp}/exits"
 
     @property
+    def helpers(self) -> str:
+        """What the helper programs of networks have printed, a file each."""
+        return f"{self.tmp}/helpers"
+
+    @property
     def probes(self) -> str:
         """Where OCI runtimes are tried when a supervisor starts."""
         return f"{self.tmp}/probes"

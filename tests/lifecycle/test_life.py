@@ -242,7 +242,7 @@ def test_a_paused_container_can_be_stopped(shared_engine: Engine, rootfs: Path) 
         (("--name", "../x", "--rootfs", "/"), "../x"),
         (("--runtime", "norun", "--rootfs", "/"), "norun"),
         (("--ulimit", "nofile=1:2:3", "--rootfs", "/"), "nofile"),
-        (("--network", "bridge", "--rootfs", "/"), "bridge"),
+        (("--network", "no-such", "--rootfs", "/"), "no-such"),
         (("--pidfile", "/no/such/pid", "--rootfs", "/"), "/no/such/pid"),
         (("--conmon-pidfile", "/no/such/pid", "--rootfs", "/"), "/no/such/pid"),
     ],

@@ -94,7 +94,6 @@ def test_a_namespace_that_is_joined_stands_at_the_path_of_this_run(
 @pytest.mark.parametrize(
     "field, wish, option",
     [
-        ("netns", Namespace("bridge"), "--network bridge"),
         ("ipcns", Namespace("pod"), "--ipc pod"),
     ],
 )

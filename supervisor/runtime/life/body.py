@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from pyman.errors import PymanError, RuntimeFailed
@@ -26,6 +27,7 @@ from supervisor.runtime.creation.userns import Owned
 from supervisor.runtime.life.preparing import Preparing
 from supervisor.runtime.life.remains import remove_run
 from supervisor.runtime.life.reporting import passes_on, place_of_monitor
+from supervisor.runtime.networks.wiring import wiring_of
 from supervisor.runtime.specs import placement_of
 from supervisor.storage import reach, rootfs
 
@@ -56,7 +58,8 @@ class Body:
         self._container = container
         self._layout = services.layout
         self.id = container.id
-        self.preparing = Preparing(services, container, self._late)
+        self.wiring = wiring_of(services, container)
+        self.preparing = Preparing(services, container, self.wiring, self._late)
         self._start: ahead.StartAhead | None = None
         self._unregistered = not container.definition.image.id
         """The image store has nothing of it, or nothing any more."""
@@ -113,7 +116,12 @@ class Body:
 
     async def spawn(self, request: MonitorRequest) -> ProcessRef:
         """conmon, waiting for its start byte."""
-        return await spawn.spawn_monitor(self._services.conmon, request)
+        if held := self.wiring.held():
+            request = msgspec.structs.replace(request, held=tuple(held))
+        try:
+            return await spawn.spawn_monitor(self._services.conmon, request)
+        finally:
+            self.wiring.drop()
 
     async def create(
         self, request: MonitorRequest, monitor: ProcessRef, *, then_start: bool = False, place: bool = True
@@ -147,6 +155,7 @@ class Body:
                 f"cannot start container '{self._container.name}': its first process ended at once",
                 subject=self._container.name,
             )
+        await self.wiring.connect(found)
         return found
 
     async def place(self, monitor: ProcessRef) -> None:
@@ -218,6 +227,7 @@ class Body:
             steps.start_soon(failures.attempt, partial(self._in_thread, self._give_back))
         # The OCI runtime has been told: it needs the bundle no more.
         await self._sessions_over()
+        await failures.attempt(self.wiring.take_down)
         volumes = self._services.volumes
         await failures.attempt(partial(volumes.unmount_all, self._container.definition.spec, self.id))
         if last and not failures.found:
@@ -253,6 +263,7 @@ class Body:
     async def _prepared(self, request: MonitorRequest, failures: _Failures) -> ProcessRef | None:
         """Everything before the start byte, or nothing of it: why it failed is found out by the ordinary start."""
         try:
+            await self.wiring.plan()  # which keeps what it has
             await self.preparing.prepare()
             monitor = await self.spawn(request)
         except PymanError as error:
@@ -264,6 +275,7 @@ class Body:
     async def _take_back(self, failures: _Failures, monitor: ProcessRef | None = None) -> None:
         """What was prepared for a run that does not come about."""
         self.preparing.part()
+        self.wiring.drop()
         await failures.attempt(partial(self.end_monitor, monitor))
         await failures.attempt(partial(self._in_thread, self._give_back))
         await failures.attempt(partial(self._in_thread, partial(self._discard, erase=False)))

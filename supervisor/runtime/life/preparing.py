@@ -20,6 +20,7 @@ from supervisor.kernel import cgroups, files
 from supervisor.kernel.userns import with_maps
 from supervisor.logging import log
 from supervisor.oci import ahead, build
+from supervisor.runtime.answers import with_beside
 from supervisor.runtime.creation import userns
 from supervisor.runtime.life.reporting import listened_to
 from supervisor.runtime.rootfs.looking import look_into
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from supervisor.oci.request import UserNamespace
     from supervisor.runtime.container import Container
     from supervisor.runtime.life.joining import Joined
+    from supervisor.runtime.networks.wiring import Wiring
     from supervisor.runtime.records import Definition
     from supervisor.runtime.services import Services
     from supervisor.storage.rootfs import Layers
@@ -55,12 +57,15 @@ class Preparation(msgspec.Struct):
 class Preparing:
     """The body's part that prepares; it holds nothing that could not be made again."""
 
-    def __init__(self, services: Services, container: Container, take_back: Callable[[], None]) -> None:
+    def __init__(
+        self, services: Services, container: Container, wiring: Wiring, take_back: Callable[[], None]
+    ) -> None:
         """`take_back`: gives everything back that was prepared, in a thread."""
         self._services = services
         self._container = container
         self._layout = services.layout
         self._id = container.id
+        self._wiring = wiring
         self._take_back = take_back
         self._preparation = Preparation()
         self.joined: Joined | None = None
@@ -89,7 +94,11 @@ class Preparing:
             self.part()
             self.joined = await joining.join(self._services, definition)
         await self._services.volumes.mount_all(spec, self._id)
-        await self._in_time(partial(self._prepare, secrets))
+        files_ready = partial(self._in_time, partial(self._prepare, secrets))
+        if self._container.observed.attachments:
+            await with_beside(files_ready, self._wiring.ground)
+        else:
+            await files_ready()
 
     def part(self) -> None:
         """What is joined needs to be held no more: the container has it, or never will."""
@@ -192,7 +201,10 @@ class Preparing:
             check_files(container.definition)
             exit.clear_exit(layout.exits, layout.container_persist(self._id), self._id)
             root = self._mount(space, shift)
-            request = build_request(self._services, container.definition, root, space, joined, secrets)
+            networking = self._wiring.told()
+            request = build_request(
+                self._services, container.definition, root, space, joined, secrets, networking
+            )
             if joined is not None:
                 joined.stage(request)
             request = listened_to(request, container.observed.reporting, bundle)

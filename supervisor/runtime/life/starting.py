@@ -19,6 +19,7 @@ from supervisor.runtime.life.reporting import asked_by, lines
 from supervisor.runtime.life.requests import NoticeKind
 from supervisor.runtime.life.restart import Asked, History
 from supervisor.runtime.life.states import Fact
+from supervisor.runtime.networks.wiring import NOT_WIRED
 from supervisor.runtime.records import Wanted, replaced
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Starting:
                 subject=definition.name,
             )
         worker.expect_move()
-        await self._begin(wanted, **changes)
+        await self._begin_wired(wanted, **changes)
         made = False
         try:
             await worker.body.preparing.prepare()
@@ -176,10 +177,13 @@ class Starting:
         """The policy's restart of a container that is clean. `monitor`: its conmon, if that waits already."""
         worker = self._worker
         if monitor is None:
+            await worker.body.wiring.take_down()
             await worker.note(Fact.CLEANED, monitor=None, init=None, monitor_state="", events=[cleaned])
             worker.ending.arm_restart()
             return
-        begun = {"monitor": monitor, "monitor_state": "ok", "events": [cleaned]}
+        observed = worker.observed
+        kept = {name: getattr(observed, name) for name in NOT_WIRED}
+        begun = {"monitor": monitor, "monitor_state": "ok", "events": [cleaned], **kept}
         try:
             await self._begin(Wanted.RUNNING, Fact.CLEANED, **begun)
         except PymanError:
@@ -195,6 +199,17 @@ class Starting:
             await self.go(unplaced=monitor)
         except PymanError as error:
             await worker.ending.start_failed(error)
+            raise
+
+    async def _begin_wired(self, wanted: Wanted, **changes: Any) -> None:
+        """`_begin`, with what the run has on networks."""
+        wiring = self._worker.body.wiring
+        try:
+            changes |= await wiring.plan()
+            await self._begin(wanted, **changes)
+        except PymanError as error:
+            wiring.drop()
+            await self._worker.note(error=error.message)
             raise
 
     async def _begin(self, wanted: Wanted, fact: Fact | None = None, **changes: Any) -> None:
@@ -242,6 +257,7 @@ class Starting:
         """Take back a start that failed; the first error is the one that counts."""
         worker = self._worker
         monitor = worker.observed.monitor
+        left: dict[str, Any] = {}
         try:
             await worker.body.end_monitor(monitor)
             worker.unwatch()
@@ -249,6 +265,8 @@ class Starting:
             await worker.body.clean(made=made)
         except PymanError as later:
             log.warning("undoing a failed start", container=worker.container.id, error=str(later))
+            observed = worker.observed
+            left = {name: getattr(observed, name) for name in NOT_WIRED}
         finally:
             await worker.note(
                 Fact.UNDONE,
@@ -257,6 +275,7 @@ class Starting:
                 monitor=None,
                 init=None,
                 monitor_state="",
+                **left,
             )
 
     async def go(self, *, attached: bool = False, unplaced: ProcessRef | None = None) -> None:

@@ -151,7 +151,7 @@ class Stopping:
             try:
                 if worker.container.held:
                     await self._let_go(request)
-                if state is State.STOPPED or worker.body.remains():
+                if state is State.STOPPED or worker.observed.attachments or worker.body.remains():
                     await worker.body.clean(made=True)
             except PymanError as error:
                 if not request.force:

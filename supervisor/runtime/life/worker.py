@@ -29,9 +29,10 @@ from supervisor.runtime.life.changing import Changing
 from supervisor.runtime.life.ending import Ending
 from supervisor.runtime.life.requests import Notice, NoticeKind
 from supervisor.runtime.life.starting import Starting
-from supervisor.runtime.life.states import after
+from supervisor.runtime.life.states import Fact, after
 from supervisor.runtime.life.stopping import Stopping
 from supervisor.runtime.life.updating import Updating
+from supervisor.runtime.networks.wiring import NOT_WIRED
 from supervisor.runtime.records import Wanted, encode, replaced
 from supervisor.runtime.recovery.adopting import Recovery
 from supervisor.runtime.rootfs.mounting import Mounting
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from pyman.names import EventStatus
     from supervisor.kernel.process import Pidfd, ProcessRef
     from supervisor.runtime.container import Container
-    from supervisor.runtime.life.states import Fact
     from supervisor.runtime.records import Observed
     from supervisor.runtime.services import Services
     from supervisor.state.database import Change, EventDraft
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 
+ENDS = (Fact.CLEANED, Fact.UNDONE)
+"""Of a run: it has nothing on networks any more, unless it is said."""
 INBOX = 64
 """Requests that may wait for a container; a further one waits at its sender."""
 PAUSE_LEAST, PAUSE_MOST = 1.0, 60.0
@@ -265,6 +267,8 @@ class Worker:
         observed = self.container.observed
         if fact is not None:
             changes["state"] = after(observed.state, fact, subject=self.container.name)
+            if fact in ENDS:
+                changes = NOT_WIRED | changes
         new = replaced(observed, **changes)
         change: list[Change] = [PutState("container", self.container.id, encode(new))]
         leaves = new.leaving and not observed.leaving
@@ -274,6 +278,8 @@ class Worker:
 
         def take_over(_events: object) -> None:
             self.container.observe(new)
+            if observed.attachments and not new.attachments:
+                self.services.allocation.give_back(self.container.id)
             if leaves:
                 self.on_leaving(self.container)
 

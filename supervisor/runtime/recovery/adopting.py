@@ -59,6 +59,8 @@ class Recovery:
             if starting and observed.init is not None:
                 await worker.starting.note_started(process.begun_ns(observed.init))
             return
+        if observed.attachments:
+            await worker.body.wiring.adopt(worker.init_fd.ref)
         log.debug("adopted", container=worker.container.id, state=str(observed.state))
         if observed.new_limits is not None:
             await worker.updating.take_back()

@@ -20,6 +20,7 @@ from supervisor.runtime.container import Container
 from supervisor.runtime.life.policy import policy_of
 from supervisor.runtime.life.restart import Asked, End, History, decide
 from supervisor.runtime.life.states import Fact, after
+from supervisor.runtime.networks.wiring import NOT_WIRED
 from supervisor.runtime.records import (
     Definition,
     ExecDefinition,
@@ -88,7 +89,9 @@ async def after_boot(services: Services, pairs: list[Pair], boot: str, *, reboot
             changes.append(PutState("container", definition.id, encode(new)))
             events.extend(told)
         changes.extend(
-            DeleteRecord("exec", r.id) for r in services.database.load().records if r.kind == "exec"
+            DeleteRecord(r.kind, r.id)
+            for r in services.database.load().records
+            if r.kind in ("exec", "helper")
         )
         events.append(EventDraft(type=EventType.SYSTEM.value, status=EventStatus.REFRESH.value))
     await services.database.commit(changes, events, durable=True)
@@ -110,6 +113,7 @@ def _refreshed(
         "freezing": False,
         "mounts": 0,
         "restart_at": 0,
+        **NOT_WIRED,
     }
     ran = observed.state in STATES_WITH_PROCESS and observed.state is not State.INITIALIZED
     code = observed.exit_code

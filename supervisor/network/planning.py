@@ -1,0 +1,37 @@
+"""From the definition of a network to what links and the packet filter are told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor.network.plans import NetworkPlan, Route, Subnet
+
+if TYPE_CHECKING:
+    from pyman.api.network import Network
+
+__all__ = ["plan_of"]
+
+
+def plan_of(network: Network) -> NetworkPlan:
+    """Options that are no numbers were refused when the definition was read."""
+    options = network.options
+    isolate = options.get("isolate", "")
+    return NetworkPlan(
+        name=network.name,
+        id=network.id,
+        driver=network.driver,
+        interface=network.network_interface or options.get("parent", ""),
+        subnets=[Subnet(each.subnet, each.gateway) for each in network.subnets],
+        routes=[
+            Route(each.destination, each.gateway, each.metric) for each in network.routes if each.gateway
+        ],
+        internal=network.internal,
+        isolate="" if isolate == "false" else isolate,
+        mtu=int(options.get("mtu") or 0),
+        vlan=int(options.get("vlan") or 0),
+        metric=int(options.get("metric") or 0),
+        no_default_route=options.get("no_default_route") == "true",
+        dns=network.dns_enabled,
+        dns_servers=list(network.network_dns_servers),
+        mode=options.get("mode", ""),
+    )

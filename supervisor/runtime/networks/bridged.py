@@ -1,0 +1,231 @@
+"""A container on networks: addresses and ports are allocated, interfaces made, names and the packet filter told."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+from pyman.api.spec import NetworkWish
+from pyman.errors import NetworkFailed, PymanError
+from pyman.names import STATES_WITH_PROCESS
+from supervisor.kernel import inside
+from supervisor.logging import log
+from supervisor.network import firewall, links
+from supervisor.network import ports as host_ports
+from supervisor.network.planning import plan_of
+from supervisor.network.plans import Port
+from supervisor.oci.request import Networking
+from supervisor.runtime.networks.allocation import Held
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+
+    from pyman.api.spec import PortMapping
+    from supervisor.kernel.process import ProcessRef
+    from supervisor.network.definitions.directory import Networks
+    from supervisor.network.plans import Attachment, NetworkPlan
+    from supervisor.runtime.container import Container
+    from supervisor.runtime.services import Services
+
+__all__ = ["Bridged"]
+
+T = TypeVar("T")
+
+
+class Bridged:
+    """`wiring.Wiring` of bridge, macvlan and ipvlan networks."""
+
+    def __init__(self, services: Services, container: Container) -> None:
+        self._services = services
+        self._container = container
+        self._id = container.id
+        self._sockets: list[socket.socket] = []
+        """That hold ports of the host, until conmon has them."""
+
+    # ------------------------------------------------------------------ before the run
+
+    async def plan(self) -> dict[str, Any]:
+        observed = self._container.observed
+        if observed.attachments:  # a restart by policy keeps them
+            self._claim(observed.ports)
+            return {}
+        known = await self._services.networks.known()
+        try:
+            networks, attachments = await self._on_networks(known)
+            ports = await self._patiently(
+                partial(self._take_ports, self._container.definition.spec.portmappings)
+            )
+            self._claim(ports)
+        except BaseException:
+            self.drop()
+            raise
+        return {"attachments": attachments, "networks": networks, "ports": ports}
+
+    async def _on_networks(self, known: Networks) -> tuple[list[NetworkPlan], list[Attachment]]:
+        wishes: Mapping[str, NetworkWish] = self._container.definition.spec.networks
+        if not wishes:
+            wishes = {self._services.networks.default_name: NetworkWish()}
+        names = _interfaces(wishes)
+        networks, attachments = [], []
+        for name, wish in wishes.items():
+            network = known.find(name)
+            take = partial(self._services.allocation.take, self._id, network, wish, names[name])
+            attachments.append(await self._patiently(take))
+            networks.append(plan_of(network))
+        return networks, attachments
+
+    async def _patiently(self, take: Callable[[], T]) -> T:
+        """What a container has that has just ended is waited for. AddressInUse, PortInUse."""
+        allocation = self._services.allocation
+        with trio.move_on_after(self._services.settings.pyman.call_deadline):
+            while True:
+                try:
+                    return take()
+                except Held as held:
+                    refusal = held
+                if not self._is_ending(refusal.holder):
+                    break
+                await allocation.wait_given_back()
+        holder = self._services.find(refusal.holder)
+        who = "another container" if holder is None else f"container '{holder.name}'"
+        raise refusal.kind(f"{refusal.message}: {who} has it", subject=refusal.subject)
+
+    def _is_ending(self, id: str) -> bool:
+        holder = self._services.find(id)
+        return (
+            holder is not None
+            and holder.observed.state not in STATES_WITH_PROCESS
+            and bool(holder.observed.finished_at or holder.observed.leaving)
+        )
+
+    def _take_ports(self, wishes: Iterable[PortMapping]) -> list[Port]:
+        allocation = self._services.allocation
+        found = [port for wish in wishes for port in _expanded(wish, self._choose)]
+        allocation.take_ports(self._id, found)
+        return found
+
+    def _choose(self, protocol: str, host_ip: str, count: int) -> int:
+        allocation = self._services.allocation
+
+        def taken(number: int) -> bool:
+            return bool(allocation.port_holder(Port(number, number, protocol, host_ip)))
+
+        return host_ports.choose(protocol, host_ip, count, taken)
+
+    def _claim(self, ports: Sequence[Port]) -> None:
+        self._close()
+        if ports:
+            self._sockets = host_ports.claim(ports)
+
+    def drop(self) -> None:
+        self._close()
+        if not self._container.observed.attachments:
+            self._services.allocation.give_back(self._id)
+
+    def _close(self) -> None:
+        sockets, self._sockets = self._sockets, []
+        for each in sockets:
+            each.close()
+
+    def held(self) -> Sequence[int]:
+        return [each.fileno() for each in self._sockets]
+
+    # ------------------------------------------------------------------ the run
+
+    async def _place(self) -> int | None:
+        """Where the bridges are: a descriptor of a network namespace, or None: this process's own."""
+        return None
+
+    async def ground(self) -> None:
+        observed, bridges = self._container.observed, self._services.bridges
+        place = await self._place()
+        for network in observed.networks:
+            await bridges.hold(self._id, network, place)
+        if observed.ports:
+            await bridges.call(place, partial(firewall.publish, observed.ports, observed.attachments))
+
+    def told(self) -> Networking:
+        observed = self._container.observed
+        bridges = [each for each in observed.networks if each.driver == "bridge"]
+        gateways = [subnet.gateway for each in bridges for subnet in each.subnets if subnet.gateway]
+        served = [each for each in bridges if each.dns]
+        return Networking(
+            addresses=[each.address for on in observed.attachments for each in on.addresses],
+            host=next((each for each in gateways if ":" not in each), next(iter(gateways), "")),
+            servers=[subnet.gateway for each in served for subnet in each.subnets if subnet.gateway],
+            searches=["dns.podman"] if served else [],
+        )
+
+    async def connect(self, init: ProcessRef) -> None:
+        try:
+            netns = inside.of_process(init, "network")
+        except OSError as error:
+            raise self._failed("its first process has ended") from error
+        try:
+            await self._services.bridges.call(await self._place(), partial(self._attach, netns))
+        finally:
+            os.close(netns)
+
+    def _attach(self, netns: int) -> None:
+        observed = self._container.observed
+        for network, attachment in zip(observed.networks, observed.attachments, strict=True):
+            links.attach(netns, network, attachment, hairpin=bool(observed.ports))
+
+    def _failed(self, reason: str) -> NetworkFailed:
+        name = self._container.name
+        return NetworkFailed(f"cannot connect container '{name}' to its networks: {reason}", subject=name)
+
+    async def adopt(self, init: ProcessRef) -> None:
+        """Interfaces, rules and sockets are the kernel's and conmon's: they are there still."""
+
+    # ------------------------------------------------------------------ after the run
+
+    async def take_down(self) -> None:
+        self._close()
+        observed = self._container.observed
+        if not observed.attachments:
+            return
+        bridges, place = self._services.bridges, await self._place()
+        failures: list[PymanError] = []
+
+        async def attempt(step: Callable[[], Awaitable[object]]) -> None:
+            try:
+                await step()
+            except PymanError as error:
+                failures.append(error)
+
+        await attempt(partial(bridges.call, place, self._detach))
+        for network in observed.networks:
+            await attempt(partial(bridges.leave, self._id, network, place))
+        for later in failures[1:]:
+            log.warning("cannot take down a network", container=self._id, error=str(later))
+        if failures:
+            raise failures[0]
+
+    def _detach(self) -> None:
+        observed = self._container.observed
+        if observed.ports:
+            firewall.unpublish(observed.ports, observed.attachments)
+        for attachment in observed.attachments:
+            if attachment.host_interface:
+                links.detach(attachment)
+
+
+def _interfaces(wishes: Mapping[str, NetworkWish]) -> dict[str, str]:
+    """The names that a container's interfaces have, by networks."""
+    asked = {wish.interface_name for wish in wishes.values()}
+    free = (name for number in count() if (name := f"eth{number}") not in asked)
+    return {name: wish.interface_name or next(free) for name, wish in wishes.items()}
+
+
+def _expanded(wish: PortMapping, choose: Callable[[str, str, int], int]) -> Iterator[Port]:
+    """One by one."""
+    for protocol in wish.protocol.split(","):
+        first = wish.host_port or choose(protocol, wish.host_ip, wish.range)
+        for step in range(wish.range):
+            yield Port(first + step, wish.container_port + step, protocol, wish.host_ip)

@@ -1,0 +1,92 @@
+"""A container's part in networks: what of it a run has, by the mode of its network namespace.
+
+`plan` comes before the run is recorded, `ground` beside its root filesystem, `connect` between the OCI runtime's create and
+start, `take_down` after its end or a start that failed. Each can be repeated, and each but the first acts on what the
+record says: so the next supervisor finishes, or takes away, what a killed one began.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from supervisor.kernel.process import ProcessRef
+    from supervisor.oci.request import Networking
+    from supervisor.runtime.container import Container
+    from supervisor.runtime.services import Services
+
+__all__ = ["NOT_WIRED", "Unwired", "Wiring", "wiring_of"]
+
+NOT_WIRED: dict[str, Any] = {"attachments": [], "networks": [], "ports": []}
+"""What the record says of a container without a run."""
+
+
+class Wiring(Protocol):
+    """One for each container."""
+
+    async def plan(self) -> dict[str, Any]:
+        """What the record of the coming run says: addresses and ports that are its own from now on. What is recorded
+        already is kept. InvalidArgument, AddressInUse, PortInUse, NoSuchNetwork, NetworkFailed."""
+
+    def drop(self) -> None:
+        """What was planned and not recorded is nobody's again; a run that is recorded keeps what it has."""
+
+    def held(self) -> Sequence[int]:
+        """Descriptors that conmon has to hold as long as the container lives; they are closed by `drop`."""
+
+    async def ground(self) -> None:
+        """What is needed outside of the container. NetworkFailed, NotSupported."""
+
+    def told(self) -> Networking | None:
+        """What its hosts and resolv.conf say. None: nothing of networks."""
+
+    async def connect(self, init: ProcessRef) -> None:
+        """The network namespace of a container whose command does not run yet. NetworkFailed."""
+
+    async def adopt(self, init: ProcessRef) -> None:
+        """A container that runs, and was connected by an earlier supervisor."""
+
+    async def take_down(self) -> None:
+        """All of it, at the end of a run. NetworkFailed: something is left."""
+
+
+class Unwired:
+    """No network but what the kernel, the host or another container brings."""
+
+    async def plan(self) -> dict[str, Any]:
+        return {}
+
+    def drop(self) -> None:
+        pass
+
+    def held(self) -> Sequence[int]:
+        return ()
+
+    async def ground(self) -> None:
+        pass
+
+    def told(self) -> Networking | None:
+        return None
+
+    async def connect(self, init: ProcessRef) -> None:
+        pass
+
+    async def adopt(self, init: ProcessRef) -> None:
+        pass
+
+    async def take_down(self) -> None:
+        pass
+
+
+def wiring_of(services: Services, container: Container) -> Wiring:
+    """By the mode of its network namespace."""
+    match container.definition.spec.netns.nsmode:
+        case "bridge":
+            from supervisor.runtime.networks.bridged import (
+                Bridged,
+            )  # only now: few containers at a start have one
+
+            return Bridged(services, container)
+    return Unwired()
