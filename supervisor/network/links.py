@@ -1,101 +1,106 @@
-"""Interfaces, addresses and routes of containers' networks, by netlink.
+"""Interfaces, addresses and routes of containers' networks.
 
 A bridge and the hosts' ends of containers' interfaces are in the network namespace of the calling thread; the
 container's own is given as a descriptor, and entered by a thread that ends. Everything blocks and can be repeated.
 NetworkFailed tells what was to be done, and what the kernel says.
+
+What the kernel is told goes in one go: to attach a container takes it a millisecond or two. To take an interface away takes
+it ten times as long; it does so itself, a moment after a network namespace has ended.
 """
 
 from __future__ import annotations
 
 import errno
-import os
-import socket
+import hashlib
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from typing import TYPE_CHECKING
 
 from pyman.errors import NetworkFailed
 from supervisor.kernel import inside
+from supervisor.network import messages
+from supervisor.network.netlink import Wire
 from supervisor.network.plans import is_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from supervisor.network.messages import Interface
     from supervisor.network.plans import Attachment, NetworkPlan
 
 __all__ = ["attach", "detach", "detach_inside", "ensure_bridge", "parts_of", "remove_bridge"]
 
-_NODAD = 0x02
-"""IFA_F_NODAD: an address of IPv6 can be used at once; the engine knows that nobody else has it."""
-_PVID_UNTAGGED = 0x02 | 0x04
+_LOOPBACK = 1
+_RP_FILTER, _ARP_NOTIFY, _ROUTE_LOCALNET = 8, 22, 26
+_LOOSE = 2
 _DEFAULT_METRIC = 100
-_MACVLAN_MODES = {"": "bridge"}
-_IPVLAN_MODES = {"": 0, "l2": 0, "l3": 1, "l3s": 2}
 _SYSTEM = "/proc/sys/net"
+_UNMANAGED = "unmanaged"
 
 
 def ensure_bridge(network: NetworkPlan) -> None:
-    """A network's bridge with its addresses, up, and what it needs of the host's settings."""
+    """A network's bridge with its addresses, up, and what it needs of the host's settings. One that is unmanaged has to be
+    there, and is left as it is."""
     name = network.interface
-    with _netlink(f"make the bridge '{name}' of network '{network.name}'") as netlink:
-        index = _index(netlink, name)
-        if index is None:
-            more: dict[str, Any] = {"mtu": network.mtu} if network.mtu else {}
-            if network.vlan:
-                more["br_vlan_filtering"] = 1
-            with _unless(errno.EEXIST):
-                netlink.link("add", ifname=name, kind="bridge", **more)
-            index = _index(netlink, name)
-            _set_of(name, network)
-        if not network.internal:
-            _set("ipv4/ip_forward", "1")
-        for subnet in network.subnets:
-            if subnet.gateway:
-                with _unless(errno.EEXIST):
-                    netlink.addr(
-                        "add",
-                        index=index,
-                        address=subnet.gateway,
-                        prefixlen=subnet.prefix,
-                        **({"flags": _NODAD} if is_ipv6(subnet.gateway) else {}),
-                    )
-        netlink.link("set", index=index, state="up")
+    with _wire(f"make the bridge '{name}' of network '{network.name}'") as wire:
+        bridge = messages.find(wire, name)
+        if bridge is not None and bridge.kind != "bridge":
+            raise OSError(errno.EEXIST, "the host has another interface of that name")
+        if network.mode == _UNMANAGED:
+            if bridge is None:
+                raise OSError(
+                    errno.ENODEV, "the host does not have it, and does not want it made (mode=unmanaged)"
+                )
+            return
+        if bridge is None:
+            wire.tell(_new_bridge(wire, network))
+            bridge = _known(wire, name)
+        elif network.vlan:
+            wire.tell(messages.filtering(bridge.index))
+        _set_of_host(network)
+        wire.tell(
+            # The packet filter lets only the host use it, to reach published ports at 127.0.0.1.
+            messages.settings(bridge.index, {_ROUTE_LOCALNET: 1, _RP_FILTER: _LOOSE}),
+            *(
+                messages.address(bridge.index, subnet.gateway, subnet.prefix)
+                for subnet in network.subnets
+                if subnet.gateway
+            ),
+            messages.up(bridge.index),
+        )
 
 
-def _set_of(name: str, network: NetworkPlan) -> None:
+def _new_bridge(wire: Wire, network: NetworkPlan) -> messages.Message:
+    # With an address of its own: else it has the least of its ports', and what containers have learned of their gateway is
+    # not true any more when one of them goes.
+    mac = b"\x02" + hashlib.sha256(network.id.encode()).digest()[:5]
+    way_out = None if network.mtu else messages.way_out(wire)
+    mtu = way_out.mtu if way_out is not None else network.mtu
+    vrf = _known(wire, network.vrf, "vrf").index if network.vrf else 0
+    return messages.bridge(network.interface, mac, mtu, vrf, vlans=bool(network.vlan))
+
+
+def _set_of_host(network: NetworkPlan) -> None:
+    if not network.internal:
+        _set("ipv4/ip_forward", "1")
     if any(is_ipv6(subnet.subnet) for subnet in network.subnets):
-        _set(f"ipv6/conf/{name}/accept_dad", "0")
-        _set(f"ipv6/conf/{name}/accept_ra", "0")
+        _set(f"ipv6/conf/{network.interface}/accept_dad", "0")
+        _set(f"ipv6/conf/{network.interface}/accept_ra", "0")
         if not network.internal:
             _set("ipv6/conf/all/forwarding", "1")
-    _set(f"ipv4/conf/{name}/route_localnet", "1")  # the packet filter lets only the host use it
-    _set(f"ipv4/conf/{name}/rp_filter", "2")
-
-
-def _set(name: str, value: str) -> None:
-    """A sysctl, where it is another one. Not every host lets it be written; then the network works as far as it goes."""
-    path = f"{_SYSTEM}/{name}"
-    with suppress(OSError), open(path, "r+", encoding="ascii") as file:
-        if file.read().strip() != value:
-            file.seek(0)
-            file.write(value)
 
 
 def parts_of(network: NetworkPlan) -> list[str]:
     """The interfaces that are on a network's bridge."""
-    with _netlink(f"look at the bridge '{network.interface}'") as netlink:
-        index = _index(netlink, network.interface)
-        if index is None:
-            return []
-        return [link.get("ifname") for link in netlink.get_links() if link.get("master") == index]
+    with _wire(f"look at the bridge '{network.interface}'") as wire:
+        bridge = messages.find(wire, network.interface)
+        return [] if bridge is None else [each.name for each in messages.ports_of(wire, bridge.index)]
 
 
 def remove_bridge(network: NetworkPlan) -> None:
     """It need not be there."""
-    with _netlink(f"remove the bridge '{network.interface}' of network '{network.name}'") as netlink:
-        _delete(netlink, network.interface)
+    if network.mode != _UNMANAGED:
+        with _wire(f"remove the bridge '{network.interface}' of network '{network.name}'") as wire:
+            wire.tell(messages.remove(network.interface))
 
 
 def attach(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool = False) -> str:
@@ -106,135 +111,117 @@ def attach(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin:
     """
     doing = f"connect a container to network '{network.name}'"
     try:
-        if network.driver == "bridge":
-            _make_pair(netns, network, attachment, doing, hairpin=hairpin)
-        else:
-            _make_below(netns, network, attachment, doing)
+        with _wire(doing) as wire:
+            if network.driver == "bridge":
+                _make_pair(wire, netns, network, attachment, hairpin=hairpin)
+            else:
+                _make_below(wire, netns, network, attachment)
         return inside.joined(netns, "network", lambda: _configure(network, attachment, doing))
     except BaseException:
-        if attachment.host_interface:
-            with suppress(NetworkFailed):
-                detach(attachment)
+        with suppress(NetworkFailed):
+            detach(attachment)
         raise
 
 
 def _make_pair(
-    netns: int, network: NetworkPlan, attachment: Attachment, doing: str, *, hairpin: bool
+    wire: Wire, netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool
 ) -> None:
-    mtu: dict[str, Any] = {"mtu": network.mtu} if network.mtu else {}
-    peer = {"ifname": attachment.interface, "net_ns_fd": netns, **mtu}
-    if attachment.mac:
-        peer["address"] = attachment.mac
-    with _netlink(doing) as netlink:
-        _delete(netlink, attachment.host_interface)  # an earlier attempt's
-        netlink.link("add", ifname=attachment.host_interface, kind="veth", peer=peer, **mtu)
-        index = _index(netlink, attachment.host_interface)
-        bridge = _index(netlink, network.interface)
-        _set(f"ipv6/conf/{attachment.host_interface}/accept_dad", "0")
-        netlink.link("set", index=index, master=bridge, state="up")
-        if hairpin:
-            netlink.brport("set", index=index, mode=1)
-        if network.vlan:
-            information = {"vid": network.vlan, "flags": _PVID_UNTAGGED}
-            netlink.vlan_filter("del", index=index, vlan_info={"vid": 1, "flags": 0})
-            netlink.vlan_filter("add", index=index, vlan_info=information)
+    name = attachment.host_interface
+    bridge = _known(wire, network.interface, "bridge")
+    wire.tell(
+        messages.remove(name),  # an earlier attempt's
+        messages.pair(name, network.mtu or bridge.mtu, netns, attachment.interface, attachment.mac),
+        *messages.port(name, bridge.index, hairpin=hairpin),
+    )
+    if network.vlan:
+        wire.tell(*messages.vlan(_known(wire, name).index, network.vlan))
 
 
-def _make_below(netns: int, network: NetworkPlan, attachment: Attachment, doing: str) -> None:
-    with _netlink(doing) as netlink:
-        above = _index(netlink, network.interface)
-        if above is None:
-            raise NetworkFailed(
-                f"cannot {doing}: the host has no interface '{network.interface}'", subject=network.interface
-            )
-        wanted: dict[str, Any] = {
-            "ifname": attachment.interface,
-            "kind": network.driver,
-            "link": above,
-            "net_ns_fd": netns,
-        }
-        if network.driver == "macvlan":
-            wanted["macvlan_mode"] = _MACVLAN_MODES.get(network.mode, network.mode)
-        else:
-            wanted["ipvlan_mode"] = _IPVLAN_MODES[network.mode]
-        if attachment.mac:
-            wanted["address"] = attachment.mac
-        if network.mtu:
-            wanted["mtu"] = network.mtu
-        netlink.link("add", **wanted)
+def _make_below(wire: Wire, netns: int, network: NetworkPlan, attachment: Attachment) -> None:
+    below = messages.find(wire, network.interface) if network.interface else messages.way_out(wire)
+    if below is None:
+        lacks = f"interface '{network.interface}'" if network.interface else "default route to go by"
+        raise OSError(errno.ENODEV, f"the host has no {lacks}")
+    if network.driver == "macvlan":
+        message = messages.macvlan(
+            below.index,
+            network.mode,
+            network.broadcast_limit,
+            network.mtu,
+            netns,
+            attachment.interface,
+            attachment.mac,
+        )
+    else:
+        message = messages.ipvlan(below.index, network.mode, network.mtu, netns, attachment.interface)
+    wire.tell(message)
 
 
 def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> str:
     """In the container's namespace."""
-    with _netlink(doing) as netlink:
-        netlink.link("set", index=1, state="up")
-        index = _index(netlink, attachment.interface)
-        if index is None:
-            raise NetworkFailed(f"cannot {doing}: it has no interface '{attachment.interface}'")
-        _set(f"ipv6/conf/{attachment.interface}/accept_ra", "0")
-        for address in attachment.addresses:
-            flags = {"flags": _NODAD} if is_ipv6(address.address) else {}
-            with _unless(errno.EEXIST):
-                netlink.addr("add", index=index, address=address.address, prefixlen=address.prefix, **flags)
-        netlink.link("set", index=index, state="up")
-        for gateway in network.default_routes:
-            _route(netlink, "default", gateway, index, network.metric or _DEFAULT_METRIC)
-        for route in network.routes:
-            _route(netlink, route.destination, route.gateway, index, route.metric or _DEFAULT_METRIC)
-        (link,) = netlink.get_links(index)
-        return str(link.get("address"))
-
-
-def _route(netlink: IPRoute, destination: str, gateway: str, index: int, metric: int) -> None:
-    family = socket.AF_INET6 if is_ipv6(gateway) else socket.AF_INET
-    with _unless(errno.EEXIST):
-        netlink.route("add", dst=destination, gateway=gateway, oif=index, priority=metric, family=family)
+    name, metric = attachment.interface, network.metric or _DEFAULT_METRIC
+    with _wire(doing) as wire:
+        own = _known(wire, name)
+        families = {is_ipv6(each.address) for each in attachment.addresses}
+        _set(f"ipv6/conf/{name}/accept_ra", "0")
+        if True in families:
+            _set(f"ipv6/conf/{name}/accept_dad", "0")
+        wire.tell(
+            messages.up(_LOOPBACK),
+            # The others learn at once who has the addresses now.
+            messages.settings(own.index, {_ARP_NOTIFY: 1, _RP_FILTER: _LOOSE}),
+            *(messages.address(own.index, each.address, each.prefix) for each in attachment.addresses),
+            messages.up(own.index),
+            *(
+                messages.route(own.index, "", gateway, metric)
+                for gateway in network.default_routes
+                if is_ipv6(gateway) in families
+            ),
+            *(
+                messages.route(own.index, each.destination, each.gateway, each.metric or _DEFAULT_METRIC)
+                for each in network.routes
+            ),
+        )
+        return own.mac
 
 
 def detach(attachment: Attachment) -> None:
     """Take the host's end away, and the container's with it. It need not be there."""
-    with _netlink(f"disconnect a container from network '{attachment.network}'") as netlink:
-        _delete(netlink, attachment.host_interface)
+    if attachment.host_interface:
+        with _wire(f"disconnect a container from network '{attachment.network}'") as wire:
+            wire.tell(messages.remove(attachment.host_interface))
 
 
 def detach_inside(netns: int, attachment: Attachment) -> None:
     """Take the container's interface away, whatever it is."""
 
     def work() -> None:
-        with _netlink(f"disconnect a container from network '{attachment.network}'") as netlink:
-            _delete(netlink, attachment.interface)
+        with _wire(f"disconnect a container from network '{attachment.network}'") as wire:
+            wire.tell(messages.remove(attachment.interface))
 
     inside.joined(netns, "network", work)
 
 
+def _known(wire: Wire, name: str, kind: str = "") -> Interface:
+    found = messages.find(wire, name)
+    if found is None or (kind and found.kind != kind):
+        raise OSError(errno.ENODEV, f"there is no {kind or 'interface'} '{name}'")
+    return found
+
+
 @contextmanager
-def _netlink(doing: str) -> Iterator[IPRoute]:
+def _wire(doing: str) -> Iterator[Wire]:
     try:
-        with IPRoute() as netlink:
-            yield netlink
-    except NetlinkError as error:
-        reason = os.strerror(error.code).lower() if error.code > 0 else str(error)
-        raise NetworkFailed(f"cannot {doing}: {reason}") from error
+        with Wire() as wire:
+            yield wire
     except OSError as error:
-        raise NetworkFailed(f"cannot {doing}: {(error.strerror or str(error)).lower()}") from error
+        said = error.strerror or str(error)
+        raise NetworkFailed(f"cannot {doing}: {said[:1].lower()}{said[1:]}") from error
 
 
-@contextmanager
-def _unless(code: int) -> Iterator[None]:
-    try:
-        yield
-    except NetlinkError as error:
-        if error.code != code:
-            raise
-
-
-def _index(netlink: IPRoute, name: str) -> int | None:
-    found = netlink.link_lookup(ifname=name)
-    return int(found[0]) if found else None
-
-
-def _delete(netlink: IPRoute, name: str) -> None:
-    index = _index(netlink, name)
-    if index is not None:
-        with _unless(errno.ENODEV):
-            netlink.link("del", index=index)
+def _set(name: str, value: str) -> None:
+    """A sysctl. Not every host lets it be written; then the network works as far as it goes."""
+    with suppress(OSError), open(f"{_SYSTEM}/{name}", "r+", encoding="ascii") as file:
+        if file.read().strip() != value:
+            file.seek(0)
+            file.write(value)

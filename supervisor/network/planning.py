@@ -33,5 +33,7 @@ def plan_of(network: Network) -> NetworkPlan:
         no_default_route=options.get("no_default_route") == "true",
         dns=network.dns_enabled,
         dns_servers=list(network.network_dns_servers),
+        vrf=options.get("vrf", ""),
         mode=options.get("mode", ""),
+        broadcast_limit=int(options["bclim"]) if options.get("bclim") else None,
     )

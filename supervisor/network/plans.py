@@ -83,7 +83,7 @@ class NetworkPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     driver: str = "bridge"
     interface: str = ""
-    """The bridge; of macvlan and ipvlan the host's interface that they are on."""
+    """The bridge; of macvlan and ipvlan the host's interface that they are on, or empty: that of the default route."""
     subnets: list[Subnet] = []
     routes: list[Route] = []
     internal: bool = False
@@ -97,12 +97,17 @@ class NetworkPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     metric: int = 0
     """Of the default route; 0: 100, as with netavark."""
     no_default_route: bool = False
+    vrf: str = ""
+    """The host's virtual router that the bridge is of."""
     dns: bool = False
     """Containers find one another by their names."""
     dns_servers: list[str] = []
     """Who is asked for other names; none: whom the host asks."""
     mode: str = ""
-    """Of macvlan (bridge, private, vepa, passthru) and ipvlan (l2, l3, l3s)."""
+    """Of macvlan (bridge, private, vepa, passthru) and ipvlan (l2, l3, l3s); of a bridge: `unmanaged` if others care for
+    it."""
+    broadcast_limit: int | None = None
+    """Of macvlan (bclim)."""
 
     @property
     def default_routes(self) -> list[str]:
