@@ -78,10 +78,10 @@ async def inspect_networks(services: Services, container: Container) -> InspectN
     owner = owner_of(container, services.find)
     mode = owner.definition.spec.netns.nsmode
     spec, init = owner.definition.spec, owner.observed.init
-    shown: dict[str, list[InspectHostPort] | None] = {}
+    shown: dict[str, list[InspectHostPort] | None] = {**bindings(spec.portmappings)}
     if mode not in ("host", "container"):
-        shown.update(dict.fromkeys(ports.exposed(spec, owner.definition.image)))
-    shown.update(bindings(spec.portmappings))
+        for port in ports.exposed(spec, owner.definition.image):
+            shown.setdefault(port, None)
     networks = await _networks(services, owner)
     default = services.settings.network.default_network
     own = networks[default] if networks is not None and networks.keys() == {default} else InspectOnNetwork()
