@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 __all__ = ["InspectAddress", "InspectHostPort", "InspectNetworkSettings", "InspectOnNetwork"]
@@ -60,8 +62,8 @@ class InspectNetworkSettings(msgspec.Struct, frozen=True, rename="pascal"):
     hairpin_mode: bool = False
     link_local_ipv6_address: str = msgspec.field(name="LinkLocalIPv6Address", default="")
     link_local_ipv6_prefix_len: int = msgspec.field(name="LinkLocalIPv6PrefixLen", default=0)
-    ports: dict[str, list[InspectHostPort] | None] = {}
-    """By port and protocol in the container; what is exposed only has none."""
+    ports: dict[str, Any] = {}
+    """Lists of InspectHostPort by port and protocol in the container; null: it is exposed only."""
     sandbox_key: str = ""
     """Where its network namespace is while it runs."""
     networks: dict[str, InspectOnNetwork] | None = None
