@@ -86,5 +86,4 @@ def _take_away(network: NetworkPlan) -> None:
     if network.driver != "bridge":
         return
     firewall.remove_network(network)
-    if not links.parts_of(network):  # other engines' containers may be on it
-        links.remove_bridge(network)
+    links.remove_bridge(network)
