@@ -115,10 +115,10 @@ def test_a_thousand_mappings_cost_what_one_does(host: Machine, one: Machine) -> 
 
 
 @pytest.mark.usefixtures("table")
-def test_all_ports_there_are(host: Machine) -> None:
-    every = [Port(number, number) for number in range(1, 65536)]
+def test_more_ports_than_one_transaction_takes(host: Machine) -> None:
+    every = [Port(number, number) for number in range(1, 5001)]
     host.does(lambda: firewall.publish(every, [ON_FIRST]))
-    assert counts(host)["publish4"] == 65535
+    assert counts(host)["publish4"] == 5000
     host.does(lambda: firewall.unpublish(every, [ON_FIRST]))
     assert counts(host)["publish4"] == 0
 
