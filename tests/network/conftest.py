@@ -103,6 +103,7 @@ with socket.socket(family, getattr(socket, kind)) as server:
             continue
         one, peer = server.accept()
         with one:
+            one.recv(100)
             one.sendall(f"{word} {peer[0]}".encode())
 """
 _ASKING = """
@@ -113,8 +114,7 @@ with socket.socket(family, getattr(socket, kind)) as one:
     one.settimeout(float(seconds))
     try:
         one.connect((address, int(port)))
-        if kind == "SOCK_DGRAM":
-            one.send(b"?")
+        one.send(b"?")
         print(one.recv(100).decode(), end="")
     except OSError:
         pass
@@ -157,5 +157,7 @@ def outside(host: Machine) -> Iterator[Machine]:
         for end, number in ((host, 1), (machine, 2)):
             end.run("ip", "addr", "add", f"192.0.2.{number}/24", "dev", "wire")
             end.run("ip", "addr", "add", f"fd02::{number}/64", "dev", "wire", "nodad")
+            # At once also by the link's own addresses, which find out who is where.
+            end.run("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/wire/accept_dad")
             end.run("ip", "link", "set", "wire", "up")
         yield machine
