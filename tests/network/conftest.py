@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import pytest
 
 from supervisor.kernel import inside
+from supervisor.network import elements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,6 +119,13 @@ with socket.socket(family, getattr(socket, kind)) as one:
     except OSError:
         pass
 """
+
+
+@pytest.fixture(autouse=True)
+def _wires() -> Iterator[None]:
+    """None is kept open from one test to the next."""
+    yield
+    elements.close()
 
 
 @pytest.fixture
