@@ -22,12 +22,21 @@ from supervisor.network.netlink import Wire
 from supervisor.network.plans import is_ipv6
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from supervisor.network.messages import Interface
     from supervisor.network.plans import Attachment, NetworkPlan
 
-__all__ = ["attach", "detach", "detach_inside", "ensure_bridge", "mend", "parts_of", "remove_bridge"]
+__all__ = [
+    "attach",
+    "detach",
+    "detach_inside",
+    "ensure_bridge",
+    "ensure_gone",
+    "mend",
+    "parts_of",
+    "remove_bridge",
+]
 
 _LOOPBACK = 1
 _RP_FILTER, _ARP_NOTIFY, _ROUTE_LOCALNET = 8, 22, 26
@@ -106,6 +115,12 @@ def remove_bridge(network: NetworkPlan) -> None:
             wire.tell(messages.remove(network.interface))
 
 
+def ensure_gone(interfaces: Sequence[str]) -> None:
+    """Those that the kernel has not taken away by now."""
+    with _wire(f"remove the interfaces {', '.join(interfaces)}") as wire:
+        wire.tell(*(messages.remove(each) for each in interfaces))
+
+
 def attach(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool = False) -> str:
     """Give the container in a network namespace its interface on a network: the MAC address that it has.
 
@@ -142,6 +157,8 @@ def _make_pair(
     wire: Wire, netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool
 ) -> None:
     name = attachment.host_interface
+    if messages.find(wire, network.interface) is None:
+        ensure_bridge(network)  # another engine has found nobody on it, a moment ago
     bridge = _known(wire, network.interface, "bridge")
     wire.tell(
         messages.remove(name),  # an earlier attempt's
