@@ -86,4 +86,5 @@ def _take_away(network: NetworkPlan) -> None:
     if network.driver != "bridge":
         return
     firewall.remove_network(network)
-    links.remove_bridge(network)
+    if not links.parts_of(network):  # other engines' containers may be on it
+        links.remove_bridge(network)
