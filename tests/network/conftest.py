@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.network import elements
 from tests.support.hosts import Machine, wired
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _wires() -> Iterator[None]:
+    """None is kept open from one test to the next."""
+    yield
+    elements.close()
 
 
 @pytest.fixture

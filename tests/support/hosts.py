@@ -61,6 +61,7 @@ with socket.socket(family, getattr(socket, kind)) as server:
             continue
         one, peer = server.accept()
         with one:
+            one.recv(100)
             one.sendall(f"{word} {peer[0]}".encode())
 """
 _ASKING = """
@@ -71,8 +72,7 @@ with socket.socket(family, getattr(socket, kind)) as one:
     one.settimeout(float(seconds))
     try:
         one.connect((address, int(port)))
-        if kind == "SOCK_DGRAM":
-            one.send(b"?")
+        one.send(b"?")
         print(one.recv(100).decode(), end="")
     except OSError:
         pass
@@ -176,6 +176,8 @@ def wired(host: Machine) -> Iterator[Machine]:
         for machine, number in ((host, 1), (outside, 2)):
             machine.run("ip", "addr", "add", f"192.0.2.{number}/24", "dev", "wire")
             machine.run("ip", "addr", "add", f"fd02::{number}/64", "dev", "wire", "nodad")
+            # At once also by the link's own addresses, which find out who is where.
+            machine.run("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/wire/accept_dad")
             machine.run("ip", "link", "set", "wire", "up")
         host.run("ip", "route", "add", "default", "via", "192.0.2.2")
         host.run("ip", "route", "add", "default", "via", "fd02::2")

@@ -101,7 +101,7 @@ class Allocation:
             network_id=network.id,
             driver=network.driver,
             interface=interface,
-            host_interface=f"veth{secrets.token_hex(4)}" if network.driver == "bridge" else "",
+            host_interface=_host_interface(network, wish),
             addresses=taken,
             mac=wish.static_mac or ("" if network.driver == "ipvlan" else random_mac()),
             aliases=list(wish.aliases),
@@ -204,6 +204,13 @@ class Allocation:
         )
         holders = {holder for (net, _), holder in self._holders.items() if net == network.id}
         raise Held(holders, NetworkFailed, message, network.name)
+
+
+def _host_interface(network: Network, wish: NetworkWish) -> str:
+    """The other end of a container's interface on a bridge."""
+    if network.driver != "bridge":
+        return ""
+    return wish.options.get("host_interface_name") or f"veth{secrets.token_hex(4)}"
 
 
 def _range(subnet: Subnet) -> _Range:

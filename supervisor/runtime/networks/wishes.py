@@ -54,8 +54,6 @@ def _mode(spec: ContainerSpec, settings: Settings) -> str:
         return asked
     if spec.networks:
         return "bridge"
-    if not asked and not (spec.portmappings or spec.publish_image_ports):
-        return ""
     configured = asked or settings.containers.netns
     if configured != "private":
         return configured
