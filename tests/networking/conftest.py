@@ -186,6 +186,8 @@ def module_net(request: pytest.FixtureRequest) -> Iterator[Net]:
         serving(outside, "serve", "outside", "7"),
         _engine(request.param, host) as engine,
     ):
+        for way in ("192.0.2.2", "fd02::2"):
+            host.run("ip", "route", "add", "default", "via", way)
         before = inhabitants(host)
         with sharing.shared(engine):
             yield Net(engine, host, outside)

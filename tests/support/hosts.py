@@ -61,8 +61,8 @@ with socket.socket(family, getattr(socket, kind)) as server:
             continue
         one, peer = server.accept()
         with one:
-            one.recv(100)
             one.sendall(f"{word} {peer[0]}".encode())
+            one.recv(100)
 """
 _ASKING = """
 import socket, sys
@@ -169,7 +169,7 @@ class UserHostPlace(UserPlace):
 
 @contextlib.contextmanager
 def wired(host: Machine) -> Iterator[Machine]:
-    """Another host, which is the host's way to everywhere else."""
+    """Another host, beside it on a wire."""
     with Machine() as outside:
         words = ("ip", "link", "add", "wire", "type", "veth", "peer", "name", "wire")
         host.run(*words, "netns", str(outside.pid))
@@ -179,8 +179,6 @@ def wired(host: Machine) -> Iterator[Machine]:
             # At once also by the link's own addresses, which find out who is where.
             machine.run("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/wire/accept_dad")
             machine.run("ip", "link", "set", "wire", "up")
-        host.run("ip", "route", "add", "default", "via", "192.0.2.2")
-        host.run("ip", "route", "add", "default", "via", "fd02::2")
         yield outside
 
 
