@@ -268,6 +268,8 @@ class _Line:
             return TITLES.items()
         first = usage.lstrip("[").split("|")[0].split(" ")[0].rstrip("]").removesuffix("...")
         if first in ("CONTAINER", "IMAGE", "LIST", "NETWORK", "SECRET", "VOLUME"):
+            if usage == "NETWORK CONTAINER":
+                return self._containers() if self.arguments else self._networks()
             if ("..." in usage and "COMMAND" not in usage) or not self.arguments:
                 return self._objects(usage)
             if "DESTINATION" in usage or usage == "IMAGE [IMAGE]":

@@ -1,8 +1,8 @@
 """What the packet filter does for containers: one nftables table of the engine's own.
 
 The rules are made once; a network is elements of sets, and a published port one element of a map, so that a thousand of
-them cost a packet what one does. No other table is looked at or changed. Whatever somebody else has done to the table, or
-flushed it, `rebuild` makes it anew in one transaction.
+them cost a packet what one does. No other table is looked at or changed. Whatever somebody else has done to the rules, or
+flushed them, `rebuild` makes them anew in one transaction, and adds the elements that are missing.
 
 Everything blocks, acts in the network namespace of the calling thread, and can be repeated. NetworkFailed, NotSupported.
 """
@@ -111,28 +111,18 @@ def is_there() -> bool:
 
 
 def rebuild(networks: Iterable[NetworkPlan], published: Iterable[tuple[Port, Sequence[Attachment]]]) -> None:
-    """The table, from nothing, without an instant in which it is not there."""
+    """The table with all of its rules, without an instant in which they are not there. What is in its sets stays: other
+    engines of the host have theirs there, too."""
     table = f"table inet {_TABLE}"
-    lines = [table, f"delete {table}", f"{table} {{\n{_RULES}\nchain {_VERSION} {{ }}\n}}"]
-    found: dict[str, dict[str, None]] = {}
-    for network in networks:
-        _gather(found, _of_network(network))
-    for port, attachments in published:
-        _gather(found, _of_port(port, attachments))
-    lines += [f"add element inet {_TABLE} {name} {{ {', '.join(texts)} }}" for name, texts in found.items()]
-    nft.run("\n".join(lines))
-
-
-def _gather(found: dict[str, dict[str, None]], some: Iterable[Element]) -> None:
-    for each in some:
-        known = _SETS[each.set]
-        key, value = (
-            " . ".join(
-                f'"{part}"' if kind == "ifname" else part for kind, part in zip(types, parts, strict=True)
-            )
-            for types, parts in ((known.key, each.key), (known.value, each.value))
-        )
-        found.setdefault(each.set, {})[f"{key} : {value}" if value else key] = None
+    whole = f"{table} {{\n{_RULES}\nchain {_VERSION} {{ }}\n}}"
+    try:
+        nft.run("\n".join([whole, f"flush {table}", whole]))
+    except NetworkFailed:  # somebody else has made other sets of these names
+        nft.run("\n".join([table, f"delete {table}", whole]))
+    found = [each for network in networks for each in _of_network(network)]
+    found += [each for port, attachments in published for each in _of_port(port, attachments)]
+    with _told():
+        elements.add(_TABLE, _SETS, found)
 
 
 def add_network(network: NetworkPlan) -> None:

@@ -30,7 +30,7 @@ def candidates(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
         (["p"], ["pause", "port", "ps", "pull", "push"]),
         (["image", "un"], ["unmount", "untag"]),
         (["manifest", "re"], ["remove"]),
-        (["network", "c"], ["create"]),
+        (["network", "c"], ["connect", "create"]),
         (["network", "ls", "--filter", "d"], ["dangling=", "driver="]),
         (["volume", "e"], ["exists", "export"]),
         (["volume", "ls", "--filter", "d"], ["dangling=", "driver="]),
@@ -111,6 +111,16 @@ def test_containers_that_fit_the_verb_are_named_once(
     assert candidates(capsys, "rename", "web", "") == []
     assert candidates(capsys, "exec", "-it", "web", "") == [":files"]
     assert candidates(capsys, "inspect", "0a2") == ["0a26f50e30b7"]
+
+
+def test_a_network_comes_before_a_container(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.answers["Container.List"] = {"containers": [container()]}
+    fake.answers["Network.List"] = {"networks": [{"name": "podman", "driver": "bridge"}]}
+    for verb in ("connect", "disconnect"):
+        assert candidates(capsys, "network", verb, "") == ["podman"]
+        assert candidates(capsys, "network", verb, "podman", "") == ["web"]
+        assert candidates(capsys, "network", verb, "podman", "web", "") == []
+    assert candidates(capsys, "network", "reload", "") == ["web"]
 
 
 def test_images_are_named_in_full_and_by_the_end_of_their_names(

@@ -146,6 +146,16 @@ def test_one_network_or_interface_is_not_had_twice() -> None:
         choosing.settled([("web", NetworkWish())] * 129, KNOWN)
 
 
+def test_one_more_network_gets_the_first_free_interface() -> None:
+    on = {"web": NetworkWish(interface_name="eth1")}
+    assert choosing.further(on, DUAL, NetworkWish()) == {**on, "dual": NetworkWish(interface_name="eth0")}
+    with pytest.raises(InvalidArgument, match="cannot use the interface 'eth1' on more than one network"):
+        choosing.further(on, DUAL, NetworkWish(interface_name="eth1"))
+    many = {str(number): NetworkWish(interface_name=f"eth{number}") for number in range(128)}
+    with pytest.raises(InvalidArgument, match="cannot be on more than 128 networks"):
+        choosing.further(many, DUAL, NetworkWish())
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [

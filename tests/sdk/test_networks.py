@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pyman
-from pyman.client import ContainerSpec, NetworkWish, PortMapping, Route, SubnetWish
-from pyman.errors import InvalidArgument, NameInUse, NoSuchNetwork
+from pyman.client import ContainerSpec, Namespace, NetworkWish, PortMapping, Route, Selection, SubnetWish
+from pyman.errors import InvalidArgument, NameInUse, NetworkInUse, NoSuchNetwork, WrongState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +40,20 @@ async def test_a_network_is_made_found_and_removed(engine: Engine) -> None:
         )
         assert changed.network_dns_servers == ["192.0.2.54"]
         assert (await networks.inspect("web")).network_dns_servers == ["192.0.2.54"]
+        box = await client.containers.create(
+            rootfs="/", rootfs_overlay=True, command=["true"], netns=Namespace("bridge")
+        )
+        assert await networks.connect("web", box.id, ips=["10.251.6.9"], aliases=["also"])
+        assert not await networks.connect("web", box.id)
+        with pytest.raises(NetworkInUse):
+            await networks.remove("web")
+        with pytest.raises(WrongState, match="cannot reload the networks of container"):
+            await networks.reload(box.id)
+        assert await networks.reload(Selection(all=True)) == []
+        await networks.disconnect("web", box.id)
+        with pytest.raises(WrongState, match="it is not on it"):
+            await networks.disconnect("web", box.id)
+        await client.containers.remove(box.id)
         other = await networks.create()
         await networks.remove(other.name)
         assert await networks.prune() == ["web"]
