@@ -94,13 +94,12 @@ class Bridges:
     async def _interfaces_gone(self, names: Sequence[str], netns: int | None) -> None:
         await self.call(netns, partial(links.ensure_gone, names))
 
-    async def _bridge_gone(self, network: NetworkPlan, netns: int | None) -> bool:
+    async def _bridge_gone(self, network: NetworkPlan, netns: int | None) -> None:
         async with self._lock:
-            if network.id in self._users:
-                return False
-            self._made.discard(network.id)
-            await self.call(netns, partial(_take_away, network))
-            return True
+            if network.id not in self._users:
+                self._made.discard(network.id)
+                await self.call(netns, partial(_take_away, network))
+                await self._tidying.forget(network)
 
     async def publish(
         self, container: str, ports: Sequence[Port], attachments: Sequence[Attachment], netns: int | None

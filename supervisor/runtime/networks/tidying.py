@@ -49,14 +49,14 @@ class _Left(NamedTuple):
 
 class Tidying:
     """`interfaces_gone`: there is none of these in a namespace any more, whoever holds the container's. `bridge_gone`: there
-    is no bridge of a network on which nobody is; whether that is so."""
+    is no bridge of a network, if nobody is on it."""
 
     def __init__(
         self,
         database: Database,
         spawn: Callable[[Callable[[], Awaitable[Any]]], object],
         interfaces_gone: Callable[[Sequence[str], int | None], Awaitable[None]],
-        bridge_gone: Callable[[NetworkPlan, int | None], Awaitable[bool]],
+        bridge_gone: Callable[[NetworkPlan, int | None], Awaitable[None]],
     ) -> None:
         self._database = database
         self._spawn = spawn
@@ -128,14 +128,15 @@ class Tidying:
                     await self._interfaces_gone(interfaces, last.netns)
                 if trio.current_time() - last.at < _REST and not self._hurry.is_set():
                     self.note(last.network, last.netns)
-                elif await self._bridge_gone(last.network, last.netns):
-                    await self._forget(last.network)
+                else:
+                    await self._bridge_gone(last.network, last.netns)
             except PymanError as error:  # the next supervisor tries it again
                 log.warning(
                     "cannot remove what a network has left", network=last.network.name, error=str(error)
                 )
 
-    async def _forget(self, network: NetworkPlan) -> None:
+    async def forget(self, network: NetworkPlan) -> None:
+        """Its bridge is gone."""
         if network.id in self._expected:
             self._expected.discard(network.id)
             await self._database.commit([DropIntent(PREFIX + network.id)])
