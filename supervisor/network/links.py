@@ -97,12 +97,9 @@ def parts_of(network: NetworkPlan) -> list[str]:
 
 
 def remove_bridge(network: NetworkPlan) -> None:
-    """Unless something is on it, as another engine's containers may be. It need not be there; what else has its name stays."""
-    if network.mode == _UNMANAGED:
-        return
-    with _wire(f"remove the bridge '{network.interface}' of network '{network.name}'") as wire:
-        found = messages.find(wire, network.interface)
-        if found is not None and found.kind == "bridge" and not any(messages.ports_of(wire, found.index)):
+    """It need not be there."""
+    if network.mode != _UNMANAGED:
+        with _wire(f"remove the bridge '{network.interface}' of network '{network.name}'") as wire:
             wire.tell(messages.remove(network.interface))
 
 

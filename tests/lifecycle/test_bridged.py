@@ -8,15 +8,13 @@ import signal
 import socket
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.engine import Engine
 
@@ -158,65 +156,3 @@ def test_an_address_that_is_wished_for_is_had_by_one_alone(shared_engine: Engine
         f"cannot use the address '{PREFIX}77' on network '{NETWORK}': container 'mine' has it" in done.stderr
     )
     engine.cli("rm", "-f", "-t", "0", "mine", "late")
-
-
-def test_eight_clients_at_once_get_eight_addresses(shared_engine: Engine, rootfs: Path) -> None:
-    engine = shared_engine
-    names = [f"c{number}" for number in range(8)]
-    for name in names:
-        created(engine, rootfs, name, SLEEP)
-    with ThreadPoolExecutor(len(names)) as clients:
-        assert len(list(clients.map(partial(engine.cli, "start"), names))) == len(names)
-    assert len({address(engine, name) for name in names}) == len(names)
-    engine.cli("rm", "-f", "-t", "0", *names)
-
-
-def test_a_container_with_ids_of_its_own_is_on_a_network(shared_engine: Engine, rootfs: Path) -> None:
-    engine = shared_engine
-    wish: dict[str, Any] = {"idmappings": {"uid_map": ["0:200000:1000"], "gid_map": ["0:200000:1000"]}}
-    assert asked(started(engine, rootfs, "mapped", SERVE, **wish), 80) == "here"
-    engine.cli("rm", "-f", "-t", "0", "mapped")
-
-
-def test_a_network_that_fails_undoes_the_root_filesystem(shared_engine: Engine, rootfs: Path) -> None:
-    engine = shared_engine
-    created(engine, rootfs, "late", SLEEP)
-    subprocess.run(["ip", "link", "add", BRIDGE, "type", "veth", "peer", "name", f"{BRIDGE}p"], check=True)
-    try:
-        done = engine.cli("start", "late", check=False)
-        assert (done.returncode, done.stderr.count("\n")) == (125, 1)
-        assert BRIDGE in done.stderr
-    finally:
-        subprocess.run(["ip", "link", "del", BRIDGE], check=True)
-    assert engine.inspect("late")["State"]["Status"] == "created"
-    assert str(rootfs) not in Path("/proc/self/mountinfo").read_text()
-    engine.cli("start", "late")
-    engine.cli("rm", "-f", "-t", "0", "late")
-
-
-def test_a_root_filesystem_that_fails_undoes_the_network(shared_engine: Engine, rootfs: Path) -> None:
-    engine = shared_engine
-    created(engine, rootfs, "late", SLEEP, portmappings=[{"container_port": 80, "host_port": PORT + 3}])
-    away = rootfs.rename(rootfs.with_name("away"))
-    done = engine.cli("start", "late", check=False)
-    assert done.returncode == 125
-    assert BRIDGE not in interfaces()
-    assert elements("publish4") == []
-    with socket.create_server(("127.0.0.1", PORT + 3)):
-        pass
-    away.rename(rootfs)
-    assert started(engine, rootfs, "other") == f"{PREFIX}130"
-    engine.cli("rm", "-f", "-t", "0", "late", "other")
-
-
-def test_the_host_keeps_a_port_from_containers(shared_engine: Engine, rootfs: Path) -> None:
-    engine = shared_engine
-    created(engine, rootfs, "late", SLEEP, portmappings=[{"container_port": 80, "host_port": PORT + 4}])
-    with socket.create_server(("0.0.0.0", PORT + 4)):  # noqa: S104 - to keep all of it
-        done = engine.cli("start", "late", check=False)
-    assert f"cannot publish port {PORT + 4}/tcp: it is in use on the host" in done.stderr
-    assert engine.inspect("late")["State"]["Error"]
-    engine.cli("start", "late")
-    with pytest.raises(OSError, match="in use"):
-        socket.create_server(("127.0.0.1", PORT + 4))
-    engine.cli("rm", "-f", "-t", "0", "late")

@@ -14,7 +14,7 @@ from supervisor.network.plans import Address, Attachment, NetworkPlan, Port, Sub
 from tests.network.test_paths import FIRST, SECOND, attachment, connected, with_
 
 if TYPE_CHECKING:
-    from tests.network.conftest import Machine
+    from tests.support.hosts import Machine
 
 ON_FIRST = attachment(FIRST, 2)
 

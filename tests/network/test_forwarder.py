@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.network.conftest import Machine
+    from tests.support.hosts import Machine
 
 
 class Led:

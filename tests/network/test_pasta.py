@@ -21,7 +21,7 @@ from tests.network.user_box import UserBox
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.network.conftest import Machine
+    from tests.support.hosts import Machine
 
 needs_pasta = pytest.mark.skipif(not shutil.which("pasta"), reason="there is no pasta")
 

@@ -20,7 +20,7 @@ from tests.network.user_box import UserBox
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.network.conftest import Machine
+    from tests.support.hosts import Machine
 
 needs_slirp4netns = pytest.mark.skipif(not shutil.which("slirp4netns"), reason="there is no slirp4netns")
 HANDLER = "port_handler=slirp4netns"

@@ -8,13 +8,13 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tests.network.conftest import Machine
+from tests.support.hosts import Machine
 from tests.support.user import User
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tests.network.conftest import T
+    from tests.support.hosts import T
 
 __all__ = ["UserBox"]
 

@@ -175,6 +175,23 @@ async def test_contradictions_are_refused_by_name(spec: ContainerSpec, said: str
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (asked("pasta", network_options={"pasta": ["--config-net", ""]}), "an empty option of pasta"),
+        (asked("pasta", network_options={"pasta": ["--netns=/x"]}), "the option '--netns=/x' of pasta"),
+        (asked("pasta", portmappings=[PortMapping(80, protocol="sctp")]), "pasta forwards tcp and udp alone"),
+        (asked("slirp4netns", network_options={"slirp4netns": ["mtu=x"]}), "the option 'mtu=x' of slirp4netns"),
+        (asked("slirp4netns", portmappings=[PortMapping(80, protocol="sctp")]), "forwards tcp and udp alone"),
+        (asked("bridge", portmappings=[PortMapping(80, protocol="sctp")]), "without root ports are tcp and udp alone"),
+    ],
+)  # fmt: skip
+async def test_what_users_networks_cannot_do_is_refused_by_name(spec: ContainerSpec, said: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await settled(spec, rootless=True)
+    assert said in str(caught.value)
+
+
 # ---------------------------------------------------------------------- ports
 
 

@@ -225,10 +225,9 @@ class Body:
             if made:
                 steps.start_soon(failures.attempt, self._delete)
             steps.start_soon(failures.attempt, partial(self._in_thread, self._give_back))
-            if self._container.observed.attachments:
-                steps.start_soon(failures.attempt, self.wiring.take_down)
         # The OCI runtime has been told: it needs the bundle no more.
         await self._sessions_over()
+        await failures.attempt(self.wiring.take_down)
         volumes = self._services.volumes
         await failures.attempt(partial(volumes.unmount_all, self._container.definition.spec, self.id))
         if last and not failures.found:

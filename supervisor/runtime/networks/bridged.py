@@ -79,7 +79,7 @@ class Bridged:
         return networks, attachments
 
     async def patiently(self, take: Callable[[], T]) -> T:
-        """What a container has that has just ended is waited for. AddressInUse, PortInUse."""
+        """What a container has that has just ended is waited for. AddressInUse, PortInUse, NetworkFailed."""
         allocation = self._services.allocation
         with trio.move_on_after(self._services.settings.pyman.call_deadline):
             while True:
@@ -87,12 +87,15 @@ class Bridged:
                     return take()
                 except Held as held:
                     refusal = held
-                if not self._is_ending(refusal.holder):
+                if not any(map(self._is_ending, refusal.holders)):
                     break
                 await allocation.wait_given_back()
-        holder = self._services.find(refusal.holder)
-        who = "another container" if holder is None else f"container '{holder.name}'"
-        raise refusal.kind(f"{refusal.message}: {who} has it", subject=refusal.subject)
+        message = refusal.message
+        if len(refusal.holders) == 1:
+            (holder,) = map(self._services.find, refusal.holders)
+            who = "another container" if holder is None else f"container '{holder.name}'"
+            message += f": {who} has it"
+        raise refusal.kind(message, subject=refusal.subject)
 
     def _is_ending(self, id: str) -> bool:
         holder = self._services.find(id)

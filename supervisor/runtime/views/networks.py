@@ -79,7 +79,7 @@ async def inspect_networks(services: Services, container: Container) -> InspectN
     mode = owner.definition.spec.netns.nsmode
     spec, init = owner.definition.spec, owner.observed.init
     shown: dict[str, list[InspectHostPort] | None] = {**bindings(spec.portmappings)}
-    if mode not in ("host", "container"):
+    if mode != "host" and owner is container:
         for port in ports.exposed(spec, owner.definition.image):
             shown.setdefault(port, None)
     networks = await _networks(services, owner)
