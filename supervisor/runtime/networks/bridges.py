@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from supervisor.state.database import Database
 
     T = TypeVar("T")
-    Published = tuple[Port, Sequence[Attachment]]
-    _All = tuple[list[NetworkPlan], list[Published]]
 
 __all__ = ["Bridges"]
 
@@ -77,9 +75,16 @@ class Bridges:
             if network.id not in self._made:
                 if network.driver == "bridge":
                     await self._tidying.expect(network)
-                    if await self.call(netns, partial(_make, network, self._all())):
-                        self._made &= self._plans.keys()
+                    await self._make(network, netns)
                 self._made.add(network.id)
+
+    async def _make(self, network: NetworkPlan, netns: int | None) -> None:
+        try:
+            await self.call(netns, partial(_make, network))
+        except NetworkFailed:
+            if await self.call(netns, firewall.is_there):
+                raise
+            await self._make_anew(netns)  # nobody has made the table yet, or somebody has flushed it
 
     def leave(self, container: str, network: NetworkPlan, netns: int | None, interface: str = "") -> None:
         """It need not have been on it. `interface`: on the host, which the kernel is about to take away."""
@@ -112,7 +117,12 @@ class Bridges:
                 del self._published[container]
             if attachments:
                 self._published[container] = now
-                await self.call(netns, partial(firewall.publish, *now))
+                try:
+                    await self.call(netns, partial(firewall.publish, *now))
+                except NetworkFailed:
+                    if await self.call(netns, firewall.is_there):
+                        raise
+                    await self._make_anew(netns)  # somebody has flushed it
 
     async def unpublish(self, container: str, netns: int | None) -> None:
         """There need not be any. NetworkFailed."""
@@ -129,38 +139,27 @@ class Bridges:
             if self._rebuilt > asked:  # meanwhile, for somebody else
                 return
             self._begun = begun = self._begun + 1
-            networks, published = self._all()
-            if networks:
-                await self.call(netns, partial(_rebuild, networks, published))
-            self._made &= self._plans.keys()
+            await self._make_anew(netns)
             self._rebuilt = begun
 
-    def _all(self) -> _All:
-        """What the packet filter has to know."""
+    async def _make_anew(self, netns: int | None) -> None:
         networks = [each for each in self._plans.values() if each.driver == "bridge"]
         published = [(port, attachments) for ports, attachments in self._published.values() for port in ports]
-        return networks, published
+        if networks:
+            await self.call(netns, partial(_rebuild, networks, published))
+        self._made &= self._plans.keys()
 
     async def call(self, netns: int | None, work: Callable[[], T]) -> T:
         """Something that the kernel is told there, in a thread."""
         return await trio.to_thread.run_sync(partial(in_place, netns, work), limiter=self._disk)
 
 
-def _make(network: NetworkPlan, everything: _All) -> bool:
-    """Whether that took the whole table."""
+def _make(network: NetworkPlan) -> None:
     links.ensure_bridge(network)
-    try:
-        firewall.add_network(network)
-    except NetworkFailed:
-        # Nobody has made it yet, or somebody has flushed it.
-        if firewall.is_there():
-            raise
-        firewall.rebuild(*everything)
-        return True
-    return False
+    firewall.add_network(network)
 
 
-def _rebuild(networks: Sequence[NetworkPlan], published: Sequence[Published]) -> None:
+def _rebuild(networks: Sequence[NetworkPlan], published: Sequence[tuple[Port, Sequence[Attachment]]]) -> None:
     for network in networks:
         links.ensure_bridge(network)
     firewall.rebuild(networks, published)
