@@ -13,7 +13,7 @@ from pyman.api.network import CreateNetworkRequest
 from pyman.api.spec import Namespace, NetworkWish
 from pyman.errors import DiskFull, NetworkFailed
 from supervisor.kernel import process
-from supervisor.network import elements
+from supervisor.network import netfilter
 from supervisor.runtime.life import connecting
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.networks.rewiring import Rewiring
@@ -38,7 +38,7 @@ def house(house: House) -> Iterator[House]:
     text = house.configuration.read_text()
     house.configuration.write_text(f'{text}[network]\nnetwork_config_dir = "{house.path}/nets"\n')
     yield house
-    elements.close()
+    netfilter.close()
 
 
 async def connected(house: House, *networks: str) -> Entry:
