@@ -89,7 +89,12 @@ class Bridges:
                 del self._published[container]
             if attachments:
                 self._published[container] = now
-                await self.call(netns, partial(firewall.publish, *now))
+                try:
+                    await self.call(netns, partial(firewall.publish, *now))
+                except NetworkFailed:
+                    if await self.call(netns, firewall.is_there):
+                        raise
+                    await self._make_anew(netns)  # somebody has flushed it
 
     async def unpublish(self, container: str, netns: int | None) -> None:
         """There need not be any. NetworkFailed."""
@@ -106,13 +111,14 @@ class Bridges:
             if self._rebuilt > asked:  # meanwhile, for somebody else
                 return
             self._begun = begun = self._begun + 1
-            networks = [each for each in self._plans.values() if each.driver == "bridge"]
-            published = [
-                (port, attachments) for ports, attachments in self._published.values() for port in ports
-            ]
-            if networks:
-                await self.call(netns, partial(_rebuild, networks, published))
+            await self._make_anew(netns)
             self._rebuilt = begun
+
+    async def _make_anew(self, netns: int | None) -> None:
+        networks = [each for each in self._plans.values() if each.driver == "bridge"]
+        published = [(port, attachments) for ports, attachments in self._published.values() for port in ports]
+        if networks:
+            await self.call(netns, partial(_rebuild, networks, published))
 
     async def call(self, netns: int | None, work: Callable[[], T]) -> T:
         """Something that the kernel is told there, in a thread."""

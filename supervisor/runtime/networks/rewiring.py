@@ -43,7 +43,7 @@ class Rewiring:
     async def allot(self, network: Network, wish: NetworkWish) -> Attachment:
         """What it is to have on one more network. InvalidArgument, AddressInUse, NetworkFailed."""
         take = partial(self._services.allocation.take, self._id, network, wish, wish.interface_name)
-        return await self._wiring.patiently(take)
+        return await self._wiring.taking.patiently(take)
 
     def give_up(self, network_id: str) -> None:
         """What it was to have there, or has had."""
