@@ -18,6 +18,7 @@ from supervisor.runtime.life import connecting
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.networks.rewiring import Rewiring
 from tests.runtime.faults import FullDisk
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -75,7 +76,13 @@ async def is_on_one_alone(entry: Entry) -> None:
     assert list(entry.container.definition.spec.networks) == ["one"]
     assert observed.rewiring == ""
     assert await interfaces(entry) == ["lo", "eth0"]
-    assert not os.path.exists(f"/sys/class/net/{NETWORKS['two']}")
+    await is_idle("two")
+
+
+async def is_idle(network: str) -> None:
+    """It has no bridge any more, which goes by itself."""
+    bridge = f"/sys/class/net/{NETWORKS[network]}"
+    await trio.to_thread.run_sync(until, lambda: not os.path.exists(bridge), "its bridge is still there")
 
 
 async def is_on_both(entry: Entry) -> None:
@@ -200,7 +207,8 @@ async def test_one_that_ends_meanwhile_starts_as_was_asked_for(
         with trio.fail_after(10):
             await entry.container.wait(frozenset({"exited"}))
         assert list(entry.container.definition.spec.networks) == (["one", "two"] if connects else ["one"])
-        assert not any(os.path.exists(f"/sys/class/net/{bridge}") for bridge in NETWORKS.values())
+        for name in NETWORKS:
+            await is_idle(name)
         await entry.worker.ask(rq.Start())
         await (is_on_both if connects else is_on_one_alone)(entry)
 
