@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyman.api.event import Actor
+    from pyman.api.network import Network
     from pyman.api.spec import ContainerSpec
     from supervisor.conmon.find import Conmon
     from supervisor.conmon.logs import LogKeeper
@@ -174,7 +175,13 @@ class Services:
         )
         registry = self._registry
         book.users = lambda: users(registry.containers)
-        book.settle = lambda network: registry.settled(leaving(network, registry.containers))
+
+        async def settle(network: Network) -> None:
+            await registry.settled(leaving(network, registry.containers))
+            if "bridges" in vars(self):
+                await self.bridges.let_go(network.id)
+
+        book.settle = settle
         return book
 
     @cached_property
