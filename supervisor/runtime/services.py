@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyman.api.event import Actor
+    from pyman.api.network import Network
     from pyman.api.spec import ContainerSpec
     from supervisor.conmon.find import Conmon
     from supervisor.conmon.logs import LogKeeper
@@ -173,8 +174,13 @@ class Services:
             self.remove_container,
         )
         registry = self._registry
+
+        async def settle(network: Network) -> None:
+            await registry.settled(leaving(network, registry.containers))
+            await self.settle()  # another one may have its bridge and its subnets next
+
         book.users = lambda: users(registry.containers)
-        book.settle = lambda network: registry.settled(leaving(network, registry.containers))
+        book.settle = settle
         return book
 
     @cached_property
