@@ -11,9 +11,10 @@ import trio
 
 from pyman.api.network import CreateNetworkRequest
 from pyman.api.spec import Namespace, NetworkWish
-from pyman.errors import DiskFull, NetworkFailed
+from pyman.errors import DiskFull, NetworkFailed, NoSuchNetwork
 from supervisor.kernel import process
 from supervisor.network import elements
+from supervisor.runtime.creation.creating import Creation
 from supervisor.runtime.life import connecting
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.networks.rewiring import Rewiring
@@ -203,6 +204,34 @@ async def test_one_that_ends_meanwhile_starts_as_was_asked_for(
         assert not any(os.path.exists(f"/sys/class/net/{bridge}") for bridge in NETWORKS.values())
         await entry.worker.ask(rq.Start())
         await (is_on_both if connects else is_on_one_alone)(entry)
+
+
+async def test_a_network_that_is_removed_meanwhile_gets_no_container(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house.open():
+        entry = await connected(house, "one")
+        book, settled, allot = house.engine.services.networks, Creation._settled, Rewiring.allot
+
+        async def removes(*words: Any) -> Any:
+            await book.remove("two", None)
+            return await settled(*words)
+
+        async def removes_as_well(*words: Any) -> Any:
+            await book.remove("two", None)
+            return await allot(*words)
+
+        with monkeypatch.context() as patches:
+            patches.setattr(Creation, "_settled", removes)
+            with pytest.raises(NoSuchNetwork):
+                await house.create("true", netns=Namespace("bridge"), networks={"two": NetworkWish()})
+        assert len(house.engine.registry) == 1
+        await book.create(CreateNetworkRequest("two", network_interface=NETWORKS["two"]), None)
+        with monkeypatch.context() as patches:
+            patches.setattr(Rewiring, "allot", removes_as_well)
+            with pytest.raises(NoSuchNetwork):
+                await connect(entry)
+        await is_on_one_alone(entry)
 
 
 async def test_a_taking_back_that_fails_is_done_later(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
