@@ -166,9 +166,11 @@ class Bridged:
                 failures.append(error)
 
         await attempt(partial(bridges.unpublish, self._id, place))
-        await attempt(partial(bridges.call, place, self._detach))
-        for network in observed.networks:
-            await attempt(partial(bridges.leave, self._id, network, place))
+        if self._services.dependents(self._id):
+            # One of them may be in its network namespace, which does not end then.
+            await attempt(partial(bridges.call, place, self._detach))
+        for network, attachment in zip(observed.networks, observed.attachments, strict=True):
+            bridges.leave(self._id, network, place, attachment.host_interface)
         for later in failures[1:]:
             log.warning("cannot take down a network", container=self._id, error=str(later))
         if failures:
