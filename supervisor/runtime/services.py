@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyman.api.event import Actor
+    from pyman.api.network import Network
     from pyman.api.spec import ContainerSpec
     from supervisor.conmon.find import Conmon
     from supervisor.conmon.logs import LogKeeper
@@ -162,7 +163,7 @@ class Services:
     @cached_property
     def networks(self) -> NetworkBook:
         from supervisor.runtime.networks.book import NetworkBook
-        from supervisor.runtime.networks.users import leaving, users
+        from supervisor.runtime.networks.users import users
 
         book = NetworkBook(
             self.layout,
@@ -174,7 +175,7 @@ class Services:
         )
         registry = self._registry
         book.users = lambda: users(registry.containers)
-        book.settle = lambda network: registry.settled(leaving(network, registry.containers))
+        book.settle = self._off
         return book
 
     @cached_property
@@ -215,6 +216,14 @@ class Services:
             image_removal.resume(self, intents)
         if any(key.startswith("bridge-") for key in intents):
             self.bridges.recover(intents)
+
+    async def _off(self, network: Network) -> None:
+        """Nothing is left on a network of containers that were removed, nor its bridge if they were the last."""
+        from supervisor.runtime.networks.users import leaving
+
+        await self._registry.settled(leaving(network, self._registry.containers))
+        if "bridges" in vars(self):
+            await self.bridges.hasten(network.id)
 
     async def settle(self) -> None:
         """What would be done in a while."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,16 +22,17 @@ from supervisor.runtime.networks.rewiring import Rewiring
 from tests.runtime.faults import FullDisk
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from supervisor.kernel.process import ProcessRef
+    from supervisor.runtime.engine import Engine
     from supervisor.runtime.registry import Entry
     from tests.runtime.conftest import House
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="an engine in the test's process is root's")
 
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-NETWORKS = {"one": f"pmcnna{WORKER}", "two": f"pmcnnb{WORKER}"}
+NETWORKS = {"one": f"pmcnna{os.getpid()}", "two": f"pmcnnb{os.getpid()}"}
+"""Tests run side by side on one host."""
 
 
 @pytest.fixture
@@ -40,6 +42,17 @@ def house(house: House) -> Iterator[House]:
     house.configuration.write_text(f'{text}[network]\nnetwork_config_dir = "{house.path}/nets"\n')
     yield house
     elements.close()
+
+
+@asynccontextmanager
+async def opened(house: House) -> AsyncIterator[Engine]:
+    """At its end no bridge is left."""
+    async with house.open() as engine:
+        try:
+            yield engine
+        finally:
+            await house.clear()
+            await engine.services.settle()
 
 
 async def connected(house: House, *networks: str) -> Entry:
@@ -68,6 +81,13 @@ async def interfaces(entry: Entry) -> list[str]:
     return [line.split("@")[0].split()[0] for line in told.stdout.decode().splitlines()]
 
 
+def on_bridge(network: str) -> list[str]:
+    try:
+        return os.listdir(f"/sys/class/net/{NETWORKS[network]}/brif")
+    except FileNotFoundError:
+        return []
+
+
 async def is_on_one_alone(entry: Entry) -> None:
     """Nothing is left of the other."""
     observed = entry.container.observed
@@ -76,7 +96,7 @@ async def is_on_one_alone(entry: Entry) -> None:
     assert list(entry.container.definition.spec.networks) == ["one"]
     assert observed.rewiring == ""
     assert await interfaces(entry) == ["lo", "eth0"]
-    assert not os.path.exists(f"/sys/class/net/{NETWORKS['two']}")
+    assert not on_bridge("two")
 
 
 async def is_on_both(entry: Entry) -> None:
@@ -85,13 +105,13 @@ async def is_on_both(entry: Entry) -> None:
     assert list(entry.container.definition.spec.networks) == ["one", "two"]
     assert observed.rewiring == ""
     assert await interfaces(entry) == ["lo", "eth0", "eth1"]
-    assert os.path.exists(f"/sys/class/net/{NETWORKS['two']}")
+    assert on_bridge("two")
 
 
 async def test_a_connection_that_cannot_be_recorded_is_taken_back(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with house.open():
+    async with opened(house):
         entry = await connected(house, "one")
         FullDisk(monkeypatch, lambda status: status == "connect")
         with pytest.raises(DiskFull):
@@ -104,7 +124,7 @@ async def test_a_connection_that_cannot_be_recorded_is_taken_back(
 async def test_a_disconnection_that_cannot_be_recorded_is_taken_back(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with house.open():
+    async with opened(house):
         entry = await connected(house, "one", "two")
         before = entry.container.observed.attachments
         FullDisk(monkeypatch, lambda status: status == "disconnect")
@@ -126,7 +146,7 @@ async def test_what_the_kernel_refuses_is_taken_back(
 ) -> None:
     """`late`: all is done when it fails."""
     connects = change is connect
-    async with house.open():
+    async with opened(house):
         entry = await connected(house, "one", *([] if connects else ["two"]))
         with monkeypatch.context() as patches:
             Failing(patches, "put_on" if connects else "take_off", late=late)
@@ -172,7 +192,7 @@ async def test_the_next_supervisor_takes_back_what_was_begun(
             with pytest.raises(NetworkFailed):
                 await change(entry)
             assert entry.container.observed.rewiring == "two"
-    async with house.open() as engine:
+    async with opened(house) as engine:
         (entry,) = engine.registry
         await (is_on_one_alone if connects else is_on_both)(entry)
         await change(entry)
@@ -184,7 +204,7 @@ async def test_one_that_ends_meanwhile_starts_as_was_asked_for(
     house: House, monkeypatch: pytest.MonkeyPatch, change: Callable[[Entry], Awaitable[Any]]
 ) -> None:
     connects = change is connect
-    async with house.open():
+    async with opened(house):
         entry = await connected(house, "one", *([] if connects else ["two"]))
 
         async def dies(_rewiring: Rewiring, _name: str, init: ProcessRef) -> None:
@@ -201,7 +221,7 @@ async def test_one_that_ends_meanwhile_starts_as_was_asked_for(
         with trio.fail_after(10):
             await entry.container.wait(frozenset({"exited"}))
         assert list(entry.container.definition.spec.networks) == (["one", "two"] if connects else ["one"])
-        assert not any(os.path.exists(f"/sys/class/net/{bridge}") for bridge in NETWORKS.values())
+        assert not any(map(on_bridge, NETWORKS))
         await entry.worker.ask(rq.Start())
         await (is_on_both if connects else is_on_one_alone)(entry)
 
@@ -209,7 +229,7 @@ async def test_one_that_ends_meanwhile_starts_as_was_asked_for(
 async def test_a_network_that_is_removed_meanwhile_gets_no_container(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with house.open():
+    async with opened(house):
         entry = await connected(house, "one")
         book, settled, allot = house.engine.services.networks, Creation._settled, Rewiring.allot
 
@@ -235,7 +255,7 @@ async def test_a_network_that_is_removed_meanwhile_gets_no_container(
 
 
 async def test_a_taking_back_that_fails_is_done_later(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with house.open():
+    async with opened(house):
         entry = await connected(house, "one")
         Failing(monkeypatch, "put_on", late=True)
         Failing(monkeypatch, "take_off", late=False)
