@@ -163,7 +163,7 @@ class Services:
     @cached_property
     def networks(self) -> NetworkBook:
         from supervisor.runtime.networks.book import NetworkBook
-        from supervisor.runtime.networks.users import users
+        from supervisor.runtime.networks.users import leaving, users
 
         book = NetworkBook(
             self.layout,
@@ -174,8 +174,13 @@ class Services:
             self.remove_container,
         )
         registry = self._registry
+
+        async def settle(network: Network) -> None:
+            await registry.settled(leaving(network, registry.containers))
+            await self.settle()  # another one may have its bridge and its subnets next
+
         book.users = lambda: users(registry.containers)
-        book.settle = self._off
+        book.settle = settle
         return book
 
     @cached_property
@@ -216,14 +221,6 @@ class Services:
             image_removal.resume(self, intents)
         if any(key.startswith("bridge-") for key in intents):
             self.bridges.recover(intents)
-
-    async def _off(self, network: Network) -> None:
-        """Nothing is left on a network of containers that were removed, nor its bridge if they were the last."""
-        from supervisor.runtime.networks.users import leaving
-
-        await self._registry.settled(leaving(network, self._registry.containers))
-        if "bridges" in vars(self):
-            await self.bridges.hasten(network.id)
 
     async def settle(self) -> None:
         """What would be done in a while."""

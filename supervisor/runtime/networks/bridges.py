@@ -40,7 +40,6 @@ class Bridges:
     ) -> None:
         self._disk = disk
         self._tidying = Tidying(database, spawn, self._interfaces_gone, self._bridge_gone)
-        self.hasten = self._tidying.hasten
         self.recover = self._tidying.recover
         self.settle = self._tidying.settle
         self._lock = trio.Lock()

@@ -67,7 +67,6 @@ class Tidying:
         self._left: list[_Left] = []
         self._runs = False
         self._hurry = trio.Event()
-        self._turn = trio.Lock()
         self._tidied = trio.Event()
 
     async def expect(self, network: NetworkPlan) -> None:
@@ -98,53 +97,44 @@ class Tidying:
 
     async def settle(self) -> None:
         """Now, and until it is done."""
-        self._hurry.set()
         if self._runs:
+            self._hurry.set()
             await self._tidied.wait()
-
-    async def hasten(self, network_id: str) -> None:
-        """What is left on one network, now, and until it is done."""
-        async with self._turn:
-            left = [each for each in self._left if each.network.id == network_id]
-            self._left = [each for each in self._left if each.network.id != network_id]
-            await self._tidy(left, now=True)
 
     async def _run(self) -> None:
         try:
             while self._left:
                 with trio.move_on_after(_REST):
                     await self._hurry.wait()
-                async with self._turn:
-                    left, self._left = self._left, []
-                    await self._tidy(left, now=self._hurry.is_set())
+                left, self._left = self._left, []
+                try:
+                    await self._tidy(left)
+                finally:
+                    _close(left)
         finally:
             _close(self._left)
             self._left = []
             self._runs = False
+            self._hurry = trio.Event()
             self._tidied.set()
 
-    async def _tidy(self, left: Sequence[_Left], *, now: bool) -> None:
-        """Also those whose last container has only just left, if it has to be `now`."""
+    async def _tidy(self, left: Sequence[_Left]) -> None:
         groups: dict[tuple[str, int], list[_Left]] = {}
         for each in left:
             groups.setdefault(each.place, []).append(each)
-        try:
-            for some in groups.values():
-                await self._tidy_one(some, now=now)
-        finally:
-            _close(left)
-
-    async def _tidy_one(self, some: Sequence[_Left], *, now: bool) -> None:
-        last = some[-1]
-        try:
-            if interfaces := [each.interface for each in some if each.interface]:
-                await self._interfaces_gone(interfaces, last.netns)
-            if trio.current_time() - last.at < _REST and not now:
-                self.note(last.network, last.netns)
-            else:
-                await self._bridge_gone(last.network, last.netns)
-        except PymanError as error:  # the next supervisor tries it again
-            log.warning("cannot remove what a network has left", network=last.network.name, error=str(error))
+        for some in groups.values():
+            last = some[-1]
+            try:
+                if interfaces := [each.interface for each in some if each.interface]:
+                    await self._interfaces_gone(interfaces, last.netns)
+                if trio.current_time() - last.at < _REST and not self._hurry.is_set():
+                    self.note(last.network, last.netns)
+                else:
+                    await self._bridge_gone(last.network, last.netns)
+            except PymanError as error:  # the next supervisor tries it again
+                log.warning(
+                    "cannot remove what a network has left", network=last.network.name, error=str(error)
+                )
 
     async def forget(self, network: NetworkPlan) -> None:
         """Its bridge is gone."""
