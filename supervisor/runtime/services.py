@@ -174,13 +174,13 @@ class Services:
             self.remove_container,
         )
         registry = self._registry
-        book.users = lambda: users(registry.containers)
 
         async def settle(network: Network) -> None:
             await registry.settled(leaving(network, registry.containers))
             if "bridges" in vars(self):
-                await self.bridges.let_go(network.id)
+                await self.bridges.let_go(network.id)  # another one may have its bridge and its subnets next
 
+        book.users = lambda: users(registry.containers)
         book.settle = settle
         return book
 
