@@ -68,7 +68,6 @@ class House:
                 with trio.CancelScope(shield=True):
                     if not leave:
                         await self.clear()
-                        await self.engine.services.settle()
                     nursery.cancel_scope.cancel()
 
     async def clear(self) -> None:
