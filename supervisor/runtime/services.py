@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.networks.book import NetworkBook
     from supervisor.runtime.networks.bridges import Bridges
     from supervisor.runtime.networks.helper_book import Helpers
+    from supervisor.runtime.networks.sandbox import Sandbox
     from supervisor.runtime.registry import Registry
     from supervisor.runtime.secrets.book import Secrets
     from supervisor.runtime.secrets.choosing import Chosen as ChosenSecrets
@@ -184,10 +185,17 @@ class Services:
         return Allocation()
 
     @cached_property
+    def sandbox(self) -> Sandbox:
+        """Of an ordinary user alone."""
+        from supervisor.runtime.networks.sandbox import Sandbox
+
+        return Sandbox(self)
+
+    @cached_property
     def bridges(self) -> Bridges:
         from supervisor.runtime.networks.bridges import Bridges
 
-        return Bridges(self.disk)
+        return Bridges(self.disk, publishes=not self.settings.rootless)
 
     @cached_property
     def helpers(self) -> Helpers:

@@ -30,8 +30,10 @@ __all__ = ["Bridges"]
 class Bridges:
     """One for an engine, or for what an ordinary user has instead of the host."""
 
-    def __init__(self, disk: trio.CapacityLimiter) -> None:
+    def __init__(self, disk: trio.CapacityLimiter, *, publishes: bool = True) -> None:
+        """`publishes`: the packet filter there leads ports into containers."""
         self._disk = disk
+        self._publishes = publishes
         self._lock = trio.Lock()
         self._users: dict[str, set[str]] = {}
         """Containers by networks' ids."""
@@ -48,7 +50,7 @@ class Bridges:
         """What a record says."""
         for network in observed.networks:
             self._hold(container, network)
-        if observed.ports:
+        if observed.ports and self._publishes:
             self._published[container] = observed.ports, observed.attachments
 
     def _hold(self, container: str, network: NetworkPlan) -> None:
