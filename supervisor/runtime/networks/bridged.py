@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyman.errors import NetworkFailed, PymanError
@@ -19,9 +18,8 @@ from supervisor.runtime.networks.taking import Taking
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-    from pyman.api.spec import NetworkWish
     from supervisor.kernel.process import ProcessRef
     from supervisor.network.definitions.directory import Networks
     from supervisor.network.plans import Attachment, NetworkPlan, Port
@@ -64,11 +62,10 @@ class Bridged:
 
     async def _on_networks(self, known: Networks) -> tuple[list[NetworkPlan], list[Attachment]]:
         wishes = self.container.definition.spec.networks
-        names = _interfaces(wishes)
         networks, attachments = [], []
         for name, wish in wishes.items():
             network = known.find(name)
-            take = partial(self.services.allocation.take, self.id, network, wish, names[name])
+            take = partial(self.services.allocation.take, self.id, network, wish, wish.interface_name)
             attachments.append(await self.taking.patiently(take))
             networks.append(plan_of(network))
         return networks, attachments
@@ -110,8 +107,8 @@ class Bridged:
         """They need not lead anywhere. NetworkFailed."""
         await self.services.bridges.unpublish(self.id, await self.place())
 
-    async def left(self) -> None:
-        """It is on no bridge any more. PymanError."""
+    def left(self) -> None:
+        """It is on no bridge any more."""
 
     async def ground(self) -> None:
         observed, bridges = self.container.observed, self.services.bridges
@@ -192,11 +189,13 @@ class Bridged:
                 failures.append(error)
 
         await attempt(self.lead_no_more)
-        await attempt(partial(bridges.call, place, self._detach))
-        for network in observed.networks:
-            await attempt(partial(bridges.leave, self.id, network, place))
+        if self.services.dependents(self.id):
+            # One of them may be in its network namespace, which does not end then.
+            await attempt(partial(bridges.call, place, self._detach))
+        for network, attachment in zip(observed.networks, observed.attachments, strict=True):
+            bridges.leave(self.id, network, place, attachment.host_interface)
         if not failures:
-            await attempt(self.left)
+            self.left()
         for later in failures[1:]:
             log.warning("cannot take down a network", container=self.id, error=str(later))
         if failures:
@@ -205,10 +204,3 @@ class Bridged:
     def _detach(self) -> None:
         for attachment in self.container.observed.attachments:
             links.detach(attachment)
-
-
-def _interfaces(wishes: Mapping[str, NetworkWish]) -> dict[str, str]:
-    """The names that a container's interfaces have, by networks."""
-    asked = {wish.interface_name for wish in wishes.values()}
-    free = (name for number in count() if (name := f"eth{number}") not in asked)
-    return {name: wish.interface_name or next(free) for name, wish in wishes.items()}

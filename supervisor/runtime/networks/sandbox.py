@@ -43,6 +43,8 @@ __all__ = ["Sandbox", "check_ports"]
 T = TypeVar("T")
 
 _THREADS = 4
+_REST = 1.0
+"""Seconds between the last container and the end of the sandbox."""
 
 
 class _Published(NamedTuple):
@@ -81,6 +83,8 @@ class Sandbox:
         self._led: dict[str, ProcessRef] = {}
         """The forwarder that was told of a container's ports."""
         self._netns = -1
+        self._is_resting = False
+        """Nobody is in it, and it goes in a moment."""
         self._turn = trio.Lock()
         self._limiter = trio.CapacityLimiter(_THREADS)
 
@@ -131,19 +135,28 @@ class Sandbox:
         """An address by which containers reach the host; None: there is none."""
         return self._way_out.host
 
-    async def left(self, container: str) -> None:
-        """A container needs it no more; with the last one it goes. PymanError: it is there still, or some of it."""
+    def left(self, container: str) -> None:
+        """A container needs it no more. Some time after the last one it goes."""
+        self._users.discard(container)
+        if not self._users and self._netns >= 0 and not self._is_resting:
+            self._is_resting = True
+            self._services.spawn(self._rest)
+
+    async def _rest(self) -> None:
+        """The next container may come at once."""
+        await trio.sleep(_REST)
+        self._is_resting = False
+        try:
+            await self.settle()
+        except PymanError as error:
+            log.warning("cannot remove the network namespace of bridges", error=str(error))
+
+    async def settle(self) -> None:
+        """Every container has said by now whether it needs it. PymanError: it is there still, or some of it."""
         async with self._turn:
-            self._users.discard(container)
             if not self._users:
                 with trio.CancelScope(shield=True):
                     await self._remove()
-
-    async def settle(self) -> None:
-        """Every container has said by now whether it needs it. PymanError as `left`."""
-        async with self._turn:
-            if not self._users:
-                await self._remove()
 
     async def _remove(self) -> None:
         """All of it, past what fails; the first error comes at the end."""

@@ -45,8 +45,8 @@ class Sandboxed(Bridged):
     async def lead_no_more(self) -> None:
         await self.services.sandbox.unpublish(self.id)
 
-    async def left(self) -> None:
-        await self.services.sandbox.left(self.id)
+    def left(self) -> None:
+        self.services.sandbox.left(self.id)
 
     def host_at(self, gateways: Sequence[str]) -> str | None:
         del gateways  # of the sandbox, where the host is not
