@@ -462,8 +462,10 @@ class Helpers:
             async with kept.turn:
                 if kept.process is not None:
                     return False
-                del self._kept[kept.helper.key]
-                await self._forget_quietly(kept.helper.key)
+                kept.take(None)
+                if self._kept.get(kept.helper.key) is kept:
+                    del self._kept[kept.helper.key]
+                    await self._forget_quietly(kept.helper.key)
         return True
 
     async def _guarded(self, kept: _Kept, work: Callable[[], Awaitable[None]]) -> None:
