@@ -17,7 +17,17 @@ from pyman.api.image import ImageSummary, Platform, Progress, RegistryAccess
 from pyman.api.limits import CpuLimits, MemoryLimits, PidsLimit, ResourceLimits, ThrottleDevice, WeightDevice
 from pyman.api.network import InspectNetwork, Network, Route, SubnetWish
 from pyman.api.secret import InspectSecret
-from pyman.api.spec import Caller, ContainerSpec, LogConfig, NamedVolume, RestartBackoff, Secret
+from pyman.api.spec import (
+    Caller,
+    ContainerSpec,
+    LogConfig,
+    NamedVolume,
+    Namespace,
+    NetworkWish,
+    PortMapping,
+    RestartBackoff,
+    Secret,
+)
 from pyman.api.volume import InspectVolume
 from pyman.sdk.containers import Containers
 from pyman.sdk.engine import Engine, connect
@@ -49,11 +59,14 @@ __all__ = [
     "Logs",
     "MemoryLimits",
     "NamedVolume",
+    "Namespace",
     "Network",
+    "NetworkWish",
     "Networks",
     "Output",
     "PidsLimit",
     "Platform",
+    "PortMapping",
     "Progress",
     "RegistryAccess",
     "ResourceLimits",

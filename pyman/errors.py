@@ -19,7 +19,7 @@
         AmbiguousId                 a short id, or a short name, that fits several objects
         ImageInUse                  containers, or other images, or other engines use it
         NetworkInUse                containers are on it
-        AddressInUse                another container has it
+        AddressInUse                another container has an address of a network; exit status 126
         VolumeInUse                 containers use it
         PortInUse                   somebody else has a port of the host; exit status 126
         RegistryDenied              a registry wants a login, or refuses this one
@@ -228,7 +228,7 @@ class NetworkInUse(CallerError):
 
 
 class AddressInUse(CallerError):
-    pass
+    exit_status = 126
 
 
 class VolumeInUse(CallerError):

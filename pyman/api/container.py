@@ -19,7 +19,7 @@ from pyman.api.rootfs import (
     UnmountRequest,
 )
 from pyman.api.selection import ErrorInfo, Result, ResultsReply, Selection
-from pyman.api.spec import Caller, ContainerSpec
+from pyman.api.spec import Caller, ContainerSpec, PortMapping
 from pyman.api.update import UpdateRequest
 from pyman.api.usage import PruneContainersReply, PruneContainersRequest
 from pyman.api.watching import StatsReply, StatsRequest, TopReply, TopRequest
@@ -355,7 +355,10 @@ class ListContainer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     namespaces: dict[str, str] = msgspec.field(name="Namespaces", default_factory=dict)
     """Kind to inode number (`mnt` to `4026532567`), if asked for, of one that has a process."""
     networks: list[str] = msgspec.field(name="Networks", default_factory=list)
-    ports: list[str] = msgspec.field(name="Ports", default_factory=list)
+    ports: list[PortMapping] = msgspec.field(name="Ports", default_factory=list)
+    """Of the host, that lead into it; of one that joins another one's network, those of that one."""
+    exposed_ports: dict[str, list[str]] = msgspec.field(name="ExposedPorts", default_factory=dict)
+    """Protocols by port."""
     pod: str = msgspec.field(name="Pod", default="")
     pod_name: str = msgspec.field(name="PodName", default="")
     is_infra: bool = msgspec.field(name="IsInfra", default=False)

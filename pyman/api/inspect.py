@@ -6,9 +6,9 @@ find them, and what they find is true.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
+
+from pyman.api.networking import InspectHostPort, InspectNetworkSettings
 
 __all__ = [
     "ExecInspect",
@@ -26,7 +26,6 @@ __all__ = [
     "InspectIdMappings",
     "InspectLogConfig",
     "InspectMount",
-    "InspectNetwork",
     "InspectRestart",
     "InspectRestartPolicy",
     "InspectSecretFile",
@@ -119,23 +118,6 @@ class InspectMount(msgspec.Struct, frozen=True, rename="pascal"):
     rw: bool = msgspec.field(name="RW", default=True)
     propagation: str = ""
     sub_path: str = ""
-
-
-class InspectNetwork(msgspec.Struct, frozen=True, rename="pascal"):
-    sandbox_key: str = ""
-    ip_address: str = msgspec.field(name="IPAddress", default="")
-    mac_address: str = ""
-    ports: dict[str, Any] = {}
-    """What it and its image expose, without an address: nothing is published."""
-    networks: dict[str, dict[str, str]] = {}
-    endpoint_id: str = msgspec.field(name="EndpointID", default="")
-    gateway: str = ""
-    ip_prefix_len: int = msgspec.field(name="IPPrefixLen", default=0)
-    ipv6_gateway: str = msgspec.field(name="IPv6Gateway", default="")
-    global_ipv6_address: str = msgspec.field(name="GlobalIPv6Address", default="")
-    global_ipv6_prefix_len: int = msgspec.field(name="GlobalIPv6PrefixLen", default=0)
-    bridge: str = ""
-    sandbox_id: str = msgspec.field(name="SandboxID", default="")
 
 
 class InspectHealthcheck(msgspec.Struct, frozen=True, rename="pascal"):
@@ -296,7 +278,7 @@ class InspectHostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     intel_rdt_clos_id: str = msgspec.field(name="IntelRdtClosID", default="")
     id_mappings: InspectIdMappings | None = msgspec.field(name="IDMappings", default=None)
     """Of a user namespace of its own."""
-    port_bindings: dict[str, list[dict[str, str]]] = {}
+    port_bindings: dict[str, list[InspectHostPort]] = {}
     publish_all_ports: bool = False
     volumes_from: list[str] | None = None
     tmpfs: dict[str, str] = {}
@@ -365,7 +347,7 @@ class InspectContainer(msgspec.Struct, frozen=True, rename="pascal"):
     dependencies: list[str]
     """The ids of the containers that it depends on."""
     after: list[InspectAfter]
-    network_settings: InspectNetwork
+    network_settings: InspectNetworkSettings
     namespace: str
     lock_number: int
     is_infra: bool

@@ -9,13 +9,17 @@ from __future__ import annotations
 import msgspec
 
 from pyman.api.container import ExistsReply
-from pyman.api.method import Access, Interface, Method
-from pyman.api.selection import ErrorInfo
+from pyman.api.method import Access, Interface, Method, Nothing
+from pyman.api.selection import ErrorInfo, ResultsReply, Selection
+from pyman.api.spec import NetworkWish
 
 __all__ = [
     "INTERFACE",
+    "ConnectNetworkRequest",
+    "ConnectionReply",
     "CreateNetworkReply",
     "CreateNetworkRequest",
+    "DisconnectNetworkRequest",
     "InspectNetwork",
     "InspectNetworksReply",
     "InspectNetworksRequest",
@@ -28,6 +32,7 @@ __all__ = [
     "NetworkInterface",
     "NetworkRequest",
     "PruneNetworksRequest",
+    "ReloadNetworksRequest",
     "RemoveNetworksRequest",
     "RemovedNetwork",
     "RemovedNetworksReply",
@@ -179,6 +184,31 @@ class UpdateNetworkReply(msgspec.Struct, frozen=True):
     """False: it was so."""
 
 
+class ConnectNetworkRequest(msgspec.Struct, frozen=True):
+    name: str
+    """Or the id, or its beginning."""
+    container: str
+    options: NetworkWish = NetworkWish()
+
+
+class DisconnectNetworkRequest(msgspec.Struct, frozen=True):
+    name: str
+    """Or the id, or its beginning."""
+    container: str
+    force: bool = False
+    """Also where there is no such network any more."""
+
+
+class ConnectionReply(msgspec.Struct, frozen=True):
+    changed: bool
+    """False: it was so."""
+
+
+class ReloadNetworksRequest(msgspec.Struct, frozen=True):
+    selection: Selection
+    """With `all`: those that run and are on networks."""
+
+
 class ListNetworksRequest(msgspec.Struct, frozen=True):
     filters: dict[str, list[str]] = {}
     """name, id, driver, label, label!, dangling, until."""
@@ -235,6 +265,27 @@ INTERFACE = Interface(
             UpdateNetworkRequest,
             UpdateNetworkReply,
             "Change whom a network asks for other names.",
+            access=Access.OWNER,
+        ),
+        Method(
+            "Connect",
+            ConnectNetworkRequest,
+            ConnectionReply,
+            "Put a container on a network, at once where it runs.",
+            access=Access.OWNER,
+        ),
+        Method(
+            "Disconnect",
+            DisconnectNetworkRequest,
+            Nothing,
+            "Take a container off a network, at once where it runs.",
+            access=Access.OWNER,
+        ),
+        Method(
+            "Reload",
+            ReloadNetworksRequest,
+            ResultsReply,
+            "Make anew what somebody has removed of running containers' networks.",
             access=Access.OWNER,
         ),
         Method("List", ListNetworksRequest, ListNetworksReply, "The networks that fit.", access=Access.READ),

@@ -40,7 +40,7 @@ _CHOICES = {
     "log-driver": ("k8s-file", "json-file", "none", "passthrough"),
     "log-level": LOG_LEVELS,
     "log-opt": ("path=", "max-size=", "max-file=", "tag="),
-    "network": ("none", "host"),
+    "network": ("bridge", "container:", "host", "none", "ns:", "pasta", "private", "slirp4netns"),
     "pid": ("host", "private"),
     "policy": ("always", "missing", "newer", "never"),
     "pull": ("always", "missing", "newer", "never"),
@@ -67,6 +67,10 @@ _OWN_CHOICES = {
     ),
     "network ls filter": ("dangling=", "driver=", "id=", "label=", "name=", "until="),
     "network prune filter": ("label=", "until="),
+    "ps filter": (
+        *("ancestor=", "before=", "command=", "exited=", "health=", "id=", "label=", "name=", "network="),
+        *("restart-policy=", "since=", "status=", "until=", "volume="),
+    ),
     "push format": ("oci", "v2s2"),
     "secret create driver": ("file", "pass", "shell"),
     "secret create driver-opts": (
@@ -223,8 +227,20 @@ class _Line:
         name, metavar = option[0].split("|")[0], option[3]
         for choice in _OWN_CHOICES.get(f"{self.command} {name}", _CHOICES.get(name, ())):
             yield prefix + choice, ""
+        if name == "network" and option[3] == "MODE":
+            yield from self._modes(prefix)
         if metavar in ("FILE", "DIR"):
             yield ":files" if metavar == "FILE" else ":directories", ""
+
+    def _modes(self, prefix: str) -> Iterable[tuple[str, str]]:
+        """Networks, or containers whose network is joined."""
+        joined = "container:"
+        if self.current.startswith(prefix + joined):
+            for container in self._ask("Container.List", {"all": True}, "containers"):
+                yield f"{prefix}{joined}{container['Names'][0]}", container["State"]
+            return
+        for network in self._ask("Network.List", {}, "networks"):
+            yield prefix + network["name"], network["driver"]
 
     def _commands(self) -> Iterable[tuple[str, str]]:
         from pyman.cli.main import ALIASES, COMMANDS, GROUPS
@@ -252,6 +268,8 @@ class _Line:
             return TITLES.items()
         first = usage.lstrip("[").split("|")[0].split(" ")[0].rstrip("]").removesuffix("...")
         if first in ("CONTAINER", "IMAGE", "LIST", "NETWORK", "SECRET", "VOLUME"):
+            if usage == "NETWORK CONTAINER":
+                return self._containers() if self.arguments else self._networks()
             if ("..." in usage and "COMMAND" not in usage) or not self.arguments:
                 return self._objects(usage)
             if "DESTINATION" in usage or usage == "IMAGE [IMAGE]":

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pyman.cli.options import Option, Parsed
 
 __all__ = [
-    "exists", "filters_of", "init", "kill", "pause", "prune", "rename", "restart", "rm", "start", "stop", "unpause",
-    "wait", "waited", "why",
+    "exists", "filters_of", "init", "kill", "pause", "prune", "rename", "report", "restart", "rm", "selection_of", "start",
+    "stop", "unpause", "wait", "waited", "why",
 ]  # fmt: skip
 
 _LATEST: Option = ("latest", "l", FLAG, "", "The container that was created last")
@@ -151,7 +151,7 @@ def stop(ctx: Context, args: Parsed) -> int:
 def restart(ctx: Context, args: Parsed) -> int:
     extra = {"timeout": args.time, "running": args.running}
     if args.running and not (args.arguments or args.all or args.latest or args.filter or args.cidfile):
-        return _report(ctx, ctx.call("Container.Restart", {"selection": {"all": True}, **extra}), named=False)
+        return report(ctx, ctx.call("Container.Restart", {"selection": {"all": True}, **extra}), named=False)
     return _each(ctx, args, "Restart", extra)
 
 
@@ -189,7 +189,7 @@ def rm(ctx: Context, args: Parsed) -> int:
 
 
 def wait(ctx: Context, args: Parsed) -> int:
-    selection = _selection(args)
+    selection = selection_of(args)
     parameters = {"selection": selection, "conditions": args.condition, "ignore": args.ignore}
     status = 0
     for result in waited(ctx, parameters)["results"]:
@@ -266,7 +266,7 @@ def filters_of(pairs: list[str]) -> dict[str, list[str]]:
     return filters
 
 
-def _selection(args: Parsed) -> dict[str, Any]:
+def selection_of(args: Parsed) -> dict[str, Any]:
     """Exactly one way to say which containers. Raises InvalidArgument."""
     ways = {name: getattr(args, name) for name in ("all", "latest", "filter", "cidfile") if args.has(name)}
     names = list(args.arguments)
@@ -303,7 +303,7 @@ def _each(
     each: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> int:
     """`each`: is told every success."""
-    selection = _selection(args)
+    selection = selection_of(args)
     if selection.get("names") == []:
         return 0  # every cidfile was missing, and that was to be ignored
     reply = ctx.call(f"Container.{method}", {"selection": selection, **extra})
@@ -311,10 +311,10 @@ def _each(
         for result in reply["results"]:
             if not result.get("error"):
                 each(result)
-    return _report(ctx, reply, named="names" in selection, statuses=statuses)
+    return report(ctx, reply, named="names" in selection, statuses=statuses)
 
 
-def _report(
+def report(
     ctx: Context, reply: Mapping[str, Any], *, named: bool, statuses: Mapping[str, int] | None = None
 ) -> int:
     """Print the results; the highest of the failures' exit statuses."""

@@ -223,7 +223,7 @@ def _fields(event: dict[str, Any]) -> dict[str, Any]:
     if health is not None:
         first["HealthStatus"] = health
     if event["Type"] == "network":
-        first["Network"] = event["Name"]
+        first["Network"] = attributes.get("network", event["Name"])
     return {**first, **event}
 
 
@@ -242,7 +242,8 @@ def _line(event: dict[str, Any], *, whole: bool) -> str:
         driver = (event.get("Attributes") or {}).get("driver", "")
         return f"{begin} {event['ID']} (name={name}, type={driver})"
     if kind == "network":
-        return f"{begin} {identity} (container={identity}, name={name})"
+        network = (event.get("Attributes") or {}).get("network", name)
+        return f"{begin} {identity} (container={identity}, name={network})"
     if kind == "image":
         return f"{begin} {identity} {name}"
     return f"{begin} {name}" if name else begin

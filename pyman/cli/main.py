@@ -131,11 +131,14 @@ COMMANDS: dict[str, Command] = {
     "manifest push": ("manifest", "push", "PUSH_OPTIONS", "LIST [DESTINATION]", 1, 2, "Send a list to a registry or elsewhere"),
     "manifest remove": ("manifest", "remove", "REMOVE_OPTIONS", "LIST DIGEST", 2, 2, "Take an image out of a list"),
     "manifest rm": ("manifest", "rm", "RM_OPTIONS", "LIST [LIST...]", 1, -1, "Remove lists"),
+    "network connect": ("network", "connect", "CONNECT_OPTIONS", "NETWORK CONTAINER", 2, 2, "Put a container on a network"),
     "network create": ("network", "create", "CREATE_OPTIONS", "[NAME]", 0, 1, "Define a network"),
+    "network disconnect": ("network", "disconnect", "DISCONNECT_OPTIONS", "NETWORK CONTAINER", 2, 2, "Take a container off a network"),
     "network exists": ("network", "exists", "EXISTS_OPTIONS", "NETWORK", 1, 1, "Say by the exit status if it exists"),
     "network inspect": ("network", "inspect", "INSPECT_OPTIONS", "NETWORK...", 1, -1, "Show networks"),
     "network ls": ("network", "list_networks", "LS_OPTIONS", "", 0, 0, "List networks"),
     "network prune": ("network", "prune", "PRUNE_OPTIONS", "", 0, 0, "Remove networks that no container is on"),
+    "network reload": ("network", "reload", "RELOAD_OPTIONS", "[CONTAINER...]", 0, -1, "Make anew what somebody has removed of containers' networks"),
     "network rm": ("network", "rm", "RM_OPTIONS", "NETWORK...", 1, -1, "Remove networks"),
     "network update": ("network", "update", "UPDATE_OPTIONS", "NETWORK", 1, 1, "Change a network"),
     "secret create": ("secret", "create", "CREATE_OPTIONS", "NAME FILE|-", 2, 2, "Make a secret"),
@@ -212,12 +215,7 @@ GROUPS = {
     "system events": "Manage the journal of events",
 }
 
-LATER = frozenset(
-    (
-        *("auto-update", "generate", "kube", "machine", "play", "pod", "quadlet"),
-        *("network connect", "network disconnect", "network reload"),
-    )
-)
+LATER = frozenset(("auto-update", "generate", "kube", "machine", "play", "pod", "quadlet"))
 """Podman's verbs that are not there yet: no slip of the fingers for `stop` or `start`."""
 NEVER = {
     "image scp": "copying an image to another host is 'pyman save … | ssh HOST pyman load'",

@@ -1,4 +1,4 @@
-"""`pyman network …`: networks defined, changed, listed, shown and removed."""
+"""`pyman network …`: networks defined, changed, listed, shown and removed, and containers put on them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     from pyman.cli.context import Context
     from pyman.cli.options import Option, Parsed
 
-__all__ = ["create", "exists", "inspect", "list_networks", "prune", "rm", "shown", "update"]
+__all__ = [
+    "connect",
+    "create",
+    "disconnect",
+    "exists",
+    "inspect",
+    "list_networks",
+    "prune",
+    "reload",
+    "rm",
+    "shown",
+    "update",
+]
 
 CREATE_OPTIONS: tuple[Option, ...] = (
     ("disable-dns", "", FLAG, "", "Containers do not find one another by their names"),
@@ -63,6 +75,19 @@ RM_OPTIONS: tuple[Option, ...] = (
 PRUNE_OPTIONS: tuple[Option, ...] = (
     ("filter", "", LIST, "KEY=VALUE", "Only networks that fit: label, until"),
     ("force", "f", FLAG, "", "Do not ask"),
+)
+CONNECT_OPTIONS: tuple[Option, ...] = (
+    ("alias", "", CSV, "NAME", "A further name of its on this network; may be repeated"),
+    ("ip", "", TEXT, "IP", "Its IPv4 address on this network"),
+    ("ip6", "", TEXT, "IP", "Its IPv6 address on this network"),
+    ("mac-address", "", TEXT, "MAC", "The hardware address of its interface on this network"),
+)
+DISCONNECT_OPTIONS: tuple[Option, ...] = (
+    ("force", "f", FLAG, "", "Also where there is no such network any more"),
+)
+RELOAD_OPTIONS: tuple[Option, ...] = (
+    ("all", "a", FLAG, "", "All containers that run and are on networks"),
+    ("latest", "l", FLAG, "", "The container that was created last"),
 )
 UPDATE_OPTIONS: tuple[Option, ...] = (
     ("dns-add", "", CSV, "IP", "Ask this server for other names, too; may be repeated"),
@@ -192,6 +217,34 @@ def update(ctx: Context, args: Parsed) -> int:
     )
     ctx.out(name)
     return 0
+
+
+# ---------------------------------------------------------------------- containers on networks
+
+
+def connect(ctx: Context, args: Parsed) -> int:
+    name, container = args.arguments
+    given = {
+        "static_ips": [ip for ip in (args.ip, args.ip6) if ip],
+        "aliases": args.alias,
+        "static_mac": args.mac_address,
+    }
+    options = {key: value for key, value in given.items() if value}
+    ctx.call("Network.Connect", {"name": name, "container": container, "options": options})
+    return 0
+
+
+def disconnect(ctx: Context, args: Parsed) -> int:
+    name, container = args.arguments
+    ctx.call("Network.Disconnect", {"name": name, "container": container, "force": args.force})
+    return 0
+
+
+def reload(ctx: Context, args: Parsed) -> int:
+    from pyman.cli.container import report, selection_of
+
+    reply = ctx.call("Network.Reload", {"selection": selection_of(args)})
+    return report(ctx, reply, named=False)
 
 
 # ---------------------------------------------------------------------- showing

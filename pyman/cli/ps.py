@@ -112,10 +112,12 @@ _LINE: dict[str, Any] = {
     "Namespaces": {},
     "Networks": [],
     "Ports": [],
+    "ExposedPorts": {},
     **dict.fromkeys(("Pod", "PodName"), ""),
     "IsInfra": False,
 }
 """The keys in their order, with the values that the supervisor leaves out. The lists and dicts are everybody's."""
+_PORT = {"host_ip": "", "container_port": 0, "host_port": 0, "range": 1, "protocol": "tcp"}
 _SPACES = ("CGROUPNS", "IPC", "MNT", "NET", "PIDNS", "USERNS", "UTS")
 _KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
@@ -234,12 +236,18 @@ def _cells(container: dict[str, Any], *, whole: bool, size: bool, now: float) ->
         "Command": command if whole or len(command) <= 17 else command[:17] + "...",
         "CreatedHuman": ago(now - container["Created"]),
         "Status": f"{shown} ({container['Status']})" if container["Status"] else shown,
-        "Ports": ", ".join(container["Ports"]),
+        "Ports": _ports(container) if container["Ports"] or container["ExposedPorts"] else "",
         "Names": ",".join(container["Names"]),
         "Pod": pod if whole else pod[:12],
         "PodName": container["PodName"],
         "Size": _size(container) if size else "",
     }
+
+
+def _ports(container: dict[str, Any]) -> str:
+    from pyman.cli.publishing import shown
+
+    return shown(container["Ports"], container["ExposedPorts"])
 
 
 def status(container: dict[str, Any], now: float) -> str:
@@ -261,4 +269,5 @@ def _json(container: dict[str, Any]) -> dict[str, Any]:
     """As Podman prints it: moments that people read are in words."""
     now = time.time()
     shown = row(container, whole=True, size=False, now=now)
-    return {**container, "CreatedAt": shown["CreatedHuman"], "Status": shown["Status"]}
+    ports = [{**_PORT, **port} for port in container["Ports"]]
+    return {**container, "CreatedAt": shown["CreatedHuman"], "Status": shown["Status"], "Ports": ports}

@@ -1,4 +1,5 @@
-"""`--publish`: ports of the host that lead into a container, `[[IP:][PORT[-PORT]]:]PORT[-PORT][/PROTOCOL]`."""
+"""`--publish`: ports of the host that lead into a container, `[[IP:][PORT[-PORT]]:]PORT[-PORT][/PROTOCOL]`; and how
+`ps` shows them."""
 
 from __future__ import annotations
 
@@ -7,12 +8,13 @@ from pyman.stamps import is_decimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
-__all__ = ["published"]
+__all__ = ["published", "shown"]
 
 _LAST = 65535
+_ANYWHERE = "0.0.0.0"  # noqa: S104 - shown, not listened at
 _PROTOCOLS = ("tcp", "udp", "sctp")
 
 
@@ -87,3 +89,31 @@ def _protocols(text: str) -> str:
     if not set(words) <= set(_PROTOCOLS):
         raise _Unusable(f"the protocol is {', '.join(_PROTOCOLS[:-1])} or {_PROTOCOLS[-1]}")
     return ",".join(words)
+
+
+def shown(mappings: Iterable[dict[str, Any]], exposed: dict[str, list[str]]) -> str:
+    """`0.0.0.0:8080-8082->80-82/tcp, 90/udp`: published ports, and those that are exposed only."""
+    found: list[str] = []
+    inside: set[tuple[str, int]] = set()
+    for mapping in mappings:
+        host, first, count = mapping.get("host_port", 0), mapping["container_port"], mapping.get("range", 1)
+        ip, protocol = mapping.get("host_ip") or _ANYWHERE, mapping.get("protocol", "tcp")
+        found.append(f"{ip}:{_span(host, count)}->{_span(first, count)}/{protocol}")
+        inside.update((protocol, port) for port in range(first, first + count))
+    others = {(protocol, int(port)) for port, protocols in exposed.items() for protocol in protocols}
+    for protocol, first, count in _rows(sorted(others - inside)):
+        found.append(f"{_span(first, count)}/{protocol}")
+    return ", ".join(found)
+
+
+def _span(first: int, count: int) -> str:
+    return str(first) if count == 1 else f"{first}-{first + count - 1}"
+
+
+def _rows(ports: list[tuple[str, int]]) -> Iterator[tuple[str, int, int]]:
+    """Ports that follow one another, as protocol, first and how many."""
+    begin = 0
+    for index, (protocol, port) in enumerate(ports):
+        if index + 1 == len(ports) or ports[index + 1] != (protocol, port + 1):
+            yield protocol, ports[begin][1], index + 1 - begin
+            begin = index + 1

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyman.api import network as api
-from pyman.api.container import ExistsReply
+from pyman.api.container import ExistsReply, ResultsReply, Selection
+from pyman.api.method import Nothing
+from pyman.api.spec import NetworkWish
 from pyman.sdk.noun import Noun, listed, raise_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pyman.api.container import Result
 
 __all__ = ["Networks"]
 
@@ -61,6 +65,34 @@ class Networks(Noun):
     ) -> api.Network:
         request = api.UpdateNetworkRequest(name, [*add_dns_servers], [*remove_dns_servers])
         return (await self._call("Update", request, api.UpdateNetworkReply)).network
+
+    async def connect(
+        self,
+        name: str,
+        container: str,
+        *,
+        ips: Sequence[str] = (),
+        mac: str = "",
+        aliases: Sequence[str] = (),
+        interface: str = "",
+    ) -> bool:
+        """Put a container on a network, at once where it runs. What is not given is chosen. False: it is on it, and does
+        not run."""
+        wish = NetworkWish(static_ips=[*ips], static_mac=mac, aliases=[*aliases], interface_name=interface)
+        request = api.ConnectNetworkRequest(name, container, wish)
+        return (await self._call("Connect", request, api.ConnectionReply)).changed
+
+    async def disconnect(self, name: str, container: str, *, force: bool = False) -> None:
+        """At once where it runs. `force`: also where there is no such network any more."""
+        await self._call("Disconnect", api.DisconnectNetworkRequest(name, container, force), Nothing)
+
+    async def reload(self, which: str | Selection) -> Sequence[Result]:
+        """Make anew what somebody has removed of running containers' networks."""
+        selection = Selection(names=[which]) if isinstance(which, str) else which
+        reply = await self._call("Reload", api.ReloadNetworksRequest(selection), ResultsReply)
+        if isinstance(which, str):
+            raise_first(each.error for each in reply.results)
+        return reply.results
 
     async def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> Listed:
         """By their names."""

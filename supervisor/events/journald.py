@@ -139,6 +139,7 @@ def _entry(event: Event, journal: str) -> bytes:
     """In journald's form. Podman's fields depend on the type of what an event is about."""
     attributes = dict(event.attributes)
     code = attributes.pop("containerExitCode", "")
+    network = attributes.pop("network", "") if event.type == "network" else ""
     told = [attributes.pop(name, "") for name in _HEALTH] if event.status == "health_status" else []
     health = dict(zip(_HEALTH.values(), told, strict=False))
     fields = {
@@ -149,7 +150,7 @@ def _entry(event: Event, journal: str) -> bytes:
         "PODMAN_TYPE": event.type,
         "PODMAN_TIME": event.time,
         "PODMAN_ID": event.id,
-        "PODMAN_NETWORK_NAME" if event.type == "network" else "PODMAN_NAME": event.name,
+        "PODMAN_NETWORK_NAME" if event.type == "network" else "PODMAN_NAME": network or event.name,
         "PODMAN_IMAGE": event.image,
         "PODMAN_EXIT_CODE": code,
         **health,

@@ -1,184 +1,196 @@
 """What the packet filter does for containers: one nftables table of the engine's own.
 
 The rules are made once; a network is elements of sets, and a published port one element of a map, so that a thousand of
-them cost a packet what one does. No other table is looked at or changed. Whatever somebody else has done to the table, or
-flushed it, `rebuild` makes it anew in one transaction.
+them cost a packet what one does. No other table is looked at or changed. Whatever somebody else has done to the rules, or
+flushed them, `rebuild` makes them anew in one transaction, and adds the elements that are missing.
 
 Everything blocks, acts in the network namespace of the calling thread, and can be repeated. NetworkFailed, NotSupported.
 """
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyman.errors import NetworkFailed
-from supervisor.network import nft
+from supervisor.network import elements, nft
+from supervisor.network.elements import Element, Set
 from supervisor.network.plans import is_ipv6
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from supervisor.network.plans import Attachment, NetworkPlan, Port
 
 __all__ = ["add_network", "is_there", "publish", "rebuild", "remove_network", "unpublish"]
 
-TABLE = "inet pyman"
+_TABLE = "pyman"
+_SERVICE = ("inet_proto", "inet_service")
+_SETS = {
+    "subnets4": Set(("ipv4_addr",), interval=True),
+    "subnets6": Set(("ipv6_addr",), interval=True),
+    "bridges": Set(("ifname",)),
+    "internal": Set(("ifname",)),
+    "isolated": Set(("ifname",)),
+    "strict": Set(("ifname",)),
+    "same": Set(("ifname", "ifname")),
+    "publish4": Set(_SERVICE, ("ipv4_addr", "inet_service")),
+    "publish6": Set(_SERVICE, ("ipv6_addr", "inet_service")),
+    "publish4at": Set(("ipv4_addr", *_SERVICE), ("ipv4_addr", "inet_service")),
+    "publish6at": Set(("ipv6_addr", *_SERVICE), ("ipv6_addr", "inet_service")),
+}
+_CHAINS = {
+    # A bridge may send to 127.0.0.0/8 (route_localnet), so that the host reaches published ports there; from the
+    # containers' side nobody may.
+    "guard": (
+        "type filter hook prerouting priority raw; policy accept;",
+        "iifname @bridges ip daddr 127.0.0.0/8 drop",
+    ),
+    "publish": (
+        "",
+        "dnat ip to ip daddr . meta l4proto . th dport map @publish4at",
+        "dnat ip to meta l4proto . th dport map @publish4",
+        "dnat ip6 to ip6 daddr . meta l4proto . th dport map @publish6at",
+        "dnat ip6 to meta l4proto . th dport map @publish6",
+    ),
+    "prerouting": (
+        "type nat hook prerouting priority dstnat; policy accept;",
+        "fib daddr type local jump publish",
+    ),
+    "output": (
+        "type nat hook output priority -100; policy accept;",
+        "fib daddr type local jump publish",
+    ),
+    # What comes back through the host has to have gone through it; between networks the true source address stays.
+    "postrouting": (
+        "type nat hook postrouting priority srcnat; policy accept;",
+        "ip saddr 127.0.0.0/8 oifname @bridges masquerade",
+        "ip6 saddr ::1 oifname @bridges masquerade",
+        "ct status dnat ip saddr @subnets4 ip daddr @subnets4 masquerade",
+        "ct status dnat ip6 saddr @subnets6 ip6 daddr @subnets6 masquerade",
+        "ip saddr @subnets4 oifname != @bridges ip daddr != 224.0.0.0/4 masquerade",
+        "ip6 saddr @subnets6 oifname != @bridges ip6 daddr != ff00::/8 masquerade",
+    ),
+    # Ports that are published are so for everybody. What belongs to no connection would go out with the container's address.
+    "forward": (
+        "type filter hook forward priority filter; policy accept;",
+        "iifname . oifname @same accept",
+        "iifname @internal drop",
+        "oifname @internal drop",
+        "ct state established,related accept",
+        "iifname @bridges ct state invalid drop",
+        "ct status dnat accept",
+        "iifname @strict oifname @bridges drop",
+        "iifname @bridges oifname @strict drop",
+        "iifname @isolated oifname @isolated drop",
+    ),
+}
 
-_RULES = """
-set subnets4 { type ipv4_addr; flags interval; }
-set subnets6 { type ipv6_addr; flags interval; }
-set bridges { type ifname; }
-set internal { type ifname; }
-set isolated { type ifname; }
-set strict { type ifname; }
-set same { type ifname . ifname; }
-map publish4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
-map publish6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
-map publish4at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
-map publish6at { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
-chain guard {
-    type filter hook prerouting priority raw; policy accept;
-    iifname @bridges ip daddr 127.0.0.0/8 drop
-}
-chain publish {
-    dnat ip to ip daddr . meta l4proto . th dport map @publish4at
-    dnat ip to meta l4proto . th dport map @publish4
-    dnat ip6 to ip6 daddr . meta l4proto . th dport map @publish6at
-    dnat ip6 to meta l4proto . th dport map @publish6
-}
-chain prerouting {
-    type nat hook prerouting priority dstnat; policy accept;
-    fib daddr type local jump publish
-}
-chain output {
-    type nat hook output priority -100; policy accept;
-    fib daddr type local jump publish
-}
-chain postrouting {
-    type nat hook postrouting priority srcnat; policy accept;
-    ip saddr 127.0.0.0/8 oifname @bridges masquerade
-    ip6 saddr ::1 oifname @bridges masquerade
-    ct status dnat ip saddr @subnets4 ip daddr @subnets4 masquerade
-    ct status dnat ip6 saddr @subnets6 ip6 daddr @subnets6 masquerade
-    ip saddr @subnets4 oifname != @bridges ip daddr != 224.0.0.0/4 masquerade
-    ip6 saddr @subnets6 oifname != @bridges ip6 daddr != ff00::/8 masquerade
-}
-chain forward {
-    type filter hook forward priority filter; policy accept;
-    iifname . oifname @same accept
-    iifname @internal drop
-    oifname @internal drop
-    ct state established,related accept
-    iifname @strict oifname @bridges drop
-    iifname @bridges oifname @strict drop
-    iifname @isolated oifname @isolated drop
-}
-"""
-"""`guard`: a bridge may send to 127.0.0.0/8 (route_localnet), so that the host reaches published ports there; from the
-containers' side nobody may. `postrouting`: what comes back through the host has to have gone through it; between networks
-the true source address stays."""
+
+def _text() -> str:
+    sets = [
+        f"{'map' if known.value else 'set'} {name} {{ type {' . '.join(known.key)}"
+        f"{' : ' if known.value else ''}{' . '.join(known.value)};{' flags interval;' if known.interval else ''} }}"
+        for name, known in _SETS.items()
+    ]
+    chains = [f"chain {name} {{\n{chr(10).join(lines)}\n}}" for name, lines in _CHAINS.items()]
+    return "\n".join([*sets, *chains])
+
+
+_RULES = _text()
+_VERSION = f"rules-{hashlib.sha256(_RULES.encode()).hexdigest()[:8]}"
+"""A chain without rules, whose name tells by which rules the table was made."""
 
 
 def is_there() -> bool:
-    """The table, that is, and all of its chains."""
-    try:
-        told = nft.run(f"list table {TABLE}")
-    except NetworkFailed:
-        return False
-    return all(f"chain {name} {{" in told for name in ("guard", "publish", "postrouting", "forward"))
+    """The table, that is, with the rules that this version of the engine makes."""
+    with _told():
+        count = sum(len(lines) - 1 for lines in _CHAINS.values())
+        return elements.chain_is_there(_TABLE, _VERSION) and elements.rules(_TABLE) == count
 
 
 def rebuild(networks: Iterable[NetworkPlan], published: Iterable[tuple[Port, Sequence[Attachment]]]) -> None:
-    """The table, from nothing, without an instant in which it is not there."""
-    lines = [f"table {TABLE}", f"delete table {TABLE}", f"table {TABLE} {{{_RULES}}}"]
-    for network in networks:
-        lines += _changed("add", _of_network(network))
-    for port, attachments in published:
-        lines += _changed("add", _of_port(port, attachments))
-    nft.run("\n".join(lines))
+    """The table with all of its rules, without an instant in which they are not there. What is in its sets stays: other
+    engines of the host have theirs there, too."""
+    table = f"table inet {_TABLE}"
+    whole = f"{table} {{\n{_RULES}\nchain {_VERSION} {{ }}\n}}"
+    try:
+        nft.run("\n".join([whole, f"flush {table}", whole]))
+    except NetworkFailed:  # somebody else has made other sets of these names
+        nft.run("\n".join([table, f"delete {table}", whole]))
+    found = [each for network in networks for each in _of_network(network)]
+    found += [each for port, attachments in published for each in _of_port(port, attachments)]
+    with _told():
+        elements.add(_TABLE, _SETS, found)
 
 
 def add_network(network: NetworkPlan) -> None:
     """A network with a bridge that containers are about to be on."""
-    nft.run("\n".join(_changed("add", _of_network(network))))
+    with _told():
+        elements.add(_TABLE, _SETS, _of_network(network))
 
 
 def remove_network(network: NetworkPlan) -> None:
     """Its elements; those that are not there are not missed."""
-    _remove(_of_network(network))
+    with _told():
+        elements.remove(_TABLE, _SETS, _of_network(network))
 
 
 def publish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
-    """Lead ports of the host into a container: to its first address of either kind."""
-    elements = [element for port in ports for element in _of_port(port, attachments)]
-    if not elements:
-        return
-    commands = "\n".join(_changed("add", elements))
-    try:
-        nft.run(commands)
-    except NetworkFailed:
-        # The port of a container that has gone, of which nobody could tell the packet filter.
-        _remove([(name, key, "") for name, key, _ in elements])
-        nft.run(commands)
+    """Lead ports of the host into a container: to its first address of either kind. A container that has gone, and of which
+    nobody could tell the packet filter, has them no longer."""
+    with _told():
+        elements.add(_TABLE, _SETS, [each for port in ports for each in _of_port(port, attachments)])
 
 
 def unpublish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
     """The opposite; what is not there is not missed."""
-    _remove([(name, key, "") for port in ports for name, key, _ in _of_port(port, attachments)])
+    with _told():
+        elements.remove(_TABLE, _SETS, [each for port in ports for each in _of_port(port, attachments)])
 
 
-Element = tuple[str, str, str]
-"""Set or map, key, value."""
-
-
-def _changed(verb: str, elements: Iterable[Element]) -> list[str]:
-    return [
-        f"{verb} element {TABLE} {name} {{ {key}{f' : {value}' if value else ''} }}"
-        for name, key, value in elements
-    ]
-
-
-def _remove(elements: list[Element]) -> None:
-    if not elements:
-        return
+@contextmanager
+def _told() -> Iterator[None]:
     try:
-        nft.run("\n".join(_changed("delete", elements)))
-    except NetworkFailed:
-        # One that is not there keeps the others from going.
-        if len(elements) > 1:
-            for element in elements:
-                _remove([element])
+        yield
+    except OSError as error:
+        said = error.strerror or str(error)
+        raise NetworkFailed(f"cannot set up the packet filter: {said[:1].lower()}{said[1:]}") from error
 
 
 def _of_network(network: NetworkPlan) -> list[Element]:
-    name = f'"{network.interface}"'
-    found = [("bridges", name, ""), ("same", f"{name} . {name}", "")]
+    name = network.interface
+    if network.mode == "unmanaged":
+        return []
+    found = [Element("bridges", (name,)), Element("same", (name, name))]
     if network.internal:
-        found.append(("internal", name, ""))
+        found.append(Element("internal", (name,)))
     else:
         found += [
-            ("subnets6" if is_ipv6(each.subnet) else "subnets4", each.subnet, "") for each in network.subnets
+            Element("subnets6" if is_ipv6(each.subnet) else "subnets4", (each.subnet,))
+            for each in network.subnets
         ]
     if network.isolate:
-        found.append(("strict" if network.isolate == "strict" else "isolated", name, ""))
+        found.append(Element("strict" if network.isolate == "strict" else "isolated", (name,)))
     return found
 
 
 def _of_port(port: Port, attachments: Sequence[Attachment]) -> list[Element]:
-    found: list[Element] = []
+    found = []
     for ipv6 in (False, True):
-        if port.host_ip and is_ipv6(port.host_ip) != ipv6 and port.host_ip != "::":
+        if port.host_ip and is_ipv6(port.host_ip) != ipv6:
             continue
         target = _first(attachments, ipv6=ipv6)
         if not target:
             continue
-        service = f"{port.protocol} . {port.host_port}"
-        value = f"{target} . {port.container_port}"
         family = "6" if ipv6 else "4"
+        service = (port.protocol, str(port.host_port))
+        value = (target, str(port.container_port))
         if port.host_ip in ("", "0.0.0.0", "::"):  # noqa: S104 - what users write
-            found.append((f"publish{family}", service, value))
+            found.append(Element(f"publish{family}", service, value))
         else:
-            found.append((f"publish{family}at", f"{port.host_ip} . {service}", value))
+            found.append(Element(f"publish{family}at", (port.host_ip, *service), value))
     return found
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from supervisor.network.messages import Interface
     from supervisor.network.plans import Attachment, NetworkPlan
 
-__all__ = ["attach", "detach", "detach_inside", "ensure_bridge", "parts_of", "remove_bridge"]
+__all__ = ["attach", "detach", "detach_inside", "ensure_bridge", "mend", "parts_of", "remove_bridge"]
 
 _LOOPBACK = 1
 _RP_FILTER, _ARP_NOTIFY, _ROUTE_LOCALNET = 8, 22, 26
@@ -121,6 +121,18 @@ def attach(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin:
         with suppress(NetworkFailed):
             detach(attachment)
         raise
+
+
+def mend(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool = False) -> None:
+    """What is missing of what `attach` has made; what is there is left as it is."""
+    if network.driver == "bridge" and attachment.host_interface not in parts_of(network):
+        attach(netns, network, attachment, hairpin=hairpin)
+        return
+    doing = f"connect a container to network '{network.name}'"
+    try:
+        inside.joined(netns, "network", lambda: _configure(network, attachment, doing))
+    except NetworkFailed:
+        attach(netns, network, attachment, hairpin=hairpin)
 
 
 def _make_pair(

@@ -1,6 +1,7 @@
 """The ports that a container says it serves: those of its image, and those asked for with `--expose`.
 
-Nothing follows from them but that they are shown, and what an image that is made of the container says.
+Nothing follows from them but that they are shown, which ones `--publish-all` means, and what an image that is made of the
+container says.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from pyman.api.spec import ContainerSpec
     from supervisor.oci.imaged import ImageUse
 
-__all__ = ["check", "exposed"]
+__all__ = ["check", "exposed", "served"]
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _LAST = 65535
@@ -46,3 +47,13 @@ def exposed(spec: ContainerSpec, image: ImageUse) -> list[str]:
     for port, protocols in spec.expose.items():
         found.update((int(port), protocol.lower() or "tcp") for protocol in protocols.split(","))
     return [f"{port}/{protocol}" for port, protocol in sorted(found)]
+
+
+def served(spec: ContainerSpec, image: ImageUse) -> list[str]:
+    """Those that are published as well."""
+    published = [
+        f"{mapping.container_port + step}/{mapping.protocol}"
+        for mapping in spec.portmappings
+        for step in range(mapping.range)
+    ]
+    return list(dict.fromkeys([*exposed(spec, image), *published]))

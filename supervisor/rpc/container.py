@@ -50,6 +50,7 @@ from supervisor.runtime.records import replaced
 from supervisor.runtime.views import why
 from supervisor.runtime.views.containers import exec_view, inspect_view, list_view
 from supervisor.runtime.views.filters import IMPLIES_ALL, compile_filters
+from supervisor.runtime.views.networks import by_names
 from supervisor.runtime.views.sizes import sizes_of
 
 if TYPE_CHECKING:
@@ -460,8 +461,8 @@ class ContainerHandlers(StartHandlers):
         return InspectReply(containers=found, errors=errors)
 
     async def list(self, request: api.ListRequest, call: Call) -> ListReply:
-        view = self._view(call)
-        keep = compile_filters(request.filters, view.find)
+        view, services = self._view(call), self._engine.services
+        keep = compile_filters(await by_names(services, request.filters), view.find)
         everything = request.all or request.last > 0 or bool(IMPLIES_ALL & set(request.filters))
         chosen = [
             container
@@ -474,8 +475,8 @@ class ContainerHandlers(StartHandlers):
         lines = []
         known: dict[str, int] = {}
         for container in chosen:
-            size = await sizes_of(self._engine.services, container, known) if request.size else None
-            lines.append(list_view(container, namespaces=request.namespaces, size=size))
+            size = await sizes_of(services, container, known) if request.size else None
+            lines.append(list_view(container, services.find, namespaces=request.namespaces, size=size))
         return ListReply(containers=lines)
 
     async def why(self, request: api.NameRequest, call: Call) -> api.WhyReply:

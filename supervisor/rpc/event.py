@@ -40,7 +40,7 @@ class EventHandlers:
         snapshot = None
         if request.snapshot:
             view = self._engine.view(call.session.get("namespace", ""))
-            containers = [list_view(container) for container in view.containers]
+            containers = [list_view(container, self._engine.services.find) for container in view.containers]
             snapshot = Snapshot(containers=containers, seq=seq)
         await call.send(SubscribeReply(journal=journal.id, seq=seq, snapshot=snapshot))
         while items := await cursor.next():

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from pyman.api import network as api
-from pyman.api.container import ExistsReply
+from pyman.api.container import ExistsReply, Result, ResultsReply
+from pyman.api.method import Nothing
 from pyman.errors import AmbiguousId, InvalidArgument, NoSuchNetwork, PymanError
+from pyman.names import STATES_WITH_PROCESS
 from supervisor.rpc.rootfs import actor_of
+from supervisor.runtime.life import requests as rq
 from supervisor.runtime.many import info_of
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.container import Container
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.networks.book import NetworkBook
+    from supervisor.runtime.registry import Entry, View
 
 __all__ = ["NetworkHandlers"]
 
@@ -39,6 +43,9 @@ class NetworkHandlers:
     def _book(self) -> NetworkBook:
         self._engine.check_valid()
         return self._engine.services.networks
+
+    def _view(self, call: Call) -> View:
+        return self._engine.view(call.session.get("namespace", ""))
 
     async def _finished(self, work: Callable[[], Awaitable[T]]) -> T:
         done: T = await self._engine.background(work).get()
@@ -62,7 +69,7 @@ class NetworkHandlers:
         _require(request.names)
         known = await self._book.known()
         found, errors = [], []
-        containers = self._engine.view(call.session.get("namespace", "")).containers
+        containers = self._view(call).containers
         for name in request.names:
             try:
                 found.append(_inspected(known.find(name), containers))
@@ -94,6 +101,24 @@ class NetworkHandlers:
         )
         network, changed = await self._finished(work)
         return api.UpdateNetworkReply(network, changed)
+
+    async def connect(self, request: api.ConnectNetworkRequest, call: Call) -> api.ConnectionReply:
+        entry = self._view(call).find(request.container)
+        wish = rq.Connect(actor=actor_of(call), network=request.name, wish=request.options)
+        return api.ConnectionReply(await entry.worker.ask(wish))
+
+    async def disconnect(self, request: api.DisconnectNetworkRequest, call: Call) -> Nothing:
+        entry = self._view(call).find(request.container)
+        await entry.worker.ask(rq.Disconnect(actor=actor_of(call), network=request.name, force=request.force))
+        return Nothing()
+
+    async def reload(self, request: api.ReloadNetworksRequest, call: Call) -> ResultsReply:
+        async def work(entry: Entry) -> Result:
+            await entry.worker.ask(rq.ReloadNetworks(actor=actor_of(call)))
+            return Result(name="", id=entry.container.id)
+
+        each = partial(self._engine.each, self._view(call), request.selection, work, keep=_is_on_networks)
+        return ResultsReply(results=await each())
 
     async def remove(self, request: api.RemoveNetworksRequest, call: Call) -> api.RemovedNetworksReply:
         _require(request.names)
@@ -139,6 +164,10 @@ class NetworkHandlers:
             except PymanError as error:
                 removed.append(api.RemovedNetwork(name, info_of(error)))
         return removed
+
+
+def _is_on_networks(container: Container) -> bool:
+    return bool(container.observed.attachments) and container.state in STATES_WITH_PROCESS
 
 
 def _inspected(network: api.Network, containers: Iterable[Container]) -> api.InspectNetwork:

@@ -251,7 +251,7 @@ class Engine:
             self.services.ids.claim(definition.id, definition.userns.maps)
         if observed.attachments:
             self.services.allocation.note(definition.id, observed.attachments, observed.ports)
-            self.services.bridges.note(definition.id, observed.networks)
+            self.services.bridges.note(definition.id, observed)
         entry = self._entry_of(container)
         self.registry.add(entry)
         return entry

@@ -166,6 +166,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """What it is on networks with, from the wish to start it until all of that run is taken down."""
     networks: list[NetworkPlan] = []
     """Those networks as they were then: definitions are files that others may change."""
+    rewiring: str = ""
+    """A network that it is being put on, or taken off, while it runs: in the latter case its definition has that."""
     ports: list[Port] = []
     """Of the host that lead into it, for the same time."""
 

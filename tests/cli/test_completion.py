@@ -30,7 +30,7 @@ def candidates(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
         (["p"], ["pause", "port", "ps", "pull", "push"]),
         (["image", "un"], ["unmount", "untag"]),
         (["manifest", "re"], ["remove"]),
-        (["network", "c"], ["create"]),
+        (["network", "c"], ["connect", "create"]),
         (["network", "ls", "--filter", "d"], ["dangling=", "driver="]),
         (["volume", "e"], ["exists", "export"]),
         (["volume", "ls", "--filter", "d"], ["dangling=", "driver="]),
@@ -62,10 +62,10 @@ def candidates(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
         (["--root", "/x", "ren"], ["rename"]),
         (["ps", "--no"], ["--no-trunc", "--noheading"]),
         (["ps", "--sort", "c"], ["command", "created"]),
+        (["ps", "--filter", "n"], ["name=", "network="]),
         (["ps", "-a", "--sort=na"], ["--sort=names"]),
         (["kill", "-s", "HU"], ["HUP"]),
         (["run", "--restart", "on"], ["on-failure"]),
-        (["run", "-itd", "--rm", "--network=h"], ["--network=host"]),
         (["create", "--env-file", ""], [":files"]),
         (["create", "--rootfs", ""], [":directories"]),
         (["create", "--rootfs", "/x", "--na"], [":files"]),
@@ -113,6 +113,16 @@ def test_containers_that_fit_the_verb_are_named_once(
     assert candidates(capsys, "inspect", "0a2") == ["0a26f50e30b7"]
 
 
+def test_a_network_comes_before_a_container(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.answers["Container.List"] = {"containers": [container()]}
+    fake.answers["Network.List"] = {"networks": [{"name": "podman", "driver": "bridge"}]}
+    for verb in ("connect", "disconnect"):
+        assert candidates(capsys, "network", verb, "") == ["podman"]
+        assert candidates(capsys, "network", verb, "podman", "") == ["web"]
+        assert candidates(capsys, "network", verb, "podman", "web", "") == []
+    assert candidates(capsys, "network", "reload", "") == ["web"]
+
+
 def test_images_are_named_in_full_and_by_the_end_of_their_names(
     fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,6 +146,17 @@ def test_images_are_named_in_full_and_by_the_end_of_their_names(
     ]
     assert candidates(capsys, "image", "diff", "two", "t") == ["two:latest"]
     assert candidates(capsys, "image", "tree", "two", "") == []
+
+
+def test_networks_are_offered_and_containers_whose_network_is_joined(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answers["Network.List"] = {"networks": [{"name": "podman", "driver": "bridge"}]}
+    fake.answers["Container.List"] = {"containers": [container()]}
+    assert candidates(capsys, "run", "--network", "p") == ["pasta", "private", "podman"]
+    assert candidates(capsys, "create", "--network=po") == ["--network=podman"]
+    assert candidates(capsys, "run", "-itd", "--rm", "--network=h") == ["--network=host"]
+    assert candidates(capsys, "run", "--network", "container:") == ["container:", "container:web"]
 
 
 def test_lists_are_offered_where_a_list_is_meant(

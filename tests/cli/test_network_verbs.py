@@ -101,8 +101,10 @@ def test_create_passes_on_what_was_asked_for(fake: FakeSupervisor, capsys: pytes
         ("rm -t 3 x", "cannot use --time without --force"),
         ("exists", "needs NETWORK"),
         ("update --dns-add 1.1.1.1", "needs NETWORK"),
-        ("connect x y", "unknown command 'network connect': this version does not have it yet"),
-        ("reload -a", "unknown command 'network reload': this version does not have it yet"),
+        ("connect x", "needs NETWORK CONTAINER"),
+        ("disconnect x y z", "takes NETWORK CONTAINER"),
+        ("reload", "'pyman network reload' needs a container"),
+        ("reload -a x", "cannot use --all together with names"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(
@@ -125,6 +127,43 @@ def test_update_names_the_servers_that_come_and_go(
         "add_dns_servers": ["8.8.8.8", "1.1.1.1", "fd00::1"],
         "remove_dns_servers": ["9.9.9.9"],
     }
+
+
+def test_containers_come_and_go(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.answers["Network.Connect"] = fake.answers["Network.Disconnect"] = {"changed": True}
+    line = "connect --alias a,b --alias c --ip 10.1.0.7 --ip6 fd00::7 --mac-address 02:00:00:00:00:07 web box"
+    assert run(capsys, *line.split(" ")) == (0, "", "")
+    assert fake.asked("Network.Connect") == {
+        "name": "web",
+        "container": "box",
+        "options": {
+            "static_ips": ["10.1.0.7", "fd00::7"],
+            "aliases": ["a", "b", "c"],
+            "static_mac": "02:00:00:00:00:07",
+        },
+    }
+    fake.calls.clear()
+    assert run(capsys, "connect", "web", "box") == (0, "", "")
+    assert fake.asked("Network.Connect") == {"name": "web", "container": "box", "options": {}}
+    assert run(capsys, "disconnect", "-f", "web", "box") == (0, "", "")
+    assert fake.asked("Network.Disconnect") == {"name": "web", "container": "box", "force": True}
+
+
+def test_a_reload_prints_whose_networks_are_whole(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answers["Network.Reload"] = {
+        "results": [
+            {"name": "box", "id": "ab" * 32},
+            {"name": "x", "id": "cd" * 32, "error": error("WrongState", "cannot reload x")},
+        ]
+    }
+    assert run(capsys, "reload", "box", "x") == (125, f"{'ab' * 32}\n", "Error: cannot reload x\n")
+    assert fake.asked("Network.Reload") == {"selection": {"names": ["box", "x"]}}
+    fake.calls.clear()
+    fake.answers["Network.Reload"] = {"results": []}
+    assert run(capsys, "reload", "--all") == (0, "", "")
+    assert fake.asked("Network.Reload") == {"selection": {"all": True}}
 
 
 def test_listings_are_podmans(fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,6 +93,20 @@ async def test_an_entry_has_podmans_fields(database: Database, journal: Journal,
     assert "PODMAN_EXIT_CODE" not in pulled
 
 
+async def test_an_event_of_a_network_names_it(database: Database, journal: Journal, address: str) -> None:
+    with closing(listening(address)) as journald:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(JournaldSink(database, address).run, journal)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            made = draft("create", "web", "network", driver="bridge")
+            await database.commit([], [made, draft("connect", "box", "network", network="web")])
+            journal.close()
+        created, connected = entries(journald)
+    assert (created["PODMAN_ID"], created["PODMAN_NETWORK_NAME"]) == ("web" * 20, "web")
+    assert (connected["PODMAN_ID"], connected["PODMAN_NETWORK_NAME"]) == ("box" * 20, "web")
+    assert "PODMAN_LABELS" not in connected
+
+
 async def test_a_change_of_health_has_podmans_fields(
     database: Database, journal: Journal, address: str
 ) -> None:

@@ -17,7 +17,7 @@ from supervisor.network.plans import Address, Attachment, NetworkPlan, Route, Su
 from tests.network.test_paths import FIRST, attachment, connected, unless_the_kernel_cannot, with_
 
 if TYPE_CHECKING:
-    from tests.network.conftest import Machine
+    from tests.support.hosts import Machine
 
 
 def link_of(machine: Machine, name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from supervisor.network.plans import Address, Attachment, NetworkPlan, Port, Rou
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.network.conftest import Machine
+    from tests.support.hosts import Machine
 
 FIRST = NetworkPlan(
     "first",

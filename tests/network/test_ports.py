@@ -13,7 +13,7 @@ from supervisor.network import ports
 from supervisor.network.plans import Port
 
 if TYPE_CHECKING:
-    from tests.network.conftest import Machine
+    from tests.support.hosts import Machine
 
 
 def listening(port: int, address: str = "0.0.0.0", protocol: str = "tcp") -> socket.socket:  # noqa: S104

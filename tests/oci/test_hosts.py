@@ -182,7 +182,7 @@ def test_the_first_address_that_others_can_use_counts(
     monkeypatch: pytest.MonkeyPatch, found: list[str], wanted: str
 ) -> None:
     monkeypatch.setattr(addresses, "_ipv4", lambda: found)
-    monkeypatch.setattr(addresses, "_last_ipv6", lambda: "2001:db8::7")
+    monkeypatch.setattr(addresses, "_ipv6", lambda: [("eth0", "2001:db8::7")])
     assert addresses.first_address() == wanted
 
 
@@ -196,9 +196,41 @@ def test_an_address_of_ipv6_is_told_without_zone_or_scope(
     )
     (tmp_path / "if_inet6").write_text(lines)
     monkeypatch.setattr(addresses, "_IPV6", f"{tmp_path}/if_inet6")
-    assert addresses._last_ipv6() == "2001:db8::7"
+    assert addresses._ipv6() == [("eth0", "2001:db8::7")]
     (tmp_path / "if_inet6").unlink()
-    assert addresses._last_ipv6() == ""
+    assert addresses._ipv6() == []
+
+
+def test_an_address_that_is_the_containers_too_does_not_lead_to_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(addresses, "_ipv4", lambda: ["127.0.0.1", "192.0.2.2", "10.88.0.1"])
+    monkeypatch.setattr(addresses, "_ipv6", lambda: [("eth0", "2001:db8::7")])
+    assert addresses.first_address({"192.0.2.2"}) == "10.88.0.1"
+    assert addresses.first_address({"192.0.2.2", "10.88.0.1"}) == "2001:db8::7"
+    assert addresses.first_address({"192.0.2.2", "10.88.0.1", "2001:db8::7"}) == ""
+
+
+def test_the_address_of_the_interface_with_the_default_route_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zeros = "0" * 32
+    (tmp_path / "ipv6_route").write_text(
+        f"{zeros} 00 {zeros} 00 {zeros} ffffffff 00000001 00000000 00200200       lo\n"
+        f"{zeros} 00 {zeros} 00 fe8{'0' * 28}1 00000400 00000002 00000000 00000003     eth1\n"
+    )
+    (tmp_path / "route").write_text(
+        "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
+        "docker0 00000A0A 00000000 0001 0 0 0 0000FFFF 0 0 0\n"
+    )
+    monkeypatch.setattr(addresses, "_ROUTES", f"{tmp_path}/route")
+    monkeypatch.setattr(addresses, "_ROUTES_IPV6", f"{tmp_path}/ipv6_route")
+    monkeypatch.setattr(addresses, "_ipv6", lambda: [("eth0", "2001:db8::7"), ("eth1", "2001:db8::8")])
+    assert addresses.outer_address(ipv6=True) == "2001:db8::8"
+    assert addresses.outer_address(ipv6=True, interface="eth0") == "2001:db8::7"
+    assert addresses.outer_address(ipv6=False) == ""
+    assert addresses.outer_address(ipv6=False, interface="lo") == "127.0.0.1"
+    assert addresses.outer_address(ipv6=False, interface="nothing0") == ""
 
 
 def test_ports_of_an_image_may_be_ranges_and_what_is_none_is_left_out() -> None:

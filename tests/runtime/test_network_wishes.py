@@ -146,6 +146,16 @@ def test_one_network_or_interface_is_not_had_twice() -> None:
         choosing.settled([("web", NetworkWish())] * 129, KNOWN)
 
 
+def test_one_more_network_gets_the_first_free_interface() -> None:
+    on = {"web": NetworkWish(interface_name="eth1")}
+    assert choosing.further(on, DUAL, NetworkWish()) == {**on, "dual": NetworkWish(interface_name="eth0")}
+    with pytest.raises(InvalidArgument, match="cannot use the interface 'eth1' on more than one network"):
+        choosing.further(on, DUAL, NetworkWish(interface_name="eth1"))
+    many = {str(number): NetworkWish(interface_name=f"eth{number}") for number in range(128)}
+    with pytest.raises(InvalidArgument, match="cannot be on more than 128 networks"):
+        choosing.further(many, DUAL, NetworkWish())
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
@@ -162,6 +172,23 @@ def test_one_network_or_interface_is_not_had_twice() -> None:
 async def test_contradictions_are_refused_by_name(spec: ContainerSpec, said: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         await settled(spec)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (asked("pasta", network_options={"pasta": ["--config-net", ""]}), "an empty option of pasta"),
+        (asked("pasta", network_options={"pasta": ["--netns=/x"]}), "the option '--netns=/x' of pasta"),
+        (asked("pasta", portmappings=[PortMapping(80, protocol="sctp")]), "pasta forwards tcp and udp alone"),
+        (asked("slirp4netns", network_options={"slirp4netns": ["mtu=x"]}), "the option 'mtu=x' of slirp4netns"),
+        (asked("slirp4netns", portmappings=[PortMapping(80, protocol="sctp")]), "forwards tcp and udp alone"),
+        (asked("bridge", portmappings=[PortMapping(80, protocol="sctp")]), "without root ports are tcp and udp alone"),
+    ],
+)  # fmt: skip
+async def test_what_users_networks_cannot_do_is_refused_by_name(spec: ContainerSpec, said: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await settled(spec, rootless=True)
     assert said in str(caught.value)
 
 

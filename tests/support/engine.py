@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket as sockets
@@ -472,15 +473,16 @@ class Engine:
 
 
 def merged(base: str, extra: str) -> str:
-    """Adds the lines of `extra`, section by section, so that no section stands twice."""
-    sections: dict[str, list[str]] = {}
+    """Adds the lines of `extra`, section by section, so that no section stands twice; a key has its last value."""
+    sections: dict[str, dict[str, str]] = {}
     for text in (base, extra):
         section = ""
-        for line in text.splitlines():
-            stripped = line.strip()
-            if stripped.startswith("[") and stripped.endswith("]") and "=" not in stripped:
-                section = stripped
-            elif stripped:
-                sections.setdefault(section, []).append(line)
-    head = sections.pop("", [])
-    return "\n".join([*head, *(f"{name}\n" + "\n".join(lines) + "\n" for name, lines in sections.items())])
+        for line in map(str.strip, text.splitlines()):
+            if line.startswith("[") and line.endswith("]") and "=" not in line:
+                section = line
+            elif line:
+                key = line.partition("=")[0].strip() if re.match(r"[\w.-]+ *=", line) else line
+                sections.setdefault(section, {})[key] = line
+    head = sections.pop("", {}).values()
+    parts = (f"{name}\n" + "\n".join(lines.values()) + "\n" for name, lines in sections.items())
+    return "\n".join([*head, *parts])

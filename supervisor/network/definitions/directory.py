@@ -66,6 +66,13 @@ class Networks(NamedTuple):
             raise NoSuchNetwork(f"cannot find network '{wanted}'", subject=wanted)
         return found[0]
 
+    def name_of(self, wanted: str) -> str:
+        """Of the one that is meant; itself, where there is none, or more than one."""
+        try:
+            return self.find(wanted).name
+        except PymanError:
+            return wanted
+
 
 def default_network(settings: NetworkSettings, created: str) -> Network:
     """The one that is there without a file."""

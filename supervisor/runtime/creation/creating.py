@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import outcome
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pyman.api.event import Actor
-    from pyman.api.spec import Caller, ContainerSpec
+    from pyman.api.spec import Caller, ContainerSpec, PortMapping
     from supervisor.runtime.creation.imaged import Chosen
     from supervisor.runtime.mounts.sources import Sources
     from supervisor.runtime.records import Definition
@@ -69,6 +70,8 @@ class Creation:
         self._entry_of = entry_of
         self._joining: dict[str, tuple[set[str], str]] = {}
         """Containers that are being created: by id, what they depend on, and their names."""
+        self._publishing: dict[str, list[PortMapping]] = {}
+        """The same, with their ports."""
 
     async def create(
         self,
@@ -98,6 +101,7 @@ class Creation:
         secrets: ChosenSecrets | None = None
         try:
             lock = self._locks.allocate()
+            spec = self._with_ports(id, spec)
             if spec.secrets or spec.secret_env:
                 secrets = await self._services.choose_secrets(spec)
                 spec = secrets.spec
@@ -129,8 +133,22 @@ class Creation:
             raise
         finally:
             self._joining.pop(id, None)
+            self._publishing.pop(id, None)
         self._nursery.start_soon(entry.worker.run, trio.Event())
         return entry
+
+    def _with_ports(self, id: str, spec: ContainerSpec) -> ContainerSpec:
+        """With free ports of the host where it names none. NetworkFailed, PermissionDenied."""
+        if not spec.portmappings:
+            return spec
+        mappings = spec.portmappings
+        if not all(mapping.host_port for mapping in mappings):
+            from supervisor.runtime.networks import publishing
+
+            others = [entry.container.definition.spec.portmappings for entry in self._registry]
+            mappings = publishing.chosen(mappings, chain(*others, *self._publishing.values()))
+        self._publishing[id] = mappings
+        return replaced(spec, portmappings=mappings)
 
     async def _record(self, entry: Entry, lock: int, actor: Actor | None) -> None:
         """A container, together with the volumes that are made for it."""

@@ -1,4 +1,5 @@
-"""What changes a container without starting or ending it: freezing, its name. Everything else is in `updating`."""
+"""What changes a container without starting or ending it: freezing, its name, its networks. Everything else is in
+`updating`."""
 
 from __future__ import annotations
 
@@ -72,6 +73,29 @@ class Changing:
         event = worker.event(EventStatus.RENAME, request.actor, oldName=old.name, newName=request.name)
         await self._redefine(new, [replaced(event, name=request.name)])
         request.answer.give(old.name)
+
+    # Imported here, as what only containers on networks need.
+
+    async def connect(self, request: rq.Connect) -> None:
+        from supervisor.runtime.life import connecting
+
+        await connecting.connect(self._worker, request)
+
+    async def disconnect(self, request: rq.Disconnect) -> None:
+        from supervisor.runtime.life import connecting
+
+        await connecting.disconnect(self._worker, request)
+
+    async def reload_networks(self, request: rq.ReloadNetworks) -> None:
+        from supervisor.runtime.life import connecting
+
+        await connecting.reload(self._worker, request)
+
+    async def take_back_networks(self) -> None:
+        """What an earlier supervisor had begun."""
+        from supervisor.runtime.life import connecting
+
+        await connecting.take_back(self._worker)
 
     async def _redefine(self, new: Definition, events: list[EventDraft]) -> None:
         change = PutDefinition("container", new.id, new.name, encode(new))

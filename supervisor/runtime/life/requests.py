@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from pyman.api.event import Actor
-from pyman.api.spec import Caller
+from pyman.api.spec import Caller, NetworkWish
 from pyman.api.update import UpdateRequest
 from supervisor.conmon.spawn import Passed
 from supervisor.runtime.answers import Answer
@@ -22,12 +22,15 @@ from supervisor.runtime.life.restart import Asked
 
 __all__ = [
     "Checked",
+    "Connect",
+    "Disconnect",
     "Init",
     "Kill",
     "Mount",
     "Notice",
     "NoticeKind",
     "Pause",
+    "ReloadNetworks",
     "Remove",
     "Rename",
     "Request",
@@ -128,6 +131,24 @@ class Rename(Request[str], kw_only=True):
 
 class Update(Request[None], kw_only=True):
     change: UpdateRequest
+
+
+class Connect(Request[bool], kw_only=True):
+    """False: it is on it already, and does not run."""
+
+    network: str
+    """Its name or id, or the beginning of that."""
+    wish: NetworkWish
+
+
+class Disconnect(Request[None], kw_only=True):
+    network: str
+    force: bool = False
+    """There need not be such a network any more."""
+
+
+class ReloadNetworks(Request[None], kw_only=True):
+    """Make anew what is missing of what it has on networks."""
 
 
 class Checked(Request[str], kw_only=True):

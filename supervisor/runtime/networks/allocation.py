@@ -18,7 +18,7 @@ from pyman.errors import AddressInUse, InvalidArgument, NetworkFailed, PortInUse
 from supervisor.network.plans import Address, Attachment, is_ipv6
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from pyman.api.network import Network, Subnet
     from pyman.api.spec import NetworkWish
@@ -29,12 +29,12 @@ __all__ = ["Allocation", "Held"]
 
 
 class Held(Exception):
-    """By a container of ours, `holder` its id: it may be about to give it back."""
+    """By containers of ours, `holders` their ids: one of them may be about to give it back."""
 
-    def __init__(self, holder: str, kind: type[PymanError], message: str, subject: str) -> None:
+    def __init__(self, holders: Collection[str], kind: type[PymanError], message: str, subject: str) -> None:
         """`kind`: what it is for whoever wanted it; `message`: what cannot be."""
         super().__init__(message)
-        self.holder = holder
+        self.holders = holders
         self.kind = kind
         self.message = message
         self.subject = subject
@@ -75,7 +75,7 @@ class Allocation:
 
     def take(self, container: str, network: Network, wish: NetworkWish, interface: str) -> Attachment:
         """Addresses of all of a network's subnets, or none of them. InvalidArgument: one that is wished for lies in no
-        subnet, or is not for containers. Held, NetworkFailed: none is free."""
+        subnet, or is not for containers. Held: none is free."""
         taken: list[Address] = []
         managed = network.ipam_options.get("driver", "host-local") == "host-local"
         self._check_wishes(network, wish.static_ips if managed else [])
@@ -101,7 +101,7 @@ class Allocation:
             network_id=network.id,
             driver=network.driver,
             interface=interface,
-            host_interface=f"veth{secrets.token_hex(4)}" if network.driver == "bridge" else "",
+            host_interface=_host_interface(network, wish),
             addresses=taken,
             mac=wish.static_mac or ("" if network.driver == "ipvlan" else random_mac()),
             aliases=list(wish.aliases),
@@ -114,7 +114,7 @@ class Allocation:
             holder = self.port_holder(port)
             if holder not in ("", container):
                 name = f"{port.host_port}/{port.protocol}"
-                raise Held(holder, PortInUse, f"cannot publish port {name}", name)
+                raise Held([holder], PortInUse, f"cannot publish port {name}", name)
         self._note_ports(container, ports)
 
     def _note_ports(self, container: str, ports: Iterable[Port]) -> None:
@@ -175,7 +175,7 @@ class Allocation:
         holder = self._holders.get((network.id, str(ip_address(text))))
         if holder is not None:
             raise Held(
-                holder, AddressInUse, f"cannot use the address '{text}' on network '{network.name}'", text
+                [holder], AddressInUse, f"cannot use the address '{text}' on network '{network.name}'", text
             )
         return number
 
@@ -199,10 +199,18 @@ class Allocation:
             if free(number):
                 self._last[key] = number
                 return number
-        raise NetworkFailed(
-            f"cannot put a container on network '{network.name}': every address of {subnet.subnet} is taken",
-            subject=network.name,
+        message = (
+            f"cannot put a container on network '{network.name}': every address of {subnet.subnet} is taken"
         )
+        holders = {holder for (net, _), holder in self._holders.items() if net == network.id}
+        raise Held(holders, NetworkFailed, message, network.name)
+
+
+def _host_interface(network: Network, wish: NetworkWish) -> str:
+    """The other end of a container's interface on a bridge."""
+    if network.driver != "bridge":
+        return ""
+    return wish.options.get("host_interface_name") or f"veth{secrets.token_hex(4)}"
 
 
 def _range(subnet: Subnet) -> _Range:

@@ -89,12 +89,19 @@ class NetworkBook:
 
     async def known(self) -> Networks:
         """Fresh. StorageFailed, DeadlineExceeded."""
+        async with self.kept() as known:
+            return known
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[Networks]:
+        """Fresh, and meanwhile nobody removes one. StorageFailed, DeadlineExceeded."""
         await self._intents.wait_settled()
         if not await self._in_thread(self._directory.exists):
             default = self._default()
-            return Networks({default.name: default}, {})
+            yield Networks({default.name: default}, {})
+            return
         async with self._held(shared=True):
-            return await self._read()
+            yield await self._read()
 
     def _default(self) -> Network:
         return default_network(self._settings().network, self._born)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from pyman.api.spec import NetworkWish
 from pyman.errors import NetworkFailed, PymanError
 from pyman.names import STATES_WITH_PROCESS
 from supervisor.kernel import inside
 from supervisor.logging import log
-from supervisor.network import firewall, links
+from supervisor.network import links
 from supervisor.network import ports as host_ports
 from supervisor.network.planning import plan_of
 from supervisor.network.plans import Port
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
-    from pyman.api.spec import PortMapping
+    from pyman.api.spec import NetworkWish, PortMapping
     from supervisor.kernel.process import ProcessRef
     from supervisor.network.definitions.directory import Networks
     from supervisor.network.plans import Attachment, NetworkPlan
     from supervisor.runtime.container import Container
+    from supervisor.runtime.records import Observed
     from supervisor.runtime.services import Services
 
 __all__ = ["Bridged"]
@@ -57,7 +58,7 @@ class Bridged:
         known = await self._services.networks.known()
         try:
             networks, attachments = await self._on_networks(known)
-            ports = await self._patiently(
+            ports = await self.patiently(
                 partial(self._take_ports, self._container.definition.spec.portmappings)
             )
             self._claim(ports)
@@ -67,20 +68,18 @@ class Bridged:
         return {"attachments": attachments, "networks": networks, "ports": ports}
 
     async def _on_networks(self, known: Networks) -> tuple[list[NetworkPlan], list[Attachment]]:
-        wishes: Mapping[str, NetworkWish] = self._container.definition.spec.networks
-        if not wishes:
-            wishes = {self._services.networks.default_name: NetworkWish()}
+        wishes = self._container.definition.spec.networks
         names = _interfaces(wishes)
         networks, attachments = [], []
         for name, wish in wishes.items():
             network = known.find(name)
             take = partial(self._services.allocation.take, self._id, network, wish, names[name])
-            attachments.append(await self._patiently(take))
+            attachments.append(await self.patiently(take))
             networks.append(plan_of(network))
         return networks, attachments
 
-    async def _patiently(self, take: Callable[[], T]) -> T:
-        """What a container has that has just ended is waited for. AddressInUse, PortInUse."""
+    async def patiently(self, take: Callable[[], T]) -> T:
+        """What a container has that has just ended is waited for. AddressInUse, PortInUse, NetworkFailed."""
         allocation = self._services.allocation
         with trio.move_on_after(self._services.settings.pyman.call_deadline):
             while True:
@@ -88,12 +87,15 @@ class Bridged:
                     return take()
                 except Held as held:
                     refusal = held
-                if not self._is_ending(refusal.holder):
+                if not any(map(self._is_ending, refusal.holders)):
                     break
                 await allocation.wait_given_back()
-        holder = self._services.find(refusal.holder)
-        who = "another container" if holder is None else f"container '{holder.name}'"
-        raise refusal.kind(f"{refusal.message}: {who} has it", subject=refusal.subject)
+        message = refusal.message
+        if len(refusal.holders) == 1:
+            (holder,) = map(self._services.find, refusal.holders)
+            who = "another container" if holder is None else f"container '{holder.name}'"
+            message += f": {who} has it"
+        raise refusal.kind(message, subject=refusal.subject)
 
     def _is_ending(self, id: str) -> bool:
         holder = self._services.find(id)
@@ -137,20 +139,21 @@ class Bridged:
 
     # ------------------------------------------------------------------ the run
 
-    async def _place(self) -> int | None:
+    async def place(self) -> int | None:
         """Where the bridges are: a descriptor of a network namespace, or None: this process's own."""
         return None
 
     async def ground(self) -> None:
         observed, bridges = self._container.observed, self._services.bridges
-        place = await self._place()
+        place = await self.place()
         for network in observed.networks:
             await bridges.hold(self._id, network, place)
         if observed.ports:
-            await bridges.call(place, partial(firewall.publish, observed.ports, observed.attachments))
+            await bridges.publish(self._id, observed.ports, observed.attachments, place)
 
-    def told(self) -> Networking:
-        observed = self._container.observed
+    def told(self, observed: Observed | None = None) -> Networking:
+        """`observed`: what the record may say soon."""
+        observed = observed or self._container.observed
         bridges = [each for each in observed.networks if each.driver == "bridge"]
         gateways = [subnet.gateway for each in bridges for subnet in each.subnets if subnet.gateway]
         served = [each for each in bridges if each.dns]
@@ -162,12 +165,22 @@ class Bridged:
         )
 
     async def connect(self, init: ProcessRef) -> None:
+        with self.inside(init) as netns:
+            await self._services.bridges.call(await self.place(), partial(self._attach, netns))
+
+    @contextmanager
+    def inside(self, init: ProcessRef) -> Iterator[int]:
+        """A descriptor of the container's network namespace. NetworkFailed."""
         try:
             netns = inside.of_process(init, "network")
         except OSError as error:
-            raise self._failed("its first process has ended") from error
+            name = self._container.name
+            raise NetworkFailed(
+                f"cannot connect container '{name}' to its networks: its first process has ended",
+                subject=name,
+            ) from error
         try:
-            await self._services.bridges.call(await self._place(), partial(self._attach, netns))
+            yield netns
         finally:
             os.close(netns)
 
@@ -175,10 +188,6 @@ class Bridged:
         observed = self._container.observed
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
             links.attach(netns, network, attachment, hairpin=bool(observed.ports))
-
-    def _failed(self, reason: str) -> NetworkFailed:
-        name = self._container.name
-        return NetworkFailed(f"cannot connect container '{name}' to its networks: {reason}", subject=name)
 
     async def adopt(self, init: ProcessRef) -> None:
         """Interfaces, rules and sockets are the kernel's and conmon's: they are there still."""
@@ -190,7 +199,7 @@ class Bridged:
         observed = self._container.observed
         if not observed.attachments:
             return
-        bridges, place = self._services.bridges, await self._place()
+        bridges, place = self._services.bridges, await self.place()
         failures: list[PymanError] = []
 
         async def attempt(step: Callable[[], Awaitable[object]]) -> None:
@@ -199,6 +208,7 @@ class Bridged:
             except PymanError as error:
                 failures.append(error)
 
+        await attempt(partial(bridges.unpublish, self._id, place))
         await attempt(partial(bridges.call, place, self._detach))
         for network in observed.networks:
             await attempt(partial(bridges.leave, self._id, network, place))
@@ -208,12 +218,8 @@ class Bridged:
             raise failures[0]
 
     def _detach(self) -> None:
-        observed = self._container.observed
-        if observed.ports:
-            firewall.unpublish(observed.ports, observed.attachments)
-        for attachment in observed.attachments:
-            if attachment.host_interface:
-                links.detach(attachment)
+        for attachment in self._container.observed.attachments:
+            links.detach(attachment)
 
 
 def _interfaces(wishes: Mapping[str, NetworkWish]) -> dict[str, str]:

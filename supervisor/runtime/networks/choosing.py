@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyman.api.network import Network
     from supervisor.network.definitions.directory import Networks
 
-__all__ = ["settled"]
+__all__ = ["further", "settled"]
 
 _MOST = 128
 """Networks of a container, and aliases on one."""
@@ -29,8 +29,7 @@ _HOST_INTERFACE = "host_interface_name"
 def settled(wishes: Sequence[tuple[str, NetworkWish]], known: Networks) -> dict[str, NetworkWish]:
     """`wishes`: with names, ids, or beginnings of ids. InvalidArgument, NotSupported, NoSuchNetwork, AmbiguousId,
     StorageFailed."""
-    if len(wishes) > _MOST:
-        raise InvalidArgument(f"cannot be on more than {_MOST} networks")
+    _refuse_many(len(wishes))
     found: dict[str, NetworkWish] = {}
     for wanted, wish in wishes:
         network = known.find(wanted)
@@ -40,6 +39,19 @@ def settled(wishes: Sequence[tuple[str, NetworkWish]], known: Networks) -> dict[
             )
         found[network.name] = _checked(network, wish)
     return _with_interfaces(found)
+
+
+def further(
+    networks: Mapping[str, NetworkWish], network: Network, wish: NetworkWish
+) -> dict[str, NetworkWish]:
+    """Those that a container is on, with one more. InvalidArgument, NotSupported."""
+    _refuse_many(len(networks) + 1)
+    return _with_interfaces({**networks, network.name: _checked(network, wish)})
+
+
+def _refuse_many(count: int) -> None:
+    if count > _MOST:
+        raise InvalidArgument(f"cannot be on more than {_MOST} networks")
 
 
 def _checked(network: Network, wish: NetworkWish) -> NetworkWish:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pyman.api.spec import PortMapping
 from pyman.errors import InvalidArgument
 from supervisor.oci import ports
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from pyman.api.spec import ContainerSpec
 
-__all__ = ["MOST", "settled"]
+__all__ = ["MOST", "chosen", "settled"]
 
 MOST = 16384
 """Ports of one container."""
@@ -41,6 +43,28 @@ def settled(
     if sum(mapping.range for mapping in found) > MOST:
         raise InvalidArgument(f"cannot publish more than {MOST} ports of a container")
     _check_overlaps(found)
+    return found
+
+
+def chosen(mappings: Iterable[PortMapping], others: Iterable[PortMapping]) -> list[PortMapping]:
+    """With free ports of the host where none is named: a container keeps them, whether it runs or not. `others`: what other
+    containers have, running or not. NetworkFailed, PermissionDenied."""
+    from supervisor.network.ports import choose  # only now: most name their ports
+
+    mappings = list(mappings)
+    used = {(mapping.protocol, port) for mapping in (*others, *mappings) for port in _ports(mapping)}
+    found = []
+    for mapping in mappings:
+        if not mapping.host_port:
+            protocol = mapping.protocol
+
+            def taken(port: int, protocol: str = protocol) -> bool:
+                return (protocol, port) in used
+
+            port = choose(protocol, mapping.host_ip, mapping.range, taken)
+            mapping = msgspec.structs.replace(mapping, host_port=port)  # noqa: PLW2901
+            used.update((protocol, port) for port in _ports(mapping))
+        found.append(mapping)
     return found
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOT_WIRED", "Unwired", "Wiring", "wiring_of"]
 
-NOT_WIRED: dict[str, Any] = {"attachments": [], "networks": [], "ports": []}
+NOT_WIRED: dict[str, Any] = {"attachments": [], "networks": [], "ports": [], "rewiring": ""}
 """What the record says of a container without a run."""
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from pyman.api.spec import Namespace, NetworkWish
 from pyman.errors import InvalidArgument
+from supervisor.network.plans import Port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,10 @@ async def settle(services: Services, spec: ContainerSpec, image_ports: Sequence[
         from supervisor.runtime.networks.publishing import settled  # only now: most publish nothing
 
         changed["portmappings"] = settled(spec, image_ports, settings.network.default_host_ips)
-    return msgspec.structs.replace(spec, **changed) if changed else spec
+    spec = msgspec.structs.replace(spec, **changed) if changed else spec
+    if mode in _OPTIONED or (settings.rootless and spec.portmappings):
+        _check_user_mode(spec, mode)
+    return spec
 
 
 def _mode(spec: ContainerSpec, settings: Settings) -> str:
@@ -54,8 +58,6 @@ def _mode(spec: ContainerSpec, settings: Settings) -> str:
         return asked
     if spec.networks:
         return "bridge"
-    if not asked and not (spec.portmappings or spec.publish_image_ports):
-        return ""
     configured = asked or settings.containers.netns
     if configured != "private":
         return configured
@@ -99,3 +101,26 @@ async def _networks(services: Services, spec: ContainerSpec) -> dict[str, Networ
     from supervisor.runtime.networks import choosing  # only now: most are on the default network alone
 
     return choosing.settled(wishes, await services.networks.known())
+
+
+def _check_user_mode(spec: ContainerSpec, mode: str) -> None:
+    """What the program that is the network can be told, and what an ordinary user's ports can be."""
+    from supervisor.network import pasta, slirp4netns  # only now: root's containers mostly do without
+
+    options = spec.network_options.get(mode, [])
+    ports = [
+        Port(each.host_port, each.container_port, each.protocol, each.host_ip) for each in spec.portmappings
+    ]
+    match mode:
+        case "pasta":
+            pasta.check(options)
+            pasta.check_ports(ports)
+        case "slirp4netns":
+            slirp4netns.check_ports(slirp4netns.parse(options), ports)
+        case _:
+            for port in ports:
+                if port.protocol == "sctp":
+                    raise InvalidArgument(
+                        f"cannot publish port {port.container_port}/sctp: without root ports are tcp and udp alone",
+                        subject=f"{port.container_port}/sctp",
+                    )

@@ -62,6 +62,8 @@ class Recovery:
         if observed.attachments:
             await worker.body.wiring.adopt(worker.init_fd.ref)
         log.debug("adopted", container=worker.container.id, state=str(observed.state))
+        if observed.rewiring:
+            await worker.changing.take_back_networks()
         if observed.new_limits is not None:
             await worker.updating.take_back()
         if starting:

@@ -24,7 +24,7 @@ from supervisor.logging import log
 from supervisor.oci.environment import lasting_environment
 from supervisor.oci.etc_files import destinations, traces
 from supervisor.oci.namespaces import modes
-from supervisor.oci.ports import exposed
+from supervisor.oci.ports import served
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.specs import build_request
 from supervisor.storage.rootfs import Layers, is_mapped
@@ -216,7 +216,7 @@ def _settings(services: Services, definition: Definition, *, volumes: bool) -> d
         "Labels": spec.labels or None,
         "WorkingDir": spec.work_dir or "/",
         "User": spec.user or None,
-        "ExposedPorts": {port: {} for port in exposed(spec, image)} or None,
+        "ExposedPorts": {port: {} for port in served(spec, image)} or None,
     }
     if volumes:
         paths = dict.fromkeys([*image.volumes, *(volume.dest for volume in spec.volumes)])

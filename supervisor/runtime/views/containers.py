@@ -21,7 +21,6 @@ from pyman.api.inspect import (
     InspectIdMappings,
     InspectLogConfig,
     InspectMount,
-    InspectNetwork,
     InspectRestart,
     InspectRestartPolicy,
     InspectSecretFile,
@@ -46,9 +45,13 @@ from supervisor.runtime.life.policy import policy_of
 from supervisor.runtime.rootfs.looking import look_into
 from supervisor.runtime.specs import build_request, placement_of
 from supervisor.runtime.views.limits import shown_limits
+from supervisor.runtime.views.networks import bindings, exposed, inspect_networks, published
 from supervisor.runtime.views.times import rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyman.api.networking import InspectNetworkSettings
     from supervisor.oci.request import BuildRequest
     from supervisor.runtime.container import Container, ExecSession
     from supervisor.runtime.health.plan import Plan
@@ -67,19 +70,28 @@ NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 
 def list_view(
-    container: Container, *, namespaces: bool = False, size: dict[str, int] | None = None
+    container: Container,
+    find: Callable[[str], Container | None],
+    *,
+    namespaces: bool = False,
+    size: dict[str, int] | None = None,
 ) -> ListContainer:
-    """One line of `ps`. The plain line is made once for each thing that is observed: there may be thousands."""
+    """One line of `ps`. The plain line is made once for each thing that is observed: there may be thousands. `find`:
+    containers by their ids."""
     if namespaces or size is not None:
-        return _line(container, namespaces=namespaces, size=size)
+        return _line(container, find, namespaces=namespaces, size=size)
     seen = (container.definition, container.observed)
     if container.line is None or container.line[0] != seen:
-        container.line = seen, _line(container)
+        container.line = seen, _line(container, find)
     return container.line[1]
 
 
 def _line(
-    container: Container, *, namespaces: bool = False, size: dict[str, int] | None = None
+    container: Container,
+    find: Callable[[str], Container | None],
+    *,
+    namespaces: bool = False,
+    size: dict[str, int] | None = None,
 ) -> ListContainer:
     definition, observed = container.definition, container.observed
     spec = definition.spec
@@ -103,8 +115,9 @@ def _line(
         labels=spec.labels,
         mounts=_mounted(definition),
         namespaces=_namespaces(container) if namespaces else {},
-        networks=[],
-        ports=[],
+        networks=list(spec.networks),
+        ports=published(container, find),
+        exposed_ports=exposed(definition),
         pod="",
         pod_name="",
         is_infra=False,
@@ -156,7 +169,7 @@ async def inspect_view(
     ):  # the root filesystem is not what it was, or not mounted; it is no reason not to show the rest
         is_root = spec.user.partition(":")[0] in ("", "root", "0")
         identity = Identity(uid=0 if is_root else _SOMEBODY, gid=0, groups=[], home="/")
-    return _inspect(services, container, identity, size)
+    return _inspect(services, container, identity, await inspect_networks(services, container), size)
 
 
 def _identity(request: BuildRequest) -> Identity:
@@ -165,7 +178,11 @@ def _identity(request: BuildRequest) -> Identity:
 
 
 def _inspect(
-    services: Services, container: Container, identity: Identity, size: dict[str, int] | None
+    services: Services,
+    container: Container,
+    identity: Identity,
+    networked: InspectNetworkSettings,
+    size: dict[str, int] | None,
 ) -> InspectContainer:
     definition = container.definition
     spec, layout = definition.spec, services.layout
@@ -205,7 +222,7 @@ def _inspect(
             for need in needs_of(definition)
             if need.condition != "started"
         ],
-        network_settings=InspectNetwork(ports=_ports(request)),
+        network_settings=networked,
         namespace=spec.namespace,
         lock_number=definition.lock,
         is_infra=False,
@@ -251,13 +268,6 @@ def _written(services: Services, request: BuildRequest, *, running: bool) -> dic
         found = [path for path in found if path == etc_files.HOSTNAME or path in shared]
     own = {path: mounted_file(request, path) for path in found if path in fields}
     return {fields[path]: (shared or own).get(path, file) for path, file in own.items()}
-
-
-def _ports(request: BuildRequest) -> dict[str, None]:
-    """That it serves in a network namespace of its own; none of them is published."""
-    if namespaces.modes(request)["network"] in ("host", "container"):
-        return {}
-    return dict.fromkeys(ports.exposed(request.spec, request.image))
 
 
 def _devices(request: BuildRequest) -> list[InspectDevice]:
@@ -358,7 +368,7 @@ def _config(request: BuildRequest, container: Container, identity: Identity) -> 
         systemd_mode=request.systemd,
         sdnotify_mode=spec.sdnotify_mode or "container",
         sdnotify_socket="" if spec.sdnotify_mode == "ignore" else definition.caller.notify_socket,
-        exposed_ports={port: {} for port in ports.exposed(spec, definition.image)} or None,
+        exposed_ports={port: {} for port in ports.served(spec, definition.image)} or None,
         timezone=spec.timezone or request.settings.containers.tz or None,
         chroot_dirs=spec.chroot_directories or None,
         **_healthcheck(container.health_plan),
@@ -477,6 +487,8 @@ def _host_config(
         ulimits=[InspectUlimit(name=limit.type, soft=limit.soft, hard=limit.hard) for limit in spec.r_limits],
         init=request.init,
         group_add=spec.groups,
+        port_bindings=bindings(spec.portmappings),
+        publish_all_ports=spec.publish_image_ports,
         **shown_limits(request),
     )
 

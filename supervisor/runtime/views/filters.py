@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pyman.errors import InvalidArgument, NotFound
+from pyman.errors import AmbiguousId, InvalidArgument, NotFound
 from pyman.names import RestartPolicy, State
 from supervisor.images.moments import moment as time_of
 
@@ -132,8 +132,21 @@ def _command(value: str, _find: Find) -> Test:
     return lambda c: bool(c.definition.spec.command) and c.definition.spec.command[0] == value
 
 
-def _network(value: str, _find: Find) -> Test:
-    return lambda c: (c.definition.spec.netns.nsmode or "none") == value
+def _network(value: str, find: Find) -> Test:
+    """The name of one that it is on; its mode; or `container:NAME`, whose network it joins."""
+    mode, _, name = value.partition(":")
+    if mode == "container" and name:
+        try:
+            owner = find(name).container.id
+        except (AmbiguousId, NotFound):
+            return lambda _container: False
+        return lambda c: c.definition.spec.netns.value == owner
+
+    def fits(container: Container) -> bool:
+        spec = container.definition.spec
+        return value in spec.networks or value == (spec.netns.nsmode or "none")
+
+    return fits
 
 
 def _health(value: str, _find: Find) -> Test:

@@ -71,7 +71,7 @@ async def info(engine: Engine, facts: Facts) -> InfoReply:
         registries={},
         plugins={
             "volume": ["local"],
-            "network": [],
+            "network": ["bridge", "macvlan", "ipvlan"],
             "log": ["k8s-file", "none", "passthrough"],
             "authorization": None,
         },
@@ -163,7 +163,8 @@ def _host(engine: Engine) -> dict[str, Any]:
         "memTotal": memory.get("MemTotal", 0),
         "swapFree": memory.get("SwapFree", 0),
         "swapTotal": memory.get("SwapTotal", 0),
-        "networkBackend": "none",
+        "networkBackend": "pyman",
+        "rootlessNetworkCmd": services.settings.network.default_rootless_network_cmd,
         "ociRuntime": {
             "name": runtime.name,
             "package": "Unknown",

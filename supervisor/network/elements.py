@@ -1,0 +1,232 @@
+"""Elements of the packet filter's sets and maps, told the kernel by netlink: each change costs what its elements do,
+however many there are already.
+
+A wire to the kernel stays open: closing one waits until no packet can see any more what was deleted, and that takes ten
+times as long as deleting. There is one, for the network namespace that was used last; `close` lets go of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import threading
+from contextlib import contextmanager
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, NamedTuple
+
+from supervisor.network.netlink import (
+    ACK,
+    CREATE,
+    NETFILTER,
+    Message,
+    Wire,
+    address,
+    attribute,
+    attributes,
+    text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["Element", "Set", "add", "chain_is_there", "close", "remove", "rules"]
+
+_NFTABLES = 10
+_NEW_ELEMENT, _DELETE_ELEMENT, _GET_CHAIN, _GET_RULE = 12, 14, 4, 7
+_BEGIN, _END = 0x10, 0x11
+_GENERAL = struct.Struct(">BBH")
+"""Family, version, subsystem."""
+_INET = 1
+_TABLE, _SET, _ELEMENTS = 1, 2, 3
+_CHAIN_NAME = 3
+_ELEMENT, _KEY, _DATA, _FLAGS, _VALUE = 1, 1, 2, 3, 1
+_INTERVAL_END = 1
+_MOST = 100
+"""In one transaction: failures of all of them find room in a socket that nobody has made larger."""
+_OWN = "/proc/thread-self/ns/net"
+
+
+class Set(NamedTuple):
+    """Of a table; with values it is a map. Types of the parts of keys and of values, by nftables' names."""
+
+    key: tuple[str, ...]
+    value: tuple[str, ...] = ()
+    interval: bool = False
+
+
+class Element(NamedTuple):
+    """As nftables writes its parts."""
+
+    set: str
+    key: tuple[str, ...]
+    value: tuple[str, ...] = ()
+
+
+_lock = threading.Lock()
+_kept: dict[tuple[int, int], Wire] = {}
+
+
+def close() -> None:
+    """Keep no network namespace any longer. It may take some ten milliseconds."""
+    with _lock:
+        _let_go()
+
+
+def _let_go() -> None:
+    while _kept:
+        _kept.popitem()[1].close()
+
+
+@contextmanager
+def _wire() -> Iterator[Wire]:
+    with _lock:
+        status = os.stat(_OWN)
+        place = status.st_dev, status.st_ino
+        if place not in _kept:
+            _let_go()
+            _kept[place] = Wire(NETFILTER)
+        try:
+            yield _kept[place]
+        except BaseException:
+            _let_go()
+            raise
+
+
+def add(table: str, sets: dict[str, Set], elements: Sequence[Element]) -> None:
+    """What another one with the same key leads to is replaced. OSError."""
+    with _wire() as wire:
+        for some in _portions(elements):
+            making = [each for element in some for each in _messages(_NEW_ELEMENT, table, sets, element)]
+            failures = _change(wire, making)
+            taken = [
+                message._replace(kind=_kind(_DELETE_ELEMENT))
+                for message, failure in zip(making, failures, strict=True)
+                if failure is not None and failure.errno == errno.EEXIST
+            ]
+            if taken:
+                failures = _change(wire, [*taken, *making])
+            _raise(failures)
+
+
+def remove(table: str, sets: dict[str, Set], elements: Sequence[Element]) -> None:
+    """Those that are not there are not missed. OSError."""
+    with _wire() as wire:
+        for some in _portions(elements):
+            going = [each for element in some for each in _messages(_DELETE_ELEMENT, table, sets, element)]
+            failures = _change(wire, going)
+            there = [
+                message
+                for message, failure in zip(going, failures, strict=True)
+                if failure is None or failure.errno != errno.ENOENT
+            ]
+            if there and len(there) < len(going):
+                failures = _change(wire, there)
+            _raise([each for each in failures if each is not None and each.errno != errno.ENOENT])
+
+
+def chain_is_there(table: str, name: str) -> bool:
+    """OSError."""
+    with _wire() as wire:
+        try:
+            wire.ask(_kind(_GET_CHAIN), _general(_INET) + text(_TABLE, table) + text(_CHAIN_NAME, name))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return False
+        return True
+
+
+def rules(table: str) -> int:
+    """How many a table has. OSError."""
+    with _wire() as wire:
+        found = 0
+        for body in wire.ask_all(_kind(_GET_RULE), _general(_INET) + text(_TABLE, table)):
+            if dict(attributes(body[_GENERAL.size :])).get(_TABLE) == table.encode() + b"\0":
+                found += 1
+        return found
+
+
+# ---------------------------------------------------------------------- messages
+
+
+def _portions(elements: Sequence[Element]) -> Iterator[Sequence[Element]]:
+    for first in range(0, len(elements), _MOST):
+        yield elements[first : first + _MOST]
+
+
+def _change(wire: Wire, messages: Sequence[Message]) -> list[OSError | None]:
+    """A transaction: all or none of them. What became of each."""
+    around = _general(socket.AF_UNSPEC, _NFTABLES)
+    found = wire.failures([Message(_BEGIN, around, 0), *messages, Message(_END, around, 0)])
+    first, *failures, last = found
+    if first is not None or last is not None:
+        failures[0] = first or last
+    return failures
+
+
+def _raise(failures: Sequence[OSError | None]) -> None:
+    for failure in failures:
+        if failure is not None:
+            raise failure
+
+
+def _messages(kind: int, table: str, sets: dict[str, Set], element: Element) -> Iterator[Message]:
+    known = sets[element.set]
+    if known.interval:
+        (block,) = element.key
+        first, after = _ends(block)
+        yield _message(kind, table, element.set, first)
+        if after:
+            yield _message(kind, table, element.set, after, ends=True)
+    else:
+        value = _packed(known.value, element.value) if kind == _NEW_ELEMENT else b""
+        yield _message(kind, table, element.set, _packed(known.key, element.key), value)
+
+
+def _message(
+    kind: int, table: str, name: str, key: bytes, value: bytes = b"", *, ends: bool = False
+) -> Message:
+    parts = [attribute(_KEY, attribute(_VALUE, key))]
+    if value:
+        parts.append(attribute(_DATA, attribute(_VALUE, value)))
+    if ends:
+        parts.append(attribute(_FLAGS, struct.pack(">I", _INTERVAL_END)))
+    elements = attribute(_ELEMENTS, attribute(_ELEMENT, *parts))
+    flags = CREATE if kind == _NEW_ELEMENT else 0
+    return Message(
+        _kind(kind), _general(_INET) + text(_TABLE, table) + text(_SET, name) + elements, ACK | flags
+    )
+
+
+def _kind(kind: int) -> int:
+    return _NFTABLES << 8 | kind
+
+
+def _general(family: int, subsystem: int = 0) -> bytes:
+    return _GENERAL.pack(family, 0, subsystem)
+
+
+def _ends(block: str) -> tuple[bytes, bytes]:
+    """The first address of a block, and the first one after it; empty: there is none."""
+    network = ip_network(block)
+    first, after = int(network[0]), int(network[-1]) + 1
+    size = network.max_prefixlen // 8
+    return first.to_bytes(size, "big"), after.to_bytes(size, "big") if after >> 8 * size == 0 else b""
+
+
+_PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
+_PACK: dict[str, Callable[[str], bytes]] = {
+    "ipv4_addr": address,
+    "ipv6_addr": address,
+    "ifname": lambda name: name.encode().ljust(16, b"\0"),
+    "inet_proto": lambda name: bytes([_PROTOCOLS[name]]),
+    "inet_service": lambda number: int(number).to_bytes(2, "big"),
+}
+
+
+def _packed(types: tuple[str, ...], parts: tuple[str, ...]) -> bytes:
+    """Each part of several begins at a multiple of four."""
+    raw = [_PACK[kind](part) for kind, part in zip(types, parts, strict=True)]
+    return raw[0] if len(raw) == 1 else b"".join(each + bytes(-len(each) % 4) for each in raw)

@@ -1,0 +1,122 @@
+"""The forwarder from the supervisor's side: how it is started, and told what to lead where.
+
+A message is a JSON object, and one comes back. `key`: whose ports they are.
+
+    {"do": "lead", "key": …, "targets": [["10.89.0.5", 80], …]}   with a bound socket for each target
+    {"do": "drop", "key": …}                                      no connection is taken, and those there are end
+    {"do": "tell"}                                                → {"led": {key: number of ports}}
+    → {} or {"error": …}
+
+Everything blocks, not longer than `_PATIENCE`, and raises NetworkFailed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pyman.errors import NetworkFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["command", "drop", "lead", "led", "listen"]
+
+_PROGRAM = (sys.executable, "-I", "-X", "utf8", "-m", "supervisor.network.forwarder")
+_AT_ONCE = 200
+"""Sockets in a message; the kernel passes 253."""
+_ANSWER = 1 << 20
+_PATIENCE = 5.0
+"""Seconds for one answer."""
+
+
+def command(control: int, *, keep: bool) -> list[str]:
+    """What starts it, in the sandbox; it needs the descriptor of the socket under this number. `keep`: containers see their
+    clients' own addresses."""
+    return [*_PROGRAM, str(control), *(["keep"] if keep else [])]
+
+
+def listen(path: str) -> socket.socket:
+    """The socket on which one is told. It is there before the program is, so that whoever calls meanwhile waits. An
+    earlier one's is replaced."""
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with _place(path) as place:
+            if os.path.lexists(path):
+                os.unlink(path)
+            control.bind(place)
+        control.listen()
+    except BaseException:
+        control.close()
+        raise
+    return control
+
+
+def lead(path: str, key: str, ports: Sequence[socket.socket], targets: Sequence[tuple[str, int]]) -> None:
+    """From each of these bound sockets to an address and a port in the sandbox. After an error none is led."""
+    try:
+        with _connected(path) as caller:
+            for first in range(0, len(ports), _AT_ONCE):
+                part = slice(first, first + _AT_ONCE)
+                _ask(caller, {"do": "lead", "key": key, "targets": targets[part]}, ports[part])
+    except NetworkFailed:
+        if len(ports) > _AT_ONCE:
+            drop(path, key)
+        raise
+
+
+def drop(path: str, key: str) -> None:
+    """It need not lead any."""
+    with _connected(path) as caller:
+        _ask(caller, {"do": "drop", "key": key})
+
+
+def led(path: str) -> dict[str, int]:
+    """How many ports it leads, by their keys."""
+    with _connected(path) as caller:
+        found: dict[str, int] = _ask(caller, {"do": "tell"})["led"]
+    return found
+
+
+@contextmanager
+def _place(path: str) -> Iterator[str]:
+    """The path as the address of a socket, which has to be short."""
+    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{os.path.basename(path)}"
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def _connected(path: str) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as caller:
+        caller.settimeout(_PATIENCE)
+        try:
+            with _place(path) as place:
+                caller.connect(place)
+            yield caller
+        except OSError as error:
+            raise NetworkFailed(
+                f"cannot lead ports into a container: the forwarder does not answer: {error.strerror or error}",
+                subject=path,
+            ) from error
+
+
+def _ask(
+    caller: socket.socket, message: dict[str, Any], ports: Sequence[socket.socket] = ()
+) -> dict[str, Any]:
+    socket.send_fds(caller, [json.dumps(message).encode()], [each.fileno() for each in ports])
+    answer = caller.recv(_ANSWER)
+    if not answer:
+        raise ConnectionResetError("it has ended")
+    said: dict[str, Any] = json.loads(answer)
+    if "error" in said:
+        raise NetworkFailed(
+            f"cannot lead ports into a container: {said['error']}", subject=message.get("key", "")
+        )
+    return said

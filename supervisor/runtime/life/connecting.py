@@ -1,0 +1,225 @@
+"""A container put on a network, or taken off it, while it exists.
+
+Where it runs, the network is recorded as an intent first, with the interface and the addresses that the container is to
+have there. Then it is done, and the definition, the event and the end of the intent are one transaction. Whatever fails
+in between is taken back; a supervisor that finds an intent takes it back as well, for nobody was told that it was done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pyman.errors import InvalidArgument, NoSuchNetwork, PymanError, WrongState
+from pyman.names import STATES_WITH_PROCESS, EventStatus, EventType, State
+from supervisor.logging import log
+from supervisor.network.planning import plan_of
+from supervisor.runtime.networks import choosing
+from supervisor.runtime.networks.bridged import Bridged
+from supervisor.runtime.networks.rewiring import Rewiring
+from supervisor.runtime.records import encode, replaced
+from supervisor.state.database import EventDraft, PutDefinition, PutState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from pyman.api.network import Network
+    from pyman.api.spec import NetworkWish
+    from supervisor.kernel.process import ProcessRef
+    from supervisor.runtime.life import requests as rq
+    from supervisor.runtime.life.worker import Worker
+    from supervisor.runtime.records import Definition, Observed
+    from supervisor.state.database import Change
+
+__all__ = ["connect", "disconnect", "reload", "take_back"]
+
+
+async def connect(worker: Worker, request: rq.Connect) -> None:
+    await _settle(worker)
+    wiring = _wiring(worker, f"connect {{}} to network '{request.network}'")
+    definition, book = worker.container.definition, worker.services.networks
+    network = (await book.known()).find(request.network)
+    if network.name in definition.spec.networks:
+        if _init(worker) is not None:
+            raise _refusal(worker, f"connect {{}} to network '{network.name}'", "it is on it")
+        request.answer.give(False)  # as Podman
+        return
+    networks = choosing.further(definition.spec.networks, network, request.wish)
+    new, event = _changed(worker, networks), _event(worker, EventStatus.CONNECT, network.name, request)
+    init = _init(worker)
+    try:
+        more = (
+            {} if init is None else await _further(wiring, worker.observed, network, networks[network.name])
+        )
+        # Who removes a network looks at what is committed here.
+        async with book.kept() as known:
+            if (found := known.find(network.name)).id != network.id:
+                raise NoSuchNetwork(f"cannot find network '{found.name}': it was removed", subject=found.name)
+            if init is None:
+                await _commit(worker, new, event)
+            else:
+                await worker.note(rewiring=network.name, **more)
+    except PymanError:
+        wiring.give_up(network.id)
+        raise
+    if init is not None:
+        await _carry_out(worker, lambda: wiring.put_on(network.name, init), new, event)
+    request.answer.give(True)
+
+
+async def _further(
+    wiring: Rewiring, observed: Observed, network: Network, wish: NetworkWish
+) -> dict[str, Any]:
+    """What the record of a run on one more network says."""
+    attachment = await wiring.allot(network, wish)
+    return {
+        "attachments": [*observed.attachments, attachment],
+        "networks": [*observed.networks, plan_of(network)],
+    }
+
+
+async def disconnect(worker: Worker, request: rq.Disconnect) -> None:
+    await _settle(worker)
+    doing = f"disconnect {{}} from network '{request.network}'"
+    wiring = _wiring(worker, doing)
+    on = worker.container.definition.spec.networks
+    name = await _name_of(worker, request)
+    if name not in on:
+        raise _refusal(worker, doing, "it is not on it")
+    new = _changed(worker, {key: wish for key, wish in on.items() if key != name})
+    event, init = _event(worker, EventStatus.DISCONNECT, name, request), _init(worker)
+    if init is None:
+        await _commit(worker, new, event)
+    else:
+        await worker.note(rewiring=name)
+        await _carry_out(worker, lambda: wiring.take_off(name, init), new, event, **wiring.without(name))
+    request.answer.give(None)
+
+
+async def _name_of(worker: Worker, request: rq.Disconnect) -> str:
+    """By force it may be one whose definition is gone, or damaged."""
+    try:
+        return (await worker.services.networks.known()).find(request.network).name
+    except PymanError:
+        if request.force and request.network in worker.container.definition.spec.networks:
+            return request.network
+        raise
+
+
+async def reload(worker: Worker, request: rq.ReloadNetworks) -> None:
+    doing = "reload the networks of {}"
+    wiring = _wiring(worker, doing)
+    init = _init(worker)
+    if init is None:
+        raise _refusal(worker, doing, f"it is {worker.observed.state}")
+    await _settle(worker)
+    await wiring.mend(init)
+    request.answer.give(None)
+
+
+# ---------------------------------------------------------------------- carrying it out
+
+
+async def _carry_out(
+    worker: Worker, work: Callable[[], Awaitable[None]], new: Definition, event: EventDraft, **changes: Any
+) -> None:
+    try:
+        await work()
+        await _commit(worker, new, event, rewiring="", **changes)
+    except PymanError:
+        if _init(worker) is not None:
+            await take_back(worker)
+            raise
+        # It has ended meanwhile: the next run is as was asked for.
+        await _commit(worker, new, event, rewiring="")
+
+
+async def take_back(worker: Worker) -> None:
+    """A change that was begun, and not told. Where that fails it is tried again after a while."""
+    try:
+        await _settle(worker)
+    except PymanError as error:
+        log.warning("networks not taken back", container=worker.container.id, error=str(error))
+        worker.take_up_later()
+
+
+async def _settle(worker: Worker) -> None:
+    """Nothing is begun."""
+    name = worker.observed.rewiring
+    if not name:
+        return
+    wiring, init = _wiring(worker, "settle the networks of {}"), _init(worker)
+    if name in worker.container.definition.spec.networks:
+        if init is not None:
+            await wiring.put_back(name, init)
+        await worker.note(rewiring="")
+    else:
+        if init is not None:
+            await wiring.take_off(name, init)
+        await worker.note(rewiring="", **wiring.without(name))
+
+
+async def _commit(worker: Worker, new: Definition, event: EventDraft, **changes: Any) -> None:
+    """Definition, event and what changes in the record, or nothing of it."""
+    changed = replaced(worker.observed, **changes)
+    records: list[Change] = [PutDefinition("container", new.id, new.name, encode(new))]
+    if changes:
+        records.append(PutState("container", new.id, encode(changed)))
+
+    def take_over(_events: object) -> None:
+        worker.container.definition = new
+        if changes:
+            worker.container.observe(changed)
+
+    await worker.services.database.commit(records, [event], durable=True, apply=take_over)
+
+
+# ---------------------------------------------------------------------- small parts
+
+
+def _wiring(worker: Worker, doing: str) -> Rewiring:
+    """Only of a container that is on networks, or may be. InvalidArgument, WrongState."""
+    if worker.observed.state is State.REMOVING:
+        raise _refusal(worker, doing, "it is being removed")
+    wiring = worker.body.wiring
+    if isinstance(wiring, Bridged):
+        return Rewiring(worker.services, worker.container, wiring)
+    spec, name = worker.container.definition.spec, worker.container.name
+    mode = f"{spec.netns.nsmode or 'none'}{f':{spec.netns.value}' if spec.netns.value else ''}"
+    raise InvalidArgument(
+        f"cannot {_named(worker, doing)}: it was created with --network {mode}",
+        subject=name,
+        hint="containers that are on a network can be put on others",
+    )
+
+
+def _refusal(worker: Worker, doing: str, reason: str) -> WrongState:
+    return WrongState(f"cannot {_named(worker, doing)}: {reason}", subject=worker.container.name)
+
+
+def _named(worker: Worker, doing: str) -> str:
+    return doing.format(f"container '{worker.container.name}'")
+
+
+def _init(worker: Worker) -> ProcessRef | None:
+    """The first process of a run that is not over."""
+    pidfd = worker.init_fd
+    alive = pidfd is not None and not pidfd.exited() and worker.observed.state in STATES_WITH_PROCESS
+    return pidfd.ref if alive and pidfd is not None else None
+
+
+def _changed(worker: Worker, networks: Mapping[str, NetworkWish]) -> Definition:
+    definition = worker.container.definition
+    return replaced(definition, spec=replaced(definition.spec, networks=dict(networks)))
+
+
+def _event(
+    worker: Worker, status: EventStatus, network: str, request: rq.Connect | rq.Disconnect
+) -> EventDraft:
+    return EventDraft(
+        type=EventType.NETWORK.value,
+        status=status.value,
+        id=worker.container.id,
+        name=worker.container.name,
+        attributes={"network": network},
+        actor=request.actor,
+    )

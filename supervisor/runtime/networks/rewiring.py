@@ -1,0 +1,156 @@
+"""What a running container has on networks, changed: one more, one less, or mended where somebody has broken it.
+
+What is recorded of the container is what is acted on: on a network that it is put on it is recorded already, and on one
+that it is taken off it still is. All of it can be repeated.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from supervisor.network import links
+from supervisor.network.plans import is_ipv6
+from supervisor.oci import live_files, resolver
+from supervisor.oci.hosts import HOSTS
+from supervisor.runtime.records import replaced
+from supervisor.runtime.specs import build_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pyman.api.network import Network
+    from pyman.api.spec import NetworkWish
+    from supervisor.kernel.process import ProcessRef
+    from supervisor.network.plans import Attachment, NetworkPlan
+    from supervisor.runtime.container import Container
+    from supervisor.runtime.networks.bridged import Bridged
+    from supervisor.runtime.records import Observed
+    from supervisor.runtime.services import Services
+
+__all__ = ["Rewiring"]
+
+
+class Rewiring:
+    def __init__(self, services: Services, container: Container, wiring: Bridged) -> None:
+        self._services = services
+        self._container = container
+        self._id = container.id
+        self._wiring = wiring
+
+    async def allot(self, network: Network, wish: NetworkWish) -> Attachment:
+        """What it is to have on one more network. InvalidArgument, AddressInUse, NetworkFailed."""
+        take = partial(self._services.allocation.take, self._id, network, wish, wish.interface_name)
+        return await self._wiring.patiently(take)
+
+    def give_up(self, network_id: str) -> None:
+        """What it was to have there, or has had."""
+        self._services.allocation.give_back(self._id, network_id)
+
+    def without(self, name: str) -> dict[str, Any]:
+        """What the record says when it is off a network."""
+        observed = self._container.observed
+        return {
+            "attachments": [each for each in observed.attachments if each.network != name],
+            "networks": [each for each in observed.networks if each.name != name],
+        }
+
+    def _on(self, name: str) -> tuple[NetworkPlan, Attachment] | None:
+        observed = self._container.observed
+        for network, attachment in zip(observed.networks, observed.attachments, strict=True):
+            if network.name == name:
+                return network, attachment
+        return None
+
+    async def put_on(self, name: str, init: ProcessRef) -> None:
+        """NetworkFailed, NotSupported, StorageFailed, DiskFull."""
+        if (found := self._on(name)) is not None:
+            network, attachment = found
+            observed, bridges = self._container.observed, self._services.bridges
+            place = await self._wiring.place()
+            await bridges.hold(self._id, network, place)
+            with self._wiring.inside(init) as netns:
+                attach = partial(links.attach, netns, network, attachment, hairpin=bool(observed.ports))
+                await bridges.call(place, attach)
+            former = replaced(observed, **self.without(name))
+            await self._lead(former, observed, place)
+            await self._rewrite(former, observed)
+
+    async def take_off(self, name: str, init: ProcessRef) -> None:
+        """It need not have come on it altogether. Errors as `put_on`."""
+        if (found := self._on(name)) is not None:
+            network, attachment = found
+            former, bridges = self._container.observed, self._services.bridges
+            rest = replaced(former, **self.without(name))
+            place = await self._wiring.place()
+            await self._lead(former, rest, place)
+            with self._wiring.inside(init) as netns:
+                await bridges.call(place, partial(_detach, netns, attachment))
+                # The default route has gone with it, where it led there.
+                await bridges.call(place, partial(_mend, netns, rest))
+            await bridges.leave(self._id, network, place)
+            await self._rewrite(former, rest)
+
+    async def put_back(self, name: str, init: ProcessRef) -> None:
+        """It has been taken off it in part. Errors as `put_on`."""
+        await self.mend(init)
+        observed = self._container.observed
+        await self._rewrite(replaced(observed, **self.without(name)), observed)
+
+    async def mend(self, init: ProcessRef) -> None:
+        """What is missing of what it has on networks, and of all that the packet filter has to know. NetworkFailed,
+        NotSupported."""
+        observed, bridges = self._container.observed, self._services.bridges
+        place = await self._wiring.place()
+        bridges.note(self._id, observed)
+        await bridges.rebuild(place)
+        with self._wiring.inside(init) as netns:
+            await bridges.call(place, partial(_mend, netns, observed))
+
+    async def _lead(self, former: Observed, now: Observed, place: int | None) -> None:
+        """Published ports lead to the first address of either kind."""
+        if now.ports and _targets(former.attachments) != _targets(now.attachments):
+            await self._services.bridges.publish(self._id, now.ports, now.attachments, place)
+
+    async def _rewrite(self, former: Observed, now: Observed) -> None:
+        """Its hosts and resolv.conf."""
+        rewrite = partial(self._rewrite_files, former, now)
+        await trio.to_thread.run_sync(rewrite, limiter=self._services.disk)
+
+    def _rewrite_files(self, former: Observed, now: Observed) -> None:
+        from supervisor.runtime.life.joining import network_files
+
+        before, after = self._wiring.told(former), self._wiring.told(now)
+        files = network_files(self._services, self._id)
+        definition = self._container.definition
+        if (path := files.get(HOSTS)) is not None:
+            names = list(dict.fromkeys((definition.hostname, definition.name)))
+            was, becomes = (told.addresses or ["127.0.0.1"] for told in (before, after))
+            live_files.rewrite(path, lambda text: live_files.changed_hosts(text, was, becomes, names))
+        if (path := files.get(resolver.RESOLV_CONF)) is not None:
+            lines = [
+                resolver.resolv_conf(build_request(self._services, definition, "", networking=told), "bridge")
+                for told in (before, after)
+            ]
+            live_files.rewrite(path, lambda text: live_files.changed_lines(text, *lines))
+
+
+def _detach(netns: int, attachment: Attachment) -> None:
+    links.detach(attachment)
+    links.detach_inside(netns, attachment)
+
+
+def _mend(netns: int, observed: Observed) -> None:
+    for network, attachment in zip(observed.networks, observed.attachments, strict=True):
+        links.mend(netns, network, attachment, hairpin=bool(observed.ports))
+
+
+def _targets(attachments: Iterable[Attachment]) -> dict[bool, str]:
+    """The first addresses on bridges, by whether they are of IPv6."""
+    found: dict[bool, str] = {}
+    for attachment in attachments:
+        for address in attachment.addresses if attachment.driver == "bridge" else []:
+            found.setdefault(is_ipv6(address.address), address.address)
+    return found

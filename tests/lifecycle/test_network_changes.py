@@ -1,0 +1,249 @@
+"""Containers put on networks and taken off them, before they run, while they run, and over the supervisor's death."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.lifecycle.test_bridged import PORT, SERVE, SLEEP, WORKER, asked, elements, ip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.engine import Engine
+
+pytestmark = pytest.mark.oci_runtime("crun")
+
+BRIDGES = {"one": f"pmchga{WORKER}", "two": f"pmchgb{WORKER}"}
+PREFIXES = {"one": f"10.89.{211 + WORKER}.", "two": f"10.89.{221 + WORKER}."}
+
+KILLS, STEP = 12, 0.001
+"""How many, and the seconds by which each comes later than the one before it."""
+
+
+@pytest.fixture
+def engine(shared_engine: Engine) -> Iterator[Engine]:
+    """With the networks one and two. What is left of them afterwards is a failure."""
+    for name, bridge in BRIDGES.items():
+        subnet = f"{PREFIXES[name]}0/24"
+        shared_engine.cli("network", "create", "--interface-name", bridge, "--subnet", subnet, name)
+    yield shared_engine
+    shared_engine.cli("network", "rm", "--force", "--time", "0", *BRIDGES)
+    assert parts() == {}
+    for prefix in PREFIXES.values():
+        assert not any(prefix in str(elements(name)) for name in ("subnets4", "publish4"))
+
+
+def parts() -> dict[str, set[str]]:
+    """The bridges that are there, and what is on them: there are other tests."""
+    links = ip("link")
+    there = {link["ifname"] for link in links} & set(BRIDGES.values())
+    return {name: {link["ifname"] for link in links if link.get("master") == name} for name in there}
+
+
+def create(engine: Engine, rootfs: Path, name: str, *options: str, command: list[str] = SLEEP) -> None:
+    engine.cli("create", "--name", name, *options, "--rootfs", f"{rootfs}:O", *command)
+
+
+def run(engine: Engine, rootfs: Path, name: str, *options: str, command: list[str] = SLEEP) -> None:
+    create(engine, rootfs, name, *options, command=command)
+    engine.cli("start", name)
+
+
+def address(engine: Engine, name: str, interface: str = "eth0") -> str:
+    """Empty: it has no such interface, or that no address."""
+    done = engine.cli("exec", name, "ip", "-4", "-o", "addr", "show", interface, check=False)
+    words = done.stdout.split()
+    return words[words.index("inet") + 1].partition("/")[0] if "inet" in words else ""
+
+
+def on(engine: Engine, name: str) -> list[str]:
+    """The networks of a container's definition."""
+    (found,) = engine.call("io.pyman.Container.List", {"all": True, "filters": {"name": [f"^{name}$"]}})[
+        "containers"
+    ]
+    return sorted(found["Networks"])
+
+
+def told(engine: Engine) -> list[tuple[str, str]]:
+    found = engine.events(type=["network"])
+    return [
+        (each["Status"], each["Attributes"]["network"]) for each in found if "network" in each["Attributes"]
+    ]
+
+
+def shown(engine: Engine, network: str) -> dict[str, Any]:
+    """The containers of `network inspect`, by their names."""
+    (document,) = json.loads(engine.out("network", "inspect", network))
+    return {each["name"]: each["interfaces"] for each in document["containers"].values()}
+
+
+def test_what_does_not_run_starts_on_what_it_was_put_on(engine: Engine, rootfs: Path) -> None:
+    create(engine, rootfs, "box", "--network", "one")
+    engine.cli("network", "connect", "--ip", f"{PREFIXES['two']}77", "--alias", "also", "two", "box")
+    assert engine.cli("network", "connect", "two", "box").stdout == "", "as with Podman it is no mistake"
+    assert on(engine, "box") == ["one", "two"]
+    assert told(engine) == [("connect", "two")]
+    engine.cli("start", "box")
+    assert address(engine, "box").startswith(PREFIXES["one"])
+    assert address(engine, "box", "eth1") == f"{PREFIXES['two']}77"
+    (interface,) = shown(engine, "two")["box"].items()
+    assert interface[0] == "eth1"
+    assert interface[1]["subnets"] == [{"ipnet": f"{PREFIXES['two']}77/24", "gateway": f"{PREFIXES['two']}1"}]
+    engine.cli("stop", "-t", "0", "box")
+    assert shown(engine, "two") == {}
+    engine.cli("network", "disconnect", "one", "box")
+    engine.cli("start", "box")
+    assert address(engine, "box") == ""
+    assert address(engine, "box", "eth1") == f"{PREFIXES['two']}77"
+    assert told(engine) == [("connect", "two"), ("disconnect", "one")]
+
+
+def test_what_runs_is_on_a_network_at_once_and_off_it_at_once(engine: Engine, rootfs: Path) -> None:
+    run(engine, rootfs, "box", "--network", "one")
+    run(engine, rootfs, "other", "--network", "two", command=SERVE)
+    before = parts()
+    assert engine.cli("network", "connect", "two", "box").stdout == ""
+    mine = address(engine, "box", "eth1")
+    assert mine.startswith(PREFIXES["two"])
+    theirs = address(engine, "other")
+    assert engine.out("exec", "box", "sh", "-c", f"until nc {theirs} 80 </dev/null; do :; done") == "here"
+    hosts = engine.out("exec", "box", "cat", "/etc/hosts")
+    assert f"{mine}\t{engine.inspect('box')['Config']['Hostname']} box" in hosts
+    assert set(shown(engine, "two")) == {"box", "other"}
+    done = engine.cli("network", "connect", "two", "box", check=False)
+    assert (done.returncode, done.stderr) == (
+        125,
+        "Error: cannot connect container 'box' to network 'two': it is on it\n",
+    )
+    engine.cli("network", "disconnect", "two", "box")
+    assert address(engine, "box", "eth1") == ""
+    assert mine not in engine.out("exec", "box", "cat", "/etc/hosts")
+    assert parts() == before
+    assert set(shown(engine, "two")) == {"other"}
+    assert told(engine) == [("connect", "two"), ("disconnect", "two")]
+    lines = engine.out("events", "--stream=false", "--since=10m", "--filter=event=disconnect").splitlines()
+    id = engine.inspect("box")["Id"]
+    assert lines[-1].endswith(f" network disconnect {id} (container={id}, name=two)")
+
+
+def test_ports_and_the_way_out_follow_to_the_network_that_is_left(engine: Engine, rootfs: Path) -> None:
+    port = PORT + 7
+    run(engine, rootfs, "box", "--network", "one", "-p", f"{port}:80", command=SERVE)
+    assert asked("127.0.0.1", port) == "here"
+    engine.cli("network", "connect", "two", "box")
+    engine.cli("network", "disconnect", "one", "box")
+    assert asked("127.0.0.1", port) == "here"
+    assert f"default via {PREFIXES['two']}1" in engine.out("exec", "box", "ip", "route")
+    engine.cli("network", "disconnect", "two", "box")
+    assert f" {port}" not in str(elements("publish4"))
+    assert engine.out("exec", "box", "ls", "/sys/class/net") == "lo"
+    assert parts() == {}
+    engine.cli("stop", "-t", "0", "box")
+    engine.cli("start", "box")
+    assert engine.out("exec", "box", "ls", "/sys/class/net") == "lo", "it is on none any more"
+    engine.cli("network", "connect", "one", "box")
+    assert asked("127.0.0.1", port) == "here"
+
+
+def test_what_cannot_be_is_named_and_leaves_nothing(engine: Engine, rootfs: Path) -> None:
+    run(engine, rootfs, "box", "--network", "one")
+    run(engine, rootfs, "other", "--network", f"two:ip={PREFIXES['two']}9")
+    create(engine, rootfs, "alone", "--network", "none")
+    before, seq = parts(), engine.last_seq()
+    for words, said in (
+        (["connect", "two", "alone"], "cannot connect container 'alone' to network 'two': it was created with --network none"),
+        (["connect", "nope", "box"], "cannot find network 'nope'"),
+        (["connect", "two", "nope"], "cannot find container 'nope'"),
+        (["connect", "--ip", f"{PREFIXES['two']}9", "two", "box"], "container 'other' has it"),
+        (["connect", "--ip", f"{PREFIXES['two']}1", "two", "box"], "it is the gateway"),
+        (["connect", "--ip", "10.1.1.1", "two", "box"], "cannot use the address '10.1.1.1'"),
+        (["connect", "--ip", "x", "two", "box"], "cannot use the address 'x'"),
+        (["connect", "--mac-address", "x", "two", "box"], "cannot use the MAC address 'x'"),
+        (["connect", "--alias", "a b", "two", "box"], "cannot use the alias 'a b'"),
+        (["disconnect", "two", "box"], "cannot disconnect container 'box' from network 'two': it is not on it"),
+        (["disconnect", "nope", "box"], "cannot find network 'nope'"),
+        (["disconnect", "--force", "nope", "box"], "cannot find network 'nope'"),
+        (["reload", "alone"], "cannot reload the networks of container 'alone'"),
+    ):  # fmt: skip
+        done = engine.cli("network", *words, check=False)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (125, "", 1), words
+        assert said in done.stderr
+    assert parts() == before
+    assert (on(engine, "box"), engine.events(seq, type=["network"])) == (["one"], [])
+
+
+def test_a_network_whose_definition_is_gone_is_left_by_force(engine: Engine, rootfs: Path) -> None:
+    run(engine, rootfs, "box", "--network", "one", "--network", "two")
+    file = engine.path / "networks" / "two.json"
+    kept = file.read_bytes()
+    file.unlink()
+    done = engine.cli("network", "disconnect", "two", "box", check=False)
+    assert "cannot find network 'two'" in done.stderr
+    engine.cli("network", "disconnect", "--force", "two", "box")
+    assert engine.out("exec", "box", "ls", "/sys/class/net").split() == ["eth0", "lo"]
+    assert on(engine, "box") == ["one"]
+    file.write_bytes(kept)
+
+
+def test_a_network_that_containers_are_on_is_not_removed(engine: Engine, rootfs: Path) -> None:
+    create(engine, rootfs, "box", "--network", "one")
+    run(engine, rootfs, "runs", "--network", "one")
+    done = engine.cli("network", "rm", "one", check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot remove network 'one': containers are on it: box, runs" in done.stderr
+    assert engine.out("network", "ls", "-q", "-f", "dangling=true") == "two"
+    assert engine.out("network", "ls", "-q", "-f", "dangling=false").split() == ["one", "podman"]
+    assert engine.out("network", "prune", "--force") == "two"
+    assert engine.out("network", "rm", "--force", "-t", "0", "one") == "one"
+    assert engine.out("ps", "-aq") == ""
+    assert parts() == {}
+
+
+def test_what_somebody_has_broken_is_made_anew(engine: Engine, rootfs: Path) -> None:
+    port = PORT + 8
+    run(engine, rootfs, "box", "--network", "one", "-p", f"{port}:80", command=SERVE)
+    run(engine, rootfs, "other", "--network", "two")
+    create(engine, rootfs, "idle", "--network", "one")
+    mine = address(engine, "box")
+    for link in ip("link", "show", "master", BRIDGES["one"]):
+        ip("link", "del", link["ifname"])
+    ip("link", "del", BRIDGES["two"])
+    subprocess.run(["nft", f"delete element inet pyman bridges {{ {BRIDGES['one']} }}"], check=True)
+    ids = [engine.inspect(name)["Id"] for name in ("box", "other")]
+    assert sorted(engine.out("network", "reload", "--all").split()) == sorted(ids)
+    assert address(engine, "box") == mine
+    assert asked("127.0.0.1", port) == "here"
+    assert [len(links) for links in parts().values()] == [1, 1]
+    assert any(BRIDGES["one"] in str(element) for element in elements("bridges"))
+    assert engine.out("network", "reload", "box") == ids[0]
+    done = engine.cli("network", "reload", "idle", check=False)
+    assert "cannot reload the networks of container 'idle': it is created" in done.stderr
+
+
+def test_a_supervisor_that_is_killed_leaves_all_of_a_change_or_nothing(engine: Engine, rootfs: Path) -> None:
+    run(engine, rootfs, "box", "--network", "one")
+    connected, found = False, set()
+    for kill in range(KILLS):
+        verb, seq, pid = "disconnect" if connected else "connect", engine.last_seq(), engine.pid
+        with engine.wire() as wire:
+            wire.send(f"io.pyman.Network.{verb.title()}", {"name": "two", "container": "box"})
+            time.sleep(kill * STEP)
+            os.kill(pid, signal.SIGKILL)
+        former, connected = connected, on(engine, "box") == ["one", "two"]
+        found.add((verb, former != connected))
+        assert bool(address(engine, "box", "eth1")) == connected
+        assert (BRIDGES["two"] in parts()) == connected
+        assert ("box" in shown(engine, "two")) == connected
+        assert engine.out("exec", "box", "grep", "-c", "box$", "/etc/hosts") == ("2" if connected else "1")
+        events = [each["Status"] for each in engine.events(seq, type=["network"])]
+        assert events == ([verb] if connected != former else [])
+    assert address(engine, "box").startswith(PREFIXES["one"])
+    assert len(found) > 2, "kills came too late, or too early"

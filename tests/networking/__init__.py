@@ -1,0 +1,1 @@
+"""What networks do for containers, between real engines, hosts and peers."""
