@@ -11,7 +11,7 @@ from supervisor.network import links
 from supervisor.network.plans import Address, Attachment, NetworkPlan, Subnet
 
 if TYPE_CHECKING:
-    from tests.network.conftest import Machine
+    from tests.support.hosts import Machine
 
 ASKING = """
 import random, socket, struct, sys

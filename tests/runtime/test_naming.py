@@ -20,10 +20,10 @@ from supervisor.network import links
 from supervisor.runtime.networks import naming as module
 from supervisor.runtime.networks.helper_book import end_all
 from supervisor.runtime.networks.naming import KEY, Naming
-from tests.network.conftest import Machine
 from tests.runtime.helping import Book
 from tests.runtime.naming import UPSTREAM, Guest, ask, attachment, network, wire
 from tests.support import processes
+from tests.support.hosts import Machine
 from tests.support.trees import trixie
 from tests.support.waiting import until
 
