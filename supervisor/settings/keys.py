@@ -15,7 +15,6 @@ NOT_YET: dict[str, dict[str, object]] = {
         "cgroup_conf": [],
         "container_name_as_hostname": False,
         "env_host": False,
-        "interface_name": "",
         "keyring": True,
         "label_users": False,
     },

@@ -120,6 +120,8 @@ class ContainersSettings(msgspec.Struct, frozen=True):
     init: bool = False
     init_path: str = ""
     """Empty: catatonit, searched in `engine.helper_binaries_dir` and `/usr/bin`."""
+    interface_name: str = ""
+    """`device`: a container's interface is called as its network's on the host; empty: eth0 and so on."""
     ipcns: str = "shareable"
     log_driver: str = "k8s-file"
     """`k8s-file` (`json-file` means the same), `none` or `passthrough`."""

@@ -410,6 +410,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "containers.dns_servers": _dns_servers,
     "containers.host_containers_internal_ip": _host_address,
     "containers.init_path": _absolute_path,
+    "containers.interface_name": _one_of("", "device"),
     "containers.ipcns": _one_of("shareable", "private", "none", "host"),
     "containers.log_driver": _one_of("", "k8s-file", "json-file", "journald", "none", "passthrough"),
     "containers.log_size_max": _log_size,

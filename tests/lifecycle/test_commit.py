@@ -107,6 +107,13 @@ def test_a_commit_is_an_image_for_both(written: Engine) -> None:
         assert json.load(tar.extractfile("manifest.json") or io.BytesIO())[0]["Layers"]
 
 
+def test_a_commit_exposes_what_was_published(written: Engine) -> None:
+    ports = ("--network", "bridge", "-p", "8080-8081:80-81", "-p", "53/udp", "--expose", "90")
+    written.cli("create", "--name", "served", *ports, IMAGE)
+    seen = seen_by_podman(written, commit(written, "served"))
+    assert seen["Config"]["ExposedPorts"].keys() == {"80/tcp", "81/tcp", "53/udp", "90/tcp"}
+
+
 def test_a_commit_of_docker_keeps_the_message_and_oci_refuses_it(written: Engine) -> None:
     with pytest.raises(VarlinkError, match="cannot keep a message"):
         commit(written, message="why")

@@ -33,7 +33,9 @@ KNOWN = Networks(
 )
 
 
-def services(*, rootless: bool = False, netns: str = "private", command: str = "pasta") -> Services:
+def services(
+    *, rootless: bool = False, netns: str = "private", command: str = "pasta", interface_name: str = ""
+) -> Services:
     """As far as wishes are concerned."""
 
     async def known() -> Networks:
@@ -41,7 +43,7 @@ def services(*, rootless: bool = False, netns: str = "private", command: str = "
 
     settings = SimpleNamespace(
         rootless=rootless,
-        containers=SimpleNamespace(netns=netns),
+        containers=SimpleNamespace(netns=netns, interface_name=interface_name),
         network=SimpleNamespace(
             default_network="podman", default_rootless_network_cmd=command, default_host_ips=()
         ),
@@ -80,6 +82,15 @@ async def test_bridge_is_the_default_network_unless_others_are_named() -> None:
         ("web", NetworkWish(aliases=["a"], interface_name="eth0")),
         ("dual", NetworkWish(interface_name="eth1")),
     ]
+
+
+async def test_interfaces_can_be_called_as_on_the_host() -> None:
+    named = {"vlan": NetworkWish(interface_name="lan"), "web": NetworkWish(), "podman": NetworkWish()}
+    found = await settled(asked("bridge", networks=named), interface_name="device")
+    assert [wish.interface_name for wish in found.networks.values()] == ["lan", "podman1", "eth0"]
+    same = {"vlan": NetworkWish(), "shared": NetworkWish()}
+    with pytest.raises(InvalidArgument, match="the interface 'eth0' on more than one network"):
+        await settled(asked("bridge", networks=same), interface_name="device")
 
 
 def chosen(**named: NetworkWish) -> dict[str, NetworkWish]:

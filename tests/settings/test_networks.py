@@ -83,6 +83,12 @@ def test_what_is_so_in_any_case_is_not(tmp_path: Path, text: str) -> None:
     assert loaded(tmp_path, text).warnings == ()
 
 
+def test_how_interfaces_are_called_is_taken(tmp_path: Path) -> None:
+    assert loaded(tmp_path, '[containers]\ninterface_name = "device"').containers.interface_name == "device"
+    with pytest.raises(InvalidConfig, match=r"'containers\.interface_name'"):
+        loaded(tmp_path, '[containers]\ninterface_name = "eth7"')
+
+
 def test_definitions_are_where_podman_has_them(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     root = machine.load(Options(root="/srv/store"))

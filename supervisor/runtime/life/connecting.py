@@ -43,7 +43,8 @@ async def connect(worker: Worker, request: rq.Connect) -> None:
             raise _refusal(worker, f"connect {{}} to network '{network.name}'", "it is on it")
         request.answer.give(False)  # as Podman
         return
-    networks = choosing.further(definition.spec.networks, network, request.wish)
+    as_device = bool(worker.services.settings.containers.interface_name)
+    networks = choosing.further(definition.spec.networks, network, request.wish, as_device=as_device)
     new, event = _changed(worker, networks), _event(worker, EventStatus.CONNECT, network.name, request)
     init = _init(worker)
     try:

@@ -26,8 +26,11 @@ _MAC = re.compile(r"[0-9a-f]{12}")
 _HOST_INTERFACE = "host_interface_name"
 
 
-def settled(wishes: Sequence[tuple[str, NetworkWish]], known: Networks) -> dict[str, NetworkWish]:
-    """`wishes`: with names, ids, or beginnings of ids. InvalidArgument, NotSupported, NoSuchNetwork, AmbiguousId,
+def settled(
+    wishes: Sequence[tuple[str, NetworkWish]], known: Networks, *, as_device: bool = False
+) -> dict[str, NetworkWish]:
+    """`wishes`: with names, ids, or beginnings of ids. `as_device`: who names no interface gets one that is called as the
+    network's on the host. InvalidArgument, NotSupported, NoSuchNetwork, AmbiguousId,
     StorageFailed."""
     _refuse_many(len(wishes))
     found: dict[str, NetworkWish] = {}
@@ -37,16 +40,16 @@ def settled(wishes: Sequence[tuple[str, NetworkWish]], known: Networks) -> dict[
             raise InvalidArgument(
                 f"cannot be on network '{network.name}' more than once", subject=network.name
             )
-        found[network.name] = _checked(network, wish)
+        found[network.name] = _checked(network, wish, as_device=as_device)
     return _with_interfaces(found)
 
 
 def further(
-    networks: Mapping[str, NetworkWish], network: Network, wish: NetworkWish
+    networks: Mapping[str, NetworkWish], network: Network, wish: NetworkWish, *, as_device: bool = False
 ) -> dict[str, NetworkWish]:
-    """Those that a container is on, with one more. InvalidArgument, NotSupported."""
+    """Those that a container is on, with one more (`settled`). InvalidArgument, NotSupported."""
     _refuse_many(len(networks) + 1)
-    return _with_interfaces({**networks, network.name: _checked(network, wish)})
+    return _with_interfaces({**networks, network.name: _checked(network, wish, as_device=as_device)})
 
 
 def _refuse_many(count: int) -> None:
@@ -54,7 +57,7 @@ def _refuse_many(count: int) -> None:
         raise InvalidArgument(f"cannot be on more than {_MOST} networks")
 
 
-def _checked(network: Network, wish: NetworkWish) -> NetworkWish:
+def _checked(network: Network, wish: NetworkWish, *, as_device: bool) -> NetworkWish:
     """With everything in the form in which it is compared."""
     if network.driver not in DRIVERS:
         raise NotSupported(
@@ -79,7 +82,7 @@ def _checked(network: Network, wish: NetworkWish) -> NetworkWish:
         _addresses(network, wish.static_ips),
         list(dict.fromkeys(wish.aliases)),
         _mac(network, wish.static_mac) if wish.static_mac else "",
-        wish.interface_name,
+        wish.interface_name or (network.network_interface if as_device else ""),
         _options(network, wish.options),
     )
 

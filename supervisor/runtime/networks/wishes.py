@@ -94,13 +94,15 @@ def _hint(mode: str, spec: ContainerSpec) -> str:
 
 async def _networks(services: Services, spec: ContainerSpec) -> dict[str, NetworkWish]:
     """By the networks' names, in their order."""
-    default = services.settings.network.default_network
+    settings = services.settings
+    default, as_device = settings.network.default_network, bool(settings.containers.interface_name)
     wishes = [(default if name == _DEFAULT else name, wish) for name, wish in spec.networks.items()]
-    if not wishes or wishes == [(default, NetworkWish())]:  # which is always there
+    wishes = wishes or [(default, NetworkWish())]
+    if wishes == [(default, NetworkWish())] and not as_device:  # which is always there
         return {default: NetworkWish(interface_name="eth0")}
     from supervisor.runtime.networks import choosing  # only now: most are on the default network alone
 
-    return choosing.settled(wishes, await services.networks.known())
+    return choosing.settled(wishes, await services.networks.known(), as_device=as_device)
 
 
 def _check_user_mode(spec: ContainerSpec, mode: str) -> None:
