@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyman.api.event import Actor
+    from pyman.api.network import Network
     from pyman.api.spec import ContainerSpec
     from supervisor.conmon.find import Conmon
     from supervisor.conmon.logs import LogKeeper
@@ -175,8 +176,15 @@ class Services:
         )
         registry = self._registry
         book.users = lambda: users(registry.containers)
+        book.changed = self._refresh_names
         book.settle = lambda network: registry.settled(leaving(network, registry.containers))
         return book
+
+    async def _refresh_names(self, network: Network) -> None:
+        if network.dns_enabled and self.bridges.users(network.id):
+            from supervisor.network.planning import plan_of
+
+            await self.naming.refreshed(plan_of(network))
 
     @cached_property
     def allocation(self) -> Allocation:

@@ -70,7 +70,6 @@ class Names:
                 self.book.layout, lambda: self.settings, self.helpers, trio.CapacityLimiter(4)
             )
             yield self.naming
-            self.naming.close()
 
     async def join(self, guest: Guest, *on: tuple[NetworkPlan, Attachment], **more: Any) -> None:
         plans, attachments = zip(*on, strict=True)

@@ -150,6 +150,13 @@ class Bridged:
             await bridges.hold(self._id, network, place)
         if observed.ports:
             await bridges.publish(self._id, observed.ports, observed.attachments, place)
+        if self.has_names():
+            join = self._services.naming.joined
+            await join(self._container, observed.networks, observed.attachments, place=place)
+
+    def has_names(self) -> bool:
+        """On one of its networks containers find one another by their names."""
+        return any(network.dns for network in self._container.observed.networks)
 
     def told(self, observed: Observed | None = None) -> Networking:
         """`observed`: what the record may say soon."""
@@ -189,8 +196,19 @@ class Bridged:
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
             links.attach(netns, network, attachment, hairpin=bool(observed.ports))
 
-    async def adopt(self, init: ProcessRef) -> None:
+    async def adopt(self, init: ProcessRef) -> None:  # noqa: ARG002 - Wiring's signature
         """Interfaces, rules and sockets are the kernel's and conmon's: they are there still."""
+        try:
+            await self.name_again()
+        except PymanError as error:
+            log.warning("cannot serve the names of a container", container=self._id, error=str(error))
+
+    async def name_again(self, *, anew: bool = False) -> None:
+        """It has names already; `anew`: somebody may have taken them away. NetworkFailed, StorageFailed, DiskFull."""
+        if self.has_names():
+            observed, rejoin = self._container.observed, self._services.naming.rejoined
+            place = await self.place()
+            await rejoin(self._container, observed.networks, observed.attachments, place=place, anew=anew)
 
     # ------------------------------------------------------------------ after the run
 
@@ -208,6 +226,8 @@ class Bridged:
             except PymanError as error:
                 failures.append(error)
 
+        if self.has_names():
+            await attempt(partial(self._services.naming.left, self._id))
         await attempt(partial(bridges.unpublish, self._id, place))
         await attempt(partial(bridges.call, place, self._detach))
         for network in observed.networks:

@@ -76,6 +76,8 @@ class Naming:
         self._disk = disk
         self._server = _Server(self)
         self._place: int | None = None
+        """Open for as long as somebody is there."""
+        self._servers: Sequence[str] = ()
         self._zones: dict[str, Zone] = {}
         self._guests: dict[str, dict[str, Guest]] = {}
         """By networks' ids and containers'."""
@@ -101,16 +103,11 @@ class Naming:
     ) -> None:
         """A container has addresses on networks, whose bridges are there. `place`: a descriptor of the network namespace in
         which they are, None: this process's own. `servers`: whom to ask for other names where neither network nor container
-        says it; none: whom the host asks. To be repeated by the next supervisor, for a container that runs.
+        says it; none: whom the host asks.
 
         NetworkFailed, StorageFailed, DiskFull, DeadlineExceeded; the container has no names there then.
         """
-        plans = {plan.id: plan for plan in networks}
-        known: list[tuple[Zone, Guest]] = []
-        for attachment in attachments:
-            zone = zone_of(plans[attachment.network_id], servers) if attachment.addresses else None
-            if zone is not None:
-                known.append((zone, self._guest(container, attachment)))
+        known = self._places(container, networks, attachments, servers)
         if not known:
             return
         await self._read()
@@ -125,6 +122,28 @@ class Naming:
                 await self.left(container.id, [zone.network for zone, _ in known])
             raise
 
+    async def rejoined(
+        self,
+        container: Container,
+        networks: Sequence[NetworkPlan],
+        attachments: Sequence[Attachment],
+        *,
+        place: int | None = None,
+        servers: Sequence[str] = (),
+        anew: bool = False,
+    ) -> None:
+        """The same of one that has joined before, for the next supervisor; `anew`: somebody may have changed the files.
+        After an error it is still what is wanted."""
+        known = self._places(container, networks, attachments, servers)
+        if not known:
+            return
+        await self._read()
+        for zone, guest in known:
+            self._put(zone, guest)
+            if anew:
+                self._changed.add(zone.network)
+        await self._serve(place)
+
     async def left(self, container: str, networks: Sequence[str] | None = None) -> None:
         """It is not on these networks any more, by their ids; None: on none. It need not have been. Errors as `joined`."""
         await self._read()
@@ -134,31 +153,44 @@ class Naming:
         if self._changed:
             await self._tell()
 
-    async def refreshed(self, network: NetworkPlan, servers: Sequence[str] = ()) -> None:
+    async def refreshed(self, network: NetworkPlan) -> None:
         """Others are to be asked for other names. Nothing to do where nobody is. Errors as `joined`."""
         await self._read()
-        zone = zone_of(network, servers)
+        zone = zone_of(network, self._servers)
         if zone is not None and self._guests.get(zone.network) and self._zones.get(zone.network) != zone:
             self._zones[zone.network] = zone
             self._changed.add(zone.network)
             await self._tell()
 
-    def close(self) -> None:
-        """At the engine's end. What is served stays."""
-        self._take_place(None)
-
     # ------------------------------------------------------------------ the files and the program
 
-    def _guest(self, container: Container, attachment: Attachment) -> Guest:
+    def _places(
+        self,
+        container: Container,
+        networks: Sequence[NetworkPlan],
+        attachments: Sequence[Attachment],
+        servers: Sequence[str],
+    ) -> list[tuple[Zone, Guest]]:
+        """Where it has names."""
+        self._servers = servers
+        plans = {plan.id: plan for plan in networks}
         definition = container.definition
         configured = self._settings().containers.dns_servers
-        servers = [*(configured if "none" not in configured else ()), *definition.spec.dns_server]
-        return guest_of(container.id, container.name, definition.spec.hostname, attachment, servers)
+        wanted = [*(configured if "none" not in configured else ()), *definition.spec.dns_server]
+        found = []
+        for attachment in attachments:
+            zone = zone_of(plans[attachment.network_id], servers) if attachment.addresses else None
+            if zone is not None:
+                hostname = definition.spec.hostname
+                found.append((zone, guest_of(container.id, container.name, hostname, attachment, wanted)))
+        return found
 
     def _put(self, zone: Zone, guest: Guest) -> None:
+        """The first guest brings the zone; what has been changed of that since is not changed back."""
         guests = self._guests.setdefault(zone.network, {})
-        if self._zones.get(zone.network) != zone or guests.get(guest.id) != guest:
+        if not guests:
             self._zones[zone.network] = zone
+        if guests.get(guest.id) != guest:
             guests[guest.id] = guest
             self._changed.add(zone.network)
 
@@ -172,7 +204,7 @@ class Naming:
         """Somebody is there, and the program has to be. Whoever comes first writes for all who wait."""
         async with self._turn:
             await self._write()
-            self._take_place(place)
+            self._place = place
             former = self._helpers.process_of(KEY)
             if former is not None and place is not None and not _is_in(former, place):
                 await self._helpers.end(KEY)  # the sandbox is another one by now
@@ -188,7 +220,7 @@ class Naming:
             if not self.is_used():
                 await self._helpers.end(KEY)
                 await self._in_thread(self._directory.tidy)
-                self._take_place(None)
+                self._place = None
             elif not self._is_told:
                 self._is_told = self._helpers.signal(KEY, signal.SIGHUP)
 
@@ -204,12 +236,6 @@ class Naming:
                 raise
             if not self._guests[network]:
                 del self._guests[network], self._zones[network]
-
-    def _take_place(self, place: int | None) -> None:
-        """It may be needed again once whoever has told it has closed it."""
-        former, self._place = self._place, None if place is None else os.dup(place)
-        if former is not None:
-            os.close(former)
 
     def program(self) -> Program:
         """How it is begun. NetworkFailed: it is not installed."""
