@@ -87,7 +87,7 @@ class PruneContainersReply(msgspec.Struct, frozen=True):
 
 
 class PruneSystemRequest(msgspec.Struct, frozen=True):
-    """Containers, then images, then volumes that nothing uses, until there is no more of them."""
+    """Containers, then images, volumes and networks that nothing uses, until there is no more of them."""
 
     all: bool = False
     """Also images with names."""
@@ -100,6 +100,7 @@ class PruneSystemReply(msgspec.Struct, frozen=True):
     containers: list[Pruned]
     images: list[Pruned]
     volumes: list[Pruned]
-    """By their names."""
+    """By their names, as networks."""
+    networks: list[Pruned]
     reclaimed: int
     """Bytes."""

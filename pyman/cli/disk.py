@@ -156,7 +156,7 @@ def prune(ctx: Context, args: Parsed) -> int:
     request = {"all": args.all, "volumes": args.volumes, "filters": filters}
     reply = ctx.call("System.Prune", request)
     status = 0
-    for kind in ("containers", "volumes", "images"):
+    for kind in ("containers", "volumes", "images", "networks"):
         gone = [one["id"] for one in reply[kind] if not one.get("error")]
         if gone:
             ctx.out("\n".join([f"Deleted {kind.capitalize()}", *gone]))
@@ -169,7 +169,11 @@ def prune(ctx: Context, args: Parsed) -> int:
 
 
 def _warning(args: Parsed) -> str:
-    lines = ["This command removes:", "\t- all stopped containers"]
+    lines = [
+        "This command removes:",
+        "\t- all stopped containers",
+        "\t- all networks not used by at least one container",
+    ]
     if args.volumes:
         lines.append("\t- all volumes not used by at least one container")
     if args.all:

@@ -22,13 +22,23 @@ if TYPE_CHECKING:
 
     from supervisor.network.plans import Port
 
-__all__ = ["INTERFACE", "PROGRAM", "READY", "Options", "arguments", "check_ports", "forward", "parse"]
+__all__ = [
+    "INTERFACE",
+    "PROGRAM",
+    "READY",
+    "SOCKET",
+    "Options",
+    "arguments",
+    "check_ports",
+    "forward",
+    "parse",
+]
 
 PROGRAM = "slirp4netns"
 READY = "--ready-fd"
 INTERFACE = "tap0"
 
-_SOCKET = "slirp4netns.sock"
+SOCKET = "slirp4netns.sock"
 _LEAST_MTU, _MOST_MTU = 68, 65521
 _LONGEST_PREFIX = 25
 """Bits of a subnet that has a hundredth address; the program says so too."""
@@ -156,7 +166,7 @@ def arguments(options: Options, netns: int, *, exit_fd: int | None, forwards: bo
     if exit_fd is not None:
         found.append(f"--exit-fd={exit_fd}")
     if forwards:
-        found.append(f"--api-socket={_SOCKET}")
+        found.append(f"--api-socket={SOCKET}")
     return [*found, "--netns-type=path", f"/proc/self/fd/{netns}", INTERFACE]
 
 
@@ -171,9 +181,7 @@ def forward(directory: str, ports: Sequence[Port]) -> None:
                 "host_port": port.host_port,
                 "guest_port": port.container_port,
             }
-            answer = _ask(
-                f"/proc/self/fd/{place}/{_SOCKET}", {"execute": "add_hostfwd", "arguments": request}
-            )
+            answer = _ask(f"/proc/self/fd/{place}/{SOCKET}", {"execute": "add_hostfwd", "arguments": request})
             if "error" in answer:
                 name = f"{port.host_port}/{port.protocol}"
                 raise PortInUse(f"cannot publish port {name}: slirp4netns cannot listen there", subject=name)

@@ -88,6 +88,8 @@ def host_address(request: BuildRequest, network: str) -> str:
     if network == "host":
         return "127.0.0.1"
     told = request.networking
+    if told is not None and told.host is None:
+        return ""
     return (told.host if told is not None else "") or first_address()
 
 

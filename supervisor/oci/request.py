@@ -41,10 +41,14 @@ class Networking(msgspec.Struct, frozen=True):
 
     addresses: list[str] = []
     """Its own."""
-    host: str = ""
-    """By which it finds the host; empty: the host's first one."""
+    host: str | None = ""
+    """By which it finds the host; empty: the host's first one; None: by none."""
     servers: list[str] = []
     """Who is asked for names; none: whom the host asks."""
+    forwarders: list[str] = []
+    """Who asks the host's servers for it, and comes before them where nobody names others."""
+    ipv6: bool = False
+    """It reaches the host's servers by IPv6, too."""
     searches: list[str] = []
     """Domains in which names are looked for."""
 

@@ -16,7 +16,7 @@ from supervisor.oci.hosts import text_of_host
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.oci.request import BuildRequest
+    from supervisor.oci.request import BuildRequest, Networking
 
 __all__ = ["RESOLV_CONF", "resolv_conf"]
 
@@ -44,7 +44,7 @@ def resolv_conf(request: BuildRequest, network: str) -> str:
     options = [*configured.dns_options, *spec.dns_option]
     if not (servers and searches and options):
         text = _of_host(request, network)
-        servers = servers or _reachable(_nameservers(text), network)
+        servers = servers or _reachable(_nameservers(text), network, told)
         searches = searches or _last(text, "search")
         options = options or _last(text, "options")
     lines = [f"nameserver {server}\n" for server in servers]
@@ -78,12 +78,13 @@ def _named(request: BuildRequest) -> str:
     return file if os.path.exists(file) else ""
 
 
-def _reachable(servers: list[str], network: str) -> list[str]:
+def _reachable(servers: list[str], network: str, told: Networking | None) -> list[str]:
     if network == "host":
         return servers
-    return [server for server in servers if ":" not in server and not _LOOPBACK.match(server)] or list(
-        _PUBLIC
-    )
+    ipv6 = told is not None and told.ipv6
+    found = [] if told is None else list(told.forwarders)
+    found += [server for server in servers if (ipv6 or ":" not in server) and not _LOOPBACK.match(server)]
+    return found or list(_PUBLIC)
 
 
 def _nameservers(text: str) -> list[str]:

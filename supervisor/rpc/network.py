@@ -10,9 +10,10 @@ import msgspec
 from pyman.api import network as api
 from pyman.api.container import ExistsReply, Result, ResultsReply
 from pyman.api.method import Nothing
-from pyman.errors import AmbiguousId, InvalidArgument, NoSuchNetwork, PymanError
+from pyman.errors import InvalidArgument, NoSuchNetwork, PymanError
 from pyman.names import STATES_WITH_PROCESS
 from supervisor.rpc.rootfs import actor_of
+from supervisor.runtime import pruning
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.many import info_of
 
@@ -57,13 +58,8 @@ class NetworkHandlers:
         from supervisor.runtime.networks.listing import selected
 
         known = await self._book.known()
-        networks = selected(known.by_name.values(), request.filters, self._dangling())
+        networks = selected(known.by_name.values(), request.filters, self._book.dangling())
         return api.ListNetworksReply(networks, [info_of(error) for error in known.damaged.values()])
-
-    def _dangling(self) -> Callable[[api.Network], bool]:
-        """Whether nothing is on a network, as of now."""
-        used = {*self._book.users(), self._book.default_name}
-        return lambda network: network.name not in used
 
     async def inspect(self, request: api.InspectNetworksRequest, call: Call) -> api.InspectNetworksReply:
         _require(request.names)
@@ -144,26 +140,8 @@ class NetworkHandlers:
         return removed
 
     async def prune(self, request: api.PruneNetworksRequest, call: Call) -> api.RemovedNetworksReply:
-        from supervisor.runtime.networks.listing import PRUNE_FILTERS, selected
-
-        known = await self._book.known()
-        is_dangling = self._dangling()
-        chosen = selected(known.by_name.values(), request.filters, is_dangling, PRUNE_FILTERS)
-        names = [network.name for network in chosen if is_dangling(network)]
-        work = partial(self._prune, names, actor_of(call))
+        work = partial(pruning.prune_networks, self._book, request.filters, actor_of(call))
         return api.RemovedNetworksReply(await self._finished(work))
-
-    async def _prune(self, names: Sequence[str], actor: Actor) -> Removed:
-        book, removed = self._book, []
-        for name in names:
-            try:
-                await book.remove(name, actor)
-                removed.append(api.RemovedNetwork(name))
-            except (AmbiguousId, NoSuchNetwork):  # somebody else was quicker
-                continue
-            except PymanError as error:
-                removed.append(api.RemovedNetwork(name, info_of(error)))
-        return removed
 
 
 def _is_on_networks(container: Container) -> bool:

@@ -34,6 +34,7 @@ from supervisor.runtime.life.restart import Asked
 from supervisor.runtime.life.worker import Worker
 from supervisor.runtime.many import Many
 from supervisor.runtime.mounts.sources import mounting
+from supervisor.runtime.networks.wiring import WIRED
 from supervisor.runtime.probes import Probes
 from supervisor.runtime.recovery import leftovers, refresh
 from supervisor.runtime.registry import Entry, Registry, check_name
@@ -270,7 +271,7 @@ class Engine:
 
     def _forget(self, container: Container) -> None:
         self.registry.forget(container)
-        if container.definition.spec.netns.nsmode == "bridge":
+        if container.definition.spec.netns.nsmode in WIRED:
             self.services.allocation.forget(container.id)
         self.services.ids.release(container.id)
         self.locks.release(container.definition.lock)
@@ -300,6 +301,7 @@ class Engine:
             async with trio.open_nursery() as nursery:
                 for entry in self.registry:
                     nursery.start_soon(self._stop_quietly, entry, turns)
+        await self.services.settle()
 
     async def _stop_quietly(self, entry: Entry, turns: Turns) -> None:
         await turns.come(entry.container.id)

@@ -1,4 +1,4 @@
-"""Removal of what nothing uses: containers, images, volumes."""
+"""Removal of what nothing uses: containers, images, networks, volumes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import trio
 
 from pyman.api.container import Result, Selection
 from pyman.api.image import PruneImagesRequest
+from pyman.api.network import RemovedNetwork
 from pyman.api.usage import Pruned, PruneSystemReply
-from pyman.errors import InvalidArgument, NoSuchContainer, PymanError
+from pyman.errors import AmbiguousId, InvalidArgument, NoSuchContainer, NoSuchNetwork, PymanError
 from pyman.names import State
 from supervisor.kernel import files
 from supervisor.runtime.life import requests as rq
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from pyman.api.usage import PruneSystemRequest
     from supervisor.runtime.container import Container
     from supervisor.runtime.engine import Engine
+    from supervisor.runtime.networks.book import NetworkBook
     from supervisor.runtime.registry import Entry, View
     from supervisor.runtime.services import Services
     from supervisor.runtime.volumes.entry import Entry as VolumeEntry
 
-__all__ = ["prune_containers", "prune_system", "prune_volumes"]
+__all__ = ["prune_containers", "prune_networks", "prune_system", "prune_volumes"]
 
 FILTERS = ("label", "label!", "until")
 ROUNDS = 50
@@ -93,17 +95,38 @@ async def prune_volumes(
     return reports
 
 
+async def prune_networks(
+    book: NetworkBook, filters: Mapping[str, Sequence[str]], actor: Actor | None
+) -> list[RemovedNetwork]:
+    """Those that no container is on. InvalidArgument: a filter that there is not."""
+    from supervisor.runtime.networks.listing import PRUNE_FILTERS, selected
+
+    is_dangling = book.dangling()
+    known = (await book.known()).by_name.values()
+    reports: list[RemovedNetwork] = []
+    for network in filter(is_dangling, selected(known, filters, is_dangling, PRUNE_FILTERS)):
+        try:
+            await book.remove(network.name, actor)
+            reports.append(RemovedNetwork(network.name))
+        except (AmbiguousId, NoSuchNetwork):  # somebody else was quicker
+            continue
+        except PymanError as error:
+            reports.append(RemovedNetwork(network.name, info_of(error)))
+    return reports
+
+
 async def prune_system(
     engine: Engine, view: View, request: PruneSystemRequest, actor: Actor | None
 ) -> PruneSystemReply:
     """Until nothing goes any more. A failure is told once, and hinders nothing else."""
     _check(request.filters)
-    kinds: tuple[dict[str, Pruned], ...] = ({}, {}, {})
+    kinds: tuple[dict[str, Pruned], ...] = ({}, {}, {}, {})
     for _ in range(ROUNDS):
         rounds = [
             await prune_containers(engine, view, request.filters, actor),
             await _prune_images(engine.services, request, actor),
             await _prune_volumes(engine.services, request, actor) if request.volumes else [],
+            await _prune_networks(engine.services, request, actor),
         ]
         gone = False
         for told, found in zip(kinds, rounds, strict=True):
@@ -111,9 +134,9 @@ async def prune_system(
             gone = gone or any(each.error is None for each in found)
         if not gone:
             break
-    containers, images, volumes = ([*told.values()] for told in kinds)
+    containers, images, volumes, networks = ([*told.values()] for told in kinds)
     freed = sum(each.size for each in (*containers, *images, *volumes) if each.error is None)
-    return PruneSystemReply(containers, images, volumes, freed)
+    return PruneSystemReply(containers, images, volumes, networks, freed)
 
 
 async def _prune_images(services: Services, request: PruneSystemRequest, actor: Actor | None) -> list[Pruned]:
@@ -139,6 +162,16 @@ async def _prune_volumes(
         if entry.name not in used and (not request.filters or entry.definition.anonymous)
     ]
     return await prune_volumes(services, chosen, actor)
+
+
+async def _prune_networks(
+    services: Services, request: PruneSystemRequest, actor: Actor | None
+) -> list[Pruned]:
+    try:
+        found = await prune_networks(services.networks, request.filters, actor)
+    except PymanError as error:  # they cannot even be looked at
+        return [Pruned("", error=info_of(error))]
+    return [Pruned(each.name, error=each.error) for each in found]
 
 
 def _check(filters: Mapping[str, Sequence[str]]) -> None:

@@ -196,7 +196,7 @@ class Services:
     def bridges(self) -> Bridges:
         from supervisor.runtime.networks.bridges import Bridges
 
-        return Bridges(self.disk)
+        return Bridges(self.disk, self.database, self.spawn)
 
     @cached_property
     def helpers(self) -> Helpers:
@@ -228,6 +228,13 @@ class Services:
             from supervisor.runtime import image_removal
 
             image_removal.resume(self, intents)
+        if any(key.startswith("bridge-") for key in intents):
+            self.bridges.recover(intents)
+
+    async def settle(self) -> None:
+        """What would be done in a while."""
+        if "bridges" in vars(self):
+            await self.bridges.settle()
 
     def take(self, settings: Settings) -> None:
         """Settings at start and after a reload. A changed budget begins anew, with its whole burst."""

@@ -26,7 +26,6 @@ NOT_YET: dict[str, dict[str, object]] = {
         "firewall_driver": "nftables",
         "netavark_plugin_dirs": [],
         "network_backend": "netavark",
-        "pasta_options": [],
     },
     "storage": {
         "imagestore": "",
@@ -57,8 +56,6 @@ WITHOUT_EFFECT: dict[str, frozenset[str]] = {
             "infra_image",
             "kube_generate_type",
             "machine_enabled",
-            "network_cmd_options",
-            "network_cmd_path",
             "platform_to_oci_runtime",
             "pod_exit_policy",
             "remote",

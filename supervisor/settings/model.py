@@ -202,6 +202,10 @@ class EngineSettings(msgspec.Struct, frozen=True):
     multi_image_archive: bool = False
     """Every name that is saved is an image; else those after the first are further names of it."""
     namespace: str = ""
+    network_cmd_options: tuple[str, ...] = ()
+    """For slirp4netns, before what a container asks for."""
+    network_cmd_path: str = ""
+    """Of slirp4netns; empty: it is looked for."""
     num_locks: int = 2048
     """To start with: the supervisor makes more when they are used up."""
     pull_policy: str = "missing"
@@ -256,6 +260,8 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     network_config_dir: str = ""
     """Empty: /etc/containers/networks, rootless `networks` in the graph root."""
     dns_bind_port: int = 53
+    pasta_options: tuple[str, ...] = ()
+    """For pasta, before what a container asks for."""
 
 
 class SecretsSettings(msgspec.Struct, frozen=True):

@@ -434,6 +434,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "engine.image_copy_tmp_dir": _temporary,
     "engine.image_volume_mode": _one_of("", "anonymous", "tmpfs", "ignore"),
     "engine.lock_type": _one_of("shm", "file"),
+    "engine.network_cmd_path": _absolute_path,
     "engine.num_locks": _positive,
     "engine.pull_policy": _one_of("always", "missing", "newer", "never"),
     "engine.retry_delay": _duration,

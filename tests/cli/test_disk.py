@@ -104,11 +104,13 @@ def test_a_prune_tells_what_went(fake: FakeSupervisor, capsys: pytest.CaptureFix
         "containers": [{"id": IDENTITY, "size": 5}],
         "images": [{"id": IMAGE, "error": {"code": "ImageInUse", "message": "cannot remove it"}}],
         "volumes": [{"id": "data"}],
+        "networks": [{"id": "web"}],
         "reclaimed": 5_000_000,
     }
     assert main(["system", "prune", "-af", "--volumes", "--filter", "label=a", "--filter", "until=1h"]) == 125
     shown = capsys.readouterr()
-    assert shown.out == f"Deleted Containers\n{IDENTITY}\nDeleted Volumes\ndata\nTotal reclaimed space: 5MB\n"
+    gone = f"Deleted Containers\n{IDENTITY}\nDeleted Volumes\ndata\nDeleted Networks\nweb\n"
+    assert shown.out == f"{gone}Total reclaimed space: 5MB\n"
     assert shown.err == "Error: cannot remove it\n"
     assert fake.asked("System.Prune") == {
         "all": True,

@@ -149,11 +149,13 @@ def test_pruning_everything_goes_on_until_nothing_is_left(box: Engine, rootfs: P
     first = import_image(box, rootfs, "", padding=MIB)
     import_image(box, rootfs, "named:1")
     box.cli("volume", "create", "spare")
-    container = box.out("create", "--name", "c", "-v", "data:/data", first, "/bin/sh")
+    box.cli("network", "create", "lan")
+    container = box.out("create", "--name", "c", "--network", "lan", "-v", "data:/data", first, "/bin/sh")
     assert box.cli("system", "prune", input="n\n").stdout.startswith("WARNING! This command removes:\n")
     assert box.out("ps", "-aq", "--no-trunc") == container
     lines = box.out("system", "prune", "-f").splitlines()
     assert lines[:4] == ["Deleted Containers", container, "Deleted Images", first]
+    assert lines[-3:-1] == ["Deleted Networks", "lan"]
     freed = lines[-1].removeprefix("Total reclaimed space: ")
     assert freed.endswith("MB")
     assert float(freed.removesuffix("MB")) > 1
@@ -169,10 +171,14 @@ def test_pruning_everything_goes_on_until_nothing_is_left(box: Engine, rootfs: P
 
 def test_filters_of_a_prune_are_for_all_kinds(box: Engine, rootfs: Path) -> None:
     box.cli("volume", "create", "--label", "of=test", "named")
+    box.cli("network", "create", "--label", "of=test", "labelled")
+    box.cli("network", "create", "plain")
     box.cli("create", "--label", "of=test", "--name", "one", "--rootfs", f"{rootfs}:O", "true")
     two = box.out("create", "--name", "two", "--rootfs", f"{rootfs}:O", "true")
     box.cli("system", "prune", "-f", "--volumes", "--filter", "label=of=test")
     assert box.out("ps", "-aq", "--no-trunc") == two
+    assert box.out("network", "ls", "-q").split() == ["plain", "podman"]
+    box.cli("network", "rm", "plain")
     assert box.out("volume", "ls", "-q") == "named"  # with a filter only anonymous ones, as Podman
     for option, text in (
         (("--filter", "id=x"), "cannot prune by 'id'"),

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.oci_runtime("crun")
 BRIDGES = {"one": f"pmchga{WORKER}", "two": f"pmchgb{WORKER}"}
 PREFIXES = {"one": f"10.89.{211 + WORKER}.", "two": f"10.89.{221 + WORKER}."}
 
-KILLS, STEP = 12, 0.001
+KILLS, STEP = 12, 0.002
 """How many, and the seconds by which each comes later than the one before it."""
 
 
@@ -174,7 +174,10 @@ def test_what_cannot_be_is_named_and_leaves_nothing(engine: Engine, rootfs: Path
         (["reload", "alone"], "cannot reload the networks of container 'alone'"),
     ):  # fmt: skip
         done = engine.cli("network", *words, check=False)
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (125, "", 1), words
+        taken = "has it" in said  # which Podman tells by the status
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (126 if taken else 125, "", 1), (
+            words
+        )
         assert said in done.stderr
     assert parts() == before
     assert (on(engine, "box"), engine.events(seq, type=["network"])) == (["one"], [])
@@ -228,9 +231,84 @@ def test_what_somebody_has_broken_is_made_anew(engine: Engine, rootfs: Path) -> 
     assert "cannot reload the networks of container 'idle': it is created" in done.stderr
 
 
+def test_what_it_was_put_on_outlives_restarts(engine: Engine, rootfs: Path) -> None:
+    run(engine, rootfs, "box", "--network", "one", "--restart", "always", "--restart-delay", "0.01")
+    engine.cli("network", "connect", "two", "box")
+    mine, seq = (address(engine, "box"), address(engine, "box", "eth1")), engine.last_seq()
+    os.kill(engine.inspect("box")["State"]["Pid"], signal.SIGKILL)
+    engine.await_event(lambda event: event["Status"] == "start", seq)
+    assert (address(engine, "box"), address(engine, "box", "eth1")) == mine
+    engine.cli("network", "disconnect", "one", "box")
+    engine.cli("network", "disconnect", "two", "box")
+    seq = engine.last_seq()
+    os.kill(engine.inspect("box")["State"]["Pid"], signal.SIGKILL)
+    engine.await_event(lambda event: event["Status"] == "start", seq)
+    assert engine.out("exec", "box", "ls", "/sys/class/net") == "lo"
+    engine.kill()
+    engine.cli("network", "connect", "two", "box")
+    assert address(engine, "box").startswith(PREFIXES["two"])
+
+
+def test_what_is_frozen_or_not_begun_is_put_on_a_network_as_well(engine: Engine, rootfs: Path) -> None:
+    run(engine, rootfs, "frozen", "--network", "one")
+    create(engine, rootfs, "begun", "--network", "one")
+    engine.cli("pause", "frozen")
+    engine.cli("init", "begun")
+    for name in ("frozen", "begun"):
+        engine.cli("network", "connect", "two", name)
+    assert set(shown(engine, "two")) == {"frozen", "begun"}
+    engine.cli("unpause", "frozen")
+    engine.cli("start", "begun")
+    for name in ("frozen", "begun"):
+        (interface,) = shown(engine, "two")[name].values()
+        assert interface["subnets"][0]["ipnet"] == f"{address(engine, name, 'eth1')}/24"
+
+
+def test_other_drivers_and_ipv6_come_and_go(engine: Engine, rootfs: Path) -> None:
+    bridge, below = f"pmchgc{WORKER}", f"pmchgd{WORKER}"
+    wish = ["--disable-dns", "--subnet", f"fd00:{WORKER}:c4a6::/64", "--interface-name", bridge]
+    engine.cli("network", "create", *wish, "six")
+    subprocess.run(["ip", "link", "add", below, "type", "veth", "peer", "name", f"{below}p"], check=True)
+    try:
+        wish = ["--driver", "macvlan", "--interface-name", below, "--subnet", "10.89.241.0/24"]
+        engine.cli("network", "create", *wish, "lan")
+        run(engine, rootfs, "box", "--network", "one")
+        engine.cli("network", "connect", "--ip6", f"fd00:{WORKER}:c4a6::77", "six", "box")
+        engine.cli("network", "connect", "lan", "box")
+        assert f"fd00:{WORKER}:c4a6::77/64" in engine.out(
+            "exec", "box", "ip", "-6", "-o", "addr", "show", "eth1"
+        )
+        assert address(engine, "box", "eth2").startswith("10.89.241.")
+        engine.kill()
+        engine.cli("network", "disconnect", "lan", "box")
+        engine.cli("network", "disconnect", "six", "box")
+        assert engine.out("exec", "box", "ls", "/sys/class/net").split() == ["eth0", "lo"]
+        assert bridge not in {link["ifname"] for link in ip("link")}
+        engine.cli("network", "rm", "six", "lan")
+    finally:
+        subprocess.run(["ip", "link", "del", below], check=True)
+
+
+def test_inspect_and_ps_show_what_it_is_on_now(engine: Engine, rootfs: Path) -> None:
+    run(engine, rootfs, "box", "--network", "one")
+    engine.cli("network", "connect", "--alias", "also", "two", "box")
+    networks = engine.inspect("box")["NetworkSettings"]["Networks"]
+    assert {name: each["IPAddress"] for name, each in networks.items()} == {
+        "one": address(engine, "box"),
+        "two": address(engine, "box", "eth1"),
+    }
+    assert "also" in networks["two"]["Aliases"]
+    assert (
+        engine.out("ps", "--filter", "network=two", "--format", "{{.Names}} {{.Networks}}") == "box one,two"
+    )
+    engine.cli("network", "disconnect", "one", "box")
+    assert list(engine.inspect("box")["NetworkSettings"]["Networks"]) == ["two"]
+    assert engine.out("ps", "--filter", "network=one", "-q") == ""
+
+
 def test_a_supervisor_that_is_killed_leaves_all_of_a_change_or_nothing(engine: Engine, rootfs: Path) -> None:
     run(engine, rootfs, "box", "--network", "one")
-    connected, found = False, set()
+    connected, found = False, set[bool]()
     for kill in range(KILLS):
         verb, seq, pid = "disconnect" if connected else "connect", engine.last_seq(), engine.pid
         with engine.wire() as wire:
@@ -238,7 +316,7 @@ def test_a_supervisor_that_is_killed_leaves_all_of_a_change_or_nothing(engine: E
             time.sleep(kill * STEP)
             os.kill(pid, signal.SIGKILL)
         former, connected = connected, on(engine, "box") == ["one", "two"]
-        found.add((verb, former != connected))
+        found.add(former != connected)
         assert bool(address(engine, "box", "eth1")) == connected
         assert (BRIDGES["two"] in parts()) == connected
         assert ("box" in shown(engine, "two")) == connected
@@ -246,4 +324,4 @@ def test_a_supervisor_that_is_killed_leaves_all_of_a_change_or_nothing(engine: E
         events = [each["Status"] for each in engine.events(seq, type=["network"])]
         assert events == ([verb] if connected != former else [])
     assert address(engine, "box").startswith(PREFIXES["one"])
-    assert len(found) > 2, "kills came too late, or too early"
+    assert found == {True, False}, "kills came too late, or too early"

@@ -40,7 +40,7 @@ def _refused(engine: Engine, rootfs: Path, options: Sequence[str]) -> str:
         (("--rm", "--restart", "always"), "--rm together with --restart"),
         (("--uts", "host", "--hostname", "x"), "--uts host"),
         (("--userns", "keep-id", "--uidmap", "0:1:10"), "--userns together with --uidmap"),
-        (("--network", "host", "--network", "none"), "--network more than once"),
+        (("--network", "host", "--network", "none"), "--network none together with --network host"),
         (("--cap-add", "NET_SERVE"), "--cap-add 'NET_SERVE'"),
         (("--cap-drop", "NET_SERVE"), "--cap-drop 'NET_SERVE'"),
         (("--device", "/dev/there-is-none"), "--device /dev/there-is-none"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -201,6 +202,7 @@ def net(module_net: Net, request: pytest.FixtureRequest) -> Iterator[Net]:
     with sharing.borrowed(module_net.engine, request):
         yield module_net
     if not request.node.stash.get(sharing.OUTCOME, False):
+        shutil.rmtree(module_net.engine.path / "networks", ignore_errors=True)
         clear(module_net.host)
         return
     names = module_net.engine.out("network", "ls", "--quiet", "--noheading").split()

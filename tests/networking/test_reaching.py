@@ -57,6 +57,25 @@ def test_a_published_port_is_reached_from_host_and_peer(net: Net, kind: str) -> 
     assert ask(net.host, "127.0.0.1", 8080, kind, seconds=0.5) == ""
 
 
+def test_published_ports_have_all_the_forms(net: Net) -> None:
+    """An address, a range, several protocols, and one that is chosen."""
+    ports = ("-p", "127.0.0.1:8081:80", "-p", "8090-8092:80-82", "-p", "8093:80/udp", "-p", "83")
+    net.serve("web", "--network", "bridge", *ports, ports=(80, 81, 82, 83))
+    assert ask(net.host, "127.0.0.1", 8081).startswith("web ")
+    assert ask(net.outside, HOST, 8081, seconds=0.5) == ""
+    for port in (8090, 8091, 8092):
+        assert ask(net.outside, HOST, port).startswith("web ")
+    assert ask(net.outside, HOST, 8093, "udp").startswith("web ")
+    (chosen,) = net.engine.out("port", "web", "83").splitlines()
+    assert ask(net.outside, HOST, int(chosen.rpartition(":")[2])).startswith("web ")
+
+
+def test_ports_that_an_image_exposes_are_published(net: Net) -> None:
+    net.serve("web", "--network", "bridge", "--expose", "80", "-P")
+    (chosen,) = net.engine.out("port", "web", "80").splitlines()
+    assert ask(net.outside, HOST, int(chosen.rpartition(":")[2])).startswith("web ")
+
+
 def test_a_container_reaches_itself_and_others_by_published_ports(net: Net) -> None:
     """Hairpin: out by the host's address, and in again."""
     net.serve("web", "--network", "bridge", "-p", "8080:80")
@@ -165,3 +184,12 @@ def test_a_port_of_the_host_that_is_in_use_is_refused_by_its_number(net: Net) ->
             assert len(done.stderr.splitlines()) == 1
             net.engine.cli("rm", "--force", "--ignore", "late")
     assert ask(net.host, HOST, 8080).startswith("web ")
+
+
+def test_a_flushed_packet_filter_is_made_anew_by_the_next_that_publishes_a_port(net: Net) -> None:
+    """For all containers, and without a reload."""
+    net.serve("web", "--network", "bridge", "-p", "8080:80")
+    net.filter("nft", "flush", "ruleset")
+    net.run("b", "--network", "bridge", "-p", "8081:80")
+    assert net.asks("b", OUTSIDE, 7).startswith("outside ")
+    assert ask(net.outside, HOST, 8080).startswith("web ")

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from pyman.api.spec import Namespace
+from pyman.api.spec import ContainerSpec, Namespace
 from pyman.errors import InvalidArgument, StorageFailed
 from supervisor.kernel import addresses
 from supervisor.oci import hosts, resolver
 from supervisor.oci.hosts import add_name
-from supervisor.oci.ports import exposed
+from supervisor.oci.imaged import ImageUse
+from supervisor.oci.ports import exposed, rows
+from supervisor.oci.request import Networking
 from tests.oci.support import request, settings
 
 if TYPE_CHECKING:
@@ -237,3 +239,32 @@ def test_ports_of_an_image_may_be_ranges_and_what_is_none_is_left_out() -> None:
     asked = request(expose={"53": ",UDP"})
     image = msgspec.structs.replace(asked.image, ports=["80", "7000-7002/udp", "x/tcp", "0/tcp", "99999/tcp"])
     assert exposed(asked.spec, image) == ["53/tcp", "53/udp", "80/tcp", "7000/udp", "7001/udp", "7002/udp"]
+    assert rows(asked.spec, image) == [("tcp", 53, 53), ("tcp", 80, 80), ("udp", 53, 53), ("udp", 7000, 7002)]
+    everything = ImageUse(ports=["1-65535/tcp", "0-7/tcp", "80", "9-8"])
+    assert rows(ContainerSpec(), everything) == [("tcp", 1, 65535)]
+
+
+def networked(told: Networking, **asked: Any) -> BuildRequest:
+    return msgspec.structs.replace(request(**asked), networking=told)
+
+
+@pytest.mark.usefixtures("host")
+def test_a_host_that_nothing_leads_to_is_not_told() -> None:
+    lines = of_hosts(networked(Networking(["192.0.2.99"], host=None)), "pasta")
+    assert lines == ["127.0.0.1\tlocalhost", "192.0.2.99\tboxhost box"]
+    assert "169.254.1.2\thost.containers.internal host.docker.internal" in of_hosts(
+        networked(Networking(["192.0.2.99"], host="169.254.1.2")), "pasta"
+    )
+
+
+def test_a_forwarder_comes_before_the_hosts_servers_and_not_before_ones_own(host: Host) -> None:
+    host.write("resolv.conf", "nameserver 127.0.0.9\nnameserver 192.0.2.53\nnameserver 2001:db8::53\n")
+    told = Networking(forwarders=["169.254.1.1"])
+    assert of_resolver("pasta", networked(told)) == ["nameserver 169.254.1.1", "nameserver 192.0.2.53"]
+    assert of_resolver("pasta", networked(Networking(forwarders=["169.254.1.1"], ipv6=True)))[1:] == [
+        "nameserver 192.0.2.53",
+        "nameserver 2001:db8::53",
+    ]
+    assert of_resolver("pasta", networked(told, dns_server=["192.0.2.1"])) == ["nameserver 192.0.2.1"]
+    host.write("resolv.conf", "nameserver 127.0.0.9\n")
+    assert of_resolver("pasta", networked(told)) == ["nameserver 169.254.1.1"]

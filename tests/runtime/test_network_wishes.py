@@ -45,8 +45,12 @@ def services(
         rootless=rootless,
         containers=SimpleNamespace(netns=netns, interface_name=interface_name),
         network=SimpleNamespace(
-            default_network="podman", default_rootless_network_cmd=command, default_host_ips=()
+            default_network="podman",
+            default_rootless_network_cmd=command,
+            default_host_ips=(),
+            pasta_options=(),
         ),
+        engine=SimpleNamespace(network_cmd_options=()),
     )
     return cast("Services", SimpleNamespace(settings=settings, networks=SimpleNamespace(known=known)))
 

@@ -71,7 +71,7 @@ def test_what_cannot_be_is_refused_by_name(tmp_path: Path, text: str, said: str)
 
 @pytest.mark.parametrize(
     "text",
-    ['network_backend = "cni"', 'firewall_driver = "iptables"', 'pasta_options = ["-T"]'],
+    ['network_backend = "cni"', 'firewall_driver = "iptables"'],
 )
 def test_what_has_no_effect_is_warned_of(tmp_path: Path, text: str) -> None:
     (warning,) = loaded(tmp_path, text).warnings

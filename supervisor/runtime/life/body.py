@@ -253,6 +253,7 @@ class Body:
         async with trio.open_nursery() as beside:
             beside.start_soon(forget)
             await self._sessions_over()
+            await failures.attempt(self.wiring.turn_over)
             await failures.attempt(partial(self._in_thread, self._turn_over))
             monitor = None if failures.found else await self._prepared(request, failures)
         if failures.found and monitor is not None:

@@ -111,6 +111,11 @@ class NetworkBook:
     async def _read(self) -> Networks:
         return await self._in_thread(partial(self._directory.read, self._default()))
 
+    def dangling(self) -> Callable[[Network], bool]:
+        """Whether nothing is on a network, as of now. The default one is never so."""
+        used = {*self.users(), self.default_name}
+        return lambda network: network.name not in used
+
     # ------------------------------------------------------------------ making
 
     async def create(self, wish: CreateNetworkRequest, actor: Actor | None) -> tuple[Network, bool]:

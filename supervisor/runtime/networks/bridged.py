@@ -8,27 +8,23 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import trio
-
 from pyman.errors import NetworkFailed, PymanError
-from pyman.names import STATES_WITH_PROCESS
 from supervisor.kernel import inside
 from supervisor.logging import log
 from supervisor.network import links
 from supervisor.network import ports as host_ports
 from supervisor.network.planning import plan_of
-from supervisor.network.plans import Port
 from supervisor.oci.request import Networking
-from supervisor.runtime.networks.allocation import Held
+from supervisor.runtime.networks.taking import Taking
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
-    from pyman.api.spec import NetworkWish, PortMapping
+    from pyman.api.spec import NetworkWish
     from supervisor.kernel.process import ProcessRef
     from supervisor.network.definitions.directory import Networks
-    from supervisor.network.plans import Attachment, NetworkPlan
+    from supervisor.network.plans import Attachment, NetworkPlan, Port
     from supervisor.runtime.container import Container
     from supervisor.runtime.records import Observed
     from supervisor.runtime.services import Services
@@ -45,6 +41,7 @@ class Bridged:
         self._services = services
         self._container = container
         self._id = container.id
+        self.taking = Taking(services, container.id)
         self._sockets: list[socket.socket] = []
         """That hold ports of the host, until conmon has them."""
 
@@ -58,9 +55,7 @@ class Bridged:
         known = await self._services.networks.known()
         try:
             networks, attachments = await self._on_networks(known)
-            ports = await self.patiently(
-                partial(self._take_ports, self._container.definition.spec.portmappings)
-            )
+            ports = await self.taking.ports(self._container.definition.spec.portmappings)
             self._claim(ports)
         except BaseException:
             self.drop()
@@ -74,50 +69,9 @@ class Bridged:
         for name, wish in wishes.items():
             network = known.find(name)
             take = partial(self._services.allocation.take, self._id, network, wish, names[name])
-            attachments.append(await self.patiently(take))
+            attachments.append(await self.taking.patiently(take))
             networks.append(plan_of(network))
         return networks, attachments
-
-    async def patiently(self, take: Callable[[], T]) -> T:
-        """What a container has that has just ended is waited for. AddressInUse, PortInUse, NetworkFailed."""
-        allocation = self._services.allocation
-        with trio.move_on_after(self._services.settings.pyman.call_deadline):
-            while True:
-                try:
-                    return take()
-                except Held as held:
-                    refusal = held
-                if not any(map(self._is_ending, refusal.holders)):
-                    break
-                await allocation.wait_given_back()
-        message = refusal.message
-        if len(refusal.holders) == 1:
-            (holder,) = map(self._services.find, refusal.holders)
-            who = "another container" if holder is None else f"container '{holder.name}'"
-            message += f": {who} has it"
-        raise refusal.kind(message, subject=refusal.subject)
-
-    def _is_ending(self, id: str) -> bool:
-        holder = self._services.find(id)
-        return (
-            holder is not None
-            and holder.observed.state not in STATES_WITH_PROCESS
-            and bool(holder.observed.finished_at or holder.observed.leaving)
-        )
-
-    def _take_ports(self, wishes: Iterable[PortMapping]) -> list[Port]:
-        allocation = self._services.allocation
-        found = [port for wish in wishes for port in _expanded(wish, self._choose)]
-        allocation.take_ports(self._id, found)
-        return found
-
-    def _choose(self, protocol: str, host_ip: str, count: int) -> int:
-        allocation = self._services.allocation
-
-        def taken(number: int) -> bool:
-            return bool(allocation.port_holder(Port(number, number, protocol, host_ip)))
-
-        return host_ports.choose(protocol, host_ip, count, taken)
 
     def _claim(self, ports: Sequence[Port]) -> None:
         self._close()
@@ -212,6 +166,9 @@ class Bridged:
 
     # ------------------------------------------------------------------ after the run
 
+    async def turn_over(self) -> None:
+        """Interfaces go with the namespace; addresses, rules and bridges are the next run's as well."""
+
     async def take_down(self) -> None:
         self._close()
         observed = self._container.observed
@@ -229,9 +186,11 @@ class Bridged:
         if self.has_names():
             await attempt(partial(self._services.naming.left, self._id))
         await attempt(partial(bridges.unpublish, self._id, place))
-        await attempt(partial(bridges.call, place, self._detach))
-        for network in observed.networks:
-            await attempt(partial(bridges.leave, self._id, network, place))
+        if self._services.dependents(self._id):
+            # One of them may be in its network namespace, which does not end then.
+            await attempt(partial(bridges.call, place, self._detach))
+        for network, attachment in zip(observed.networks, observed.attachments, strict=True):
+            bridges.leave(self._id, network, place, attachment.host_interface)
         for later in failures[1:]:
             log.warning("cannot take down a network", container=self._id, error=str(later))
         if failures:
@@ -247,11 +206,3 @@ def _interfaces(wishes: Mapping[str, NetworkWish]) -> dict[str, str]:
     asked = {wish.interface_name for wish in wishes.values()}
     free = (name for number in count() if (name := f"eth{number}") not in asked)
     return {name: wish.interface_name or next(free) for name, wish in wishes.items()}
-
-
-def _expanded(wish: PortMapping, choose: Callable[[str, str, int], int]) -> Iterator[Port]:
-    """One by one."""
-    for protocol in wish.protocol.split(","):
-        first = wish.host_port or choose(protocol, wish.host_ip, wish.range)
-        for step in range(wish.range):
-            yield Port(first + step, wish.container_port + step, protocol, wish.host_ip)

@@ -43,7 +43,7 @@ class Rewiring:
     async def allot(self, network: Network, wish: NetworkWish) -> Attachment:
         """What it is to have on one more network. InvalidArgument, AddressInUse, NetworkFailed."""
         take = partial(self._services.allocation.take, self._id, network, wish, wish.interface_name)
-        return await self._wiring.patiently(take)
+        return await self._wiring.taking.patiently(take)
 
     def give_up(self, network_id: str) -> None:
         """What it was to have there, or has had."""
@@ -94,7 +94,7 @@ class Rewiring:
                 await bridges.call(place, partial(_detach, netns, attachment))
                 # The default route has gone with it, where it led there.
                 await bridges.call(place, partial(_mend, netns, rest))
-            await bridges.leave(self._id, network, place)
+            bridges.leave(self._id, network, place)
             await self._rewrite(former, rest)
 
     async def put_back(self, name: str, init: ProcessRef) -> None:

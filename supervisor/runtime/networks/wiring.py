@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from supervisor.runtime.container import Container
     from supervisor.runtime.services import Services
 
-__all__ = ["NOT_WIRED", "Unwired", "Wiring", "wiring_of"]
+__all__ = ["NOT_WIRED", "WIRED", "Unwired", "Wiring", "wiring_of"]
 
+WIRED = frozenset({"bridge", "pasta", "slirp4netns"})
+"""Modes in which a container takes something of the host."""
 NOT_WIRED: dict[str, Any] = {"attachments": [], "networks": [], "ports": [], "rewiring": ""}
 """What the record says of a container without a run."""
 
@@ -48,6 +50,9 @@ class Wiring(Protocol):
     async def adopt(self, init: ProcessRef) -> None:
         """A container that runs, and was connected by an earlier supervisor."""
 
+    async def turn_over(self) -> None:
+        """What is of a run alone, where another one follows at once. NetworkFailed: something is left."""
+
     async def take_down(self) -> None:
         """All of it, at the end of a run. NetworkFailed: something is left."""
 
@@ -76,6 +81,9 @@ class Unwired:
     async def adopt(self, init: ProcessRef) -> None:
         pass
 
+    async def turn_over(self) -> None:
+        pass
+
     async def take_down(self) -> None:
         pass
 
@@ -89,4 +97,12 @@ def wiring_of(services: Services, container: Container) -> Wiring:
             )  # only now: few containers at a start have one
 
             return Bridged(services, container)
+        case "pasta":
+            from supervisor.runtime.networks.by_pasta import ByPasta
+
+            return ByPasta(services, container)
+        case "slirp4netns":
+            from supervisor.runtime.networks.by_slirp4netns import BySlirp4netns
+
+            return BySlirp4netns(services, container)
     return Unwired()

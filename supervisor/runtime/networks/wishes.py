@@ -12,7 +12,6 @@ import msgspec
 
 from pyman.api.spec import Namespace, NetworkWish
 from pyman.errors import InvalidArgument
-from supervisor.network.plans import Port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +46,7 @@ async def settle(services: Services, spec: ContainerSpec, image_ports: Sequence[
         changed["portmappings"] = settled(spec, image_ports, settings.network.default_host_ips)
     spec = msgspec.structs.replace(spec, **changed) if changed else spec
     if mode in _OPTIONED or (settings.rootless and spec.portmappings):
-        _check_user_mode(spec, mode)
+        _check_user_mode(spec, settings)
     return spec
 
 
@@ -105,24 +104,16 @@ async def _networks(services: Services, spec: ContainerSpec) -> dict[str, Networ
     return choosing.settled(wishes, await services.networks.known(), as_device=as_device)
 
 
-def _check_user_mode(spec: ContainerSpec, mode: str) -> None:
+def _check_user_mode(spec: ContainerSpec, settings: Settings) -> None:
     """What the program that is the network can be told, and what an ordinary user's ports can be."""
-    from supervisor.network import pasta, slirp4netns  # only now: root's containers mostly do without
+    if spec.netns.nsmode in _OPTIONED:
+        from supervisor.runtime.networks import user_mode  # only now: root's containers mostly do without
 
-    options = spec.network_options.get(mode, [])
-    ports = [
-        Port(each.host_port, each.container_port, each.protocol, each.host_ip) for each in spec.portmappings
-    ]
-    match mode:
-        case "pasta":
-            pasta.check(options)
-            pasta.check_ports(ports)
-        case "slirp4netns":
-            slirp4netns.check_ports(slirp4netns.parse(options), ports)
-        case _:
-            for port in ports:
-                if port.protocol == "sctp":
-                    raise InvalidArgument(
-                        f"cannot publish port {port.container_port}/sctp: without root ports are tcp and udp alone",
-                        subject=f"{port.container_port}/sctp",
-                    )
+        user_mode.check(spec, settings)
+        return
+    for port in spec.portmappings:
+        if port.protocol == "sctp":
+            raise InvalidArgument(
+                f"cannot publish port {port.container_port}/sctp: without root ports are tcp and udp alone",
+                subject=f"{port.container_port}/sctp",
+            )

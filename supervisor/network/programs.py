@@ -1,0 +1,43 @@
+"""Where the helper programs of networks are, and what they can do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from pyman.errors import DeadlineExceeded, NotSupported
+from supervisor.kernel import children
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["find", "knows"]
+
+_known: dict[tuple[str, int, int, str], bool] = {}
+"""By path, size and time of change: an installed program is another one after an upgrade."""
+
+
+def find(name: str, directories: Iterable[str], *, package: str) -> str:
+    """Its path: in one of the directories, or where programs usually are. NotSupported: it is nowhere."""
+    places = os.pathsep.join([*directories, children.CLEAN_ENVIRONMENT["PATH"]])
+    found = shutil.which(name, path=places)
+    if found is None:
+        raise NotSupported(
+            f"cannot find the program '{name}'", subject=name, hint=f"install the package {package}"
+        )
+    return found
+
+
+async def knows(path: str, option: str, *, deadline: float) -> bool:
+    """Whether its help names an option; asked once of each program. `deadline`: seconds. One that cannot be asked knows
+    nothing."""
+    try:
+        status = os.stat(path)
+        key = (path, status.st_size, status.st_mtime_ns, option)
+        if key not in _known:
+            said = await children.run([path, "--help"], deadline=deadline)
+            _known[key] = option.encode() in said.stdout + said.stderr
+        return _known[key]
+    except (OSError, DeadlineExceeded):
+        return False

@@ -1,0 +1,106 @@
+"""pasta as a container's network.
+
+It gives up its rights before it opens the namespace, and may not look at other processes then. So the namespace is mounted
+on a file in the container's run directory; and pasta ends by itself once that file is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from supervisor.kernel import mounts
+from supervisor.kernel.addresses import first_address
+from supervisor.network import pasta, programs
+from supervisor.oci.request import Networking
+from supervisor.runtime.networks.helper_book import Program
+from supervisor.runtime.networks.user_mode import OfContainer, UserMode, probe, unlink
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import ExitStack
+
+    from pyman.api.spec import ContainerSpec
+    from supervisor.kernel.process import ProcessRef
+    from supervisor.network.pasta import Setup
+    from supervisor.network.plans import Port
+    from supervisor.runtime.container import Container
+    from supervisor.runtime.networks.helper_book import Helper
+    from supervisor.runtime.services import Services
+    from supervisor.settings.model import Settings
+
+__all__ = ["ByPasta", "options_of"]
+
+
+def options_of(spec: ContainerSpec, settings: Settings) -> list[str]:
+    """As configured, and then as asked for."""
+    return [*settings.network.pasta_options, *spec.network_options.get(pasta.PROGRAM, ())]
+
+
+class ByPasta(UserMode):
+    mode = pasta.PROGRAM
+
+    def __init__(self, services: Services, container: Container) -> None:
+        super().__init__(services, container)
+        self._program = ""
+        self._maps_guest = False
+
+    async def _settle(self) -> None:
+        settings = self.services.settings
+        self._program = programs.find(pasta.PROGRAM, settings.engine.helper_binaries_dir, package="passt")
+        self._maps_guest = await programs.knows(
+            self._program, pasta.GUEST_MAP, deadline=settings.pyman.call_deadline
+        )
+
+    def _look(self, ports: Sequence[Port]) -> None:
+        probe(ports)
+
+    def _setup(self) -> Setup:
+        options = options_of(self.container.definition.spec, self.services.settings)
+        return pasta.set_up(options, self.container.observed.ports, maps_guest=self._maps_guest)
+
+    def told(self) -> Networking:
+        setup = self._setup()
+        return Networking(
+            addresses=setup.own[:1],
+            host=setup.host or first_address(setup.own) or None,
+            forwarders=setup.servers,
+            ipv6=any(":" in address for address in setup.own),
+        )
+
+    def _helpers(self, init: ProcessRef) -> list[Helper]:
+        return [_Pasta(self, init)]
+
+    async def begin(self) -> tuple[str, Setup]:
+        """The program, and what it is told now."""
+        await self._settle()
+        return self._program, self._setup()
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """The namespace, and the program's pid."""
+        return f"{self.bundle}/netns", f"{self.bundle}/pasta.pid"
+
+    def _clear(self) -> None:
+        mounts.unmount(self.files[0], lazy=True)
+        for path in self.files:
+            unlink(path)
+
+
+class _Pasta(OfContainer):
+    def __init__(self, wiring: ByPasta, init: ProcessRef) -> None:
+        super().__init__(wiring, init)
+        self._wiring = wiring
+
+    def _make_ready(self) -> None:
+        namespace, _ = self._wiring.files
+        if not mounts.mounted(namespace):
+            os.close(os.open(namespace, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+            mounts.bind(f"/proc/self/fd/{self._netns}", namespace, recursive=False)
+        super()._make_ready()
+
+    async def _program(self, stack: ExitStack) -> Program:
+        del stack
+        path, setup = await self._wiring.begin()
+        namespace, pid = self._wiring.files
+        return Program([path, *setup.arguments, "--pid", pid, "--netns", namespace], pid_file=pid)

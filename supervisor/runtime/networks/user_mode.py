@@ -1,0 +1,229 @@
+"""A container whose network is a program's: pasta or slirp4netns, which an ordinary user can have.
+
+The program works between the container's network namespace and the host's ordinary sockets. It is begun anew for each run,
+by the book of helpers, which has it there again if it ends before the container does. It takes the host's ports itself, so
+until then they are only looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import trio
+
+from pyman.errors import NetworkFailed, NotSupported, PymanError
+from supervisor.kernel import inside, process
+from supervisor.logging import log
+from supervisor.network import duplicates
+from supervisor.network import ports as host_ports
+from supervisor.network.plans import Attachment, Port
+from supervisor.runtime.networks.helper_book import Helper
+from supervisor.runtime.networks.taking import Taking
+from supervisor.runtime.networks.wiring import Unwired
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import ExitStack
+
+    from pyman.api.spec import ContainerSpec
+    from supervisor.kernel.process import ProcessRef
+    from supervisor.oci.request import Networking
+    from supervisor.runtime.container import Container
+    from supervisor.runtime.networks.helper_book import Program
+    from supervisor.runtime.services import Services
+    from supervisor.settings.model import Settings
+
+__all__ = ["OfContainer", "UserMode", "check"]
+
+
+def check(spec: ContainerSpec, settings: Settings) -> None:
+    """Options and ports of a container with such a network. InvalidArgument, NotSupported."""
+    ports = [
+        Port(mapping.host_port, mapping.container_port, mapping.protocol, mapping.host_ip)
+        for mapping in spec.portmappings
+    ]
+    if spec.netns.nsmode == "pasta":
+        from supervisor.network import pasta
+        from supervisor.runtime.networks.by_pasta import options_of
+
+        if not settings.rootless:
+            raise NotSupported(
+                "cannot use --network pasta as root: pasta works for ordinary users alone",
+                subject="--network pasta",
+                hint="use --network bridge",
+            )
+        pasta.check(options_of(spec, settings))
+        pasta.check_ports(ports)
+    else:
+        from supervisor.network import slirp4netns
+        from supervisor.runtime.networks.by_slirp4netns import options_of as slirp_options_of
+
+        slirp4netns.check_ports(slirp_options_of(spec, settings), ports)
+
+
+class UserMode(Unwired, ABC):
+    """`wiring.Wiring` of one program or two."""
+
+    mode: ClassVar[str]
+
+    def __init__(self, services: Services, container: Container) -> None:
+        self.services = services
+        self.container = container
+        self._taking = Taking(services, container.id)
+
+    def key(self, name: str) -> str:
+        """Of a helper of its."""
+        return f"{name}-{self.container.id}"
+
+    async def in_thread(self, work: Callable[[], None]) -> None:
+        await trio.to_thread.run_sync(work, limiter=self.services.disk)
+
+    @property
+    def bundle(self) -> str:
+        return self.services.layout.container_bundle(self.container.id)
+
+    # ------------------------------------------------------------------ what differs
+
+    @abstractmethod
+    async def _settle(self) -> None:
+        """Find out what has to be known before a run. NotSupported."""
+
+    @abstractmethod
+    def _look(self, ports: Sequence[Port]) -> None:
+        """Whether the host's ports can be had. PortInUse, NetworkFailed, PermissionDenied."""
+
+    @abstractmethod
+    def _helpers(self, init: ProcessRef) -> list[Helper]:
+        """In the order in which they begin."""
+
+    def _keys(self) -> list[str]:
+        """Of all that there may be, in the order in which they end."""
+        return [self.key(self.mode)]
+
+    @abstractmethod
+    def _clear(self) -> None:
+        """What they have had in the run directory. It need not be there. Blocks. OSError."""
+
+    @abstractmethod
+    def told(self) -> Networking: ...
+
+    # ------------------------------------------------------------------ Wiring
+
+    async def plan(self) -> dict[str, Any]:
+        await self._settle()
+        observed = self.container.observed
+        if observed.attachments:  # a restart by policy keeps its ports
+            self._look(observed.ports)
+            return {}
+        try:
+            ports = await self._taking.ports(self.container.definition.spec.portmappings)
+            self._look(ports)
+        except BaseException:
+            self.drop()
+            raise
+        return {"attachments": [Attachment(self.mode, self.mode, self.mode)], "networks": [], "ports": ports}
+
+    def drop(self) -> None:
+        if not self.container.observed.attachments:
+            self.services.allocation.give_back(self.container.id)
+
+    async def connect(self, init: ProcessRef) -> None:
+        for helper in self._helpers(init):
+            await self.services.helpers.ensure(helper)
+
+    async def adopt(self, init: ProcessRef) -> None:
+        """The container runs on without its network if that cannot be."""
+        try:
+            await self.connect(init)
+        except PymanError as error:
+            log.warning("cannot bring back a network", container=self.container.id, error=str(error))
+
+    async def turn_over(self) -> None:
+        failure: PymanError | None = None
+        for key in self._keys():
+            try:
+                await self.services.helpers.end(key)
+            except PymanError as error:
+                failure = failure or error
+        try:
+            await self.in_thread(self._clear)
+        except OSError as error:
+            failure = failure or self._failed(error.strerror or str(error))
+        if failure is not None:
+            raise failure
+
+    async def take_down(self) -> None:
+        if self.container.observed.attachments:
+            await self.turn_over()
+
+    def _failed(self, reason: str) -> NetworkFailed:
+        name = self.container.name
+        return NetworkFailed(f"cannot take down the network of container '{name}': {reason}", subject=name)
+
+
+class OfContainer(Helper):
+    """One that works in a container's network namespace, and for as long as that container runs."""
+
+    def __init__(self, wiring: UserMode, init: ProcessRef) -> None:
+        container = wiring.container
+        self.key = wiring.key(wiring.mode)
+        self.name = wiring.mode
+        self.subject_id = container.id
+        self.subject_name = container.name
+        self._in_thread = wiring.in_thread
+        self._init = init
+        self._netns = -1
+        self._search = ""
+        """What the namespace's setting was."""
+
+    async def program(self, stack: ExitStack) -> Program:
+        try:
+            self._netns = inside.of_process(self._init, "network")
+            stack.callback(os.close, self._netns)
+            await self._in_thread(self._make_ready)
+        except OSError as error:
+            raise NetworkFailed(
+                f"cannot connect container '{self.subject_name}' to its network: {error.strerror or error}",
+                subject=self.subject_name,
+            ) from error
+        return await self._program(stack)
+
+    @abstractmethod
+    async def _program(self, stack: ExitStack) -> Program:
+        """For the namespace, which is open now."""
+
+    async def begun(self, ref: ProcessRef) -> None:
+        del ref
+        await self._in_thread(self._finish)
+
+    async def wanted(self) -> bool:
+        pidfd = process.open_pidfd(self._init)
+        if pidfd is None:
+            return False
+        with pidfd:
+            return not pidfd.exited()
+
+    def _make_ready(self) -> None:
+        """Before it begins. Blocks. OSError."""
+        self._search = self._search or duplicates.search_no_more(self._netns)
+
+    def _finish(self) -> None:
+        """Once it is ready. Blocks. PymanError: it is of no use."""
+        search, self._search = self._search, ""
+        with suppress(OSError):  # the container has ended
+            duplicates.search_again(self._netns, search)
+
+
+def probe(ports: Sequence[Port]) -> None:
+    """Of a program that is going to listen there itself. PortInUse, NetworkFailed, PermissionDenied."""
+    if ports:
+        host_ports.probe(ports)
+
+
+def unlink(path: str) -> None:
+    """It need not be there."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)

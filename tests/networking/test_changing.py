@@ -1,0 +1,100 @@
+"""Networks that change while they are in use: containers come on them and go, and what somebody has removed is made anew."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.networking.conftest import HOST, OUTSIDE, ask
+
+if TYPE_CHECKING:
+    from tests.networking.conftest import Net
+
+BRIDGE = "podman1"
+"""Of the first network."""
+LONGEST = 1.0
+"""Seconds without an answer that a reload may cost."""
+
+
+@pytest.fixture
+def two(net: Net) -> Net:
+    """With the networks first and second."""
+    for name in ("first", "second"):
+        net.engine.cli("network", "create", name)
+    return net
+
+
+def test_traffic_goes_on_while_networks_come_and_go(two: Net) -> None:
+    net = two
+    net.serve("web", "--network", "first", "-p", "8080:80")
+    net.run("other", "--network", "second")
+    address = net.address("web")
+    with (
+        net.meanwhile_on(net.host, "hold", address, "80") as held,
+        net.meanwhile_on(net.outside, "keep", HOST, "8080") as kept,
+    ):
+        for _ in range(3):
+            net.engine.cli("network", "connect", "second", "web")
+            assert net.asks("other", net.address("web", "eth1")) == f"web {net.address('other')}"
+            net.engine.cli("network", "disconnect", "second", "web")
+    assert int(held[0]) > 0
+    assert held[1] == "1", "the connection has ended"
+    assert float(kept[0]) < LONGEST
+
+
+def test_ports_lead_on_when_their_network_is_left(two: Net) -> None:
+    net = two
+    net.serve("web", "--network", "first", "--network", "second", "-p", "8080:80")
+    with net.meanwhile_on(net.outside, "keep", HOST, "8080") as kept:
+        net.engine.cli("network", "disconnect", "first", "web")
+    assert float(kept[0]) < LONGEST
+    assert ask(net.outside, HOST, 8080).startswith("web ")
+    assert net.asks("web", OUTSIDE, 7).startswith("outside ")
+
+
+def test_a_reload_under_traffic_mends_what_was_flushed(net: Net) -> None:
+    net.serve("web", "--network", "bridge", "-p", "8080:80", "-p", "8080:80/udp")
+    net.run("idle", "--network", "bridge")
+    address = net.address("web")
+    net.filter("nft", "add", "table", "inet", "others")
+    with (
+        net.meanwhile_on(net.host, "hold", address, "80") as held,
+        net.meanwhile_on(net.outside, "keep", HOST, "8080") as kept,
+    ):
+        net.engine.cli("network", "reload", "--all")
+    assert held[1] == "1", "the connection has ended"
+    assert float(kept[0]) < LONGEST
+    net.filter("nft", "flush", "ruleset")
+    assert ask(net.outside, HOST, 8080, seconds=0.5) == ""
+    net.engine.cli("network", "reload", "idle")  # whichever is named: the rules are one table
+    for kind in ("tcp", "udp"):
+        assert ask(net.outside, HOST, 8080, kind).startswith("web ")
+    assert net.asks("idle", OUTSIDE, 7).startswith("outside ")
+
+
+def test_a_reload_leaves_other_tables_alone(net: Net) -> None:
+    net.serve("web", "--network", "bridge", "-p", "8080:80")
+    net.filter("nft", "add", "table", "inet", "others")
+    before = net.filter("nft", "list", "ruleset")
+    net.engine.cli("network", "reload", "--all")
+    assert net.filter("nft", "list", "ruleset") == before
+    net.filter("nft", "delete", "table", "inet", "others")
+
+
+def test_a_reload_mends_interfaces_and_bridges(two: Net) -> None:
+    net = two
+    net.serve("a", "--network", "first")
+    net.run("b", "--network", "first")
+    address = net.address("a")
+    net.filter("ip", "link", "del", BRIDGE)
+    assert net.asks("b", address, seconds=0.5) == ""
+    assert len(net.engine.out("network", "reload", "--all").split()) == 2
+    assert net.asks("b", address) == f"a {net.address('b')}"
+    for link in json.loads(net.filter("ip", "-j", "link", "show", "master", BRIDGE)):
+        net.filter("ip", "link", "del", link["ifname"])
+    assert net.asks("b", address, seconds=0.5) == ""
+    net.engine.cli("network", "reload", "a", "b")
+    assert net.address("a") == address
+    assert net.asks("b", address) == f"a {net.address('b')}"

@@ -1,0 +1,218 @@
+"""Containers that run, put on networks and taken off them while something fails in the middle of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from pyman.api.network import CreateNetworkRequest
+from pyman.api.spec import Namespace, NetworkWish
+from pyman.errors import DiskFull, NetworkFailed
+from supervisor.kernel import process
+from supervisor.network import elements
+from supervisor.runtime.life import connecting
+from supervisor.runtime.life import requests as rq
+from supervisor.runtime.networks.rewiring import Rewiring
+from tests.runtime.faults import FullDisk
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from supervisor.kernel.process import ProcessRef
+    from supervisor.runtime.registry import Entry
+    from tests.runtime.conftest import House
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="an engine in the test's process is root's")
+
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+NETWORKS = {"one": f"pmcnna{WORKER}", "two": f"pmcnnb{WORKER}"}
+
+
+@pytest.fixture
+def house(house: House) -> Iterator[House]:
+    """Whose networks are its own."""
+    text = house.configuration.read_text()
+    house.configuration.write_text(f'{text}[network]\nnetwork_config_dir = "{house.path}/nets"\n')
+    yield house
+    elements.close()
+
+
+async def connected(house: House, *networks: str) -> Entry:
+    """A container that runs on these networks."""
+    known = (await house.engine.services.networks.known()).by_name
+    for name, bridge in NETWORKS.items():
+        if name not in known:
+            wish = CreateNetworkRequest(name, network_interface=bridge, dns_enabled=False)
+            await house.engine.services.networks.create(wish, None)
+    on = {name: NetworkWish() for name in networks}
+    return await house.run("sleep", "1000", netns=Namespace("bridge"), networks=on)
+
+
+def connect(entry: Entry) -> Awaitable[Any]:
+    return entry.worker.ask(rq.Connect(network="two", wish=NetworkWish()))
+
+
+def disconnect(entry: Entry) -> Awaitable[Any]:
+    return entry.worker.ask(rq.Disconnect(network="two"))
+
+
+async def interfaces(entry: Entry) -> list[str]:
+    assert entry.container.observed.init is not None
+    inside = f"--net=/proc/{entry.container.observed.init.pid}/ns/net"
+    told = await trio.run_process(["nsenter", inside, "ip", "-br", "link"], capture_stdout=True)
+    return [line.split("@")[0].split()[0] for line in told.stdout.decode().splitlines()]
+
+
+async def is_on_one_alone(entry: Entry) -> None:
+    """Nothing is left of the other."""
+    observed = entry.container.observed
+    assert [each.network for each in observed.attachments] == ["one"]
+    assert [each.name for each in observed.networks] == ["one"]
+    assert list(entry.container.definition.spec.networks) == ["one"]
+    assert observed.rewiring == ""
+    assert await interfaces(entry) == ["lo", "eth0"]
+    assert not os.path.exists(f"/sys/class/net/{NETWORKS['two']}")
+
+
+async def is_on_both(entry: Entry) -> None:
+    observed = entry.container.observed
+    assert [each.network for each in observed.attachments] == ["one", "two"]
+    assert list(entry.container.definition.spec.networks) == ["one", "two"]
+    assert observed.rewiring == ""
+    assert await interfaces(entry) == ["lo", "eth0", "eth1"]
+    assert os.path.exists(f"/sys/class/net/{NETWORKS['two']}")
+
+
+async def test_a_connection_that_cannot_be_recorded_is_taken_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house.open():
+        entry = await connected(house, "one")
+        FullDisk(monkeypatch, lambda status: status == "connect")
+        with pytest.raises(DiskFull):
+            await connect(entry)
+        await is_on_one_alone(entry)
+        assert await connect(entry)
+        await is_on_both(entry)
+
+
+async def test_a_disconnection_that_cannot_be_recorded_is_taken_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house.open():
+        entry = await connected(house, "one", "two")
+        before = entry.container.observed.attachments
+        FullDisk(monkeypatch, lambda status: status == "disconnect")
+        with pytest.raises(DiskFull):
+            await disconnect(entry)
+        await is_on_both(entry)
+        assert entry.container.observed.attachments == before
+        await disconnect(entry)
+        await is_on_one_alone(entry)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("change", [connect, disconnect])
+async def test_what_the_kernel_refuses_is_taken_back(
+    house: House,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Entry], Awaitable[Any]],
+    late: bool,
+) -> None:
+    """`late`: all is done when it fails."""
+    connects = change is connect
+    async with house.open():
+        entry = await connected(house, "one", *([] if connects else ["two"]))
+        with monkeypatch.context() as patches:
+            Failing(patches, "put_on" if connects else "take_off", late=late)
+            with pytest.raises(NetworkFailed, match="not now"):
+                await change(entry)
+        await (is_on_one_alone if connects else is_on_both)(entry)
+
+
+class Failing:
+    """A step of a change fails the first time."""
+
+    def __init__(self, patches: pytest.MonkeyPatch, step: str, *, late: bool) -> None:
+        real, self.left = getattr(Rewiring, step), 1
+
+        async def act(rewiring: Rewiring, name: str, init: ProcessRef) -> None:
+            if not self.left or late:
+                await real(rewiring, name, init)
+            if self.left:
+                self.left -= 1
+                raise NetworkFailed("cannot do it: not now")
+
+        patches.setattr(Rewiring, step, act)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("change", [connect, disconnect])
+async def test_the_next_supervisor_takes_back_what_was_begun(
+    house: House,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Entry], Awaitable[Any]],
+    late: bool,
+) -> None:
+    connects = change is connect
+    with monkeypatch.context() as patches:
+        Failing(patches, "put_on" if connects else "take_off", late=late)
+
+        async def nothing(_worker: object) -> None:
+            """As if it had been killed."""
+
+        patches.setattr(connecting, "take_back", nothing)
+        async with house.open(leave=True):
+            entry = await connected(house, "one", *([] if connects else ["two"]))
+            with pytest.raises(NetworkFailed):
+                await change(entry)
+            assert entry.container.observed.rewiring == "two"
+    async with house.open() as engine:
+        (entry,) = engine.registry
+        await (is_on_one_alone if connects else is_on_both)(entry)
+        await change(entry)
+        await (is_on_both if connects else is_on_one_alone)(entry)
+
+
+@pytest.mark.parametrize("change", [connect, disconnect])
+async def test_one_that_ends_meanwhile_starts_as_was_asked_for(
+    house: House, monkeypatch: pytest.MonkeyPatch, change: Callable[[Entry], Awaitable[Any]]
+) -> None:
+    connects = change is connect
+    async with house.open():
+        entry = await connected(house, "one", *([] if connects else ["two"]))
+
+        async def dies(_rewiring: Rewiring, _name: str, init: ProcessRef) -> None:
+            watched = process.open_pidfd(init)
+            assert watched is not None
+            os.kill(init.pid, signal.SIGKILL)
+            await watched.ends_within(10)
+            watched.close()
+            raise NetworkFailed("cannot do it: its first process has ended")
+
+        with monkeypatch.context() as patches:
+            patches.setattr(Rewiring, "put_on" if connects else "take_off", dies)
+            await change(entry)
+        with trio.fail_after(10):
+            await entry.container.wait(frozenset({"exited"}))
+        assert list(entry.container.definition.spec.networks) == (["one", "two"] if connects else ["one"])
+        assert not any(os.path.exists(f"/sys/class/net/{bridge}") for bridge in NETWORKS.values())
+        await entry.worker.ask(rq.Start())
+        await (is_on_both if connects else is_on_one_alone)(entry)
+
+
+async def test_a_taking_back_that_fails_is_done_later(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house.open():
+        entry = await connected(house, "one")
+        Failing(monkeypatch, "put_on", late=True)
+        Failing(monkeypatch, "take_off", late=False)
+        with pytest.raises(NetworkFailed):
+            await connect(entry)
+        assert entry.container.observed.rewiring == "two"
+        with trio.fail_after(10):
+            await entry.container.until(lambda: entry.container.observed.rewiring == "" or None)
+        await is_on_one_alone(entry)
