@@ -175,9 +175,14 @@ class Services:
             self.remove_container,
         )
         registry = self._registry
+
+        async def settle(network: Network) -> None:
+            await registry.settled(leaving(network, registry.containers))
+            await self.settle()  # another one may have its bridge and its subnets next
+
         book.users = lambda: users(registry.containers)
         book.changed = self._refresh_names
-        book.settle = lambda network: registry.settled(leaving(network, registry.containers))
+        book.settle = settle
         return book
 
     async def _refresh_names(self, network: Network) -> None:

@@ -97,8 +97,8 @@ class Tidying:
 
     async def settle(self) -> None:
         """Now, and until it is done."""
-        self._hurry.set()
         if self._runs:
+            self._hurry.set()
             await self._tidied.wait()
 
     async def _run(self) -> None:
@@ -115,6 +115,7 @@ class Tidying:
             _close(self._left)
             self._left = []
             self._runs = False
+            self._hurry = trio.Event()
             self._tidied.set()
 
     async def _tidy(self, left: Sequence[_Left]) -> None:
