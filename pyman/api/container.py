@@ -357,8 +357,8 @@ class ListContainer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     networks: list[str] = msgspec.field(name="Networks", default_factory=list)
     ports: list[PortMapping] = msgspec.field(name="Ports", default_factory=list)
     """Of the host, that lead into it; of one that joins another one's network, those of that one."""
-    exposed_ports: dict[str, list[str]] = msgspec.field(name="ExposedPorts", default_factory=dict)
-    """Protocols by port."""
+    exposed_ports: list[str] = msgspec.field(name="ExposedPorts", default_factory=list)
+    """`80/tcp`, `90-91/udp`."""
     pod: str = msgspec.field(name="Pod", default="")
     pod_name: str = msgspec.field(name="PodName", default="")
     is_infra: bool = msgspec.field(name="IsInfra", default=False)

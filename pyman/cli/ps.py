@@ -112,7 +112,7 @@ _LINE: dict[str, Any] = {
     "Namespaces": {},
     "Networks": [],
     "Ports": [],
-    "ExposedPorts": {},
+    "ExposedPorts": [],
     **dict.fromkeys(("Pod", "PodName"), ""),
     "IsInfra": False,
 }
@@ -269,5 +269,12 @@ def _json(container: dict[str, Any]) -> dict[str, Any]:
     """As Podman prints it: moments that people read are in words."""
     now = time.time()
     shown = row(container, whole=True, size=False, now=now)
-    ports = [{**_PORT, **port} for port in container["Ports"]]
-    return {**container, "CreatedAt": shown["CreatedHuman"], "Status": shown["Status"], "Ports": ports}
+    from pyman.cli.publishing import exposed_map
+
+    return {
+        **container,
+        "CreatedAt": shown["CreatedHuman"],
+        "Status": shown["Status"],
+        "Ports": [{**_PORT, **port} for port in container["Ports"]],
+        "ExposedPorts": exposed_map(container["ExposedPorts"]),
+    }

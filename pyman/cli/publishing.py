@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-__all__ = ["published", "shown"]
+__all__ = ["exposed_map", "published", "shown"]
 
 _LAST = 65535
 _ANYWHERE = "0.0.0.0"  # noqa: S104 - shown, not listened at
@@ -91,7 +91,7 @@ def _protocols(text: str) -> str:
     return ",".join(words)
 
 
-def shown(mappings: Iterable[dict[str, Any]], exposed: dict[str, list[str]]) -> str:
+def shown(mappings: Iterable[dict[str, Any]], exposed: Iterable[str]) -> str:
     """`0.0.0.0:8080-8082->80-82/tcp, 90/udp`: published ports, and those that are exposed only."""
     found: list[str] = []
     inside: set[tuple[str, int]] = set()
@@ -100,10 +100,25 @@ def shown(mappings: Iterable[dict[str, Any]], exposed: dict[str, list[str]]) -> 
         ip, protocol = mapping.get("host_ip") or _ANYWHERE, mapping.get("protocol", "tcp")
         found.append(f"{ip}:{_span(host, count)}->{_span(first, count)}/{protocol}")
         inside.update((protocol, port) for port in range(first, first + count))
-    others = {(protocol, int(port)) for port, protocols in exposed.items() for protocol in protocols}
-    for protocol, first, count in _rows(sorted(others - inside)):
+    for protocol, first, count in _rows([port for port in _each(exposed) if port not in inside]):
         found.append(f"{_span(first, count)}/{protocol}")
     return ", ".join(found)
+
+
+def exposed_map(exposed: Iterable[str]) -> dict[str, list[str]]:
+    """As Podman's JSON has it: protocols by port."""
+    found: dict[str, list[str]] = {}
+    for protocol, port in _each(exposed):
+        found.setdefault(str(port), []).append(protocol)
+    return found
+
+
+def _each(exposed: Iterable[str]) -> Iterator[tuple[str, int]]:
+    for text in exposed:
+        ports, _, protocol = text.partition("/")
+        first, dash, last = ports.partition("-")
+        for port in range(int(first), int(last if dash else first) + 1):
+            yield protocol, port
 
 
 def _span(first: int, count: int) -> str:

@@ -22,12 +22,21 @@ from supervisor.network.netlink import Wire
 from supervisor.network.plans import is_ipv6
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from supervisor.network.messages import Interface
     from supervisor.network.plans import Attachment, NetworkPlan
 
-__all__ = ["attach", "detach", "detach_inside", "ensure_bridge", "mend", "parts_of", "remove_bridge"]
+__all__ = [
+    "attach",
+    "detach",
+    "detach_inside",
+    "ensure_bridge",
+    "ensure_gone",
+    "mend",
+    "parts_of",
+    "remove_bridge",
+]
 
 _LOOPBACK = 1
 _RP_FILTER, _ARP_NOTIFY, _ROUTE_LOCALNET = 8, 22, 26
@@ -97,10 +106,19 @@ def parts_of(network: NetworkPlan) -> list[str]:
 
 
 def remove_bridge(network: NetworkPlan) -> None:
-    """It need not be there."""
-    if network.mode != _UNMANAGED:
-        with _wire(f"remove the bridge '{network.interface}' of network '{network.name}'") as wire:
+    """Unless something is on it, as another engine's containers may be. It need not be there; what else has its name stays."""
+    if network.mode == _UNMANAGED:
+        return
+    with _wire(f"remove the bridge '{network.interface}' of network '{network.name}'") as wire:
+        found = messages.find(wire, network.interface)
+        if found is not None and found.kind == "bridge" and not list(messages.ports_of(wire, found.index)):
             wire.tell(messages.remove(network.interface))
+
+
+def ensure_gone(interfaces: Sequence[str]) -> None:
+    """Those that the kernel has not taken away by now."""
+    with _wire(f"remove the interfaces {', '.join(interfaces)}") as wire:
+        wire.tell(*(messages.remove(each) for each in interfaces))
 
 
 def attach(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool = False) -> str:
@@ -139,6 +157,8 @@ def _make_pair(
     wire: Wire, netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool
 ) -> None:
     name = attachment.host_interface
+    if messages.find(wire, network.interface) is None:
+        ensure_bridge(network)  # another engine has found nobody on it, a moment ago
     bridge = _known(wire, network.interface, "bridge")
     wire.tell(
         messages.remove(name),  # an earlier attempt's

@@ -305,6 +305,7 @@ class Engine:
             async with trio.open_nursery() as nursery:
                 for entry in self.registry:
                     nursery.start_soon(self._stop_quietly, entry, turns)
+        await self.services.settle()
 
     async def _stop_quietly(self, entry: Entry, turns: Turns) -> None:
         await turns.come(entry.container.id)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyman.api.event import Actor
+    from pyman.api.network import Network
     from pyman.api.spec import ContainerSpec
     from supervisor.conmon.find import Conmon
     from supervisor.conmon.logs import LogKeeper
@@ -174,8 +175,13 @@ class Services:
             self.remove_container,
         )
         registry = self._registry
+
+        async def settle(network: Network) -> None:
+            await registry.settled(leaving(network, registry.containers))
+            await self.settle()  # another one may have its bridge and its subnets next
+
         book.users = lambda: users(registry.containers)
-        book.settle = lambda network: registry.settled(leaving(network, registry.containers))
+        book.settle = settle
         return book
 
     @cached_property
@@ -188,7 +194,7 @@ class Services:
     def bridges(self) -> Bridges:
         from supervisor.runtime.networks.bridges import Bridges
 
-        return Bridges(self.disk)
+        return Bridges(self.disk, self.database, self.spawn)
 
     @cached_property
     def helpers(self) -> Helpers:
@@ -220,6 +226,13 @@ class Services:
             from supervisor.runtime import image_removal
 
             image_removal.resume(self, intents)
+        if any(key.startswith("bridge-") for key in intents):
+            self.bridges.recover(intents)
+
+    async def settle(self) -> None:
+        """What would be done in a while."""
+        if "bridges" in vars(self):
+            await self.bridges.settle()
 
     def take(self, settings: Settings) -> None:
         """Settings at start and after a reload. A changed budget begins anew, with its whole burst."""

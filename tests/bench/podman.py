@@ -23,7 +23,7 @@ from tests.support.leaks import cgroup_directories, mount_points, remove_cgroups
 from tests.support.rootfs import make_rootfs
 from tests.support.trees import NoTree, enter, leave
 
-__all__ = ["CONFIG", "Podman", "in_tree", "ulimits"]
+__all__ = ["CONFIG", "Podman", "define_network", "in_tree", "ulimits"]
 
 CONFIG = """\
 [containers]
@@ -39,8 +39,22 @@ events_logger = "file"
 {runtime} = ["{path}"]
 
 [network]
+network_backend = "netavark"
 network_config_dir = "{directory}/networks"
 """
+_DEFAULT_NETWORK = {
+    "name": "podman",
+    "id": "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9",
+    "driver": "bridge",
+    "network_interface": "podman9",
+    "created": "2026-01-01T00:00:00Z",
+    "subnets": [{"subnet": "10.99.0.0/16", "gateway": "10.99.0.1"}],
+    "ipv6_enabled": False,
+    "internal": False,
+    "dns_enabled": False,
+    "ipam_options": {"driver": "host-local"},
+}
+"""Podman's own but for the bridge and the addresses: pyman's is beside it."""
 
 _LIMIT = 30_000
 """Podman gives its children less than 32 768 processes; root's are counted together."""
@@ -94,6 +108,7 @@ class Podman:
                 directory=self.path,
             )
         )
+        define_network(self.path)
         (self.path / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{self.path}/root"\nrunroot = "{self.path}/run"\n'
         )
@@ -168,6 +183,12 @@ class Podman:
             subprocess.run(["umount", "--lazy", path], check=False, capture_output=True)
         remove_cgroups({path for path in cgroup_directories() if any(name in path for name in self._ids)})
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def define_network(directory: Path) -> None:
+    """The default one, beside pyman's."""
+    (directory / "networks").mkdir()
+    (directory / "networks/podman.json").write_text(json.dumps(_DEFAULT_NETWORK))
 
 
 def ulimits() -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tests.bench.context import pyman_time
 from tests.bench.measure import Failed, command_time, interleave, median
-from tests.bench.podman import CONFIG, in_tree, ulimits
+from tests.bench.podman import CONFIG, define_network, in_tree, ulimits
 from tests.bench.report import Limit, Result
 from tests.support import processes
 from tests.support.rootfs import make_rootfs
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.bench.context import Bench
 
-__all__ = ["first", "rootless"]
+__all__ = ["becoming", "both_of_user", "first", "rootless", "user_time"]
 
 _ACCOUNTS = ("/etc/passwd", "/etc/group", "/etc/subuid", "/etc/subgid")
 _WORDS = ("run", "--rm", "--network", "none", "--rootfs")
@@ -44,13 +44,14 @@ class UserPodman:
             program = os.path.realpath(shutil.which(runtime) or "")
             text = CONFIG.format(ulimits=ulimits(), runtime=runtime, path=program, directory=self.path)
             (self.path / "containers.conf").write_text(text)
+            define_network(self.path)
             self.runtime_dir = self.path / "xdg"
             self.runtime_dir.mkdir(mode=0o700)
             self.rootfs = make_rootfs(self.path / "rootfs")
             user.owns(self.path)
             if tree is not None and (tree / "usr/bin/newuidmap").exists():
                 self._holder = in_tree(tree, [program, *_ACCOUNTS])
-            self.version = self._out("version", "--format", "{{.Client.Version}}")
+            self.version = self.out("version", "--format", "{{.Client.Version}}")
             plain = [command_time(["true"], self.environment) for _ in range(15)]
             entered = [command_time([*self._prefix, "true"], self.environment) for _ in range(15)]
             self._entering = max(0.0, median(entered) - median(plain))
@@ -81,7 +82,7 @@ class UserPodman:
         """Seconds of one command, without what becoming the user and entering the tree costs."""
         return command_time(self._command(*arguments), self.environment) - self._entering
 
-    def _out(self, *arguments: str) -> str:
+    def out(self, *arguments: str | Path) -> str:
         done = subprocess.run(
             self._command(*arguments),
             env=self.environment,
@@ -97,7 +98,7 @@ class UserPodman:
 
     def forget(self) -> None:
         """As after a boot: no namespaces."""
-        self._out("system", "migrate")
+        self.out("system", "migrate")
         processes.end(processes.mentions([str(self.path)]))
 
     def close(self) -> None:
@@ -110,7 +111,7 @@ class UserPodman:
 
 
 @contextlib.contextmanager
-def _both(bench: Bench) -> Iterator[tuple[UserEngine, UserPodman]]:
+def both_of_user(bench: Bench) -> Iterator[tuple[UserEngine, UserPodman]]:
     try:
         user = User.of()
     except KeyError:
@@ -127,12 +128,12 @@ def _both(bench: Bench) -> Iterator[tuple[UserEngine, UserPodman]]:
         podman.close()
 
 
-def _user_time(engine: UserEngine, becoming: float, *arguments: str | Path) -> float:
+def user_time(engine: UserEngine, becoming: float, *arguments: str | Path) -> float:
     argv = [*engine.place.prefix("/"), *engine.command(*arguments)]
     return command_time(argv, engine.environment) - becoming
 
 
-def _becoming(engine: UserEngine) -> float:
+def becoming(engine: UserEngine) -> float:
     """What it costs to become the user, which no user does."""
     plain = [command_time(["true"], engine.environment) for _ in range(15)]
     became = [command_time([*engine.place.prefix("/"), "true"], engine.environment) for _ in range(15)]
@@ -141,13 +142,13 @@ def _becoming(engine: UserEngine) -> float:
 
 def rootless(bench: Bench) -> list[Result]:
     """`run --rm --network none … true` by an ordinary user."""
-    with bench.engine() as root, _both(bench) as (engine, podman):
+    with bench.engine() as root, both_of_user(bench) as (engine, podman):
         engine.start()
-        becoming = _becoming(engine)
+        own = becoming(engine)
         times = interleave(
             bench.count,
             {
-                "pyman": lambda: _user_time(engine, becoming, *_WORDS, engine.rootfs, "true"),
+                "pyman": lambda: user_time(engine, own, *_WORDS, engine.rootfs, "true"),
                 "root": lambda: pyman_time(root, *_WORDS, bench.rootfs, "true"),
                 "podman": lambda: podman.time(*_WORDS, podman.rootfs, "true"),
             },
@@ -163,11 +164,11 @@ def rootless(bench: Bench) -> list[Result]:
 
 def first(bench: Bench) -> list[Result]:
     """The same as the first command after a boot: no supervisor, no namespaces."""
-    with _both(bench) as (engine, podman):
-        becoming = _becoming(engine)
+    with both_of_user(bench) as (engine, podman):
+        own = becoming(engine)
 
         def mine() -> float:
-            seconds = _user_time(engine, becoming, *_WORDS, engine.rootfs, "true")
+            seconds = user_time(engine, own, *_WORDS, engine.rootfs, "true")
             keeper = int(engine.call("io.pyman.System.Info")["supervisor"]["keeperPid"])
             os.kill(keeper, signal.SIGTERM)
             processes.wait_gone([keeper], 10)

@@ -138,7 +138,7 @@ def container(**changes: Any) -> dict[str, Any]:
         "Namespaces": {"mnt": "4026532177"},
         "Networks": [],
         "Ports": [],
-        "ExposedPorts": {},
+        "ExposedPorts": [],
         "Pod": "",
         "PodName": "",
         "IsInfra": False,

@@ -268,3 +268,16 @@ def test_no_mount_is_left_of_it(shared_engine: Engine, rootfs: Path) -> None:
     assert mounted(engine)
     engine.cli("rm", "-f", "-t", "0", "c")
     assert not mounted(engine)
+
+
+@pytest.mark.oci_runtime("rootless-trixie")
+def test_a_newer_one_has_an_address_that_leads_to_the_host(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "--network", "pasta", "-p", f"{PORT}:80", command=SERVE)
+    assert "169.254.1.2\thost.containers.internal" in engine.out("exec", "c", "cat", "/etc/hosts")
+    assert asked(PORT) == "here"
+    with socket.create_server(("0.0.0.0", PORT + 1)) as server:  # noqa: S104 - the container comes from elsewhere
+        server.settimeout(10)
+        asking = f"nc -w 1 host.containers.internal {PORT + 1} </dev/null & sleep 0.2"
+        engine.out("exec", "c", "sh", "-c", asking)
+        server.accept()[0].close()

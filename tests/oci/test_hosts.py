@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from pyman.api.spec import Namespace
+from pyman.api.spec import ContainerSpec, Namespace
 from pyman.errors import InvalidArgument, StorageFailed
 from supervisor.kernel import addresses
 from supervisor.oci import hosts, resolver
 from supervisor.oci.hosts import add_name
-from supervisor.oci.ports import exposed
+from supervisor.oci.imaged import ImageUse
+from supervisor.oci.ports import exposed, rows
 from supervisor.oci.request import Networking
 from tests.oci.support import request, settings
 
@@ -238,6 +239,9 @@ def test_ports_of_an_image_may_be_ranges_and_what_is_none_is_left_out() -> None:
     asked = request(expose={"53": ",UDP"})
     image = msgspec.structs.replace(asked.image, ports=["80", "7000-7002/udp", "x/tcp", "0/tcp", "99999/tcp"])
     assert exposed(asked.spec, image) == ["53/tcp", "53/udp", "80/tcp", "7000/udp", "7001/udp", "7002/udp"]
+    assert rows(asked.spec, image) == [("tcp", 53, 53), ("tcp", 80, 80), ("udp", 53, 53), ("udp", 7000, 7002)]
+    everything = ImageUse(ports=["1-65535/tcp", "0-7/tcp", "80", "9-8"])
+    assert rows(ContainerSpec(), everything) == [("tcp", 1, 65535)]
 
 
 def networked(told: Networking, **asked: Any) -> BuildRequest:

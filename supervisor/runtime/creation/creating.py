@@ -72,6 +72,8 @@ class Creation:
         """Containers that are being created: by id, what they depend on, and their names."""
         self._publishing: dict[str, list[PortMapping]] = {}
         """The same, with their ports."""
+        self._choosing = trio.Lock()
+        """For one of them at a time free ports are looked for."""
 
     async def create(
         self,
@@ -101,7 +103,7 @@ class Creation:
         secrets: ChosenSecrets | None = None
         try:
             lock = self._locks.allocate()
-            spec = self._with_ports(id, spec)
+            spec = await self._with_ports(id, spec)
             if spec.secrets or spec.secret_env:
                 secrets = await self._services.choose_secrets(spec)
                 spec = secrets.spec
@@ -137,17 +139,22 @@ class Creation:
         self._nursery.start_soon(entry.worker.run, trio.Event())
         return entry
 
-    def _with_ports(self, id: str, spec: ContainerSpec) -> ContainerSpec:
+    async def _with_ports(self, id: str, spec: ContainerSpec) -> ContainerSpec:
         """With free ports of the host where it names none. NetworkFailed, PermissionDenied."""
-        if not spec.portmappings:
-            return spec
         mappings = spec.portmappings
+        if not mappings:
+            return spec
         if not all(mapping.host_port for mapping in mappings):
             from supervisor.runtime.networks import publishing
 
-            others = [entry.container.definition.spec.portmappings for entry in self._registry]
-            mappings = publishing.chosen(mappings, chain(*others, *self._publishing.values()))
-        self._publishing[id] = mappings
+            async with self._choosing:
+                others = [entry.container.definition.spec.portmappings for entry in self._registry]
+                known = [*chain(*others, *self._publishing.values())]
+                choose = partial(publishing.chosen, mappings, known)
+                mappings = await trio.to_thread.run_sync(choose, limiter=self._services.disk)
+                self._publishing[id] = mappings
+        else:
+            self._publishing[id] = mappings
         return replaced(spec, portmappings=mappings)
 
     async def _record(self, entry: Entry, lock: int, actor: Actor | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyman.errors import NetworkFailed, PymanError
@@ -19,9 +18,8 @@ from supervisor.runtime.networks.taking import Taking
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-    from pyman.api.spec import NetworkWish
     from supervisor.kernel.process import ProcessRef
     from supervisor.network.definitions.directory import Networks
     from supervisor.network.plans import Attachment, NetworkPlan, Port
@@ -64,11 +62,10 @@ class Bridged:
 
     async def _on_networks(self, known: Networks) -> tuple[list[NetworkPlan], list[Attachment]]:
         wishes = self._container.definition.spec.networks
-        names = _interfaces(wishes)
         networks, attachments = [], []
         for name, wish in wishes.items():
             network = known.find(name)
-            take = partial(self._services.allocation.take, self._id, network, wish, names[name])
+            take = partial(self._services.allocation.take, self._id, network, wish, wish.interface_name)
             attachments.append(await self.taking.patiently(take))
             networks.append(plan_of(network))
         return networks, attachments
@@ -173,9 +170,11 @@ class Bridged:
                 failures.append(error)
 
         await attempt(partial(bridges.unpublish, self._id, place))
-        await attempt(partial(bridges.call, place, self._detach))
-        for network in observed.networks:
-            await attempt(partial(bridges.leave, self._id, network, place))
+        if self._services.dependents(self._id):
+            # One of them may be in its network namespace, which does not end then.
+            await attempt(partial(bridges.call, place, self._detach))
+        for network, attachment in zip(observed.networks, observed.attachments, strict=True):
+            bridges.leave(self._id, network, place, attachment.host_interface)
         for later in failures[1:]:
             log.warning("cannot take down a network", container=self._id, error=str(later))
         if failures:
@@ -184,10 +183,3 @@ class Bridged:
     def _detach(self) -> None:
         for attachment in self._container.observed.attachments:
             links.detach(attachment)
-
-
-def _interfaces(wishes: Mapping[str, NetworkWish]) -> dict[str, str]:
-    """The names that a container's interfaces have, by networks."""
-    asked = {wish.interface_name for wish in wishes.values()}
-    free = (name for number in count() if (name := f"eth{number}") not in asked)
-    return {name: wish.interface_name or next(free) for name, wish in wishes.items()}

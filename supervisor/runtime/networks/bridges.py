@@ -1,7 +1,7 @@
 """The bridges of networks that containers are on, and what the packet filter knows of networks and of published ports.
 
-A bridge comes with the first container that is on its network and goes with the last. One change at a time; what the
-kernel is told happens in a thread, in the network namespace in which the bridges are.
+A bridge comes with the first container that is on its network and goes a moment after the last (`tidying`). One change at a
+time; what the kernel is told happens in a thread, in the network namespace in which the bridges are.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import trio
 from pyman.errors import NetworkFailed
 from supervisor.network import firewall, links
 from supervisor.network.place import in_place
+from supervisor.runtime.networks.tidying import Tidying
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import TypeVar
+    from collections.abc import Awaitable, Callable, Sequence
+    from typing import Any, TypeVar
 
     from supervisor.network.plans import Attachment, NetworkPlan, Port
     from supervisor.runtime.records import Observed
+    from supervisor.state.database import Database
 
     T = TypeVar("T")
 
@@ -30,8 +32,16 @@ __all__ = ["Bridges"]
 class Bridges:
     """One for an engine, or for what an ordinary user has instead of the host."""
 
-    def __init__(self, disk: trio.CapacityLimiter) -> None:
+    def __init__(
+        self,
+        disk: trio.CapacityLimiter,
+        database: Database,
+        spawn: Callable[[Callable[[], Awaitable[Any]]], object],
+    ) -> None:
         self._disk = disk
+        self._tidying = Tidying(database, spawn, self._interfaces_gone, self._bridge_gone)
+        self.recover = self._tidying.recover
+        self.settle = self._tidying.settle
         self._lock = trio.Lock()
         self._users: dict[str, set[str]] = {}
         """Containers by networks' ids."""
@@ -63,20 +73,38 @@ class Bridges:
         async with self._lock:
             self._hold(container, network)
             if network.id not in self._made:
-                await self.call(netns, partial(_make, network))
+                if network.driver == "bridge":
+                    await self._tidying.expect(network)
+                    await self._make(network, netns)
                 self._made.add(network.id)
 
-    async def leave(self, container: str, network: NetworkPlan, netns: int | None) -> None:
-        """It need not have been on it. NetworkFailed: then it still is."""
+    async def _make(self, network: NetworkPlan, netns: int | None) -> None:
+        try:
+            await self.call(netns, partial(_make, network))
+        except NetworkFailed:
+            if await self.call(netns, firewall.is_there):
+                raise
+            await self._make_anew(netns)  # nobody has made the table yet, or somebody has flushed it
+
+    def leave(self, container: str, network: NetworkPlan, netns: int | None, interface: str = "") -> None:
+        """It need not have been on it. `interface`: on the host, which the kernel is about to take away."""
+        users = self._users.setdefault(network.id, set())
+        users.discard(container)
+        if not users:
+            del self._users[network.id]
+            self._plans.pop(network.id, None)
+        if network.driver == "bridge":
+            self._tidying.note(network, netns, interface)
+
+    async def _interfaces_gone(self, names: Sequence[str], netns: int | None) -> None:
+        await self.call(netns, partial(links.ensure_gone, names))
+
+    async def _bridge_gone(self, network: NetworkPlan, netns: int | None) -> None:
         async with self._lock:
-            users = self._users.setdefault(network.id, set())
-            if not users - {container}:
+            if network.id not in self._users:
                 self._made.discard(network.id)
                 await self.call(netns, partial(_take_away, network))
-            users.discard(container)
-            if not users:
-                del self._users[network.id]
-                self._plans.pop(network.id, None)
+                await self._tidying.forget(network)
 
     async def publish(
         self, container: str, ports: Sequence[Port], attachments: Sequence[Attachment], netns: int | None
@@ -119,6 +147,7 @@ class Bridges:
         published = [(port, attachments) for ports, attachments in self._published.values() for port in ports]
         if networks:
             await self.call(netns, partial(_rebuild, networks, published))
+        self._made &= self._plans.keys()
 
     async def call(self, netns: int | None, work: Callable[[], T]) -> T:
         """Something that the kernel is told there, in a thread."""
@@ -126,16 +155,8 @@ class Bridges:
 
 
 def _make(network: NetworkPlan) -> None:
-    if network.driver != "bridge":
-        return
     links.ensure_bridge(network)
-    try:
-        firewall.add_network(network)
-    except NetworkFailed:
-        # Nobody has made the table yet, or somebody has flushed it.
-        if firewall.is_there():
-            raise
-        firewall.rebuild([network], [])
+    firewall.add_network(network)
 
 
 def _rebuild(networks: Sequence[NetworkPlan], published: Sequence[tuple[Port, Sequence[Attachment]]]) -> None:
@@ -145,8 +166,5 @@ def _rebuild(networks: Sequence[NetworkPlan], published: Sequence[tuple[Port, Se
 
 
 def _take_away(network: NetworkPlan) -> None:
-    if network.driver != "bridge":
-        return
-    if not links.parts_of(network):  # other engines' containers may be on it
-        firewall.remove_network(network)
-        links.remove_bridge(network)
+    firewall.remove_network(network)
+    links.remove_bridge(network)

@@ -33,6 +33,8 @@ def settled(
     spec: ContainerSpec, image_ports: Sequence[str], default_ips: Sequence[str] = ()
 ) -> list[PortMapping]:
     """`default_ips`: where the host listens for whom no address is named. InvalidArgument."""
+    if len(spec.portmappings) > MOST:
+        raise _too_many()
     groups: dict[tuple[str, str], list[PortMapping]] = {}
     for mapping in spec.portmappings:
         for each in _single(mapping, default_ips):
@@ -41,7 +43,7 @@ def settled(
     if spec.publish_image_ports:
         found += _exposed(spec, image_ports, found, default_ips)
     if sum(mapping.range for mapping in found) > MOST:
-        raise InvalidArgument(f"cannot publish more than {MOST} ports of a container")
+        raise _too_many()
     _check_overlaps(found)
     return found
 
@@ -133,6 +135,10 @@ def _joined(former: PortMapping, mapping: PortMapping) -> PortMapping | None:
         return None
     count = max(former.range, inside + mapping.range)
     return PortMapping(former.container_port, former.host_port, former.host_ip, count, former.protocol)
+
+
+def _too_many() -> InvalidArgument:
+    return InvalidArgument(f"cannot publish more than {MOST} ports of a container")
 
 
 def _conflict(mapping: PortMapping) -> InvalidArgument:

@@ -90,7 +90,7 @@ class Rewiring:
                 await bridges.call(place, partial(_detach, netns, attachment))
                 # The default route has gone with it, where it led there.
                 await bridges.call(place, partial(_mend, netns, rest))
-            await bridges.leave(self._id, network, place)
+            bridges.leave(self._id, network, place)
             await self._rewrite(former, rest)
 
     async def put_back(self, name: str, init: ProcessRef) -> None:

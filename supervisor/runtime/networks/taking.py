@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from pyman.names import STATES_WITH_PROCESS
-from supervisor.network import ports as host_ports
 from supervisor.network.plans import Port
 from supervisor.runtime.networks.allocation import Held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from pyman.api.spec import PortMapping
     from supervisor.runtime.services import Services
@@ -48,29 +47,15 @@ class Taking:
             message += f": {who} has it"
         raise refusal.kind(message, subject=refusal.subject)
 
-    async def ports(self, wishes: Iterable[PortMapping]) -> list[Port]:
-        """Of the host, one by one. PortInUse, NetworkFailed, PermissionDenied."""
-
-        def take() -> list[Port]:
-            found = [port for wish in wishes for port in self._expanded(wish)]
-            self._services.allocation.take_ports(self._id, found)
-            return found
-
-        return await self.patiently(take)
-
-    def _expanded(self, wish: PortMapping) -> Iterator[Port]:
-        for protocol in wish.protocol.split(","):
-            first = wish.host_port or self._choose(protocol, wish.host_ip, wish.range)
-            for step in range(wish.range):
-                yield Port(first + step, wish.container_port + step, protocol, wish.host_ip)
-
-    def _choose(self, protocol: str, host_ip: str, count: int) -> int:
-        allocation = self._services.allocation
-
-        def taken(number: int) -> bool:
-            return bool(allocation.port_holder(Port(number, number, protocol, host_ip)))
-
-        return host_ports.choose(protocol, host_ip, count, taken)
+    async def ports(self, mappings: Iterable[PortMapping]) -> list[Port]:
+        """Of the host, one by one. PortInUse."""
+        found = [
+            Port(each.host_port + step, each.container_port + step, each.protocol, each.host_ip)
+            for each in mappings
+            for step in range(each.range)
+        ]
+        await self.patiently(lambda: self._services.allocation.take_ports(self._id, found))
+        return found
 
     def _is_ending(self, id: str) -> bool:
         """One that nobody finds any more has been removed: what is left of it is being taken away."""

@@ -45,14 +45,12 @@ def published(container: Container, find: Find) -> list[PortMapping]:
     return owner_of(container, find).definition.spec.portmappings
 
 
-def exposed(definition: Definition) -> dict[str, list[str]]:
-    """Protocols by port."""
-    found: dict[str, list[str]] = {}
-    if definition.spec.expose or definition.image.ports:
-        for text in ports.exposed(definition.spec, definition.image):
-            number, _, protocol = text.partition("/")
-            found.setdefault(number, []).append(protocol)
-    return found
+def exposed(definition: Definition) -> list[str]:
+    """`80/tcp`, `90-91/udp`."""
+    if not (definition.spec.expose or definition.image.ports):
+        return []
+    found = ports.rows(definition.spec, definition.image)
+    return [f"{row.first}{f'-{row.last}' if row.last > row.first else ''}/{row.protocol}" for row in found]
 
 
 async def by_names(services: Services, filters: dict[str, list[str]]) -> dict[str, list[str]]:

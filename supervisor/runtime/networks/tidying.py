@@ -1,0 +1,149 @@
+"""What is taken away after the last container of a network, or after any, without anybody waiting for it.
+
+The kernel takes a container's interfaces away itself, a moment after the network namespace has ended, and to remove a bridge
+takes it some ten milliseconds. So both are looked after when nobody has left for a while; a network whose next container
+comes earlier keeps its bridge. That there may be a bridge is recorded before it is made, and until it is gone: what a
+supervisor that was killed has left is the next one's to take away.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import trio
+
+from pyman.errors import PymanError, StateDamaged
+from supervisor.logging import log
+from supervisor.network.plans import NetworkPlan
+from supervisor.state.changes import DropIntent, PutIntent
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from typing import Any
+
+    from supervisor.state.database import Database
+
+__all__ = ["PREFIX", "Tidying"]
+
+PREFIX = "bridge-"
+"""Of the intents' keys; a network's id follows."""
+_REST = 1.0
+"""Seconds after the last of those that have left."""
+_encode = msgspec.json.Encoder().encode
+
+
+class _Left(NamedTuple):
+    network: NetworkPlan
+    netns: int | None
+    """A descriptor of its own, or None: this process's."""
+    interface: str
+    """On the host, as long as the kernel has not taken it away; or none."""
+    at: float
+
+    @property
+    def place(self) -> tuple[str, int]:
+        return self.network.id, 0 if self.netns is None else os.fstat(self.netns).st_ino
+
+
+class Tidying:
+    """`interfaces_gone`: there is none of these in a namespace any more, whoever holds the container's. `bridge_gone`: there
+    is no bridge of a network, if nobody is on it."""
+
+    def __init__(
+        self,
+        database: Database,
+        spawn: Callable[[Callable[[], Awaitable[Any]]], object],
+        interfaces_gone: Callable[[Sequence[str], int | None], Awaitable[None]],
+        bridge_gone: Callable[[NetworkPlan, int | None], Awaitable[None]],
+    ) -> None:
+        self._database = database
+        self._spawn = spawn
+        self._interfaces_gone = interfaces_gone
+        self._bridge_gone = bridge_gone
+        self._expected: set[str] = set()
+        """Networks of which it is recorded that there may be a bridge."""
+        self._left: list[_Left] = []
+        self._runs = False
+        self._hurry = trio.Event()
+        self._tidied = trio.Event()
+
+    async def expect(self, network: NetworkPlan) -> None:
+        """Its bridge is about to be made."""
+        if network.id not in self._expected:
+            await self._database.commit([PutIntent(PREFIX + network.id, _encode(network))])
+            self._expected.add(network.id)
+
+    def recover(self, intents: Mapping[str, bytes]) -> None:
+        """Of networks whose bridges may be there. StateDamaged."""
+        for key, body in intents.items():
+            if key.startswith(PREFIX):
+                try:
+                    network = msgspec.json.decode(body, type=NetworkPlan)
+                except msgspec.DecodeError as error:
+                    raise StateDamaged(f"cannot read what is recorded of a bridge: {error}") from None
+                self._expected.add(network.id)
+                self.note(network, None)
+
+    def note(self, network: NetworkPlan, netns: int | None, interface: str = "") -> None:
+        """Somebody has left it."""
+        own = None if netns is None else os.dup(netns)
+        self._left.append(_Left(network, own, interface, trio.current_time()))
+        if not self._runs:
+            self._runs = True
+            self._tidied = trio.Event()
+            self._spawn(self._run)
+
+    async def settle(self) -> None:
+        """Now, and until it is done."""
+        if self._runs:
+            self._hurry.set()
+            await self._tidied.wait()
+
+    async def _run(self) -> None:
+        try:
+            while self._left:
+                with trio.move_on_after(_REST):
+                    await self._hurry.wait()
+                left, self._left = self._left, []
+                try:
+                    await self._tidy(left)
+                finally:
+                    _close(left)
+        finally:
+            _close(self._left)
+            self._left = []
+            self._runs = False
+            self._hurry = trio.Event()
+            self._tidied.set()
+
+    async def _tidy(self, left: Sequence[_Left]) -> None:
+        groups: dict[tuple[str, int], list[_Left]] = {}
+        for each in left:
+            groups.setdefault(each.place, []).append(each)
+        for some in groups.values():
+            last = some[-1]
+            try:
+                if interfaces := [each.interface for each in some if each.interface]:
+                    await self._interfaces_gone(interfaces, last.netns)
+                if trio.current_time() - last.at < _REST and not self._hurry.is_set():
+                    self.note(last.network, last.netns)
+                else:
+                    await self._bridge_gone(last.network, last.netns)
+            except PymanError as error:  # the next supervisor tries it again
+                log.warning(
+                    "cannot remove what a network has left", network=last.network.name, error=str(error)
+                )
+
+    async def forget(self, network: NetworkPlan) -> None:
+        """Its bridge is gone."""
+        if network.id in self._expected:
+            self._expected.discard(network.id)
+            await self._database.commit([DropIntent(PREFIX + network.id)])
+
+
+def _close(left: Sequence[_Left]) -> None:
+    for each in left:
+        if each.netns is not None:
+            os.close(each.netns)

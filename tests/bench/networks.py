@@ -1,0 +1,163 @@
+"""Rows about containers on bridges: a command, a crowd, an ordinary user's, and what goes through a published port.
+
+The script runs in a network namespace of its own, so each engine has a default network there, of other addresses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+from tests.bench.context import pyman_time, side_by_side
+from tests.bench.measure import Failed, command_time, interleave, median, wait_until
+from tests.bench.report import Limit, Result
+from tests.bench.rootless import becoming, both_of_user, user_time
+from tests.support.hosts import Machine, wired
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.bench.context import Bench
+
+__all__ = ["bridge", "crowd", "rootless", "throughput"]
+
+CLIENTS = 8
+PORTS = {"pyman": 5201, "podman": 5202}
+SECONDS = 2
+"""Of each turn of iperf3."""
+
+
+def bridge(bench: Bench) -> list[Result]:
+    """`run --rm … true` on the default bridge."""
+    root = ("--rootfs", f"{bench.rootfs}:O", "true")
+    on, off = ("run", "--rm", "--network", "bridge", *root), ("run", "--rm", "--network", "none", *root)
+    with bench.engine() as engine, bench.clean_podman() as podman:
+        times = interleave(
+            bench.count,
+            {
+                "pyman": lambda: pyman_time(engine, *on),
+                "none": lambda: pyman_time(engine, *off),
+                "podman": lambda: podman.time(*on),
+            },
+        )
+    mine, none, theirs = (median(times[name]) * 1e3 for name in ("pyman", "none", "podman"))
+    more = median([a - b for a, b in zip(times["pyman"], times["none"], strict=True)]) * 1e3
+    what = "`run --rm … true` on the default bridge"
+    bench.say(f"  with --network none: {none:.1f} ms")
+    return [
+        Result("bridge", what, "ms", mine, theirs, limit=Limit(0.45, times=True), samples=times["pyman"]),
+        Result(
+            "bridge", "the same: what it takes more than with `--network none`", "ms", more, limit=Limit(20)
+        ),
+    ]
+
+
+def rootless(bench: Bench) -> list[Result]:
+    """The same by an ordinary user. One container lives throughout, so that what a user's containers share is there."""
+    with both_of_user(bench) as (engine, podman):
+        engine.start()
+        for out, rootfs in ((engine.out, engine.rootfs), (podman.out, podman.rootfs)):
+            out(
+                "run", "--detach", "--name", "x", "--network", "bridge", "--rootfs", rootfs, "sleep", "100000"
+            )
+        own = becoming(engine)
+        words = ("run", "--rm", "--network", "bridge", "--rootfs")
+        times = interleave(
+            bench.count,
+            {
+                "pyman": lambda: user_time(engine, own, *words, engine.rootfs, "true"),
+                "podman": lambda: podman.time(*words, podman.rootfs, "true"),
+            },
+        )
+        podman.out("rm", "--force", "--time", "0", "x")
+    mine, theirs = (median(times[name]) * 1e3 for name in ("pyman", "podman"))
+    what = "the same by an ordinary user"
+    limit = Limit(0.5, times=True)
+    return [Result("rootless-bridge", what, "ms", mine, theirs, limit=limit, samples=times["pyman"])]
+
+
+def crowd(bench: Bench) -> list[Result]:
+    """So many containers are started on a bridge, by eight clients at once."""
+    number = 24 if bench.options.quick else 100
+    words = ("run", "--detach", "--network", "bridge", "--rootfs", f"{bench.rootfs}:O", "sleep", "100000")
+    with bench.engine() as engine, bench.clean_podman() as podman:
+
+        def all_of(argv: list[str], env: dict[str, str], remove: Callable[[], None]) -> float:
+            begun = time.perf_counter()
+            side_by_side(lambda _: command_time(argv, env), range(number), CLIENTS)
+            seconds = time.perf_counter() - begun
+            remove()
+            return seconds
+
+        sides = {
+            "pyman": lambda: all_of(engine.command(*words), engine.environment, engine.remove_containers),
+            "podman": lambda: all_of(podman.command(*words), podman.environment, podman.remove_containers),
+        }
+        times = interleave(1 if bench.options.quick else 3, sides)
+    mine, theirs = (number / median(times[name]) for name in ("pyman", "podman"))
+    what = f"`run -d` on a bridge, {number} by {CLIENTS} clients at once"
+    return [Result("bridge-rate", what, "/s", mine, theirs, limit=Limit(2, times=True, least=True))]
+
+
+def throughput(bench: Bench) -> list[Result]:
+    """iperf3 on another host sends to a server in a container, by a published port."""
+    with (
+        bench.engine() as engine,
+        bench.clean_podman() as podman,
+        _other_host() as other,
+        _libraries(bench.rootfs),
+    ):
+        for name, out in (("pyman", engine.out), ("podman", podman.out)):
+            port = f"{PORTS[name]}:5201"
+            root = ("--volume", "/usr:/usr:ro", "--rootfs", f"{bench.rootfs}:O")
+            out("run", "--detach", "--network", "bridge", "--publish", port, *root, "iperf3", "--server")
+        turns = 3 if bench.options.quick else bench.count
+        rates = interleave(turns, {name: _sending(other, port) for name, port in PORTS.items()})
+        # Before the directories go that they look into.
+        engine.remove_containers()
+        podman.remove_containers()
+    mine, theirs = (median(rates[name]) for name in ("pyman", "podman"))
+    what = "TCP from another host by a published port, iperf3"
+    limit = Limit(1, times=True, least=True)
+    return [Result("port", what, "Gbit/s", mine, theirs, limit=limit, samples=rates["pyman"])]
+
+
+def _sending(other: Machine, port: int) -> Callable[[], float]:
+    argv = ("iperf3", "--client", "192.0.2.1", "--port", str(port), "--time", str(SECONDS), "--json")
+
+    def turn() -> float:
+        told = json.loads(other.run(*argv, check=False))
+        if "error" in told:
+            raise Failed(f"iperf3: {told['error']}")
+        return float(told["end"]["sum_received"]["bits_per_second"]) / 1e9
+
+    def answers() -> bool:
+        return "error" not in json.loads(other.run(*argv[:-3], "--bytes", "1", "--json", check=False))
+
+    wait_until(answers, f"iperf3 answers on port {port}", pause=0.05)
+    return turn
+
+
+@contextlib.contextmanager
+def _other_host() -> Iterator[Machine]:
+    here = Machine()
+    here.pid = os.getpid()
+    with wired(here) as other:
+        yield other
+
+
+@contextlib.contextmanager
+def _libraries(rootfs: Path) -> Iterator[None]:
+    """With the host's programs in /usr they are found."""
+    links = [rootfs / "lib", rootfs / "lib64"]
+    for link in links:
+        link.symlink_to(f"usr/{link.name}")
+    try:
+        yield
+    finally:
+        for link in links:
+            link.unlink()

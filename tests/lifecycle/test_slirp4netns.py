@@ -1,0 +1,195 @@
+"""Containers whose network is slirp4netns', of root and of an ordinary user."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.runtimes import BY_USER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.engine import Engine
+
+pytestmark = pytest.mark.oci_runtime(*BY_USER)
+
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORT = 19380 + 20 * WORKER
+SLEEP = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+SERVE = ["sh", "-c", "while :; do echo here | nc -l -p 80; done"]
+OWN = "slirp4netns:port_handler=slirp4netns"
+
+
+def programs(engine: Engine) -> dict[int, list[str]]:
+    """Of slirp4netns, with their words: the supervisor's children, or the keeper's."""
+    found = {}
+    parents = {engine.pid, engine.keeper_pid}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                words = (entry / "cmdline").read_bytes().decode().split("\0")[:-1]
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if words and words[0].endswith("slirp4netns") and parent in parents:
+                found[int(entry.name)] = words
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(shared_engine: Engine) -> Iterator[None]:
+    yield
+    shared_engine.remove_containers()
+    assert programs(shared_engine) == {}
+
+
+def run(engine: Engine, rootfs: Path, *options: str, command: list[str] = SLEEP) -> None:
+    engine.cli("run", "-d", "--name", "c", *options, "--rootfs", f"{rootfs}:O", *command)
+
+
+def asked(port: int, host: str = "127.0.0.1") -> str:
+    """What a server says, once it is up."""
+    until = time.monotonic() + 10
+    while True:
+        try:
+            with socket.create_connection((host, port), timeout=5) as connection:
+                if said := connection.recv(64).decode().strip():
+                    return said
+        except ConnectionError:
+            pass
+        assert time.monotonic() < until, "nobody answers"
+        time.sleep(0.02)
+
+
+def test_a_container_is_behind_a_router_that_answers_queries(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "--network", "slirp4netns")
+    assert "inet 10.0.2.100/24" in engine.out("exec", "c", "ip", "addr", "show", "tap0")
+    resolver = engine.out("exec", "c", "cat", "/etc/resolv.conf").splitlines()
+    assert next(line for line in resolver if line.startswith("nameserver")) == "nameserver 10.0.2.3"
+    assert f"10.0.2.100\t{engine.inspect('c')['Config']['Hostname']} c" in engine.out(
+        "exec", "c", "cat", "/etc/hosts"
+    )
+    assert list(engine.inspect("c")["NetworkSettings"]["Networks"]) == ["slirp4netns"]
+    # The router tells the address; that takes until it has been asked.
+    engine.out(
+        "exec", "c", "sh", "-c", "until ip -6 addr show tap0 | grep -q 'inet6 fd00:'; do sleep 0.1; done"
+    )
+
+
+def test_its_options_reach_it(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    options = "slirp4netns:cidr=10.9.0.0/16,mtu=1400,enable_ipv6=false,allow_host_loopback=true"
+    run(engine, rootfs, "--network", options)
+    shown = engine.out("exec", "c", "ip", "addr", "show", "tap0")
+    assert "inet 10.9.0.100/16" in shown
+    assert "mtu 1400" in shown
+    assert "nameserver 10.9.0.3" in engine.out("exec", "c", "cat", "/etc/resolv.conf")
+    with socket.create_server(("127.0.0.1", PORT)) as server:
+        server.settimeout(10)
+        engine.out("exec", "c", "sh", "-c", f"nc -w 1 10.9.0.2 {PORT} </dev/null & sleep 0.2")
+        server.accept()[0].close()
+
+
+def test_ports_lead_into_it_and_are_free_afterwards(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "--network", OWN, "-p", f"{PORT}:80", "-p", f"127.0.0.1:{PORT + 1}:80", command=SERVE)
+    assert asked(PORT) == "here"
+    assert asked(PORT + 1) == "here"
+    engine.cli("stop", "-t", "0", "c")
+    assert programs(engine) == {}
+    socket.create_server(("127.0.0.1", PORT)).close()
+
+
+def test_one_that_is_killed_is_back_with_its_ports(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "--network", OWN, "-p", f"{PORT}:80", command=SERVE)
+    before = engine.inspect("c")["State"]["Pid"]
+    (pid,) = programs(engine)
+    since = engine.last_seq()
+    began = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    engine.await_event(lambda event: event["Status"] == "helper-restarted", since)
+    assert asked(PORT) == "here"
+    assert time.monotonic() - began < 2.0
+    assert engine.inspect("c")["State"]["Pid"] == before
+
+
+def test_it_outlives_a_killed_supervisor_and_is_taken_over(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "--network", OWN, "-p", f"{PORT}:80", command=SERVE)
+    before = programs(engine)
+    engine.kill()
+    assert asked(PORT) == "here"
+    engine.cli("ps")
+    assert programs(engine) == before
+
+
+def test_it_ends_with_its_container_whatever_the_supervisor_does(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "--network", OWN, "-p", f"{PORT}:80")
+    (pid,) = programs(engine)
+    pidfd = os.pidfd_open(pid)
+    supervisor = engine.pid
+    state = engine.inspect("c")["State"]
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        os.kill(state["Pid"], signal.SIGKILL)
+        with select.epoll() as ended:
+            ended.register(pidfd, select.EPOLLIN)
+            assert ended.poll(5)
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+        os.close(pidfd)
+    engine.cli("wait", "c")
+
+
+def test_without_conmon_it_is_begun_again_for_a_container_that_lives(
+    shared_engine: Engine, rootfs: Path
+) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "--network", OWN, "-p", f"{PORT}:80", command=SERVE)
+    since = engine.last_seq()
+    os.kill(engine.inspect("c")["State"]["ConmonPid"], signal.SIGKILL)
+    engine.await_event(lambda event: event["Status"] == "helper-restarted", since)
+    assert asked(PORT) == "here"
+    (words,) = programs(engine).values()
+    assert not [word for word in words if word.startswith("--exit-fd")]
+
+
+def test_every_run_has_one_of_its_own(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "--network", OWN, "-p", f"{PORT}:80", "--restart", "always", command=SERVE)
+    (before,) = programs(engine)
+    since = engine.last_seq()
+    os.kill(engine.inspect("c")["State"]["Pid"], signal.SIGKILL)
+    engine.await_event(lambda event: event["Status"] == "start", since)
+    assert asked(PORT) == "here"
+    (after,) = programs(engine)
+    assert after != before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--network", "slirp4netns:cidr=10.0.2.0/30"], "'cidr=10.0.2.0/30'"),
+        (["--network", "slirp4netns:mtu=1"], "'mtu=1'"),
+        (["--network", "slirp4netns:nonsense=1"], "there is no such option"),
+        (["--network", "slirp4netns", "-p", "80/sctp"], "tcp and udp alone"),
+        (["--network", OWN, "-p", "[::1]::80"], "IPv4 alone"),
+    ],
+)
+def test_what_it_cannot_do_is_said(
+    shared_engine: Engine, rootfs: Path, options: list[str], said: str
+) -> None:
+    done = shared_engine.cli("run", "--name", "c", *options, "--rootfs", f"{rootfs}:O", "true", check=False)
+    assert (done.returncode, said in done.stderr) == (125, True), done.stderr
+    assert shared_engine.out("ps", "-aq") == ""

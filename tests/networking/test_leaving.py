@@ -1,0 +1,122 @@
+"""What containers leave behind: nobody waits for it to go, and it does go, whatever dies in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from tests.networking.conftest import Net
+
+BRIDGE = "podman0"
+OWN = {"lo", "wire"}
+
+
+def is_idle(net: Net) -> None:
+    until(lambda: set(net.host.links()) == OWN, f"left: {net.host.links()}", 5)
+
+
+def expected(net: Net) -> list[str]:
+    """Bridges that a supervisor would look after if this one were killed."""
+    with sqlite3.connect(net.engine.path / "root" / "pyman" / "state.db") as state:
+        found = state.execute("SELECT id FROM intent WHERE id LIKE 'bridge-%'").fetchall()
+    state.close()
+    return [row[0] for row in found]
+
+
+def index(net: Net) -> str:
+    return net.host.run("ip", "-o", "link", "show", BRIDGE).partition(":")[0]
+
+
+def test_the_next_container_finds_the_bridge_of_the_last_and_an_idle_one_goes(net: Net) -> None:
+    before = ""
+    for number in range(3):
+        net.serve(f"c{number}", "--publish", "8080:80")
+        assert before in ("", index(net))
+        before = index(net)
+        net.engine.cli("rm", "--force", f"c{number}")
+    assert expected(net)
+    is_idle(net)
+    until(lambda: not expected(net), "it is still expected")
+
+
+@pytest.mark.parametrize("when", ["while it runs", "at its end", "when all is over"])
+def test_a_killed_supervisors_bridge_goes_with_the_next_one(net: Net, when: str) -> None:
+    net.serve("one")
+    if when == "while it runs":
+        net.engine.kill()
+        assert net.asks("one", "127.0.0.1").startswith("one")
+        net.engine.cli("rm", "--force", "one")
+    else:
+        net.engine.cli("kill", "one")
+        if when == "when all is over":
+            net.engine.cli("rm", "one")
+        net.engine.kill()
+        net.engine.cli("rm", "--force", "--ignore", "one")
+    is_idle(net)
+    until(lambda: not expected(net), "it is still expected")
+
+
+def test_an_orderly_end_of_the_supervisor_waits_for_nothing_idle(net: Net) -> None:
+    net.serve("one")
+    net.engine.cli("rm", "--force", "one")
+    net.engine.stop()
+    assert set(net.host.links()) == OWN
+    net.engine.start()
+
+
+def test_what_somebody_holds_the_namespace_of_leaves_its_network_nevertheless(net: Net) -> None:
+    """With a descriptor, as a debugger may: the kernel does not take the interface away then."""
+    net.run("one")
+    held = os.open(f"/proc/{net.pid('one')}/ns/net", os.O_RDONLY)
+    try:
+        net.engine.cli("rm", "--force", "one")
+        is_idle(net)
+    finally:
+        os.close(held)
+
+
+def test_a_container_in_the_namespace_of_another_one_that_ends_is_off_the_network(net: Net) -> None:
+    net.run("one")
+    net.run("two", "--network", "container:one")
+    os.kill(net.pid("one"), signal.SIGKILL)
+    net.engine.cli("wait", "one")
+    until(lambda: "eth0" not in net.inside("two", "ip", "-br", "link"), "it has its interface still")
+    net.engine.cli("rm", "--force", "two", "one")
+    is_idle(net)
+
+
+def test_a_bridge_that_another_engine_has_removed_is_made_again(net: Net) -> None:
+    """As Podman does after the last container of its own."""
+    net.run("one")
+    net.engine.cli("rm", "--force", "one")
+    net.host.run("ip", "link", "del", BRIDGE, check=False)
+    net.serve("two", "--publish", "8080:80")
+    net.run("three")
+    assert net.asks("three", net.address("two")) == f"two {net.address('three')}"
+
+
+def test_a_bridge_that_others_have_interfaces_on_stays(net: Net) -> None:
+    net.run("one")
+    net.host.run("ip", "link", "add", "others", "type", "veth", "peer", "name", "others2")
+    net.host.run("ip", "link", "set", "others", "master", BRIDGE)
+    net.engine.cli("rm", "--force", "one")
+    until(lambda: not expected(net), "it is still looked after")
+    assert BRIDGE in net.host.links()
+    net.host.run("ip", "link", "del", "others")
+    net.host.run("ip", "link", "del", BRIDGE)
+
+
+def test_flushed_rules_are_made_again_for_all_when_the_next_network_is_needed(net: Net) -> None:
+    net.serve("one", "--publish", "8080:80")
+    net.engine.cli("network", "create", "other")
+    net.host.run("nft", "flush", "ruleset")
+    net.run("two", "--network", "other")
+    told = net.host.run("nft", "list", "map", "inet", "pyman", "publish4")
+    assert "8080" in told

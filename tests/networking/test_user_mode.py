@@ -1,0 +1,75 @@
+"""An ordinary user's containers by pasta and slirp4netns: who reaches whom, and from which address."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.networking.conftest import HOST, HOST6, OUTSIDE, OUTSIDE6, ask
+from tests.support.hosts import helpers
+
+if TYPE_CHECKING:
+    from tests.networking.conftest import Net
+
+pytestmark = pytest.mark.parametrize("module_net", ["user"], indirect=True, scope="module")
+
+SLIRP = "slirp4netns:port_handler=slirp4netns"
+
+
+def test_pasta_is_what_an_ordinary_user_has(net: Net) -> None:
+    net.run("a")
+    assert net.engine.inspect("a")["HostConfig"]["NetworkMode"] == "pasta"
+    assert (net.address("a", "wire"), net.address("a", "wire", 6)) == (HOST, HOST6)
+    for kind in ("tcp", "udp"):
+        assert net.asks("a", OUTSIDE, 7, kind).startswith(f"outside {HOST}")
+        assert net.asks("a", OUTSIDE6, 7, kind).startswith(f"outside {HOST6}")
+
+
+@pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM"])
+def test_with_pasta_the_true_source_address_stays(net: Net, kind: str) -> None:
+    """Of a client that speaks first: some versions of pasta are not done with a connection until it does."""
+    protocol = "tcp" if kind == "SOCK_STREAM" else "udp"
+    net.serve("web", "--network", "pasta", "-p", f"8080:80/{protocol}")
+    assert net.outside.asks(HOST, 8080, kind=kind).split()[:2] == ["web", OUTSIDE]
+    assert net.outside.asks(HOST6, 8080, kind=kind).split()[:2] == ["web", OUTSIDE6]
+    assert net.outside.asks(HOST, 80, kind=kind, seconds=0.5) == ""
+    net.engine.cli("stop", "web")
+    assert net.outside.asks(HOST, 8080, kind=kind, seconds=0.5) == ""
+
+
+def test_a_port_at_one_address_is_not_reached_at_others(net: Net) -> None:
+    net.serve("web", "--network", "pasta", "-p", "127.0.0.1:8080:80", "-p", "[::1]:8081:80")
+    assert ask(net.host, "127.0.0.1", 8080).startswith("web ")
+    assert ask(net.host, "::1", 8081).startswith("web ")
+    assert ask(net.outside, HOST, 8080, seconds=0.5) == ""
+    assert ask(net.outside, HOST6, 8081, seconds=0.5) == ""
+
+
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_slirp4netns_leaves_source_addresses_as_they_are_where_it_forwards(net: Net, kind: str) -> None:
+    net.serve("web", "--network", SLIRP, "-p", f"8080:80/{kind}")
+    assert net.address("web", "tap0") == "10.0.2.100"
+    assert ask(net.outside, HOST, 8080, kind) == f"web {OUTSIDE}"
+    assert net.asks("web", OUTSIDE, 7, kind).startswith(f"outside {HOST}")
+
+
+def test_traffic_goes_on_two_seconds_after_the_program_was_killed(net: Net) -> None:
+    for network in ("pasta", SLIRP):
+        net.serve("web", "--network", network, "-p", "8080:80")
+        with net.meanwhile_on(net.host, "keep", "127.0.0.1", "8080") as told:
+            (pid, *_) = helpers(net.engine.path) or _slirp(net)
+            since = net.engine.last_seq()
+            os.kill(pid, signal.SIGKILL)
+            net.engine.await_event(lambda event: event["Status"] == "helper-restarted", since)
+            assert ask(net.host, "127.0.0.1", 8080).startswith("web ")
+        longest, count, answered = told
+        assert float(longest) < 2.0, told
+        assert (int(count) > 0, answered) == (True, "1")
+        net.engine.cli("rm", "-f", "web")
+
+
+def _slirp(net: Net) -> list[int]:
+    return [int(pid) for pid in net.host.run("pgrep", "--exact", "slirp4netns").split()]
