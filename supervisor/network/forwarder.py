@@ -1,12 +1,12 @@
 """The forwarder: a program that leads ports of the host into the containers of a sandbox.
 
-    python -m supervisor.network.forwarder CONTROL [keep]
+    python -m supervisor.network.forwarder PATH CONTROL [keep]
 
 It is started in the sandbox's network namespace. CONTROL is a descriptor: a listening unix socket (SOCK_SEQPACKET) on
 which it is told what to lead where. Ports of the host come as sockets that somebody outside has bound, so it needs no way
 out, and no rights but one: to speak to containers under their clients' addresses (`keep`), when the sandbox leads the
 answers back to it. One for each sandbox; it outlives the supervisor that started it. What a message looks like:
-`forwarding`. Standard library only.
+`forwarding`. PATH is where that socket is, for those who look at processes. Standard library only.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def _give_up_rights(*kept: int) -> None:
 
 
 def main(words: list[str]) -> None:
-    control, *more = words
+    _, control, *more = words
     keep = more == ["keep"]
     _give_up_rights(*([_NET_RAW] if keep else []))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -36,10 +36,10 @@ _PATIENCE = 5.0
 """Seconds for one answer."""
 
 
-def command(control: int, *, keep: bool) -> list[str]:
-    """What starts it, in the sandbox; it needs the descriptor of the socket under this number. `keep`: containers see their
+def command(path: str, control: int, *, keep: bool) -> list[str]:
+    """What starts it, in the sandbox; it needs the descriptor of the socket at the path under this number. `keep`: containers see their
     clients' own addresses."""
-    return [*_PROGRAM, str(control), *(["keep"] if keep else [])]
+    return [*_PROGRAM, path, str(control), *(["keep"] if keep else [])]
 
 
 def listen(path: str) -> socket.socket:

@@ -30,15 +30,12 @@ _FLAGS_OF_INTERFACE = struct.Struct("16sh14x")
 _MARK = 0x70796D61
 _TABLE, _PRIORITY = 0x7079, 100
 """Of routes: no other engine's, and not the host's."""
+_CHAIN = "inet pyman-forwarder answers"
 _ANSWERS = f"""
-table inet pyman-forwarder
-delete table inet pyman-forwarder
-table inet pyman-forwarder {{
-    chain answers {{
-        type filter hook prerouting priority mangle; policy accept;
-        socket transparent 1 meta mark set {_MARK}
-    }}
-}}
+add table inet pyman-forwarder
+add chain {_CHAIN} {{ type filter hook prerouting priority mangle; policy accept; }}
+flush chain {_CHAIN}
+add rule {_CHAIN} socket transparent 1 meta mark set {_MARK}
 """
 
 

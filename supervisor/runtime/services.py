@@ -233,6 +233,8 @@ class Services:
         """What would be done in a while."""
         if "bridges" in vars(self):
             await self.bridges.settle()
+        if "sandbox" in vars(self):
+            await self.sandbox.settle()
 
     def take(self, settings: Settings) -> None:
         """Settings at start and after a reload. A changed budget begins anew, with its whole burst."""

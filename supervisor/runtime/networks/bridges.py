@@ -74,7 +74,8 @@ class Bridges:
             self._hold(container, network)
             if network.id not in self._made:
                 if network.driver == "bridge":
-                    await self._tidying.expect(network)
+                    if netns is None:  # a sandbox ends with all that is in it
+                        await self._tidying.expect(network)
                     await self._make(network, netns)
                 self._made.add(network.id)
 

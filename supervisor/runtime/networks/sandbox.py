@@ -2,7 +2,8 @@
 
 Rules:
 
-- There is one for an engine. The first container on a bridge has it made, with the last one it goes; one change at a time.
+- There is one for an engine. The first container on a bridge has it made; when the last one has left for a while it goes, and
+  with it whatever is in it. One change at a time.
 - Whose it is follows from the containers' records, so a supervisor that comes up knows it before it looks at anything.
 - Its way out is a program, pasta or slirp4netns, and ports are led in by another one, the forwarder: both are in the book of
   helpers. One that dies is back at once, and containers stay what they are.
@@ -43,6 +44,8 @@ __all__ = ["Sandbox"]
 T = TypeVar("T")
 
 _THREADS = 4
+_REST = 1.0
+"""Seconds after the last container; as bridges have."""
 
 
 class _Published(NamedTuple):
@@ -81,6 +84,10 @@ class Sandbox:
         self._led: dict[str, ProcessRef] = {}
         """The forwarder that was told of a container's ports."""
         self._netns = -1
+        self._rests = False
+        """Somebody waits for it to be idle long enough."""
+        self._last = 0.0
+        """When somebody has left."""
         self._turn = trio.Lock()
         self._limiter = trio.CapacityLimiter(_THREADS)
 
@@ -122,22 +129,35 @@ class Sandbox:
         """What containers are told of it."""
         return self._way_out
 
-    async def left(self, container: str) -> None:
-        """A container needs it no more; with the last one it goes. PymanError: it is there still, or some of it."""
+    def left(self, container: str) -> None:
+        """A container needs it no more. When nobody has for a while, it goes."""
+        self._users.discard(container)
+        self._last = trio.current_time()
+        if not self._users and not self._rests:
+            self._rests = True
+            self._services.spawn(self._rest)
+
+    async def _rest(self) -> None:
+        while not self._users:
+            await trio.sleep_until(self._last + _REST)
+            if trio.current_time() >= self._last + _REST:
+                try:
+                    await self.settle()
+                except PymanError as error:  # the next supervisor tries it again
+                    log.warning("cannot remove the network namespace of bridges", error=str(error))
+                break
+        self._rests = False
+
+    async def settle(self) -> None:
+        """If nobody needs it, it goes now. PymanError: it is there still, or some of it."""
         async with self._turn:
-            self._users.discard(container)
             if not self._users:
                 with trio.CancelScope(shield=True):
                     await self._remove()
 
-    async def settle(self) -> None:
-        """Every container has said by now whether it needs it. PymanError as `left`."""
-        async with self._turn:
-            if not self._users:
-                await self._remove()
-
     async def _remove(self) -> None:
         """All of it, past what fails; the first error comes at the end."""
+        await self._services.bridges.settle()  # none of them is known to be there any more
         failures: list[PymanError] = []
         for key in (self._forwarder.key, self._way_out.key):
             try:
@@ -208,7 +228,7 @@ class Sandbox:
             keep = await self._lead_back()
         except OSError as error:
             raise files.storage_error(error, "listen at", self._control) from error
-        argv = forwarding.command(control.fileno(), keep=keep)
+        argv = forwarding.command(self._control, control.fileno(), keep=keep)
         return Program(argv, descriptors=(control.fileno(),), network=self._netns)
 
     async def heal(self) -> None:

@@ -76,4 +76,4 @@ class Sandboxed(Bridged):
         try:
             await super().take_down()
         finally:
-            await self._services.sandbox.left(self._id)
+            self._services.sandbox.left(self._id)
