@@ -18,7 +18,7 @@ from supervisor.runtime.life import requests as rq
 from supervisor.runtime.many import info_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from pyman.api.event import Actor
     from supervisor.rpc.dispatch import Call
@@ -62,13 +62,17 @@ class NetworkHandlers:
         return api.ListNetworksReply(networks, [info_of(error) for error in known.damaged.values()])
 
     async def inspect(self, request: api.InspectNetworksRequest, call: Call) -> api.InspectNetworksReply:
+        from supervisor.runtime.networks.users import running, shown_on
+
         _require(request.names)
         known = await self._book.known()
         found, errors = [], []
-        containers = self._view(call).containers
+        containers = running(self._view(call).containers)
         for name in request.names:
             try:
-                found.append(_inspected(known.find(name), containers))
+                network = known.find(name)
+                on = shown_on(network, containers.get(network.name, ()))
+                found.append(api.InspectNetwork(**msgspec.structs.asdict(network), containers=on))
             except PymanError as error:
                 errors.append(info_of(error))
         return api.InspectNetworksReply(found, errors)
@@ -145,14 +149,8 @@ class NetworkHandlers:
 
 
 def _is_on_networks(container: Container) -> bool:
-    return bool(container.observed.attachments) and container.state in STATES_WITH_PROCESS
-
-
-def _inspected(network: api.Network, containers: Iterable[Container]) -> api.InspectNetwork:
-    from supervisor.runtime.networks.users import running_on
-
-    fields = msgspec.structs.asdict(network)
-    return api.InspectNetwork(**fields, containers=running_on(network, containers))
+    """Not on one of a program's: there is nothing of it that could be made anew."""
+    return bool(container.observed.networks) and container.state in STATES_WITH_PROCESS
 
 
 def _require(names: Sequence[str]) -> None:

@@ -161,6 +161,18 @@ def test_a_port_that_nobody_names_is_free_and_stays(engine: Engine, rootfs: Path
     assert engine.inspect("a")["HostConfig"]["PublishAllPorts"] is True
 
 
+def test_clients_at_once_get_ports_of_their_own(engine: Engine, rootfs: Path) -> None:
+    words = ("create", "--network", "db", "-p", "80-89", "--rootfs", f"{rootfs}:O", "true")
+    clients = [engine.spawn(*words, stdin=None) for _ in range(8)]
+    for client in clients:
+        with client:
+            _, said = client.communicate(timeout=30)
+        assert (client.returncode, said) == (0, b"")
+    rows = json.loads(engine.out("ps", "-a", "--format", "json"))
+    ports = [row["Ports"][0]["host_port"] + i for row in rows for i in range(10)]
+    assert len(set(ports)) == len(ports) == 80
+
+
 def test_a_port_of_the_host_that_is_used_is_named(engine: Engine, rootfs: Path) -> None:
     run(engine, rootfs, "first", "--network", "db", "-p", f"{PORT + 5}:80")
     command = ("--network", "web", "-p", f"127.0.0.1:{PORT + 5}:80", "--rootfs", f"{rootfs}:O", "true")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,25 +12,27 @@ import trio
 
 from pyman.api.network import CreateNetworkRequest
 from pyman.api.spec import Namespace, NetworkWish
-from pyman.errors import DiskFull, NetworkFailed
+from pyman.errors import DiskFull, NetworkFailed, NoSuchNetwork
 from supervisor.kernel import process
 from supervisor.network import elements
+from supervisor.runtime.creation.creating import Creation
 from supervisor.runtime.life import connecting
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.networks.rewiring import Rewiring
 from tests.runtime.faults import FullDisk
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from supervisor.kernel.process import ProcessRef
+    from supervisor.runtime.engine import Engine
     from supervisor.runtime.registry import Entry
     from tests.runtime.conftest import House
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="an engine in the test's process is root's")
 
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-NETWORKS = {"one": f"pmcnna{WORKER}", "two": f"pmcnnb{WORKER}"}
+NETWORKS = {"one": f"pmcnna{os.getpid()}", "two": f"pmcnnb{os.getpid()}"}
+"""Tests run side by side on one host."""
 
 
 @pytest.fixture
@@ -39,6 +42,17 @@ def house(house: House) -> Iterator[House]:
     house.configuration.write_text(f'{text}[network]\nnetwork_config_dir = "{house.path}/nets"\n')
     yield house
     elements.close()
+
+
+@asynccontextmanager
+async def opened(house: House) -> AsyncIterator[Engine]:
+    """At its end no bridge is left."""
+    async with house.open() as engine:
+        try:
+            yield engine
+        finally:
+            await house.clear()
+            await engine.services.settle()
 
 
 async def connected(house: House, *networks: str) -> Entry:
@@ -67,6 +81,13 @@ async def interfaces(entry: Entry) -> list[str]:
     return [line.split("@")[0].split()[0] for line in told.stdout.decode().splitlines()]
 
 
+def on_bridge(network: str) -> list[str]:
+    try:
+        return os.listdir(f"/sys/class/net/{NETWORKS[network]}/brif")
+    except FileNotFoundError:
+        return []
+
+
 async def is_on_one_alone(entry: Entry) -> None:
     """Nothing is left of the other."""
     observed = entry.container.observed
@@ -75,7 +96,7 @@ async def is_on_one_alone(entry: Entry) -> None:
     assert list(entry.container.definition.spec.networks) == ["one"]
     assert observed.rewiring == ""
     assert await interfaces(entry) == ["lo", "eth0"]
-    assert not os.path.exists(f"/sys/class/net/{NETWORKS['two']}")
+    assert not on_bridge("two")
 
 
 async def is_on_both(entry: Entry) -> None:
@@ -84,13 +105,13 @@ async def is_on_both(entry: Entry) -> None:
     assert list(entry.container.definition.spec.networks) == ["one", "two"]
     assert observed.rewiring == ""
     assert await interfaces(entry) == ["lo", "eth0", "eth1"]
-    assert os.path.exists(f"/sys/class/net/{NETWORKS['two']}")
+    assert on_bridge("two")
 
 
 async def test_a_connection_that_cannot_be_recorded_is_taken_back(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with house.open():
+    async with opened(house):
         entry = await connected(house, "one")
         FullDisk(monkeypatch, lambda status: status == "connect")
         with pytest.raises(DiskFull):
@@ -103,7 +124,7 @@ async def test_a_connection_that_cannot_be_recorded_is_taken_back(
 async def test_a_disconnection_that_cannot_be_recorded_is_taken_back(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with house.open():
+    async with opened(house):
         entry = await connected(house, "one", "two")
         before = entry.container.observed.attachments
         FullDisk(monkeypatch, lambda status: status == "disconnect")
@@ -125,7 +146,7 @@ async def test_what_the_kernel_refuses_is_taken_back(
 ) -> None:
     """`late`: all is done when it fails."""
     connects = change is connect
-    async with house.open():
+    async with opened(house):
         entry = await connected(house, "one", *([] if connects else ["two"]))
         with monkeypatch.context() as patches:
             Failing(patches, "put_on" if connects else "take_off", late=late)
@@ -171,7 +192,7 @@ async def test_the_next_supervisor_takes_back_what_was_begun(
             with pytest.raises(NetworkFailed):
                 await change(entry)
             assert entry.container.observed.rewiring == "two"
-    async with house.open() as engine:
+    async with opened(house) as engine:
         (entry,) = engine.registry
         await (is_on_one_alone if connects else is_on_both)(entry)
         await change(entry)
@@ -183,7 +204,7 @@ async def test_one_that_ends_meanwhile_starts_as_was_asked_for(
     house: House, monkeypatch: pytest.MonkeyPatch, change: Callable[[Entry], Awaitable[Any]]
 ) -> None:
     connects = change is connect
-    async with house.open():
+    async with opened(house):
         entry = await connected(house, "one", *([] if connects else ["two"]))
 
         async def dies(_rewiring: Rewiring, _name: str, init: ProcessRef) -> None:
@@ -200,13 +221,41 @@ async def test_one_that_ends_meanwhile_starts_as_was_asked_for(
         with trio.fail_after(10):
             await entry.container.wait(frozenset({"exited"}))
         assert list(entry.container.definition.spec.networks) == (["one", "two"] if connects else ["one"])
-        assert not any(os.path.exists(f"/sys/class/net/{bridge}") for bridge in NETWORKS.values())
+        assert not any(map(on_bridge, NETWORKS))
         await entry.worker.ask(rq.Start())
         await (is_on_both if connects else is_on_one_alone)(entry)
 
 
+async def test_a_network_that_is_removed_meanwhile_gets_no_container(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(house):
+        entry = await connected(house, "one")
+        book, settled, allot = house.engine.services.networks, Creation._settled, Rewiring.allot
+
+        async def removes(*words: Any) -> Any:
+            await book.remove("two", None)
+            return await settled(*words)
+
+        async def removes_as_well(*words: Any) -> Any:
+            await book.remove("two", None)
+            return await allot(*words)
+
+        with monkeypatch.context() as patches:
+            patches.setattr(Creation, "_settled", removes)
+            with pytest.raises(NoSuchNetwork):
+                await house.create("true", netns=Namespace("bridge"), networks={"two": NetworkWish()})
+        assert len(house.engine.registry) == 1
+        await book.create(CreateNetworkRequest("two", network_interface=NETWORKS["two"]), None)
+        with monkeypatch.context() as patches:
+            patches.setattr(Rewiring, "allot", removes_as_well)
+            with pytest.raises(NoSuchNetwork):
+                await connect(entry)
+        await is_on_one_alone(entry)
+
+
 async def test_a_taking_back_that_fails_is_done_later(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with house.open():
+    async with opened(house):
         entry = await connected(house, "one")
         Failing(monkeypatch, "put_on", late=True)
         Failing(monkeypatch, "take_off", late=False)

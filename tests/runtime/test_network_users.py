@@ -6,7 +6,7 @@ from pyman.api.network import Network, NetworkAddress, NetworkContainer, Network
 from pyman.api.spec import Caller, ContainerSpec, NetworkWish
 from supervisor.network.plans import Address, Attachment
 from supervisor.runtime.container import Container
-from supervisor.runtime.networks.users import User, leaving, running_on, users
+from supervisor.runtime.networks.users import User, leaving, running, shown_on, users
 from supervisor.runtime.records import Definition, Observed
 
 WEB = Network("web", "ab" * 32, subnets=[Subnet("10.1.0.0/24", "10.1.0.1"), Subnet("fd00::/64")])
@@ -62,7 +62,9 @@ def test_addresses_are_shown_of_those_that_run() -> None:
         container("b", "web", on=(attachment("web"), six, attachment("db", "10.2.0.7", "eth1"))),
         container("c", "web", on=(attachment("web"),), is_leaving=True),
     ]
-    assert running_on(WEB, containers) == {
+    on = running(containers)
+    assert {name: [each.name for each in found] for name, found in on.items()} == {"web": ["b"], "db": ["b"]}
+    assert shown_on(WEB, on["web"]) == {
         "b" * 64: NetworkContainer(
             "b",
             {

@@ -164,7 +164,10 @@ class Creation:
             "container", container.id, container.name, lock, encode(definition), encode(container.observed)
         )
         event = container.event(EventStatus.CREATE, actor)
-        async with self._services.volumes.joined(definition.spec, actor) as volumes:
+        async with (
+            wishes.kept(self._services, definition.spec),
+            self._services.volumes.joined(definition.spec, actor) as volumes,
+        ):
             await self._services.database.commit(
                 [record, *volumes.changes],
                 [*volumes.events, event],

@@ -74,8 +74,11 @@ class Rewiring:
             with self._wiring.inside(init) as netns:
                 attach = partial(links.attach, netns, network, attachment, hairpin=bool(observed.ports))
                 await bridges.call(place, attach)
+            if network.dns:
+                join, servers = self._services.naming.joined, self._wiring.forwarders
+                await join(self._container, [network], [attachment], place=place, servers=servers)
             former = replaced(observed, **self.without(name))
-            await self._lead(former, observed, place)
+            await self._lead(former, observed)
             await self._rewrite(former, observed)
 
     async def take_off(self, name: str, init: ProcessRef) -> None:
@@ -85,7 +88,9 @@ class Rewiring:
             former, bridges = self._container.observed, self._services.bridges
             rest = replaced(former, **self.without(name))
             place = await self._wiring.place()
-            await self._lead(former, rest, place)
+            await self._lead(former, rest)
+            if network.dns:
+                await self._services.naming.left(self._id, [network.id])
             with self._wiring.inside(init) as netns:
                 await bridges.call(place, partial(_detach, netns, attachment))
                 # The default route has gone with it, where it led there.
@@ -109,11 +114,12 @@ class Rewiring:
         await self._wiring.heal()
         with self._wiring.inside(init) as netns:
             await bridges.call(place, partial(_mend, netns, observed))
+        await self._wiring.name_again(anew=True)
 
-    async def _lead(self, former: Observed, now: Observed, place: int | None) -> None:
+    async def _lead(self, former: Observed, now: Observed) -> None:
         """Published ports lead to the first address of either kind."""
         if now.ports and _targets(former.attachments) != _targets(now.attachments):
-            await self._wiring.lead(now, place)
+            await self._wiring.lead(now)
 
     async def _rewrite(self, former: Observed, now: Observed) -> None:
         """Its hosts and resolv.conf."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from supervisor.network.plans import Attachment
     from supervisor.runtime.container import Container
 
-__all__ = ["User", "leaving", "running_on", "users"]
+__all__ = ["User", "leaving", "running", "shown_on", "users"]
 
 
 class User(NamedTuple):
@@ -48,20 +48,29 @@ def leaving(network: Network, containers: Iterable[Container]) -> list[str]:
     ]
 
 
-def running_on(network: Network, containers: Iterable[Container]) -> dict[str, NetworkContainer]:
-    """Those that have an interface on it, by their ids."""
-    found: dict[str, NetworkContainer] = {}
+def running(containers: Iterable[Container]) -> Mapping[str, Sequence[Container]]:
+    """Those that have an interface on a network, by the names of networks."""
+    found: dict[str, list[Container]] = {}
     for container in containers:
-        if container.observed.leaving:
-            continue
-        interfaces = {
-            attachment.interface: _interface(network, attachment)
-            for attachment in container.observed.attachments
-            if attachment.network == network.name
-        }
-        if interfaces:
-            found[container.id] = NetworkContainer(container.name, interfaces)
+        if not container.observed.leaving:
+            for name in dict.fromkeys(each.network for each in container.observed.attachments):
+                found.setdefault(name, []).append(container)
     return found
+
+
+def shown_on(network: Network, containers: Iterable[Container]) -> dict[str, NetworkContainer]:
+    """Those of `running`, by their ids."""
+    return {
+        container.id: NetworkContainer(
+            container.name,
+            {
+                attachment.interface: _interface(network, attachment)
+                for attachment in container.observed.attachments
+                if attachment.network == network.name
+            },
+        )
+        for container in containers
+    }
 
 
 def _interface(network: Network, attachment: Attachment) -> NetworkInterface:

@@ -6,6 +6,7 @@ What others change later is looked at again by each start: a network may have be
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,13 +15,13 @@ from pyman.api.spec import Namespace, NetworkWish
 from pyman.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from pyman.api.spec import ContainerSpec
     from supervisor.runtime.services import Services
     from supervisor.settings.model import Settings
 
-__all__ = ["settle"]
+__all__ = ["kept", "settle"]
 
 _DEFAULT = "default"
 """Stands for the default network, whatever it is called."""
@@ -48,6 +49,20 @@ async def settle(services: Services, spec: ContainerSpec, image_ports: Sequence[
     if mode in _OPTIONED or (settings.rootless and spec.portmappings):
         _check_user_mode(spec, settings)
     return spec
+
+
+@asynccontextmanager
+async def kept(services: Services, spec: ContainerSpec) -> AsyncIterator[None]:
+    """Nobody removes the networks of a container while it is recorded: who removes one looks at the records. NoSuchNetwork:
+    somebody has, StorageFailed, DeadlineExceeded."""
+    names = [name for name in spec.networks if name != services.settings.network.default_network]
+    if not names:  # the default one is never removed
+        yield
+        return
+    async with services.networks.kept() as known:
+        for name in names:
+            known.find(name)
+        yield
 
 
 def _mode(spec: ContainerSpec, settings: Settings) -> str:
