@@ -179,7 +179,8 @@ class Services:
 
         async def settle(network: Network) -> None:
             await registry.settled(leaving(network, registry.containers))
-            await self.settle()  # another one may have its bridge and its subnets next
+            if "bridges" in vars(self):
+                await self.bridges.let_go(network.id)  # another one may have its bridge and its subnets next
 
         book.users = lambda: users(registry.containers)
         book.changed = self._refresh_names
