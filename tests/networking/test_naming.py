@@ -104,7 +104,7 @@ def test_names_come_and_go_with_networks(net: Net) -> None:
     net.engine.cli("network", "disconnect", "first", "b")
     until(lambda: net.asks("a", "b") == "", "it is still found")
     net.engine.cli("stop", "a", "b")
-    assert not server(net)
+    until(lambda: not server(net), "it is still there")
 
 
 def test_the_new_name_of_one_that_runs_is_found(net: Net) -> None:
@@ -150,7 +150,7 @@ def test_it_outlives_the_supervisor_and_goes_with_the_last_container(net: Net) -
     net.engine.cli("rm", "--force", "--time", "0", "web", "b")
     assert server(net) == there
     net.engine.cli("rm", "--force", "--time", "0", "c")
-    assert not server(net)
+    until(lambda: not server(net), "it is still there")
 
 
 def test_other_names_are_asked_of_whom_the_network_or_the_container_says(net: Net) -> None:
