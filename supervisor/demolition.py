@@ -150,6 +150,7 @@ async def _remove_directories(layout: Layout) -> None:
         layout.containers_run,
         layout.helpers,
         layout.probes,
+        layout.sandbox,
         layout.socket_dir,
         layout.exits,
         layout.alive,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.networks.book import NetworkBook
     from supervisor.runtime.networks.bridges import Bridges
     from supervisor.runtime.networks.helper_book import Helpers
+    from supervisor.runtime.networks.sandbox import Sandbox
     from supervisor.runtime.registry import Registry
     from supervisor.runtime.secrets.book import Secrets
     from supervisor.runtime.secrets.choosing import Chosen as ChosenSecrets
@@ -200,6 +201,12 @@ class Services:
         from supervisor.runtime.networks.helper_book import Helpers
 
         return Helpers(self.layout, self.database, self.reaped, self.spawn, self.disk)
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        from supervisor.runtime.networks.sandbox import Sandbox
+
+        return Sandbox(self)
 
     async def choose_secrets(self, spec: ContainerSpec) -> ChosenSecrets:
         """Those that a container to be asks for."""

@@ -154,6 +154,11 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.tmp}/helpers"
 
     @property
+    def sandbox(self) -> str:
+        """An ordinary user's network namespace with the bridges, and the sockets of what works for it."""
+        return f"{self.tmp}/sandbox"
+
+    @property
     def probes(self) -> str:
         """Where OCI runtimes are tried when a supervisor starts."""
         return f"{self.tmp}/probes"

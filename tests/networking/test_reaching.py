@@ -149,7 +149,7 @@ def test_an_http_client_gets_a_file_of_a_published_server(net: Net) -> None:
     """busybox's server; curl asks on the other host, and again and again over one connection."""
     script = "mkdir /www; head -c 3000000 /dev/zero >/www/big; echo hello >/www/index.html; exec httpd -f -v -p 80 -h /www"
     net.run("web", "--network", "bridge", "-p", "8080:80", command=("sh", "-c", script))
-    curl = ("curl", "-sS", "--retry", "5", "--retry-connrefused", "--max-time", "20")
+    curl = ("curl", "-sS", "--retry", "5", "--retry-all-errors", "--max-time", "20")
     assert net.outside.run(*curl, f"http://{HOST}:8080/index.html") == "hello\n"
     told = net.outside.run(
         *curl, "-o", "/dev/null", "-w", "%{http_code} %{size_download}", f"http://{HOST}:8080/big"

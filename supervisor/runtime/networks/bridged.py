@@ -99,8 +99,15 @@ class Bridged:
         place = await self.place()
         for network in observed.networks:
             await bridges.hold(self._id, network, place)
+        await self.lead(observed, place)
+
+    async def lead(self, observed: Observed, place: int | None) -> None:
+        """Its ports of the host, into it. NetworkFailed, NotSupported."""
         if observed.ports:
-            await bridges.publish(self._id, observed.ports, observed.attachments, place)
+            await self._services.bridges.publish(self._id, observed.ports, observed.attachments, place)
+
+    async def heal(self) -> None:
+        """What somebody has flushed, and is in no bridge's part of the packet filter. Errors as `lead`."""
 
     def told(self, observed: Observed | None = None) -> Networking:
         """`observed`: what the record may say soon."""

@@ -106,13 +106,14 @@ class Rewiring:
         place = await self._wiring.place()
         bridges.note(self._id, observed)
         await bridges.rebuild(place)
+        await self._wiring.heal()
         with self._wiring.inside(init) as netns:
             await bridges.call(place, partial(_mend, netns, observed))
 
     async def _lead(self, former: Observed, now: Observed, place: int | None) -> None:
         """Published ports lead to the first address of either kind."""
         if now.ports and _targets(former.attachments) != _targets(now.attachments):
-            await self._services.bridges.publish(self._id, now.ports, now.attachments, place)
+            await self._wiring.lead(now, place)
 
     async def _rewrite(self, former: Observed, now: Observed) -> None:
         """Its hosts and resolv.conf."""

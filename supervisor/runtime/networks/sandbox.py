@@ -1,0 +1,311 @@
+"""An ordinary user's sandbox: the network namespace with the bridges, its way out, and what leads ports into it.
+
+Rules:
+
+- There is one for an engine. The first container on a bridge has it made, with the last one it goes; one change at a time.
+- Whose it is follows from the containers' records, so a supervisor that comes up knows it before it looks at anything.
+- Its way out is a program, pasta or slirp4netns, and ports are led in by another one, the forwarder: both are in the book of
+  helpers. One that dies is back at once, and containers stay what they are.
+- A port of the host is a socket that the container's monitor holds. The forwarder has the same one; the next forwarder
+  gets it from there, and connections that come meanwhile wait in it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, suppress
+from functools import partial
+from socket import SOCK_DGRAM
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import trio
+
+from pyman.errors import NetworkFailed, PymanError
+from supervisor.kernel import borrowed, files
+from supervisor.logging import log
+from supervisor.network import forwarding, sandbox
+from supervisor.network import ports as host_ports
+from supervisor.network.place import in_place
+from supervisor.network.plans import is_ipv6
+from supervisor.runtime.networks.helper_book import Helper, Program
+from supervisor.runtime.networks.way_out import WayOut
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable, Sequence
+
+    from supervisor.kernel.process import ProcessRef
+    from supervisor.network.plans import Attachment, Port
+    from supervisor.runtime.services import Services
+
+__all__ = ["Sandbox"]
+
+T = TypeVar("T")
+
+_THREADS = 4
+
+
+class _Published(NamedTuple):
+    """What leads into a container."""
+
+    ports: Sequence[Port]
+    attachments: Sequence[Attachment]
+
+
+class _Forwarder(Helper):
+    key = "sandbox-forwarder"
+    name = "forwarder"
+
+    def __init__(self, owner: Sandbox) -> None:
+        self._owner = owner
+
+    async def program(self, stack: ExitStack) -> Program:
+        return await self._owner.forwarder(stack)
+
+    async def begun(self, ref: ProcessRef) -> None:
+        await self._owner.lead_all(ref)
+
+
+class Sandbox:
+    """One for an engine. `note` comes first, for every container of which a record says that it is on networks."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._directory = services.layout.sandbox
+        self._path = f"{self._directory}/netns"
+        self._control = f"{self._directory}/control"
+        self._way_out = WayOut(lambda: services.settings, self._path)
+        self._forwarder = _Forwarder(self)
+        self._users: set[str] = set()
+        self._published: dict[str, _Published] = {}
+        self._led: dict[str, ProcessRef] = {}
+        """The forwarder that was told of a container's ports."""
+        self._netns = -1
+        self._turn = trio.Lock()
+        self._limiter = trio.CapacityLimiter(_THREADS)
+
+    def note(self, container: str) -> None:
+        """What a record says."""
+        self._users.add(container)
+
+    # ------------------------------------------------------------------ the namespace
+
+    async def place(self, container: str) -> int:
+        """A descriptor of it, for as long as the container has not `left`. NetworkFailed."""
+        async with self._turn:
+            self._users.add(container)
+            if self._netns < 0:
+                try:
+                    self._netns = await self._in_thread(self._found)
+                except OSError as error:
+                    raise NetworkFailed(
+                        f"cannot make the network namespace of bridges: {(error.strerror or str(error)).lower()}",
+                        subject=self._path,
+                    ) from error
+            return self._netns
+
+    def _found(self) -> int:
+        found = sandbox.find(self._path)
+        if found is None:
+            os.makedirs(self._directory, 0o700, exist_ok=True)
+            found = sandbox.make(self._path)
+        return found
+
+    async def ready(self, container: str) -> int:
+        """As `place`; and containers in it reach what the host reaches. NetworkFailed, DeadlineExceeded."""
+        netns = self._way_out.netns = await self.place(container)
+        await self._services.helpers.ensure(self._way_out)
+        return netns
+
+    @property
+    def way_out(self) -> WayOut:
+        """What containers are told of it."""
+        return self._way_out
+
+    async def left(self, container: str) -> None:
+        """A container needs it no more; with the last one it goes. PymanError: it is there still, or some of it."""
+        async with self._turn:
+            self._users.discard(container)
+            if not self._users:
+                with trio.CancelScope(shield=True):
+                    await self._remove()
+
+    async def settle(self) -> None:
+        """Every container has said by now whether it needs it. PymanError as `left`."""
+        async with self._turn:
+            if not self._users:
+                await self._remove()
+
+    async def _remove(self) -> None:
+        """All of it, past what fails; the first error comes at the end."""
+        failures: list[PymanError] = []
+        for key in (self._forwarder.key, self._way_out.key):
+            try:
+                await self._services.helpers.end(key)
+            except PymanError as error:
+                failures.append(error)
+        netns, self._netns = self._netns, -1
+        self._way_out.netns = -1
+        if netns >= 0:
+            os.close(netns)
+        try:
+            await self._in_thread(self._clear)
+        except OSError as error:
+            failures.append(files.storage_error(error, "remove", self._path))
+        for later in failures[1:]:
+            log.warning("cannot remove the network namespace of bridges", error=str(later))
+        if failures:
+            raise failures[0]
+
+    def _clear(self) -> None:
+        sandbox.remove(self._path)
+        for name in (self._control, self._way_out.pid_file):
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+        with suppress(OSError):
+            os.rmdir(self._directory)
+
+    # ------------------------------------------------------------------ ports
+
+    async def publish(
+        self,
+        container: str,
+        ports: Sequence[Port],
+        attachments: Sequence[Attachment],
+        given: Sequence[socket.socket] = (),
+    ) -> None:
+        """Lead ports of the host into a container, or elsewhere in it; where they lead there already, nothing is done.
+        `given`: sockets that hold the ports, until the container's monitor does. NetworkFailed, PortInUse."""
+        now = _Published(ports, attachments)
+        former = self._published.get(container)
+        self._published[container] = now
+        ref = await self._services.helpers.ensure(self._forwarder)
+        await self._lead_back()  # somebody may have flushed that
+        if former is None and not given and await self._leads(container, len(ports)):
+            self._led[container] = ref
+        elif former not in (None, now) or self._led.get(container) != ref:
+            await self._lead(container, ref, given)
+
+    async def _leads(self, container: str, count: int) -> bool:
+        """What an earlier supervisor has told the forwarder."""
+        led = await self._in_thread(partial(forwarding.led, self._control))
+        return led.get(container) == count
+
+    async def unpublish(self, container: str) -> None:
+        """It need not be published. What cannot be told to the forwarder ends with it."""
+        self._published.pop(container, None)
+        self._led.pop(container, None)
+        if self._services.helpers.process_of(self._forwarder.key) is not None:
+            try:
+                await self._in_thread(partial(forwarding.drop, self._control, container))
+            except NetworkFailed as error:
+                log.warning("cannot close the ports of a container", container=container, error=str(error))
+
+    async def forwarder(self, stack: ExitStack) -> Program:
+        """How it is begun."""
+        try:
+            control = stack.enter_context(await self._in_thread(partial(forwarding.listen, self._control)))
+            keep = await self._lead_back()
+        except OSError as error:
+            raise files.storage_error(error, "listen at", self._control) from error
+        argv = forwarding.command(control.fileno(), keep=keep)
+        return Program(argv, descriptors=(control.fileno(),), network=self._netns)
+
+    async def heal(self) -> None:
+        """What somebody has flushed of the way back to the forwarder."""
+        if self._published:
+            await self._lead_back()
+
+    async def _lead_back(self) -> bool:
+        """Have containers answer to their clients' own addresses. False: this kernel cannot do that."""
+        try:
+            await self._in_thread(partial(in_place, self._netns, sandbox.lead_back))
+        except PymanError as error:
+            log.warning("containers see the sandbox's address instead of their clients'", reason=str(error))
+            return False
+        return True
+
+    async def lead_all(self, ref: ProcessRef) -> None:
+        """Tell a new forwarder everything. A container whose ports cannot be led goes without, and the others do not."""
+        self._led.clear()
+        for container in list(self._published):
+            if self._monitor(container) is None:
+                continue  # whoever is about to publish them has the sockets
+            try:
+                await self._lead(container, ref)
+            except PymanError as error:
+                log.warning("cannot lead ports into a container", container=container, error=str(error))
+
+    async def _lead(self, container: str, ref: ProcessRef, given: Sequence[socket.socket] = ()) -> None:
+        work = partial(
+            _lead, self._control, container, self._published[container], self._monitor(container), given
+        )
+        await self._in_thread(work)
+        self._led[container] = ref
+
+    def _monitor(self, container: str) -> ProcessRef | None:
+        found = self._services.find(container)
+        return found.observed.monitor if found is not None else None
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+
+def _lead(
+    control: str,
+    container: str,
+    published: _Published,
+    monitor: ProcessRef | None,
+    given: Sequence[socket.socket],
+) -> None:
+    with ExitStack() as stack:
+        there = _by_port(given)
+        if monitor is not None:
+            try:
+                taken = borrowed.sockets_of(monitor)
+            except OSError as error:
+                raise NetworkFailed(
+                    f"cannot take ports from a container's monitor: {error.strerror}", subject=container
+                ) from error
+            there |= _by_port(stack.enter_context(each) for each in taken)
+        sockets, targets = [], []
+        for port in published.ports:
+            held = next((there.pop(key) for key in _keys(port) if key in there), None)
+            if held is None:  # a container has more than its monitor holds
+                (held,) = host_ports.claim([port])
+                stack.enter_context(held)
+            sockets.append(held)
+            targets.append((_addresses(published.attachments, port), port.container_port))
+        forwarding.drop(control, container)  # what was left of an attempt
+        forwarding.lead(control, container, sockets, targets)
+
+
+_Key = tuple[bool, int, bool, str]
+"""Whether it is UDP, its number, whether it is of IPv6, the address; empty: any."""
+_ANY = dict.fromkeys(("0.0.0.0", "::"), "")  # noqa: S104 - what users write
+
+
+def _by_port(sockets: Iterable[socket.socket]) -> dict[_Key, socket.socket]:
+    found: dict[_Key, socket.socket] = {}
+    for each in sockets:
+        address, number = each.getsockname()[:2]
+        key = (each.type == SOCK_DGRAM, number, ":" in address, _ANY.get(address, address))
+        found[key] = each
+    return found
+
+
+def _keys(port: Port) -> list[_Key]:
+    """Of sockets that hold it."""
+    udp = port.protocol == "udp"
+    if not port.host_ip:
+        return [(udp, port.host_port, ipv6, "") for ipv6 in (True, False)]
+    return [(udp, port.host_port, is_ipv6(port.host_ip), _ANY.get(port.host_ip, port.host_ip))]
+
+
+def _addresses(attachments: Sequence[Attachment], port: Port) -> list[str]:
+    """The container's first address of each kind."""
+    found = [each.address for attachment in attachments for each in attachment.addresses]
+    firsts = [next((each for each in found if is_ipv6(each) == ipv6), "") for ipv6 in (False, True)]
+    if not any(firsts):
+        raise NetworkFailed(f"cannot publish port {port.host_port}: the container has no address")
+    return [each for each in firsts if each]
