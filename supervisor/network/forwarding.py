@@ -36,10 +36,11 @@ _PATIENCE = 5.0
 """Seconds for one answer."""
 
 
-def command(control: int, *, keep: bool) -> list[str]:
+def command(control: int, *, keep: bool, lifeline: int | None = None) -> list[str]:
     """What starts it, in the sandbox; it needs the descriptor of the socket under this number. `keep`: containers see their
-    clients' own addresses."""
-    return [*_PROGRAM, str(control), *(["keep"] if keep else [])]
+    clients' own addresses. `lifeline`: one of a pipe whose other end somebody has for as long as it is of use."""
+    options = ["keep"] if keep else []
+    return [*_PROGRAM, str(control), *options, *([] if lifeline is None else [f"until={lifeline}"])]
 
 
 def listen(path: str) -> socket.socket:

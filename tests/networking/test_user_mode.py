@@ -56,6 +56,14 @@ def test_slirp4netns_leaves_source_addresses_as_they_are_where_it_forwards(net: 
     assert net.asks("web", OUTSIDE, 7, kind).startswith(f"outside {HOST}")
 
 
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_the_forwarder_of_slirp4netns_is_whom_the_container_sees(net: Net, kind: str) -> None:
+    net.serve("web", "--network", "slirp4netns", "-p", f"8080:80/{kind}")
+    assert ask(net.outside, HOST, 8080, kind) == "web 10.0.2.100"
+    assert ask(net.outside, HOST6, 8080, kind) == "web 10.0.2.100"
+    assert ask(net.host, "127.0.0.1", 8080, kind) == "web 10.0.2.100"
+
+
 def test_traffic_goes_on_two_seconds_after_the_program_was_killed(net: Net) -> None:
     for network in ("pasta", SLIRP):
         net.serve("web", "--network", network, "-p", "8080:80")
