@@ -46,7 +46,7 @@ def _descriptors(pid: int) -> list[int]:
     directory = f"/proc/{pid}/fd"
     try:
         names = os.listdir(directory)
-        return [int(name) for name in names if os.readlink(f"{directory}/{name}").startswith("socket:")]
+        return sorted(int(name) for name in names if os.readlink(f"{directory}/{name}").startswith("socket:"))
     except FileNotFoundError:  # it ends
         return []
 

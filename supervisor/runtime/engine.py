@@ -212,11 +212,12 @@ class Engine:
         for record in sessions:
             await self._adopt_exec(*refresh.exec_record(record))
         helpers = [] if rebooted else [record for record in loaded.records if record.kind == "helper"]
+        sandboxed = os.path.lexists(self.layout.sandbox)
         if helpers:
             services.helpers.load(helpers)
         adopted = await self._start_workers()
-        if helpers or os.path.lexists(self.layout.sandbox):
-            self._nursery.start_soon(self._settle_networks, adopted)
+        if helpers or sandboxed:
+            self._nursery.start_soon(self._settle_helpers, adopted)
         services.resume(loaded.intents)
 
     async def _start_workers(self) -> list[trio.Event]:
@@ -232,16 +233,16 @@ class Engine:
                     adoption.start_soon(done.wait)
         return adopted
 
-    async def _settle_networks(self, adopted: list[trio.Event]) -> None:
+    async def _settle_helpers(self, adopted: list[trio.Event]) -> None:
         """Once all of them have said what they need, however long that takes."""
         for done in adopted:
             await done.wait()
         try:
-            await self.services.helpers.settle()
             if os.path.lexists(self.layout.sandbox):
                 await self.services.sandbox.settle()
+            await self.services.helpers.settle()
         except PymanError as error:
-            log.warning("cannot take away what networks do not need any more", error=str(error))
+            log.warning("cannot end a helper", error=str(error))
 
     def _container(self, id: str) -> Container | None:
         entry = self.registry.get(id)
@@ -255,8 +256,8 @@ class Engine:
         if observed.attachments:
             self.services.allocation.note(definition.id, observed.attachments, observed.ports)
             self.services.bridges.note(definition.id, observed)
-            if self.settings.rootless and definition.spec.netns.nsmode == "bridge":
-                self.services.sandbox.note(definition.id)
+            if observed.networks and self.settings.rootless:
+                self.services.sandbox.known_user(definition.id)
         entry = self._entry_of(container)
         self.registry.add(entry)
         return entry

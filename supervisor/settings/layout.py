@@ -154,9 +154,9 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.tmp}/helpers"
 
     @property
-    def sandbox(self) -> str:
-        """An ordinary user's network namespace with the bridges, and the sockets of what works for it."""
-        return f"{self.tmp}/sandbox"
+    def names(self) -> str:
+        """What the name server of containers reads."""
+        return f"{self.tmp}/names"
 
     @property
     def probes(self) -> str:
@@ -172,6 +172,11 @@ class Layout(msgspec.Struct, frozen=True):
     def socket_dir(self) -> str:
         """conmon's --socket-dir-path: attach sockets."""
         return f"{self.tmp}/socket"
+
+    @property
+    def sandbox(self) -> str:
+        """What there is of the network namespace with an ordinary user's bridges."""
+        return f"{self.tmp}/sandbox"
 
     @property
     def containers_run(self) -> str:

@@ -28,7 +28,7 @@ class Led:
     def __init__(self, host: Machine, directory: Path, *, keep: bool = False) -> None:
         self.path = str(directory / "control")
         with forwarding.listen(self.path) as control:
-            argv = forwarding.command(control.fileno(), keep=keep)
+            argv = forwarding.command(self.path, control.fileno(), keep=keep)
             self.process = host.does(lambda: subprocess.Popen(argv, pass_fds=[control.fileno()]))
 
     def lead(

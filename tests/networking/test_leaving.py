@@ -14,6 +14,9 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from tests.networking.conftest import Net
 
+pytestmark = pytest.mark.parametrize("module_net", ["root"], indirect=True)
+"""Of an ordinary user all of it is in the sandbox: test_sandbox.py."""
+
 BRIDGE = "podman0"
 OWN = {"lo", "wire"}
 
@@ -44,6 +47,21 @@ def test_the_next_container_finds_the_bridge_of_the_last_and_an_idle_one_goes(ne
     assert expected(net)
     is_idle(net)
     until(lambda: not expected(net), "it is still expected")
+
+
+def test_a_network_that_is_removed_leaves_its_subnet_at_once(net: Net) -> None:
+    create = ("network", "create", "--subnet", "10.90.9.0/24", "n")
+    for _ in range(2):
+        net.engine.cli(*create)
+        net.run("one", "--network", "n")
+        net.engine.cli("rm", "--force", "one")
+        net.engine.cli("network", "rm", "n")
+    for _ in range(2):
+        net.engine.cli(*create)
+        net.run("one", "--network", "n")
+        net.engine.cli("network", "rm", "--force", "n")
+    is_idle(net)
+    assert not expected(net)
 
 
 @pytest.mark.parametrize("when", ["while it runs", "at its end", "when all is over"])

@@ -48,8 +48,7 @@ def test_a_published_port_is_reached_from_host_and_peer(net: Net, kind: str) -> 
         ask(net.outside, HOST, 8080, kind),
     ]
     assert [each.split()[0] for each in told] == ["web", "web", "web"]
-    if not net.rootless:
-        assert told[2] == f"web {OUTSIDE}"
+    assert told[2] == f"web {OUTSIDE}"
     other = "udp" if kind == "tcp" else "tcp"
     assert ask(net.outside, HOST, 8080, other, seconds=0.5) == ""
     net.engine.cli("stop", "web")
@@ -98,7 +97,7 @@ def test_ipv6_has_all_of_it(net: Net) -> None:
     assert net.asks("b", HOST6, 7).startswith("host ")
     for kind in ("tcp", "udp"):
         told = ask(net.outside, HOST6, 8080, kind)
-        assert told == f"web {OUTSIDE6}" if not net.rootless else told.startswith("web ")
+        assert told == f"web {OUTSIDE6}"
         assert ask(net.host, HOST6, 8080, kind).startswith("web ")
         assert ask(net.outside, HOST, 8080, kind).startswith("web ")
 

@@ -12,6 +12,7 @@ from supervisor.kernel import inside
 from supervisor.logging import log
 from supervisor.network import links
 from supervisor.network import ports as host_ports
+from supervisor.network.names import SEARCH_DOMAIN
 from supervisor.network.planning import plan_of
 from supervisor.oci.request import Networking
 from supervisor.runtime.networks.taking import Taking
@@ -33,27 +34,27 @@ T = TypeVar("T")
 
 
 class Bridged:
-    """`wiring.Wiring` of bridge, macvlan and ipvlan networks."""
+    """`wiring.Wiring` of bridge, macvlan and ipvlan networks, in this process's own network namespace."""
 
     def __init__(self, services: Services, container: Container) -> None:
-        self._services = services
-        self._container = container
-        self._id = container.id
+        self.services = services
+        self.container = container
+        self.id = container.id
         self.taking = Taking(services, container.id)
-        self._sockets: list[socket.socket] = []
+        self.sockets: list[socket.socket] = []
         """That hold ports of the host, until conmon has them."""
 
     # ------------------------------------------------------------------ before the run
 
     async def plan(self) -> dict[str, Any]:
-        observed = self._container.observed
+        observed = self.container.observed
         if observed.attachments:  # a restart by policy keeps them
             self._claim(observed.ports)
             return {}
-        known = await self._services.networks.known()
+        known = await self.services.networks.known()
         try:
             networks, attachments = await self._on_networks(known)
-            ports = await self.taking.ports(self._container.definition.spec.portmappings)
+            ports = await self.taking.ports(self.container.definition.spec.portmappings)
             self._claim(ports)
         except BaseException:
             self.drop()
@@ -61,70 +62,99 @@ class Bridged:
         return {"attachments": attachments, "networks": networks, "ports": ports}
 
     async def _on_networks(self, known: Networks) -> tuple[list[NetworkPlan], list[Attachment]]:
-        wishes = self._container.definition.spec.networks
+        wishes = self.container.definition.spec.networks
         networks, attachments = [], []
         for name, wish in wishes.items():
             network = known.find(name)
-            take = partial(self._services.allocation.take, self._id, network, wish, wish.interface_name)
+            take = partial(self.services.allocation.take, self.id, network, wish, wish.interface_name)
             attachments.append(await self.taking.patiently(take))
-            networks.append(plan_of(network))
+            networks.append(plan_of(network, self.services.settings.network.dns_bind_port))
         return networks, attachments
 
     def _claim(self, ports: Sequence[Port]) -> None:
         self._close()
         if ports:
-            self._sockets = host_ports.claim(ports)
+            self.sockets = host_ports.claim(ports)
 
     def drop(self) -> None:
         self._close()
-        if not self._container.observed.attachments:
-            self._services.allocation.give_back(self._id)
+        if not self.container.observed.attachments:
+            self.services.allocation.give_back(self.id)
 
     def _close(self) -> None:
-        sockets, self._sockets = self._sockets, []
+        sockets, self.sockets = self.sockets, []
         for each in sockets:
             each.close()
 
     def held(self) -> Sequence[int]:
-        return [each.fileno() for each in self._sockets]
+        return [each.fileno() for each in self.sockets]
 
     # ------------------------------------------------------------------ the run
 
     async def place(self) -> int | None:
-        """Where the bridges are: a descriptor of a network namespace, or None: this process's own."""
+        """Where the bridges are: a descriptor of a network namespace, or None: this process's own. NetworkFailed."""
         return None
 
-    async def ground(self) -> None:
-        observed, bridges = self._container.observed, self._services.bridges
-        place = await self.place()
-        for network in observed.networks:
-            await bridges.hold(self._id, network, place)
-        await self.lead(observed, place)
+    async def ready_place(self) -> int | None:
+        """As `place`; and what is on a bridge reaches what the host reaches. NetworkFailed, DeadlineExceeded."""
+        return None
 
-    async def lead(self, observed: Observed, place: int | None) -> None:
-        """Its ports of the host, into it. NetworkFailed, NotSupported."""
-        if observed.ports:
-            await self._services.bridges.publish(self._id, observed.ports, observed.attachments, place)
+    async def lead(self, observed: Observed) -> None:
+        """The ports of the host lead to the container's addresses. NetworkFailed, NotSupported."""
+        place = await self.place()
+        await self.services.bridges.publish(self.id, observed.ports, observed.attachments, place)
+
+    async def lead_no_more(self) -> None:
+        """They need not lead anywhere. NetworkFailed."""
+        await self.services.bridges.unpublish(self.id, await self.place())
 
     async def heal(self) -> None:
-        """What somebody has flushed, and is in no bridge's part of the packet filter. Errors as `lead`."""
+        """What others have removed, besides what the packet filter has for bridges. NetworkFailed."""
+
+    def left(self) -> None:
+        """It is on no bridge any more."""
+
+    async def ground(self) -> None:
+        observed, bridges = self.container.observed, self.services.bridges
+        place = await self.ready_place()
+        for network in observed.networks:
+            await bridges.hold(self.id, network, place)
+        if observed.ports:
+            await self.lead(observed)
+        if self.has_names():
+            join, servers = self.services.naming.joined, self.forwarders
+            await join(self.container, observed.networks, observed.attachments, place=place, servers=servers)
+
+    def has_names(self) -> bool:
+        """On one of its networks containers find one another by their names."""
+        return any(network.dns for network in self.container.observed.networks)
 
     def told(self, observed: Observed | None = None) -> Networking:
         """`observed`: what the record may say soon."""
-        observed = observed or self._container.observed
+        observed = observed or self.container.observed
         bridges = [each for each in observed.networks if each.driver == "bridge"]
         gateways = [subnet.gateway for each in bridges for subnet in each.subnets if subnet.gateway]
         served = [each for each in bridges if each.dns]
         return Networking(
             addresses=[each.address for on in observed.attachments for each in on.addresses],
-            host=next((each for each in gateways if ":" not in each), next(iter(gateways), "")),
+            host=self.host_at(gateways),
+            forwarders=self.forwarders,
             servers=[subnet.gateway for each in served for subnet in each.subnets if subnet.gateway],
-            searches=["dns.podman"] if served else [],
+            searches=[SEARCH_DOMAIN] if served else [],
         )
+
+    def host_at(self, gateways: Sequence[str]) -> str | None:
+        """By which the container finds the host, as `Networking` has it. `gateways`: of its bridges."""
+        return next((each for each in gateways if ":" not in each), next(iter(gateways), ""))
+
+    @property
+    def forwarders(self) -> list[str]:
+        """Who asks the host's name servers for the container, if it cannot do that itself."""
+        return []
 
     async def connect(self, init: ProcessRef) -> None:
         with self.inside(init) as netns:
-            await self._services.bridges.call(await self.place(), partial(self._attach, netns))
+            await self.services.bridges.call(await self.place(), partial(self._attach, netns))
 
     @contextmanager
     def inside(self, init: ProcessRef) -> Iterator[int]:
@@ -132,7 +162,7 @@ class Bridged:
         try:
             netns = inside.of_process(init, "network")
         except OSError as error:
-            name = self._container.name
+            name = self.container.name
             raise NetworkFailed(
                 f"cannot connect container '{name}' to its networks: its first process has ended",
                 subject=name,
@@ -143,12 +173,30 @@ class Bridged:
             os.close(netns)
 
     def _attach(self, netns: int) -> None:
-        observed = self._container.observed
+        observed = self.container.observed
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
             links.attach(netns, network, attachment, hairpin=bool(observed.ports))
 
-    async def adopt(self, init: ProcessRef) -> None:
+    async def adopt(self, init: ProcessRef) -> None:  # noqa: ARG002 - Wiring's signature
         """Interfaces, rules and sockets are the kernel's and conmon's: they are there still."""
+        try:
+            await self.name_again()
+        except PymanError as error:
+            log.warning("cannot serve the names of a container", container=self.id, error=str(error))
+
+    async def name_again(self, *, anew: bool = False) -> None:
+        """It has names already; `anew`: somebody may have taken them away. NetworkFailed, StorageFailed, DiskFull."""
+        if self.has_names():
+            observed, rejoin = self.container.observed, self.services.naming.rejoined
+            place, servers = await self.place(), self.forwarders
+            await rejoin(
+                self.container,
+                observed.networks,
+                observed.attachments,
+                place=place,
+                servers=servers,
+                anew=anew,
+            )
 
     # ------------------------------------------------------------------ after the run
 
@@ -157,10 +205,10 @@ class Bridged:
 
     async def take_down(self) -> None:
         self._close()
-        observed = self._container.observed
+        observed = self.container.observed
         if not observed.attachments:
             return
-        bridges, place = self._services.bridges, await self.place()
+        bridges, place = self.services.bridges, await self.place()
         failures: list[PymanError] = []
 
         async def attempt(step: Callable[[], Awaitable[object]]) -> None:
@@ -169,17 +217,21 @@ class Bridged:
             except PymanError as error:
                 failures.append(error)
 
-        await attempt(partial(bridges.unpublish, self._id, place))
-        if self._services.dependents(self._id):
+        if self.has_names():
+            await attempt(partial(self.services.naming.left, self.id))
+        await attempt(self.lead_no_more)
+        if self.services.dependents(self.id):
             # One of them may be in its network namespace, which does not end then.
             await attempt(partial(bridges.call, place, self._detach))
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
-            bridges.leave(self._id, network, place, attachment.host_interface)
+            bridges.leave(self.id, network, place, attachment.host_interface)
+        if not failures:
+            self.left()
         for later in failures[1:]:
-            log.warning("cannot take down a network", container=self._id, error=str(later))
+            log.warning("cannot take down a network", container=self.id, error=str(later))
         if failures:
             raise failures[0]
 
     def _detach(self) -> None:
-        for attachment in self._container.observed.attachments:
+        for attachment in self.container.observed.attachments:
             links.detach(attachment)

@@ -39,7 +39,9 @@ def holders(
             taken = borrowed.sockets_of(monitor)
         except OSError as error:
             raise NetworkFailed(f"cannot take ports from a container's monitor: {error.strerror}") from error
-        there |= _by_port(stack.enter_context(each) for each in taken)
+        for each in taken:
+            stack.enter_context(each)
+        there |= _by_port(taken)
     found = []
     for port in ports:
         held = next((there.pop(key) for key in _keys(port) if key in there), None)

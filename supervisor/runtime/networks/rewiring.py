@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from supervisor.network import links
+from supervisor.network.planning import plan_of
 from supervisor.network.plans import is_ipv6
 from supervisor.oci import live_files, resolver
 from supervisor.oci.hosts import HOSTS
@@ -45,6 +46,9 @@ class Rewiring:
         take = partial(self._services.allocation.take, self._id, network, wish, wish.interface_name)
         return await self._wiring.taking.patiently(take)
 
+    def plan_of(self, network: Network) -> NetworkPlan:
+        return plan_of(network, self._services.settings.network.dns_bind_port)
+
     def give_up(self, network_id: str) -> None:
         """What it was to have there, or has had."""
         self._services.allocation.give_back(self._id, network_id)
@@ -74,8 +78,11 @@ class Rewiring:
             with self._wiring.inside(init) as netns:
                 attach = partial(links.attach, netns, network, attachment, hairpin=bool(observed.ports))
                 await bridges.call(place, attach)
+            if network.dns:
+                join, servers = self._services.naming.joined, self._wiring.forwarders
+                await join(self._container, [network], [attachment], place=place, servers=servers)
             former = replaced(observed, **self.without(name))
-            await self._lead(former, observed, place)
+            await self._lead(former, observed)
             await self._rewrite(former, observed)
 
     async def take_off(self, name: str, init: ProcessRef) -> None:
@@ -85,7 +92,9 @@ class Rewiring:
             former, bridges = self._container.observed, self._services.bridges
             rest = replaced(former, **self.without(name))
             place = await self._wiring.place()
-            await self._lead(former, rest, place)
+            await self._lead(former, rest)
+            if network.dns:
+                await self._services.naming.left(self._id, [network.id])
             with self._wiring.inside(init) as netns:
                 await bridges.call(place, partial(_detach, netns, attachment))
                 # The default route has gone with it, where it led there.
@@ -109,11 +118,12 @@ class Rewiring:
         await self._wiring.heal()
         with self._wiring.inside(init) as netns:
             await bridges.call(place, partial(_mend, netns, observed))
+        await self._wiring.name_again(anew=True)
 
-    async def _lead(self, former: Observed, now: Observed, place: int | None) -> None:
+    async def _lead(self, former: Observed, now: Observed) -> None:
         """Published ports lead to the first address of either kind."""
         if now.ports and _targets(former.attachments) != _targets(now.attachments):
-            await self._wiring.lead(now, place)
+            await self._wiring.lead(now)
 
     async def _rewrite(self, former: Observed, now: Observed) -> None:
         """Its hosts and resolv.conf."""

@@ -13,13 +13,14 @@ Rules:
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import trio
 
-from pyman.errors import NetworkFailed, PymanError
+from pyman.errors import NetworkFailed, NotSupported, PymanError
 from supervisor.kernel import files
 from supervisor.logging import log
 from supervisor.network import forwarding, sandbox
@@ -31,17 +32,20 @@ from supervisor.runtime.networks.way_out import WayOut
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from supervisor.kernel.process import ProcessRef
     from supervisor.network.plans import Attachment, Port
+    from supervisor.runtime.container import Container
     from supervisor.runtime.services import Services
 
-__all__ = ["Sandbox"]
+__all__ = ["Sandbox", "check_ports"]
 
 T = TypeVar("T")
 
 _THREADS = 4
+_REST = 1.0
+"""Seconds between the last container and the end of the sandbox."""
 
 
 class _Published(NamedTuple):
@@ -66,7 +70,7 @@ class _Forwarder(Helper):
 
 
 class Sandbox:
-    """One for an engine. `note` comes first, for every container of which a record says that it is on networks."""
+    """`known_user` for every container that has been on networks when the engine starts; then `place` and the rest."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -80,10 +84,14 @@ class Sandbox:
         self._led: dict[str, ProcessRef] = {}
         """The forwarder that was told of a container's ports."""
         self._netns = -1
+        self._is_resting = False
+        """Nobody is in it, and it goes in a moment."""
+        self._last = 0.0
+        """When somebody has left it."""
         self._turn = trio.Lock()
         self._limiter = trio.CapacityLimiter(_THREADS)
 
-    def note(self, container: str) -> None:
+    def known_user(self, container: str) -> None:
         """What a record says."""
         self._users.add(container)
 
@@ -95,7 +103,7 @@ class Sandbox:
             self._users.add(container)
             if self._netns < 0:
                 try:
-                    self._netns = await self._in_thread(self._found)
+                    self._netns = self._way_out.netns = await self._in_thread(self._found)
                 except OSError as error:
                     raise NetworkFailed(
                         f"cannot make the network namespace of bridges: {(error.strerror or str(error)).lower()}",
@@ -112,31 +120,54 @@ class Sandbox:
 
     async def ready(self, container: str) -> int:
         """As `place`; and containers in it reach what the host reaches. NetworkFailed, DeadlineExceeded."""
-        netns = self._way_out.netns = await self.place(container)
+        netns = await self.place(container)
         await self._services.helpers.ensure(self._way_out)
         return netns
 
-    @property
-    def way_out(self) -> WayOut:
-        """What containers are told of it."""
-        return self._way_out
+    async def look(self) -> None:
+        """Find out what `servers` and `host` are. NotSupported."""
+        await self._way_out.look()
 
-    async def left(self, container: str) -> None:
-        """A container needs it no more; with the last one it goes. PymanError: it is there still, or some of it."""
+    @property
+    def servers(self) -> Sequence[str]:
+        """Who answers queries there, for those whom the host asks."""
+        return self._way_out.servers
+
+    @property
+    def host(self) -> str | None:
+        """An address by which containers reach the host; None: there is none."""
+        return self._way_out.host
+
+    def left(self, container: str) -> None:
+        """A container needs it no more. Some time after the last one it goes."""
+        self._users.discard(container)
+        self._last = trio.current_time()
+        if not self._users and self._netns >= 0 and not self._is_resting:
+            self._is_resting = True
+            self._services.spawn(self._rest)
+
+    async def _rest(self) -> None:
+        """The next container may come at once, and go."""
+        since = -1.0
+        while since < self._last:  # somebody may have left it meanwhile
+            since = self._last
+            await trio.sleep_until(since + _REST)
+        self._is_resting = False
+        try:
+            await self.settle()
+        except PymanError as error:
+            log.warning("cannot remove the network namespace of bridges", error=str(error))
+
+    async def settle(self) -> None:
+        """Every container has said by now whether it needs it. PymanError: it is there still, or some of it."""
         async with self._turn:
-            self._users.discard(container)
             if not self._users:
                 with trio.CancelScope(shield=True):
                     await self._remove()
 
-    async def settle(self) -> None:
-        """Every container has said by now whether it needs it. PymanError as `left`."""
-        async with self._turn:
-            if not self._users:
-                await self._remove()
-
     async def _remove(self) -> None:
         """All of it, past what fails; the first error comes at the end."""
+        await self._services.bridges.settle()  # of none it is known any more that it is there
         failures: list[PymanError] = []
         for key in (self._forwarder.key, self._way_out.key):
             try:
@@ -171,24 +202,23 @@ class Sandbox:
         container: str,
         ports: Sequence[Port],
         attachments: Sequence[Attachment],
-        given: Sequence[socket.socket] = (),
+        given: Iterable[socket.socket] = (),
     ) -> None:
-        """Lead ports of the host into a container, or elsewhere in it; where they lead there already, nothing is done.
-        `given`: sockets that hold the ports, until the container's monitor does. NetworkFailed, PortInUse."""
+        """Lead ports into a container; what is led there is not led twice. `given`: sockets that hold the ports, until its
+        monitor does. NetworkFailed, PortInUse; then none is led."""
         now = _Published(ports, attachments)
-        former = self._published.get(container)
+        if self._published.get(container) != now:
+            self._led.pop(container, None)
         self._published[container] = now
-        ref = await self._services.helpers.ensure(self._forwarder)
-        await self._lead_back()  # somebody may have flushed that
-        if former is None and not given and await self._leads(container, len(ports)):
-            self._led[container] = ref
-        elif former not in (None, now) or self._led.get(container) != ref:
-            await self._lead(container, ref, given)
-
-    async def _leads(self, container: str, count: int) -> bool:
-        """What an earlier supervisor has told the forwarder."""
-        led = await self._in_thread(partial(forwarding.led, self._control))
-        return led.get(container) == count
+        try:
+            ref = await self._services.helpers.ensure(self._forwarder)
+            if self._led.get(container) != ref:
+                await self._lead_back()  # somebody may have flushed that
+                await self._lead(container, ref, given)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self.unpublish(container)
+            raise
 
     async def unpublish(self, container: str) -> None:
         """It need not be published. What cannot be told to the forwarder ends with it."""
@@ -200,6 +230,20 @@ class Sandbox:
             except NetworkFailed as error:
                 log.warning("cannot close the ports of a container", container=container, error=str(error))
 
+    async def adopt(self, container: Container) -> None:
+        """One that runs, of an earlier supervisor's: it has what it had. PymanError."""
+        await self.ready(container.id)
+        observed = container.observed
+        if not observed.ports:
+            return
+        self._published[container.id] = _Published(observed.ports, observed.attachments)
+        ref = await self._services.helpers.ensure(self._forwarder)
+        if self._led.get(container.id) != ref:
+            led = await self._in_thread(partial(forwarding.led, self._control))
+            if led.get(container.id) == len(observed.ports):
+                self._led[container.id] = ref
+        await self.publish(container.id, observed.ports, observed.attachments)
+
     async def forwarder(self, stack: ExitStack) -> Program:
         """How it is begun."""
         try:
@@ -207,7 +251,7 @@ class Sandbox:
             keep = await self._lead_back()
         except OSError as error:
             raise files.storage_error(error, "listen at", self._control) from error
-        argv = forwarding.command(control.fileno(), keep=keep)
+        argv = forwarding.command(self._control, control.fileno(), keep=keep)
         return Program(argv, descriptors=(control.fileno(),), network=self._netns)
 
     async def heal(self) -> None:
@@ -228,26 +272,34 @@ class Sandbox:
         """Tell a new forwarder everything. A container whose ports cannot be led goes without, and the others do not."""
         self._led.clear()
         for container in list(self._published):
-            if self._monitor(container) is None:
+            found = self._services.find(container)
+            if found is None or found.observed.monitor is None:
                 continue  # whoever is about to publish them has the sockets
             try:
                 await self._lead(container, ref)
             except PymanError as error:
                 log.warning("cannot lead ports into a container", container=container, error=str(error))
 
-    async def _lead(self, container: str, ref: ProcessRef, given: Sequence[socket.socket] = ()) -> None:
-        work = partial(
-            _lead, self._control, container, self._published[container], self._monitor(container), given
-        )
-        await self._in_thread(work)
-        self._led[container] = ref
-
-    def _monitor(self, container: str) -> ProcessRef | None:
+    async def _lead(self, container: str, ref: ProcessRef, given: Iterable[socket.socket] = ()) -> None:
+        published = self._published[container]
         found = self._services.find(container)
-        return found.observed.monitor if found is not None else None
+        monitor = found.observed.monitor if found is not None else None
+        await self._in_thread(partial(_lead, self._control, container, published, monitor, list(given)))
+        self._led[container] = ref
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+
+def check_ports(ports: Iterable[Port]) -> None:
+    """Whether an ordinary user can publish them on a bridge. NotSupported."""
+    for port in ports:
+        if port.protocol not in ("tcp", "udp"):
+            name = f"{port.host_port}/{port.protocol}"
+            raise NotSupported(
+                f"cannot publish port {name}: without root, tcp and udp alone are led into containers",
+                subject=name,
+            )
 
 
 def _lead(
@@ -265,7 +317,7 @@ def _lead(
 
 
 def _addresses(attachments: Sequence[Attachment], port: Port) -> list[str]:
-    """The container's first address of each kind."""
+    """The container's first one of each kind."""
     found = [each.address for attachment in attachments for each in attachment.addresses]
     firsts = [next((each for each in found if is_ipv6(each) == ipv6), "") for ipv6 in (False, True)]
     if not any(firsts):

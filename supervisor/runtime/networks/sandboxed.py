@@ -1,21 +1,18 @@
-"""A container on networks of an ordinary user: its bridges are in the sandbox, and the forwarder leads its ports there.
-
-The packet filter in the sandbox knows the ports as well: there the host's address may be the sandbox's own.
-"""
+"""A container on an ordinary user's bridges, which are in the sandbox; ports of the host are led there by the forwarder."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from pyman.errors import PymanError
 from supervisor.logging import log
 from supervisor.runtime.networks.bridged import Bridged
+from supervisor.runtime.networks.sandbox import check_ports
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from supervisor.kernel.process import ProcessRef
-    from supervisor.oci.request import Networking
     from supervisor.runtime.records import Observed
 
 __all__ = ["Sandboxed"]
@@ -23,57 +20,61 @@ __all__ = ["Sandboxed"]
 
 class Sandboxed(Bridged):
     async def plan(self) -> dict[str, Any]:
-        await self._services.sandbox.way_out.settle()
-        return await super().plan()
+        planned = await super().plan()
+        try:
+            check_ports(planned.get("ports", ()))
+            await self.services.sandbox.look()
+        except BaseException:
+            self.drop()
+            raise
+        return planned
 
-    async def place(self) -> int | None:
-        return await self._services.sandbox.place(self._id)
+    async def place(self) -> int:
+        return await self.services.sandbox.place(self.id)
 
-    async def ground(self) -> None:
-        await self._services.sandbox.ready(self._id)
-        await super().ground()
+    async def ready_place(self) -> int:
+        return await self.services.sandbox.ready(self.id)
 
-    async def lead(self, observed: Observed, place: int | None) -> None:
-        await super().lead(observed, place)
-        if observed.ports:
-            await self._services.sandbox.publish(
-                self._id, observed.ports, observed.attachments, self._sockets
-            )
+    async def lead(self, observed: Observed) -> None:
+        sandbox = self.services.sandbox
+        if observed.attachments:
+            await sandbox.publish(self.id, observed.ports, observed.attachments, self.sockets)
+        else:
+            await sandbox.unpublish(self.id)
+
+    async def lead_no_more(self) -> None:
+        await self.services.sandbox.unpublish(self.id)
 
     async def heal(self) -> None:
-        await super().heal()
-        await self._services.sandbox.heal()
+        await self.services.sandbox.heal()
 
-    def told(self, observed: Observed | None = None) -> Networking:
-        way = self._services.sandbox.way_out
-        return msgspec.structs.replace(
-            super().told(observed), host=way.host, forwarders=list(way.forwarders), ipv6=way.ipv6
-        )
+    def left(self) -> None:
+        self.services.sandbox.left(self.id)
+
+    def host_at(self, gateways: Sequence[str]) -> str | None:
+        del gateways  # of the sandbox, where the host is not
+        return self.services.sandbox.host
+
+    @property
+    def forwarders(self) -> list[str]:
+        return list(self.services.sandbox.servers)
 
     async def connect(self, init: ProcessRef) -> None:
         await super().connect(init)
-        # Should the forwarder have died meanwhile: the sockets are the monitor's by now.
-        await self.lead(self._container.observed, await self.place())
+        if self.container.observed.ports:
+            # Should the forwarder have died meanwhile: the sockets are the monitor's by now.
+            await self.lead(self.container.observed)
 
     async def adopt(self, init: ProcessRef) -> None:
-        """The container runs on, without what cannot be brought back."""
-        await super().adopt(init)
+        """The container runs on without what cannot be."""
         try:
-            await self._services.sandbox.way_out.settle()
-            await self._services.sandbox.ready(self._id)
-            await self.lead(self._container.observed, await self.place())
+            await self.services.sandbox.look()
+            await super().adopt(init)
+            await self.services.sandbox.adopt(self.container)
         except PymanError as error:
-            log.warning("cannot bring back a network", container=self._id, error=str(error))
+            log.warning("cannot bring back a network", container=self.id, error=str(error))
 
     async def turn_over(self) -> None:
+        """The forwarder has the former monitor's sockets: the next run needs the ports itself."""
         await super().turn_over()
-        await self._services.sandbox.unpublish(self._id)  # else nobody could claim the ports
-
-    async def take_down(self) -> None:
-        if not self._container.observed.attachments:
-            return
-        await self._services.sandbox.unpublish(self._id)
-        try:
-            await super().take_down()
-        finally:
-            await self._services.sandbox.left(self._id)
+        await self.lead_no_more()

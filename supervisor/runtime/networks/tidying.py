@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from supervisor.state.database import Database
 
-__all__ = ["PREFIX", "Tidying"]
+__all__ = ["Tidying", "identity"]
 
-PREFIX = "bridge-"
+_PREFIX = "bridge-"
 """Of the intents' keys; a network's id follows."""
 _REST = 1.0
 """Seconds after the last of those that have left."""
@@ -44,7 +44,7 @@ class _Left(NamedTuple):
 
     @property
     def place(self) -> tuple[str, int]:
-        return self.network.id, 0 if self.netns is None else os.fstat(self.netns).st_ino
+        return self.network.id, identity(self.netns)
 
 
 class Tidying:
@@ -53,11 +53,12 @@ class Tidying:
 
     def __init__(
         self,
-        database: Database,
+        database: Database | None,
         spawn: Callable[[Callable[[], Awaitable[Any]]], object],
         interfaces_gone: Callable[[Sequence[str], int | None], Awaitable[None]],
         bridge_gone: Callable[[NetworkPlan, int | None], Awaitable[None]],
     ) -> None:
+        """`database`: None: nothing need be recorded."""
         self._database = database
         self._spawn = spawn
         self._interfaces_gone = interfaces_gone
@@ -71,14 +72,14 @@ class Tidying:
 
     async def expect(self, network: NetworkPlan) -> None:
         """Its bridge is about to be made."""
-        if network.id not in self._expected:
-            await self._database.commit([PutIntent(PREFIX + network.id, _encode(network))])
+        if self._database is not None and network.id not in self._expected:
+            await self._database.commit([PutIntent(_PREFIX + network.id, _encode(network))])
             self._expected.add(network.id)
 
     def recover(self, intents: Mapping[str, bytes]) -> None:
         """Of networks whose bridges may be there. StateDamaged."""
         for key, body in intents.items():
-            if key.startswith(PREFIX):
+            if key.startswith(_PREFIX):
                 try:
                     network = msgspec.json.decode(body, type=NetworkPlan)
                 except msgspec.DecodeError as error:
@@ -95,6 +96,15 @@ class Tidying:
             self._tidied = trio.Event()
             self._spawn(self._run)
 
+    async def now(self, id: str) -> None:
+        """Of one network, because it is about to be removed."""
+        some = [each for each in self._left if each.network.id == id]
+        self._left = [each for each in self._left if each.network.id != id]
+        try:
+            await self._tidy(some, idle=True)
+        finally:
+            _close(some)
+
     async def settle(self) -> None:
         """Now, and until it is done."""
         if self._runs:
@@ -108,7 +118,7 @@ class Tidying:
                     await self._hurry.wait()
                 left, self._left = self._left, []
                 try:
-                    await self._tidy(left)
+                    await self._tidy(left, idle=self._hurry.is_set())
                 finally:
                     _close(left)
         finally:
@@ -118,7 +128,8 @@ class Tidying:
             self._hurry = trio.Event()
             self._tidied.set()
 
-    async def _tidy(self, left: Sequence[_Left]) -> None:
+    async def _tidy(self, left: Sequence[_Left], *, idle: bool) -> None:
+        """`idle`: though somebody may have left just now."""
         groups: dict[tuple[str, int], list[_Left]] = {}
         for each in left:
             groups.setdefault(each.place, []).append(each)
@@ -127,7 +138,7 @@ class Tidying:
             try:
                 if interfaces := [each.interface for each in some if each.interface]:
                     await self._interfaces_gone(interfaces, last.netns)
-                if trio.current_time() - last.at < _REST and not self._hurry.is_set():
+                if trio.current_time() - last.at < _REST and not idle:
                     self.note(last.network, last.netns)
                 else:
                     await self._bridge_gone(last.network, last.netns)
@@ -138,9 +149,14 @@ class Tidying:
 
     async def forget(self, network: NetworkPlan) -> None:
         """Its bridge is gone."""
-        if network.id in self._expected:
+        if self._database is not None and network.id in self._expected:
             self._expected.discard(network.id)
-            await self._database.commit([DropIntent(PREFIX + network.id)])
+            await self._database.commit([DropIntent(_PREFIX + network.id)])
+
+
+def identity(netns: int | None) -> int:
+    """Of a network namespace, as long as somebody holds it; None: this process's."""
+    return 0 if netns is None else os.fstat(netns).st_ino
 
 
 def _close(left: Sequence[_Left]) -> None:

@@ -1,12 +1,12 @@
 """The way out of the sandbox: the program through which containers on an ordinary user's bridges reach what the host does.
 
-pasta or slirp4netns, as configured; it ends with the sandbox.
+pasta or slirp4netns, as configured; both end with the sandbox.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from supervisor.kernel.addresses import first_address, outer_address
 from supervisor.network import pasta, programs, slirp4netns
@@ -20,75 +20,57 @@ if TYPE_CHECKING:
 
 __all__ = ["WayOut"]
 
-
 _IPV4 = ("-a", "169.254.2.2", "-n", "24", "-g", "169.254.2.1")
 _IPV6 = ("-a", "fd70:796d:616e::2", "-g", "fd70:796d:616e::1")
 _ADDRESSING = frozenset({"-a", "--address", "-n", "--netmask", "-g", "--gateway"})
 
 
-class _Told(NamedTuple):
-    """What a program is told, and what follows from that."""
-
-    argv: Sequence[str]
-    forwarders: Sequence[str]
-    host: str | None
-    ipv6: bool
-
-
 class WayOut(Helper):
     key = "sandbox-network"
+    netns = -1
+    """A descriptor of the sandbox, before it is begun."""
 
     def __init__(self, settings: Callable[[], Settings], path: str) -> None:
         """`path`: where the sandbox is kept."""
         self._settings = settings
         self._path = path
         self.pid_file = f"{os.path.dirname(path)}/pasta.pid"
-        self.name = pasta.PROGRAM
-        self.netns = -1
-        """A descriptor of the sandbox, when it is begun."""
-        self.forwarders: Sequence[str] = ()
+        self.name = settings().network.default_rootless_network_cmd
+        self.servers: Sequence[str] = ()
         """Who answers queries there, for those whom the host asks."""
-        self.host: str | None = ""
-        """By which containers find the host; empty: the host's first address; None: by none."""
-        self.ipv6 = False
+        self.host: str | None = None
+        """The host, as containers see it; None: not at all."""
 
-    async def settle(self) -> None:
-        """Which program it is, and what containers are told of it. NotSupported, InvalidArgument."""
-        await self._told()
+    async def look(self) -> list[str]:
+        """What it is begun with, but where the sandbox is: `servers` and `host` follow from it. NotSupported,
+        InvalidArgument: as configured it cannot be."""
+        settings = self._settings()
+        self.name = settings.network.default_rootless_network_cmd
+        if self.name == slirp4netns.PROGRAM:
+            path = settings.engine.network_cmd_path or self._found("slirp4netns")
+            options = slirp4netns.parse(settings.engine.network_cmd_options)
+            self.servers = [options.server]
+            self.host = options.gateway if options.allow_host_loopback else first_address() or None
+            return [path, *slirp4netns.arguments(options, self.netns, exit_fd=None, forwards=False)]
+        path = self._found("passt")
+        deadline = settings.pyman.call_deadline
+        maps_guest = await programs.knows(path, pasta.GUEST_MAP, deadline=deadline)
+        pasta.check(settings.network.pasta_options)
+        words = [*_addresses(settings.network.pasta_options), *settings.network.pasta_options]
+        setup = pasta.set_up(words, [], maps_guest=maps_guest)
+        self.servers = setup.servers
+        self.host = setup.host or first_address(setup.own) or None
+        return [path, *setup.arguments, "--pid", self.pid_file, "--netns", self._path]
+
+    def _found(self, package: str) -> str:
+        return programs.find(self.name, self._settings().engine.helper_binaries_dir, package=package)
 
     async def program(self, stack: ExitStack) -> Program:
         del stack
-        told = await self._told()
-        if self.name == pasta.PROGRAM:
-            return Program(
-                [*told.argv, "--pid", self.pid_file, "--netns", self._path], pid_file=self.pid_file
-            )
-        return Program(told.argv, descriptors=(self.netns,), ready=slirp4netns.READY)
-
-    async def _told(self) -> _Told:
-        settings = self._settings()
-        self.name = settings.network.default_rootless_network_cmd
-        told = await _by_pasta(settings) if self.name == pasta.PROGRAM else self._by_slirp4netns(settings)
-        self.forwarders, self.host, self.ipv6 = told.forwarders, told.host, told.ipv6
-        return told
-
-    def _by_slirp4netns(self, settings: Settings) -> _Told:
-        engine = settings.engine
-        path = engine.network_cmd_path or programs.find(
-            slirp4netns.PROGRAM, engine.helper_binaries_dir, package="slirp4netns"
-        )
-        options = slirp4netns.parse(engine.network_cmd_options)
-        arguments = slirp4netns.arguments(options, self.netns, exit_fd=None, forwards=False)
-        return _Told([path, *arguments], [options.server], "", options.enable_ipv6)
-
-
-async def _by_pasta(settings: Settings) -> _Told:
-    path = programs.find(pasta.PROGRAM, settings.engine.helper_binaries_dir, package="passt")
-    knows = await programs.knows(path, pasta.GUEST_MAP, deadline=settings.pyman.call_deadline)
-    options = [*_addresses(settings.network.pasta_options), *settings.network.pasta_options]
-    setup = pasta.set_up(options, [], maps_guest=knows)
-    host = setup.host or first_address(setup.own) or None
-    return _Told([path, *setup.arguments], setup.servers, host, any(":" in each for each in setup.own))
+        argv = await self.look()
+        if self.name == slirp4netns.PROGRAM:
+            return Program(argv, descriptors=(self.netns,), ready=slirp4netns.READY)
+        return Program(argv, pid_file=self.pid_file)
 
 
 def _addresses(configured: Sequence[str]) -> list[str]:
