@@ -177,7 +177,17 @@ async def test_the_one_on_two_networks_finds_both_and_they_not_each_other(
             assert ask(web, "10.2.0.1", "third") == ["10.2.0.3"]
             assert ask(other, "10.2.0.1", "web") == ["10.2.0.2"]
             assert ask(other, "10.2.0.1", "data", seconds=1) != ["10.1.0.3"]
-            for guest in (WEB, DATA, third):
+            ref = names.helpers.process_of(KEY)
+            for guest in (WEB, DATA):
+                await naming.left(guest.id)
+            nobody = ["nobody"]
+            await comes(lambda: ask(web, "10.1.0.1", "data", seconds=0.2) == nobody, "it serves there still")
+            assert ask(other, "10.2.0.1", "third") == ["10.2.0.3"]
+            await names.join(WEB, both[0])
+            assert ask(web, "10.1.0.1", "web") == ["10.1.0.2"]
+            assert names.helpers.process_of(KEY) == ref
+            assert names.book.events == []
+            for guest in (WEB, third):
                 await naming.left(guest.id)
 
 

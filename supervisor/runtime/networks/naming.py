@@ -44,6 +44,8 @@ KEY = "aardvark-dns"
 _PORT = 53
 _REST = 1.0
 """Seconds between the last container and the end of the program: the next one may be about to come."""
+_CALM = 5.0
+"""Seconds after which the program has read, for certain, what it was told to."""
 _PATIENCE = 5.0
 """Seconds for the program to answer to a name."""
 _AGAIN = 0.002
@@ -62,7 +64,7 @@ class _Server(Helper):
         self._naming = naming
 
     async def program(self, stack: ExitStack) -> Program:  # noqa: ARG002 - opens nothing
-        return self._naming.program()
+        return await self._naming.program()
 
     async def begun(self, ref: ProcessRef) -> None:
         self._naming.has_begun(ref)
@@ -100,6 +102,10 @@ class Naming:
         """By networks' ids and containers'."""
         self._changed: set[str] = set()
         """Networks whose files are not what they should be."""
+        self._emptied: set[str] = set()
+        """Files of networks on which nobody is any more."""
+        self._signalled = 0.0
+        """When the program was told last."""
         self._is_told = True
         """The program has read the files as they are."""
         self._last = 0.0
@@ -107,6 +113,7 @@ class Naming:
         self._is_resting = False
         """Nobody is there, and the program goes in a moment."""
         self._turn = trio.Lock()
+        self._writing = trio.Lock()
         self._is_read = False
 
     def is_used(self) -> bool:
@@ -219,10 +226,14 @@ class Naming:
         async with self._turn:
             if not self._is_read:
                 self._zones, self._guests = await self._in_thread(self._directory.read)
-                for network, guests in self._guests.items():
-                    for id in [each for each in guests if not self._is_known(each)]:
-                        del guests[id]
-                        self._changed.add(network)
+                self._changed |= {
+                    network
+                    for network, guests in self._guests.items()
+                    if not guests or not all(map(self._is_known, guests))
+                }
+                for network in self._changed:
+                    guests = self._guests[network]
+                    self._guests[network] = {id: guests[id] for id in guests if self._is_known(id)}
                 self._is_read = True
 
     async def _serve(self, place: int | None) -> None:
@@ -245,10 +256,25 @@ class Naming:
             await self._write()
             self._hurry()
 
+    async def _remove_emptied(self) -> None:
+        async with self._writing:
+            emptied, self._emptied = self._emptied, set()
+            await self._in_thread(partial(self._directory.remove, emptied))
+
+    async def _write_one(self, network: str) -> None:
+        async with self._writing:
+            zone, guests = self._zones[network], dict(self._guests[network])
+            if guests:
+                self._emptied.discard(zone.file)
+            await self._in_thread(partial(self._directory.write, zone, guests))
+            if not guests:
+                self._emptied.add(zone.file)
+
     def _hurry(self) -> None:
         """Have the program read the files again, unless it has read them as they are. One that comes up is told then."""
         if not self._is_told:
             self._is_told = self._helpers.signal(KEY, signal.SIGHUP)
+            self._signalled = trio.current_time()
 
     def _rest(self) -> None:
         self._last = trio.current_time()
@@ -273,26 +299,32 @@ class Naming:
             if self._is_read and not self.is_used():
                 await self._helpers.end(KEY)
                 await self._write()
-                await self._in_thread(self._directory.tidy)
+                await self._in_thread(self._directory.clear)
+                self._emptied.clear()
                 self._place = None
 
     async def _write(self) -> None:
+        if self._emptied and trio.current_time() - self._signalled > _CALM:
+            await self._remove_emptied()
         while self._changed:
             network = self._changed.pop()
-            write = partial(self._directory.write, self._zones[network], dict(self._guests[network]))
             self._is_told = False
             try:
-                await self._in_thread(write)
+                await self._write_one(network)
             except BaseException:
                 self._changed.add(network)
                 raise
             if not self._guests[network]:
                 del self._guests[network], self._zones[network]
 
-    def program(self) -> Program:
-        """How it is begun: with the files as they are. NetworkFailed: it is not installed."""
-        self._is_told = True
+    async def program(self) -> Program:
+        """How it is begun: with all files, whatever somebody has done to them. NetworkFailed: it is not installed."""
         settings = self._settings()
+        self._is_told = True
+        for network in list(self._guests):
+            if self._guests.get(network):
+                await self._write_one(network)
+        await self._remove_emptied()
         path = _find(settings.engine.helper_binaries_dir)
         argv = [path, "--config", self._directory.path, "--port", str(self._port()), "run"]
         return Program(argv, network=self._place, pid_file=self._directory.pid_file)
@@ -303,6 +335,7 @@ class Naming:
         if pidfd is not None:
             with pidfd:
                 self._is_told = pidfd.send_signal(signal.SIGHUP)
+                self._signalled = trio.current_time()
 
     def _port(self) -> int:
         return self._settings().network.dns_bind_port or _PORT
