@@ -149,7 +149,8 @@ class NetworkHandlers:
 
 
 def _is_on_networks(container: Container) -> bool:
-    return bool(container.observed.attachments) and container.state in STATES_WITH_PROCESS
+    """Not on one of a program's: there is nothing of it that could be made anew."""
+    return bool(container.observed.networks) and container.state in STATES_WITH_PROCESS
 
 
 def _require(names: Sequence[str]) -> None:

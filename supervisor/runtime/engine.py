@@ -212,10 +212,11 @@ class Engine:
         for record in sessions:
             await self._adopt_exec(*refresh.exec_record(record))
         helpers = [] if rebooted else [record for record in loaded.records if record.kind == "helper"]
+        sandboxed = os.path.lexists(self.layout.sandbox)
         if helpers:
             services.helpers.load(helpers)
         adopted = await self._start_workers()
-        if helpers:
+        if helpers or sandboxed:
             self._nursery.start_soon(self._settle_helpers, adopted)
         services.resume(loaded.intents)
 
@@ -237,6 +238,8 @@ class Engine:
         for done in adopted:
             await done.wait()
         try:
+            if os.path.lexists(self.layout.sandbox):
+                await self.services.sandbox.settle()
             await self.services.helpers.settle()
         except PymanError as error:
             log.warning("cannot end a helper", error=str(error))
@@ -253,6 +256,8 @@ class Engine:
         if observed.attachments:
             self.services.allocation.note(definition.id, observed.attachments, observed.ports)
             self.services.bridges.note(definition.id, observed)
+            if observed.networks and self.settings.rootless:
+                self.services.sandbox.known_user(definition.id)
         entry = self._entry_of(container)
         self.registry.add(entry)
         return entry

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.networks.book import NetworkBook
     from supervisor.runtime.networks.bridges import Bridges
     from supervisor.runtime.networks.helper_book import Helpers
+    from supervisor.runtime.networks.sandbox import Sandbox
     from supervisor.runtime.registry import Registry
     from supervisor.runtime.secrets.book import Secrets
     from supervisor.runtime.secrets.choosing import Chosen as ChosenSecrets
@@ -190,9 +191,18 @@ class Services:
         return Allocation()
 
     @cached_property
+    def sandbox(self) -> Sandbox:
+        """Of an ordinary user alone."""
+        from supervisor.runtime.networks.sandbox import Sandbox
+
+        return Sandbox(self)
+
+    @cached_property
     def bridges(self) -> Bridges:
         from supervisor.runtime.networks.bridges import Bridges
 
+        if self.settings.rootless:
+            return Bridges(self.disk, None, self.spawn, publishes=False)
         return Bridges(self.disk, self.database, self.spawn)
 
     @cached_property
@@ -226,6 +236,8 @@ class Services:
         """What would be done in a while."""
         if "bridges" in vars(self):
             await self.bridges.settle()
+        if "sandbox" in vars(self):
+            await self.sandbox.settle()
 
     def take(self, settings: Settings) -> None:
         """Settings at start and after a reload. A changed budget begins anew, with its whole burst."""

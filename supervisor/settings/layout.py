@@ -169,6 +169,11 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.tmp}/socket"
 
     @property
+    def sandbox(self) -> str:
+        """What there is of the network namespace with an ordinary user's bridges."""
+        return f"{self.tmp}/sandbox"
+
+    @property
     def containers_run(self) -> str:
         return f"{self.tmp}/containers"
 

@@ -281,3 +281,13 @@ def test_a_newer_one_has_an_address_that_leads_to_the_host(shared_engine: Engine
         asking = f"nc -w 1 host.containers.internal {PORT + 1} </dev/null & sleep 0.2"
         engine.out("exec", "c", "sh", "-c", asking)
         server.accept()[0].close()
+
+
+def test_a_reload_of_all_networks_leaves_it_alone(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "--network", "pasta")
+    before = programs(engine)
+    assert engine.out("network", "reload", "--all") == ""
+    done = engine.cli("network", "reload", "c", check=False)
+    assert (done.returncode, "--network pasta" in done.stderr) == (125, True)
+    assert programs(engine) == before

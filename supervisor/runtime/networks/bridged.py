@@ -33,27 +33,27 @@ T = TypeVar("T")
 
 
 class Bridged:
-    """`wiring.Wiring` of bridge, macvlan and ipvlan networks."""
+    """`wiring.Wiring` of bridge, macvlan and ipvlan networks, in this process's own network namespace."""
 
     def __init__(self, services: Services, container: Container) -> None:
-        self._services = services
-        self._container = container
-        self._id = container.id
+        self.services = services
+        self.container = container
+        self.id = container.id
         self.taking = Taking(services, container.id)
-        self._sockets: list[socket.socket] = []
+        self.sockets: list[socket.socket] = []
         """That hold ports of the host, until conmon has them."""
 
     # ------------------------------------------------------------------ before the run
 
     async def plan(self) -> dict[str, Any]:
-        observed = self._container.observed
+        observed = self.container.observed
         if observed.attachments:  # a restart by policy keeps them
             self._claim(observed.ports)
             return {}
-        known = await self._services.networks.known()
+        known = await self.services.networks.known()
         try:
             networks, attachments = await self._on_networks(known)
-            ports = await self.taking.ports(self._container.definition.spec.portmappings)
+            ports = await self.taking.ports(self.container.definition.spec.portmappings)
             self._claim(ports)
         except BaseException:
             self.drop()
@@ -61,11 +61,11 @@ class Bridged:
         return {"attachments": attachments, "networks": networks, "ports": ports}
 
     async def _on_networks(self, known: Networks) -> tuple[list[NetworkPlan], list[Attachment]]:
-        wishes = self._container.definition.spec.networks
+        wishes = self.container.definition.spec.networks
         networks, attachments = [], []
         for name, wish in wishes.items():
             network = known.find(name)
-            take = partial(self._services.allocation.take, self._id, network, wish, wish.interface_name)
+            take = partial(self.services.allocation.take, self.id, network, wish, wish.interface_name)
             attachments.append(await self.taking.patiently(take))
             networks.append(plan_of(network))
         return networks, attachments
@@ -73,51 +73,77 @@ class Bridged:
     def _claim(self, ports: Sequence[Port]) -> None:
         self._close()
         if ports:
-            self._sockets = host_ports.claim(ports)
+            self.sockets = host_ports.claim(ports)
 
     def drop(self) -> None:
         self._close()
-        if not self._container.observed.attachments:
-            self._services.allocation.give_back(self._id)
+        if not self.container.observed.attachments:
+            self.services.allocation.give_back(self.id)
 
     def _close(self) -> None:
-        sockets, self._sockets = self._sockets, []
+        sockets, self.sockets = self.sockets, []
         for each in sockets:
             each.close()
 
     def held(self) -> Sequence[int]:
-        return [each.fileno() for each in self._sockets]
+        return [each.fileno() for each in self.sockets]
 
     # ------------------------------------------------------------------ the run
 
     async def place(self) -> int | None:
-        """Where the bridges are: a descriptor of a network namespace, or None: this process's own."""
+        """Where the bridges are: a descriptor of a network namespace, or None: this process's own. NetworkFailed."""
         return None
 
-    async def ground(self) -> None:
-        observed, bridges = self._container.observed, self._services.bridges
+    async def ready_place(self) -> int | None:
+        """As `place`; and what is on a bridge reaches what the host reaches. NetworkFailed, DeadlineExceeded."""
+        return None
+
+    async def lead(self, observed: Observed) -> None:
+        """The ports of the host lead to the container's addresses. NetworkFailed, NotSupported."""
         place = await self.place()
+        await self.services.bridges.publish(self.id, observed.ports, observed.attachments, place)
+
+    async def lead_no_more(self) -> None:
+        """They need not lead anywhere. NetworkFailed."""
+        await self.services.bridges.unpublish(self.id, await self.place())
+
+    def left(self) -> None:
+        """It is on no bridge any more."""
+
+    async def ground(self) -> None:
+        observed, bridges = self.container.observed, self.services.bridges
+        place = await self.ready_place()
         for network in observed.networks:
-            await bridges.hold(self._id, network, place)
+            await bridges.hold(self.id, network, place)
         if observed.ports:
-            await bridges.publish(self._id, observed.ports, observed.attachments, place)
+            await self.lead(observed)
 
     def told(self, observed: Observed | None = None) -> Networking:
         """`observed`: what the record may say soon."""
-        observed = observed or self._container.observed
+        observed = observed or self.container.observed
         bridges = [each for each in observed.networks if each.driver == "bridge"]
         gateways = [subnet.gateway for each in bridges for subnet in each.subnets if subnet.gateway]
         served = [each for each in bridges if each.dns]
         return Networking(
             addresses=[each.address for on in observed.attachments for each in on.addresses],
-            host=next((each for each in gateways if ":" not in each), next(iter(gateways), "")),
+            host=self.host_at(gateways),
+            forwarders=self.forwarders,
             servers=[subnet.gateway for each in served for subnet in each.subnets if subnet.gateway],
             searches=["dns.podman"] if served else [],
         )
 
+    def host_at(self, gateways: Sequence[str]) -> str | None:
+        """By which the container finds the host, as `Networking` has it. `gateways`: of its bridges."""
+        return next((each for each in gateways if ":" not in each), next(iter(gateways), ""))
+
+    @property
+    def forwarders(self) -> list[str]:
+        """Who asks the host's name servers for the container, if it cannot do that itself."""
+        return []
+
     async def connect(self, init: ProcessRef) -> None:
         with self.inside(init) as netns:
-            await self._services.bridges.call(await self.place(), partial(self._attach, netns))
+            await self.services.bridges.call(await self.place(), partial(self._attach, netns))
 
     @contextmanager
     def inside(self, init: ProcessRef) -> Iterator[int]:
@@ -125,7 +151,7 @@ class Bridged:
         try:
             netns = inside.of_process(init, "network")
         except OSError as error:
-            name = self._container.name
+            name = self.container.name
             raise NetworkFailed(
                 f"cannot connect container '{name}' to its networks: its first process has ended",
                 subject=name,
@@ -136,7 +162,7 @@ class Bridged:
             os.close(netns)
 
     def _attach(self, netns: int) -> None:
-        observed = self._container.observed
+        observed = self.container.observed
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
             links.attach(netns, network, attachment, hairpin=bool(observed.ports))
 
@@ -150,10 +176,10 @@ class Bridged:
 
     async def take_down(self) -> None:
         self._close()
-        observed = self._container.observed
+        observed = self.container.observed
         if not observed.attachments:
             return
-        bridges, place = self._services.bridges, await self.place()
+        bridges, place = self.services.bridges, await self.place()
         failures: list[PymanError] = []
 
         async def attempt(step: Callable[[], Awaitable[object]]) -> None:
@@ -162,17 +188,19 @@ class Bridged:
             except PymanError as error:
                 failures.append(error)
 
-        await attempt(partial(bridges.unpublish, self._id, place))
-        if self._services.dependents(self._id):
+        await attempt(self.lead_no_more)
+        if self.services.dependents(self.id):
             # One of them may be in its network namespace, which does not end then.
             await attempt(partial(bridges.call, place, self._detach))
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
-            bridges.leave(self._id, network, place, attachment.host_interface)
+            bridges.leave(self.id, network, place, attachment.host_interface)
+        if not failures:
+            self.left()
         for later in failures[1:]:
-            log.warning("cannot take down a network", container=self._id, error=str(later))
+            log.warning("cannot take down a network", container=self.id, error=str(later))
         if failures:
             raise failures[0]
 
     def _detach(self) -> None:
-        for attachment in self._container.observed.attachments:
+        for attachment in self.container.observed.attachments:
             links.detach(attachment)

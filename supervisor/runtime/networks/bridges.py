@@ -35,10 +35,15 @@ class Bridges:
     def __init__(
         self,
         disk: trio.CapacityLimiter,
-        database: Database,
+        database: Database | None,
         spawn: Callable[[Callable[[], Awaitable[Any]]], object],
+        *,
+        publishes: bool = True,
     ) -> None:
+        """`database`: None: what is left ends with the namespace that it is in. `publishes`: the packet filter there leads
+        ports into containers."""
         self._disk = disk
+        self._publishes = publishes
         self._tidying = Tidying(database, spawn, self._interfaces_gone, self._bridge_gone)
         self.recover = self._tidying.recover
         self.settle = self._tidying.settle
@@ -58,7 +63,7 @@ class Bridges:
         """What a record says."""
         for network in observed.networks:
             self._hold(container, network)
-        if observed.ports:
+        if observed.ports and self._publishes:
             self._published[container] = observed.ports, observed.attachments
 
     def _hold(self, container: str, network: NetworkPlan) -> None:

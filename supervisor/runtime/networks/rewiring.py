@@ -75,7 +75,7 @@ class Rewiring:
                 attach = partial(links.attach, netns, network, attachment, hairpin=bool(observed.ports))
                 await bridges.call(place, attach)
             former = replaced(observed, **self.without(name))
-            await self._lead(former, observed, place)
+            await self._lead(former, observed)
             await self._rewrite(former, observed)
 
     async def take_off(self, name: str, init: ProcessRef) -> None:
@@ -85,7 +85,7 @@ class Rewiring:
             former, bridges = self._container.observed, self._services.bridges
             rest = replaced(former, **self.without(name))
             place = await self._wiring.place()
-            await self._lead(former, rest, place)
+            await self._lead(former, rest)
             with self._wiring.inside(init) as netns:
                 await bridges.call(place, partial(_detach, netns, attachment))
                 # The default route has gone with it, where it led there.
@@ -109,10 +109,10 @@ class Rewiring:
         with self._wiring.inside(init) as netns:
             await bridges.call(place, partial(_mend, netns, observed))
 
-    async def _lead(self, former: Observed, now: Observed, place: int | None) -> None:
+    async def _lead(self, former: Observed, now: Observed) -> None:
         """Published ports lead to the first address of either kind."""
         if now.ports and _targets(former.attachments) != _targets(now.attachments):
-            await self._services.bridges.publish(self._id, now.ports, now.attachments, place)
+            await self._wiring.lead(now)
 
     async def _rewrite(self, former: Observed, now: Observed) -> None:
         """Its hosts and resolv.conf."""

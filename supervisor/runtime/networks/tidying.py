@@ -53,11 +53,12 @@ class Tidying:
 
     def __init__(
         self,
-        database: Database,
+        database: Database | None,
         spawn: Callable[[Callable[[], Awaitable[Any]]], object],
         interfaces_gone: Callable[[Sequence[str], int | None], Awaitable[None]],
         bridge_gone: Callable[[NetworkPlan, int | None], Awaitable[None]],
     ) -> None:
+        """`database`: None: nothing need be recorded."""
         self._database = database
         self._spawn = spawn
         self._interfaces_gone = interfaces_gone
@@ -71,7 +72,7 @@ class Tidying:
 
     async def expect(self, network: NetworkPlan) -> None:
         """Its bridge is about to be made."""
-        if network.id not in self._expected:
+        if self._database is not None and network.id not in self._expected:
             await self._database.commit([PutIntent(PREFIX + network.id, _encode(network))])
             self._expected.add(network.id)
 
@@ -138,7 +139,7 @@ class Tidying:
 
     async def forget(self, network: NetworkPlan) -> None:
         """Its bridge is gone."""
-        if network.id in self._expected:
+        if self._database is not None and network.id in self._expected:
             self._expected.discard(network.id)
             await self._database.commit([DropIntent(PREFIX + network.id)])
 

@@ -92,9 +92,12 @@ def wiring_of(services: Services, container: Container) -> Wiring:
     """By the mode of its network namespace."""
     match container.definition.spec.netns.nsmode:
         case "bridge":
-            from supervisor.runtime.networks.bridged import (
-                Bridged,
-            )  # only now: few containers at a start have one
+            # Only now: not every engine has one.
+            if services.settings.rootless:
+                from supervisor.runtime.networks.sandboxed import Sandboxed
+
+                return Sandboxed(services, container)
+            from supervisor.runtime.networks.bridged import Bridged
 
             return Bridged(services, container)
         case "pasta":

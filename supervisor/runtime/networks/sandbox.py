@@ -1,0 +1,351 @@
+"""An ordinary user's sandbox: the network namespace with the bridges, its way out, and what leads ports into it.
+
+Rules:
+
+- There is one for an engine. The first container on a bridge has it made, with the last one it goes; one change at a time.
+- Whose it is follows from the containers' records, so a supervisor that comes up knows it before it looks at anything.
+- Its way out is a program, pasta or slirp4netns, and ports are led in by another one, the forwarder: both are in the book of
+  helpers. One that dies is back at once, and containers stay what they are.
+- A port of the host is a socket that the container's monitor holds. The forwarder has the same one; the next forwarder
+  gets it from there, and connections that come meanwhile wait in it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import trio
+
+from pyman.errors import NetworkFailed, NotSupported, PymanError
+from supervisor.kernel import borrowed, files
+from supervisor.logging import log
+from supervisor.network import forwarding, sandbox
+from supervisor.network import ports as host_ports
+from supervisor.network.place import in_place
+from supervisor.network.plans import is_ipv6
+from supervisor.runtime.networks.helper_book import Helper, Program
+from supervisor.runtime.networks.way_out import WayOut
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from supervisor.kernel.process import ProcessRef
+    from supervisor.network.plans import Attachment, Port
+    from supervisor.runtime.container import Container
+    from supervisor.runtime.services import Services
+
+__all__ = ["Sandbox", "check_ports"]
+
+T = TypeVar("T")
+
+_THREADS = 4
+_REST = 1.0
+"""Seconds between the last container and the end of the sandbox."""
+
+
+class _Published(NamedTuple):
+    """What leads into a container."""
+
+    ports: Sequence[Port]
+    attachments: Sequence[Attachment]
+
+
+class _Forwarder(Helper):
+    key = "sandbox-forwarder"
+    name = "forwarder"
+
+    def __init__(self, owner: Sandbox) -> None:
+        self._owner = owner
+
+    async def program(self, stack: ExitStack) -> Program:
+        return await self._owner.forwarder(stack)
+
+    async def begun(self, ref: ProcessRef) -> None:
+        await self._owner.lead_all(ref)
+
+
+class Sandbox:
+    """`known_user` for every container that has been on networks when the engine starts; then `place` and the rest."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._directory = services.layout.sandbox
+        self._path = f"{self._directory}/netns"
+        self._control = f"{self._directory}/control"
+        self._way_out = WayOut(lambda: services.settings, self._path)
+        self._forwarder = _Forwarder(self)
+        self._users: set[str] = set()
+        self._published: dict[str, _Published] = {}
+        self._led: dict[str, ProcessRef] = {}
+        """The forwarder that was told of a container's ports."""
+        self._netns = -1
+        self._is_resting = False
+        """Nobody is in it, and it goes in a moment."""
+        self._turn = trio.Lock()
+        self._limiter = trio.CapacityLimiter(_THREADS)
+
+    def known_user(self, container: str) -> None:
+        """What a record says."""
+        self._users.add(container)
+
+    # ------------------------------------------------------------------ the namespace
+
+    async def place(self, container: str) -> int:
+        """A descriptor of it, for as long as the container has not `left`. NetworkFailed."""
+        async with self._turn:
+            self._users.add(container)
+            if self._netns < 0:
+                try:
+                    self._netns = self._way_out.netns = await self._in_thread(self._found)
+                except OSError as error:
+                    raise NetworkFailed(
+                        f"cannot make the network namespace of bridges: {(error.strerror or str(error)).lower()}",
+                        subject=self._path,
+                    ) from error
+            return self._netns
+
+    def _found(self) -> int:
+        found = sandbox.find(self._path)
+        if found is None:
+            os.makedirs(self._directory, 0o700, exist_ok=True)
+            found = sandbox.make(self._path)
+        return found
+
+    async def ready(self, container: str) -> int:
+        """As `place`; and containers in it reach what the host reaches. NetworkFailed, DeadlineExceeded."""
+        netns = await self.place(container)
+        await self._services.helpers.ensure(self._way_out)
+        return netns
+
+    async def look(self) -> None:
+        """Find out what `servers` and `host` are. NotSupported."""
+        await self._way_out.look()
+
+    @property
+    def servers(self) -> Sequence[str]:
+        """Who answers queries there, for those whom the host asks."""
+        return self._way_out.servers
+
+    @property
+    def host(self) -> str | None:
+        """An address by which containers reach the host; None: there is none."""
+        return self._way_out.host
+
+    def left(self, container: str) -> None:
+        """A container needs it no more. Some time after the last one it goes."""
+        self._users.discard(container)
+        if not self._users and self._netns >= 0 and not self._is_resting:
+            self._is_resting = True
+            self._services.spawn(self._rest)
+
+    async def _rest(self) -> None:
+        """The next container may come at once."""
+        await trio.sleep(_REST)
+        self._is_resting = False
+        try:
+            await self.settle()
+        except PymanError as error:
+            log.warning("cannot remove the network namespace of bridges", error=str(error))
+
+    async def settle(self) -> None:
+        """Every container has said by now whether it needs it. PymanError: it is there still, or some of it."""
+        async with self._turn:
+            if not self._users:
+                with trio.CancelScope(shield=True):
+                    await self._remove()
+
+    async def _remove(self) -> None:
+        """All of it, past what fails; the first error comes at the end."""
+        failures: list[PymanError] = []
+        for key in (self._forwarder.key, self._way_out.key):
+            try:
+                await self._services.helpers.end(key)
+            except PymanError as error:
+                failures.append(error)
+        netns, self._netns = self._netns, -1
+        self._way_out.netns = -1
+        if netns >= 0:
+            os.close(netns)
+        try:
+            await self._in_thread(self._clear)
+        except OSError as error:
+            failures.append(files.storage_error(error, "remove", self._path))
+        for later in failures[1:]:
+            log.warning("cannot remove the network namespace of bridges", error=str(later))
+        if failures:
+            raise failures[0]
+
+    def _clear(self) -> None:
+        sandbox.remove(self._path)
+        for name in (self._control, self._way_out.pid_file):
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+        with suppress(OSError):
+            os.rmdir(self._directory)
+
+    # ------------------------------------------------------------------ ports
+
+    async def publish(
+        self,
+        container: str,
+        ports: Sequence[Port],
+        attachments: Sequence[Attachment],
+        given: Iterable[socket.socket] = (),
+    ) -> None:
+        """Lead ports into a container; what is led there is not led twice. `given`: sockets that hold the ports, until its
+        monitor does. NetworkFailed, PortInUse; then none is led."""
+        now = _Published(ports, attachments)
+        if self._published.get(container) != now:
+            self._led.pop(container, None)
+        self._published[container] = now
+        try:
+            ref = await self._services.helpers.ensure(self._forwarder)
+            if self._led.get(container) != ref:
+                await self._lead(container, ref, given)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self.unpublish(container)
+            raise
+
+    async def unpublish(self, container: str) -> None:
+        """It need not be published. What cannot be told to the forwarder ends with it."""
+        self._published.pop(container, None)
+        self._led.pop(container, None)
+        if self._services.helpers.process_of(self._forwarder.key) is not None:
+            try:
+                await self._in_thread(partial(forwarding.drop, self._control, container))
+            except NetworkFailed as error:
+                log.warning("cannot close the ports of a container", container=container, error=str(error))
+
+    async def adopt(self, container: Container) -> None:
+        """One that runs, of an earlier supervisor's: it has what it had. PymanError."""
+        await self.ready(container.id)
+        observed = container.observed
+        if not observed.ports:
+            return
+        self._published[container.id] = _Published(observed.ports, observed.attachments)
+        ref = await self._services.helpers.ensure(self._forwarder)
+        if self._led.get(container.id) != ref:
+            led = await self._in_thread(partial(forwarding.led, self._control))
+            if led.get(container.id) == len(observed.ports):
+                self._led[container.id] = ref
+        await self.publish(container.id, observed.ports, observed.attachments)
+
+    async def forwarder(self, stack: ExitStack) -> Program:
+        """How it is begun."""
+        try:
+            control = stack.enter_context(await self._in_thread(partial(forwarding.listen, self._control)))
+            keep = await self._in_thread(partial(in_place, self._netns, _leads_back))
+        except OSError as error:
+            raise files.storage_error(error, "listen at", self._control) from error
+        argv = forwarding.command(control.fileno(), keep=keep)
+        return Program(argv, descriptors=(control.fileno(),), network=self._netns)
+
+    async def lead_all(self, ref: ProcessRef) -> None:
+        """Tell a new forwarder everything. A container whose ports cannot be led goes without, and the others do not."""
+        self._led.clear()
+        for container in list(self._published):
+            found = self._services.find(container)
+            if found is None or found.observed.monitor is None:
+                continue  # whoever is about to publish them has the sockets
+            try:
+                await self._lead(container, ref)
+            except PymanError as error:
+                log.warning("cannot lead ports into a container", container=container, error=str(error))
+
+    async def _lead(self, container: str, ref: ProcessRef, given: Iterable[socket.socket] = ()) -> None:
+        published = self._published[container]
+        found = self._services.find(container)
+        monitor = found.observed.monitor if found is not None else None
+        await self._in_thread(partial(_lead, self._control, container, published, monitor, list(given)))
+        self._led[container] = ref
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+
+def check_ports(ports: Iterable[Port]) -> None:
+    """Whether an ordinary user can publish them on a bridge. NotSupported."""
+    for port in ports:
+        if port.protocol not in ("tcp", "udp"):
+            name = f"{port.host_port}/{port.protocol}"
+            raise NotSupported(
+                f"cannot publish port {name}: without root, tcp and udp alone are led into containers",
+                subject=name,
+            )
+
+
+def _leads_back() -> bool:
+    """Whether containers can see their clients' own addresses."""
+    try:
+        sandbox.lead_back()
+    except PymanError as error:
+        log.warning("containers see the sandbox's address instead of their clients'", reason=str(error))
+        return False
+    return True
+
+
+def _lead(
+    control: str,
+    container: str,
+    published: _Published,
+    monitor: ProcessRef | None,
+    given: Sequence[socket.socket],
+) -> None:
+    with ExitStack() as stack:
+        there = _by_port(given)
+        if monitor is not None:
+            try:
+                taken = borrowed.sockets_of(monitor)
+            except OSError as error:
+                raise NetworkFailed(
+                    f"cannot take ports from a container's monitor: {error.strerror}", subject=container
+                ) from error
+            for each in taken:
+                stack.enter_context(each)
+            there |= _by_port(taken)
+        sockets, targets = [], []
+        for port in published.ports:
+            held = next((there.pop(key) for key in _keys(port) if key in there), None)
+            if held is None:  # a container has more than its monitor holds
+                (held,) = host_ports.claim([port])
+                stack.enter_context(held)
+            sockets.append(held)
+            targets.append((_address(published.attachments, port), port.container_port))
+        forwarding.drop(control, container)  # what was left of an attempt
+        forwarding.lead(control, container, sockets, targets)
+
+
+_Key = tuple[bool, int, bool, str]
+"""Whether it is UDP, its number, whether it is of IPv6, the address; empty: any."""
+_ANY = {"0.0.0.0": "", "::": ""}  # noqa: S104
+
+
+def _by_port(sockets: Iterable[socket.socket]) -> dict[_Key, socket.socket]:
+    found: dict[_Key, socket.socket] = {}
+    for each in sockets:
+        address, number = each.getsockname()[:2]
+        key = (each.type == socket.SOCK_DGRAM, number, ":" in address, _ANY.get(address, address))
+        found[key] = each
+    return found
+
+
+def _keys(port: Port) -> list[_Key]:
+    """Of sockets that hold it."""
+    udp = port.protocol == "udp"
+    if not port.host_ip:
+        return [(udp, port.host_port, ipv6, "") for ipv6 in (True, False)]
+    return [(udp, port.host_port, is_ipv6(port.host_ip), _ANY.get(port.host_ip, port.host_ip))]
+
+
+def _address(attachments: Sequence[Attachment], port: Port) -> str:
+    """The container's first one, of the kind that its clients have, if there is one."""
+    found = [each.address for attachment in attachments for each in attachment.addresses]
+    if not found:
+        raise NetworkFailed(f"cannot publish port {port.host_port}: the container has no address")
+    wanted = is_ipv6(port.host_ip) and port.host_ip != "::"
+    return next((each for each in found if is_ipv6(each) == wanted), found[0])
