@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import trio
 
 from pyman.errors import NetworkFailed, NotSupported, PymanError
-from supervisor.kernel import borrowed, files
+from supervisor.kernel import files
 from supervisor.logging import log
 from supervisor.network import forwarding, sandbox
-from supervisor.network import ports as host_ports
 from supervisor.network.place import in_place
 from supervisor.network.plans import is_ipv6
 from supervisor.runtime.networks.helper_book import Helper, Program
+from supervisor.runtime.networks.holding import holders
 from supervisor.runtime.networks.way_out import WayOut
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterable, Sequence
 
     from supervisor.kernel.process import ProcessRef
@@ -85,6 +86,8 @@ class Sandbox:
         self._netns = -1
         self._is_resting = False
         """Nobody is in it, and it goes in a moment."""
+        self._last = 0.0
+        """When somebody has left it."""
         self._turn = trio.Lock()
         self._limiter = trio.CapacityLimiter(_THREADS)
 
@@ -138,13 +141,17 @@ class Sandbox:
     def left(self, container: str) -> None:
         """A container needs it no more. Some time after the last one it goes."""
         self._users.discard(container)
+        self._last = trio.current_time()
         if not self._users and self._netns >= 0 and not self._is_resting:
             self._is_resting = True
             self._services.spawn(self._rest)
 
     async def _rest(self) -> None:
-        """The next container may come at once."""
-        await trio.sleep(_REST)
+        """The next container may come at once, and go."""
+        since = -1.0
+        while since < self._last:  # somebody may have left it meanwhile
+            since = self._last
+            await trio.sleep_until(since + _REST)
         self._is_resting = False
         try:
             await self.settle()
@@ -160,6 +167,7 @@ class Sandbox:
 
     async def _remove(self) -> None:
         """All of it, past what fails; the first error comes at the end."""
+        await self._services.bridges.settle()  # of none it is known any more that it is there
         failures: list[PymanError] = []
         for key in (self._forwarder.key, self._way_out.key):
             try:
@@ -205,6 +213,7 @@ class Sandbox:
         try:
             ref = await self._services.helpers.ensure(self._forwarder)
             if self._led.get(container) != ref:
+                await self._lead_back()  # somebody may have flushed that
                 await self._lead(container, ref, given)
         except BaseException:
             with trio.CancelScope(shield=True):
@@ -239,11 +248,25 @@ class Sandbox:
         """How it is begun."""
         try:
             control = stack.enter_context(await self._in_thread(partial(forwarding.listen, self._control)))
-            keep = await self._in_thread(partial(in_place, self._netns, _leads_back))
+            keep = await self._lead_back()
         except OSError as error:
             raise files.storage_error(error, "listen at", self._control) from error
-        argv = forwarding.command(control.fileno(), keep=keep)
+        argv = forwarding.command(self._control, control.fileno(), keep=keep)
         return Program(argv, descriptors=(control.fileno(),), network=self._netns)
+
+    async def heal(self) -> None:
+        """What somebody has flushed of the way back to the forwarder."""
+        if self._published:
+            await self._lead_back()
+
+    async def _lead_back(self) -> bool:
+        """Have containers answer to their clients' own addresses. False: this kernel cannot do that."""
+        try:
+            await self._in_thread(partial(in_place, self._netns, sandbox.lead_back))
+        except PymanError as error:
+            log.warning("containers see the sandbox's address instead of their clients'", reason=str(error))
+            return False
+        return True
 
     async def lead_all(self, ref: ProcessRef) -> None:
         """Tell a new forwarder everything. A container whose ports cannot be led goes without, and the others do not."""
@@ -279,16 +302,6 @@ def check_ports(ports: Iterable[Port]) -> None:
             )
 
 
-def _leads_back() -> bool:
-    """Whether containers can see their clients' own addresses."""
-    try:
-        sandbox.lead_back()
-    except PymanError as error:
-        log.warning("containers see the sandbox's address instead of their clients'", reason=str(error))
-        return False
-    return True
-
-
 def _lead(
     control: str,
     container: str,
@@ -297,55 +310,16 @@ def _lead(
     given: Sequence[socket.socket],
 ) -> None:
     with ExitStack() as stack:
-        there = _by_port(given)
-        if monitor is not None:
-            try:
-                taken = borrowed.sockets_of(monitor)
-            except OSError as error:
-                raise NetworkFailed(
-                    f"cannot take ports from a container's monitor: {error.strerror}", subject=container
-                ) from error
-            for each in taken:
-                stack.enter_context(each)
-            there |= _by_port(taken)
-        sockets, targets = [], []
-        for port in published.ports:
-            held = next((there.pop(key) for key in _keys(port) if key in there), None)
-            if held is None:  # a container has more than its monitor holds
-                (held,) = host_ports.claim([port])
-                stack.enter_context(held)
-            sockets.append(held)
-            targets.append((_address(published.attachments, port), port.container_port))
+        sockets = holders(published.ports, monitor, given, stack)
+        targets = [(_addresses(published.attachments, port), port.container_port) for port in published.ports]
         forwarding.drop(control, container)  # what was left of an attempt
         forwarding.lead(control, container, sockets, targets)
 
 
-_Key = tuple[bool, int, bool, str]
-"""Whether it is UDP, its number, whether it is of IPv6, the address; empty: any."""
-_ANY = {"0.0.0.0": "", "::": ""}  # noqa: S104
-
-
-def _by_port(sockets: Iterable[socket.socket]) -> dict[_Key, socket.socket]:
-    found: dict[_Key, socket.socket] = {}
-    for each in sockets:
-        address, number = each.getsockname()[:2]
-        key = (each.type == socket.SOCK_DGRAM, number, ":" in address, _ANY.get(address, address))
-        found[key] = each
-    return found
-
-
-def _keys(port: Port) -> list[_Key]:
-    """Of sockets that hold it."""
-    udp = port.protocol == "udp"
-    if not port.host_ip:
-        return [(udp, port.host_port, ipv6, "") for ipv6 in (True, False)]
-    return [(udp, port.host_port, is_ipv6(port.host_ip), _ANY.get(port.host_ip, port.host_ip))]
-
-
-def _address(attachments: Sequence[Attachment], port: Port) -> str:
-    """The container's first one, of the kind that its clients have, if there is one."""
+def _addresses(attachments: Sequence[Attachment], port: Port) -> list[str]:
+    """The container's first one of each kind."""
     found = [each.address for attachment in attachments for each in attachment.addresses]
-    if not found:
+    firsts = [next((each for each in found if is_ipv6(each) == ipv6), "") for ipv6 in (False, True)]
+    if not any(firsts):
         raise NetworkFailed(f"cannot publish port {port.host_port}: the container has no address")
-    wanted = is_ipv6(port.host_ip) and port.host_ip != "::"
-    return next((each for each in found if is_ipv6(each) == wanted), found[0])
+    return [each for each in firsts if each]
