@@ -12,6 +12,7 @@ from supervisor.kernel import inside
 from supervisor.logging import log
 from supervisor.network import links
 from supervisor.network import ports as host_ports
+from supervisor.network.names import SEARCH_DOMAIN
 from supervisor.network.planning import plan_of
 from supervisor.oci.request import Networking
 from supervisor.runtime.networks.taking import Taking
@@ -67,7 +68,7 @@ class Bridged:
             network = known.find(name)
             take = partial(self.services.allocation.take, self.id, network, wish, wish.interface_name)
             attachments.append(await self.taking.patiently(take))
-            networks.append(plan_of(network))
+            networks.append(plan_of(network, self.services.settings.network.dns_bind_port))
         return networks, attachments
 
     def _claim(self, ports: Sequence[Port]) -> None:
@@ -107,6 +108,9 @@ class Bridged:
         """They need not lead anywhere. NetworkFailed."""
         await self.services.bridges.unpublish(self.id, await self.place())
 
+    async def heal(self) -> None:
+        """What others have removed, besides what the packet filter has for bridges. NetworkFailed."""
+
     def left(self) -> None:
         """It is on no bridge any more."""
 
@@ -136,7 +140,7 @@ class Bridged:
             host=self.host_at(gateways),
             forwarders=self.forwarders,
             servers=[subnet.gateway for each in served for subnet in each.subnets if subnet.gateway],
-            searches=["dns.podman"] if served else [],
+            searches=[SEARCH_DOMAIN] if served else [],
         )
 
     def host_at(self, gateways: Sequence[str]) -> str | None:
@@ -216,11 +220,15 @@ class Bridged:
         if self.has_names():
             await attempt(partial(self.services.naming.left, self.id))
         await attempt(self.lead_no_more)
-        if self.services.dependents(self.id):
-            # One of them may be in its network namespace, which does not end then.
+        # One of the dependents may be in its network namespace, which does not end then; and an interface whose name on the
+        # host was asked for is in the next run's way.
+        at_once = self.services.dependents(self.id) or any(
+            wish.options for wish in self.container.definition.spec.networks.values()
+        )
+        if at_once:
             await attempt(partial(bridges.call, place, self._detach))
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
-            bridges.leave(self.id, network, place, attachment.host_interface)
+            bridges.leave(self.id, network, place, "" if at_once else attachment.host_interface)
         if not failures:
             self.left()
         for later in failures[1:]:
