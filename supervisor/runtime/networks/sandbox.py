@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import trio
 
 from pyman.errors import NetworkFailed, NotSupported, PymanError
-from supervisor.kernel import borrowed, files
+from supervisor.kernel import files
 from supervisor.logging import log
 from supervisor.network import forwarding, sandbox
-from supervisor.network import ports as host_ports
 from supervisor.network.place import in_place
 from supervisor.network.plans import is_ipv6
 from supervisor.runtime.networks.helper_book import Helper, Program
+from supervisor.runtime.networks.holding import holders
 from supervisor.runtime.networks.way_out import WayOut
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterable, Sequence
 
     from supervisor.kernel.process import ProcessRef
@@ -309,49 +310,10 @@ def _lead(
     given: Sequence[socket.socket],
 ) -> None:
     with ExitStack() as stack:
-        there = _by_port(given)
-        if monitor is not None:
-            try:
-                taken = borrowed.sockets_of(monitor)
-            except OSError as error:
-                raise NetworkFailed(
-                    f"cannot take ports from a container's monitor: {error.strerror}", subject=container
-                ) from error
-            for each in taken:
-                stack.enter_context(each)
-            there |= _by_port(taken)
-        sockets, targets = [], []
-        for port in published.ports:
-            held = next((there.pop(key) for key in _keys(port) if key in there), None)
-            if held is None:  # a container has more than its monitor holds
-                (held,) = host_ports.claim([port])
-                stack.enter_context(held)
-            sockets.append(held)
-            targets.append((_addresses(published.attachments, port), port.container_port))
+        sockets = holders(published.ports, monitor, given, stack)
+        targets = [(_addresses(published.attachments, port), port.container_port) for port in published.ports]
         forwarding.drop(control, container)  # what was left of an attempt
         forwarding.lead(control, container, sockets, targets)
-
-
-_Key = tuple[bool, int, bool, str]
-"""Whether it is UDP, its number, whether it is of IPv6, the address; empty: any."""
-_ANY = {"0.0.0.0": "", "::": ""}  # noqa: S104
-
-
-def _by_port(sockets: Iterable[socket.socket]) -> dict[_Key, socket.socket]:
-    found: dict[_Key, socket.socket] = {}
-    for each in sockets:
-        address, number = each.getsockname()[:2]
-        key = (each.type == socket.SOCK_DGRAM, number, ":" in address, _ANY.get(address, address))
-        found[key] = each
-    return found
-
-
-def _keys(port: Port) -> list[_Key]:
-    """Of sockets that hold it."""
-    udp = port.protocol == "udp"
-    if not port.host_ip:
-        return [(udp, port.host_port, ipv6, "") for ipv6 in (True, False)]
-    return [(udp, port.host_port, is_ipv6(port.host_ip), _ANY.get(port.host_ip, port.host_ip))]
 
 
 def _addresses(attachments: Sequence[Attachment], port: Port) -> list[str]:
