@@ -58,6 +58,23 @@ def test_ports_lead_on_when_their_network_is_left(two: Net) -> None:
     assert net.asks("web", OUTSIDE, 7).startswith("outside ")
 
 
+def test_an_update_is_known_at_once_and_to_the_next_supervisor(two: Net) -> None:
+    net = two
+    net.run("a", "--network", "first")
+    (network,) = json.loads(net.engine.out("network", "inspect", "first"))
+    zone = net.engine.path / "tmp" / "names" / network["id"]
+    before = zone.read_text()
+    net.engine.cli("network", "update", "--dns-add", OUTSIDE, "first")
+    changed = zone.read_text()
+    assert changed.splitlines()[0].endswith(f" {OUTSIDE}")
+    net.engine.kill()
+    net.run("b", "--network", "first")
+    assert zone.read_text().splitlines()[:2] == changed.splitlines()
+    net.engine.cli("rm", "--force", "b")
+    net.engine.cli("network", "update", "--dns-drop", OUTSIDE, "first")
+    assert zone.read_text() == before
+
+
 def test_a_reload_under_traffic_mends_what_was_flushed(net: Net) -> None:
     net.serve("web", "--network", "bridge", "-p", "8080:80", "-p", "8080:80/udp")
     net.run("idle", "--network", "bridge")
