@@ -142,6 +142,8 @@ def test_a_bridge_that_others_have_interfaces_on_stays(net: Net) -> None:
     net.engine.cli("rm", "--force", "one")
     until(lambda: not expected(net), "it is still looked after")
     assert BRIDGE in net.host.links()
+    assert BRIDGE in net.host.run("nft", "list", "set", "inet", "pyman", "bridges")
+    net.host.run("nft", "delete", "table", "inet", "pyman")
     net.host.run("ip", "link", "del", "others")
     net.host.run("ip", "link", "del", BRIDGE)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor.network import firewall, links
+from supervisor.runtime.networks.bridges import take_away
 from supervisor.runtime.networks.tidying import noted
 from supervisor.runtime.recovery.refresh import records
 from supervisor.state.database import Database
@@ -28,5 +29,4 @@ def end_all(database: str) -> None:
             firewall.unpublish(observed.ports, observed.attachments)
     links.ensure_gone(interfaces)
     for network in networks.values():
-        firewall.remove_network(network)
-        links.remove_bridge(network)
+        take_away(network)
