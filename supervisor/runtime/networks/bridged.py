@@ -233,11 +233,17 @@ class Bridged:
             bridges.leave(self.id, network, place, "" if at_once else attachment.host_interface)
         if not failures:
             self.left()
-        for later in failures[1:]:
-            log.warning("cannot take down a network", container=self.id, error=str(later))
         if failures:
-            raise failures[0]
+            raise _together(failures)
 
     def _detach(self) -> None:
         for attachment in self.container.observed.attachments:
             links.detach(attachment)
+
+
+def _together(failures: Sequence[PymanError]) -> PymanError:
+    """All of them in one."""
+    first, *others = failures
+    if not others:
+        return first
+    return NetworkFailed("; ".join(map(str, failures)), subject=first.subject)
