@@ -78,7 +78,7 @@ class Bridged:
 
     def drop(self) -> None:
         self._close()
-        if not self.container.observed.attachments:
+        if not self.container.observed.holds:
             self.services.allocation.give_back(self.id)
 
     def _close(self) -> None:
@@ -153,6 +153,8 @@ class Bridged:
         return []
 
     async def connect(self, init: ProcessRef) -> None:
+        if not self.container.observed.attachments:
+            return  # it has been taken off all of them
         with self.inside(init) as netns:
             await self.services.bridges.call(await self.place(), partial(self._attach, netns))
 
