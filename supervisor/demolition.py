@@ -149,6 +149,7 @@ async def _remove_directories(layout: Layout) -> None:
     made = (
         layout.containers_run,
         layout.helpers,
+        layout.names,
         layout.probes,
         layout.socket_dir,
         layout.exits,

@@ -4,7 +4,8 @@ So what it is can be written down before it does anything. The gate is a pipe of
 that be killed, the gate ends, and the program with it, without ever having begun.
 
 It is a shell that waits, and becomes the program: the same process. It also sees to it that a program that outlives
-everybody who reads what it says cannot fill a disk with that.
+everybody who reads what it says cannot fill a disk with that, and that a SIGHUP by which it is told to look again does
+not end it while it comes up.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = ["Gated", "launch"]
 _BLOCKS = 512
 """Of 512 bytes: how long a file may be that it writes. More is refused, which does not end it."""
 _SHELL = "/bin/sh"
-_SCRIPT = f'trap "" XFSZ; command ulimit -f {_BLOCKS}; read -r go && exec "$@" </dev/null'
+_SCRIPT = f'trap "" XFSZ HUP; command ulimit -f {_BLOCKS}; read -r go && exec "$@" </dev/null'
 
 
 class Gated:

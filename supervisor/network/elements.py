@@ -1,43 +1,28 @@
 """Elements of the packet filter's sets and maps, told the kernel by netlink: each change costs what its elements do,
-however many there are already.
-
-A wire to the kernel stays open: closing one waits until no packet can see any more what was deleted, and that takes ten
-times as long as deleting. There is one, for the network namespace that was used last; `close` lets go of it.
-"""
+however many there are already."""
 
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
-import threading
-from contextlib import contextmanager
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.network.netlink import (
-    ACK,
-    CREATE,
-    NETFILTER,
-    Message,
-    Wire,
-    address,
-    attribute,
-    attributes,
-    text,
-)
+from supervisor.network import netfilter
+from supervisor.network.netfilter import GENERAL
+from supervisor.network.netlink import ACK, CREATE, Message, address, attribute, attributes, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Element", "Set", "add", "chain_is_there", "close", "remove", "rules"]
+    from supervisor.network.netlink import Wire
+
+__all__ = ["Element", "Set", "add", "chain_is_there", "remove", "rules"]
 
 _NFTABLES = 10
 _NEW_ELEMENT, _DELETE_ELEMENT, _GET_CHAIN, _GET_RULE = 12, 14, 4, 7
 _BEGIN, _END = 0x10, 0x11
-_GENERAL = struct.Struct(">BBH")
-"""Family, version, subsystem."""
 _INET = 1
 _TABLE, _SET, _ELEMENTS = 1, 2, 3
 _CHAIN_NAME = 3
@@ -45,7 +30,6 @@ _ELEMENT, _KEY, _DATA, _FLAGS, _VALUE = 1, 1, 2, 3, 1
 _INTERVAL_END = 1
 _MOST = 100
 """In one transaction: failures of all of them find room in a socket that nobody has made larger."""
-_OWN = "/proc/thread-self/ns/net"
 
 
 class Set(NamedTuple):
@@ -64,39 +48,9 @@ class Element(NamedTuple):
     value: tuple[str, ...] = ()
 
 
-_lock = threading.Lock()
-_kept: dict[tuple[int, int], Wire] = {}
-
-
-def close() -> None:
-    """Keep no network namespace any longer. It may take some ten milliseconds."""
-    with _lock:
-        _let_go()
-
-
-def _let_go() -> None:
-    while _kept:
-        _kept.popitem()[1].close()
-
-
-@contextmanager
-def _wire() -> Iterator[Wire]:
-    with _lock:
-        status = os.stat(_OWN)
-        place = status.st_dev, status.st_ino
-        if place not in _kept:
-            _let_go()
-            _kept[place] = Wire(NETFILTER)
-        try:
-            yield _kept[place]
-        except BaseException:
-            _let_go()
-            raise
-
-
 def add(table: str, sets: dict[str, Set], elements: Sequence[Element]) -> None:
     """What another one with the same key leads to is replaced. OSError."""
-    with _wire() as wire:
+    with netfilter.wire() as wire:
         for some in _portions(elements):
             making = [each for element in some for each in _messages(_NEW_ELEMENT, table, sets, element)]
             failures = _change(wire, making)
@@ -112,7 +66,7 @@ def add(table: str, sets: dict[str, Set], elements: Sequence[Element]) -> None:
 
 def remove(table: str, sets: dict[str, Set], elements: Sequence[Element]) -> None:
     """Those that are not there are not missed. OSError."""
-    with _wire() as wire:
+    with netfilter.wire() as wire:
         for some in _portions(elements):
             going = [each for element in some for each in _messages(_DELETE_ELEMENT, table, sets, element)]
             failures = _change(wire, going)
@@ -128,7 +82,7 @@ def remove(table: str, sets: dict[str, Set], elements: Sequence[Element]) -> Non
 
 def chain_is_there(table: str, name: str) -> bool:
     """OSError."""
-    with _wire() as wire:
+    with netfilter.wire() as wire:
         try:
             wire.ask(_kind(_GET_CHAIN), _general(_INET) + text(_TABLE, table) + text(_CHAIN_NAME, name))
         except OSError as error:
@@ -140,10 +94,10 @@ def chain_is_there(table: str, name: str) -> bool:
 
 def rules(table: str) -> int:
     """How many a table has. OSError."""
-    with _wire() as wire:
+    with netfilter.wire() as wire:
         found = 0
         for body in wire.ask_all(_kind(_GET_RULE), _general(_INET) + text(_TABLE, table)):
-            if dict(attributes(body[_GENERAL.size :])).get(_TABLE) == table.encode() + b"\0":
+            if dict(attributes(body[GENERAL.size :])).get(_TABLE) == table.encode() + b"\0":
                 found += 1
         return found
 
@@ -205,7 +159,7 @@ def _kind(kind: int) -> int:
 
 
 def _general(family: int, subsystem: int = 0) -> bytes:
-    return _GENERAL.pack(family, 0, subsystem)
+    return GENERAL.pack(family, 0, subsystem)
 
 
 def _ends(block: str) -> tuple[bytes, bytes]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyman.errors import NetworkFailed
-from supervisor.network import elements, nft
+from supervisor.network import connections, elements, nft
 from supervisor.network.elements import Element, Set
 from supervisor.network.plans import is_ipv6
 
@@ -140,14 +140,30 @@ def remove_network(network: NetworkPlan) -> None:
 def publish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
     """Lead ports of the host into a container: to its first address of either kind. A container that has gone, and of which
     nobody could tell the packet filter, has them no longer."""
+    ports = list(ports)
     with _told():
         elements.add(_TABLE, _SETS, [each for port in ports for each in _of_port(port, attachments)])
+        _forget(ports, frozenset(filter(None, (_first(attachments, ipv6=each) for each in (False, True)))))
 
 
 def unpublish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
     """The opposite; what is not there is not missed."""
+    ports = list(ports)
     with _told():
         elements.remove(_TABLE, _SETS, [each for port in ports for each in _of_port(port, attachments)])
+        _forget(ports, frozenset())
+
+
+def _forget(ports: Iterable[Port], targets: frozenset[str]) -> None:
+    """Those who send to them, and are led elsewhere."""
+    wild = ("", "0.0.0.0", "::")  # noqa: S104 - what users write
+    udp = {
+        (port.host_port, "" if port.host_ip in wild else port.host_ip): targets
+        for port in ports
+        if port.protocol == "udp"
+    }
+    if udp:
+        connections.forget(udp)
 
 
 @contextmanager

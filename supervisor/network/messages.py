@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,6 +23,7 @@ __all__ = [
     "Interface",
     "Message",
     "address",
+    "addresses",
     "bridge",
     "everything_local",
     "filtering",
@@ -47,7 +49,7 @@ _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 """Family, lengths of destination and source, service, table, origin, scope, kind, flags."""
 _NEW_LINK, _DELETE_LINK, _GET_LINK, _SET_LINK = 16, 17, 18, 19
-_NEW_ADDRESS = 20
+_NEW_ADDRESS, _GET_ADDRESS = 20, 22
 _NEW_ROUTE, _GET_ROUTE = 24, 26
 _UP = 1
 _MAC, _NAME, _MTU, _BELOW, _MASTER = 1, 3, 4, 5, 10
@@ -246,6 +248,14 @@ def ports_of(wire: Wire, master: int) -> Iterator[Interface]:
         found = _interface(body)
         if found.master == master:
             yield found
+
+
+def addresses(wire: Wire) -> Iterator[str]:
+    """Of this host."""
+    for body in wire.ask_all(_GET_ADDRESS, bytes(_ADDRESS.size)):
+        values = dict(netlink.attributes(body[_ADDRESS.size :]))
+        if raw := values.get(_A_LOCAL) or values.get(_A_ADDRESS):
+            yield str(ip_address(raw))
 
 
 def way_out(wire: Wire) -> Interface | None:

@@ -21,6 +21,7 @@ __all__ = [
     "ACK",
     "CREATE",
     "EXCLUSIVE",
+    "NESTED",
     "NETFILTER",
     "ROUTE",
     "Message",
@@ -37,7 +38,9 @@ ACK, EXCLUSIVE, CREATE = 0x04, 0x200, 0x400
 
 _REQUEST, _DUMP = 0x01, 0x300
 _ERROR, _DONE = 2, 3
-_NESTED_KIND = 0x3FFF
+NESTED = 0x8000
+"""Of an attribute's kind: where the kernel insists on being told that there are others in it."""
+_KIND = 0x3FFF
 _WITH_WORDS = 0x200
 """Of an answer: attributes follow."""
 _WORDS = 1
@@ -191,7 +194,7 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         length, kind = _ATTRIBUTE.unpack_from(data, at)
         if length < _ATTRIBUTE.size:
             return
-        yield kind & _NESTED_KIND, data[at + _ATTRIBUTE.size : at + length]
+        yield kind & _KIND, data[at + _ATTRIBUTE.size : at + length]
         at += _aligned(length)
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.networks.book import NetworkBook
     from supervisor.runtime.networks.bridges import Bridges
     from supervisor.runtime.networks.helper_book import Helpers
+    from supervisor.runtime.networks.naming import Naming
     from supervisor.runtime.networks.sandbox import Sandbox
     from supervisor.runtime.registry import Registry
     from supervisor.runtime.secrets.book import Secrets
@@ -178,11 +179,19 @@ class Services:
 
         async def settle(network: Network) -> None:
             await registry.settled(leaving(network, registry.containers))
-            await self.settle()  # another one may have its bridge and its subnets next
+            if "bridges" in vars(self):
+                await self.bridges.let_go(network.id)  # another one may have its bridge and its subnets next
 
         book.users = lambda: users(registry.containers)
+        book.changed = self._refresh_names
         book.settle = settle
         return book
+
+    async def _refresh_names(self, network: Network) -> None:
+        if network.dns_enabled and self.bridges.users(network.id):
+            from supervisor.network.planning import plan_of
+
+            await self.naming.refreshed(plan_of(network))
 
     @cached_property
     def allocation(self) -> Allocation:
@@ -210,6 +219,12 @@ class Services:
         from supervisor.runtime.networks.helper_book import Helpers
 
         return Helpers(self.layout, self.database, self.reaped, self.spawn, self.disk)
+
+    @cached_property
+    def naming(self) -> Naming:
+        from supervisor.runtime.networks.naming import Naming
+
+        return Naming(self.layout, lambda: self.settings, self.helpers, self.disk)
 
     async def choose_secrets(self, spec: ContainerSpec) -> ChosenSecrets:
         """Those that a container to be asks for."""

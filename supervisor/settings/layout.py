@@ -154,6 +154,11 @@ class Layout(msgspec.Struct, frozen=True):
         return f"{self.tmp}/helpers"
 
     @property
+    def names(self) -> str:
+        """What the name server of containers reads."""
+        return f"{self.tmp}/names"
+
+    @property
     def probes(self) -> str:
         """Where OCI runtimes are tried when a supervisor starts."""
         return f"{self.tmp}/probes"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.network import elements
+from supervisor.network import netfilter
 from tests.support.hosts import Machine, wired
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def _wires() -> Iterator[None]:
     """None is kept open from one test to the next."""
     yield
-    elements.close()
+    netfilter.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pyman.errors import NetworkFailed
-from supervisor.network import elements, firewall
+from supervisor.network import firewall, netfilter
 from supervisor.network.plans import Address, Attachment, NetworkPlan, Port, Subnet
 from tests.network.test_paths import FIRST, SECOND, attachment, connected, with_
 
@@ -199,6 +199,6 @@ def test_one_wire_is_kept_and_not_the_namespace_before(host: Machine, one: Machi
     for machine in (host, one, host):
         machine.does(lambda: firewall.rebuild([], []))
         machine.does(lambda: firewall.add_network(FIRST))
-        assert len(elements._kept) == 1
-    elements.close()
-    assert not elements._kept
+        assert len(netfilter._kept) == 1
+    netfilter.close()
+    assert not netfilter._kept

@@ -46,6 +46,21 @@ def test_the_next_container_finds_the_bridge_of_the_last_and_an_idle_one_goes(ne
     until(lambda: not expected(net), "it is still expected")
 
 
+def test_a_network_that_is_removed_leaves_its_subnet_at_once(net: Net) -> None:
+    create = ("network", "create", "--subnet", "10.90.9.0/24", "n")
+    for _ in range(2):
+        net.engine.cli(*create)
+        net.run("one", "--network", "n")
+        net.engine.cli("rm", "--force", "one")
+        net.engine.cli("network", "rm", "n")
+    for _ in range(2):
+        net.engine.cli(*create)
+        net.run("one", "--network", "n")
+        net.engine.cli("network", "rm", "--force", "n")
+    is_idle(net)
+    assert not expected(net)
+
+
 @pytest.mark.parametrize("when", ["while it runs", "at its end", "when all is over"])
 def test_a_killed_supervisors_bridge_goes_with_the_next_one(net: Net, when: str) -> None:
     net.serve("one")

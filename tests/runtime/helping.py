@@ -69,7 +69,8 @@ class Book:
         options = Options(root=f"{path}/root", runroot=f"{path}/run", tmpdir=f"{path}/tmp")
         conf = path / "containers.conf"
         conf.touch()
-        self.layout = Layout.of(load(options, {"CONTAINERS_CONF": str(conf)}, 0))
+        self.settings = load(options, {"CONTAINERS_CONF": str(conf)}, 0)
+        self.layout = Layout.of(self.settings)
         self.database: Database
         self.helpers: Helpers
 

@@ -14,7 +14,7 @@ from pyman.api.network import CreateNetworkRequest
 from pyman.api.spec import Namespace, NetworkWish
 from pyman.errors import DiskFull, NetworkFailed, NoSuchNetwork
 from supervisor.kernel import process
-from supervisor.network import elements
+from supervisor.network import netfilter
 from supervisor.runtime.creation.creating import Creation
 from supervisor.runtime.life import connecting
 from supervisor.runtime.life import requests as rq
@@ -41,7 +41,7 @@ def house(house: House) -> Iterator[House]:
     text = house.configuration.read_text()
     house.configuration.write_text(f'{text}[network]\nnetwork_config_dir = "{house.path}/nets"\n')
     yield house
-    elements.close()
+    netfilter.close()
 
 
 @asynccontextmanager

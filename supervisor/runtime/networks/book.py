@@ -78,6 +78,8 @@ class NetworkBook:
         self._born = rfc3339(time.time_ns())
         self.users: Callable[[], Mapping[str, Sequence[User]]] = dict
         """Who is on networks, by the names of these."""
+        self.changed: Callable[[Network], Awaitable[None]] = _nothing
+        """Tells whoever serves names on a network whom to ask for others, before it is told to everybody."""
         self.settle: Callable[[Network], Awaitable[None]] = _nothing
         """Waits for what is left on a network of containers that were removed."""
 
@@ -183,6 +185,7 @@ class NetworkBook:
         key = await self._intents.begin(_Intent(changed=network, events=events))
         try:
             await self._write(network)
+            await self.changed(network)
             await self._intents.tell(key, events)
         except PymanError:
             with trio.CancelScope(shield=True):
@@ -251,6 +254,8 @@ class NetworkBook:
             if changed is not None and by_name.get(changed.name) != changed:
                 await self._intents.drop(key)
                 return
+            if changed is not None:
+                await self.changed(changed)
             if removed is not None and _same(by_name.get(removed.name), removed):
                 try:
                     await self._erase(removed)

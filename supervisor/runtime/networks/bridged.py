@@ -117,6 +117,13 @@ class Bridged:
             await bridges.hold(self.id, network, place)
         if observed.ports:
             await self.lead(observed)
+        if self.has_names():
+            join, servers = self.services.naming.joined, self.forwarders
+            await join(self.container, observed.networks, observed.attachments, place=place, servers=servers)
+
+    def has_names(self) -> bool:
+        """On one of its networks containers find one another by their names."""
+        return any(network.dns for network in self.container.observed.networks)
 
     def told(self, observed: Observed | None = None) -> Networking:
         """`observed`: what the record may say soon."""
@@ -166,8 +173,26 @@ class Bridged:
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
             links.attach(netns, network, attachment, hairpin=bool(observed.ports))
 
-    async def adopt(self, init: ProcessRef) -> None:
+    async def adopt(self, init: ProcessRef) -> None:  # noqa: ARG002 - Wiring's signature
         """Interfaces, rules and sockets are the kernel's and conmon's: they are there still."""
+        try:
+            await self.name_again()
+        except PymanError as error:
+            log.warning("cannot serve the names of a container", container=self.id, error=str(error))
+
+    async def name_again(self, *, anew: bool = False) -> None:
+        """It has names already; `anew`: somebody may have taken them away. NetworkFailed, StorageFailed, DiskFull."""
+        if self.has_names():
+            observed, rejoin = self.container.observed, self.services.naming.rejoined
+            place, servers = await self.place(), self.forwarders
+            await rejoin(
+                self.container,
+                observed.networks,
+                observed.attachments,
+                place=place,
+                servers=servers,
+                anew=anew,
+            )
 
     # ------------------------------------------------------------------ after the run
 
@@ -188,6 +213,8 @@ class Bridged:
             except PymanError as error:
                 failures.append(error)
 
+        if self.has_names():
+            await attempt(partial(self.services.naming.left, self.id))
         await attempt(self.lead_no_more)
         if self.services.dependents(self.id):
             # One of them may be in its network namespace, which does not end then.

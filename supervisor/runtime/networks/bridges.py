@@ -111,6 +111,12 @@ class Bridges:
                 await self.call(netns, partial(_take_away, network))
                 await self._tidying.forget(network)
 
+    async def let_go(self, network_id: str) -> None:
+        """What a network that nobody is on has on the host, at once."""
+        await self._tidying.now(network_id)
+        async with self._lock:
+            pass  # somebody else may be about to
+
     async def publish(
         self, container: str, ports: Sequence[Port], attachments: Sequence[Attachment], netns: int | None
     ) -> None:

@@ -66,6 +66,7 @@ _WORKED = 10.0
 _FIRST, _LONGEST = 0.1, 30.0
 """Delays. The very first time there is none."""
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+_SUFFIX = ".log"
 _SAID = 1 << 12
 """Bytes at the end of what it printed that are looked at for its last words."""
 
@@ -462,8 +463,10 @@ class Helpers:
             async with kept.turn:
                 if kept.process is not None:
                     return False
-                del self._kept[kept.helper.key]
-                await self._forget_quietly(kept.helper.key)
+                kept.take(None)
+                if self._kept.get(kept.helper.key) is kept:
+                    del self._kept[kept.helper.key]
+                    await self._forget_quietly(kept.helper.key)
         return True
 
     async def _guarded(self, kept: _Kept, work: Callable[[], Awaitable[None]]) -> None:
@@ -504,7 +507,7 @@ class Helpers:
         return NetworkFailed(f"cannot start {helper.name}: {reason}", subject=helper.name)
 
     def _log(self, key: str) -> str:
-        return f"{self._layout.helpers}/{key}.log"
+        return f"{self._layout.helpers}/{key}{_SUFFIX}"
 
     def _last_words(self, key: str) -> str:
         try:
@@ -524,7 +527,11 @@ _encode = msgspec.json.Encoder().encode
 
 def end_all(layout: Layout) -> bool:
     """Every helper of an engine without a supervisor, whatever is recorded of it. Blocks. False: some are left."""
-    return marked.kill_all([f"{_ENGINE}={_mark(layout)}"])
+    ended = marked.kill_all([f"{_ENGINE}={_mark(layout)}"])
+    with suppress(FileNotFoundError):
+        for name in os.listdir(layout.helpers):
+            _empty(_cgroup(layout, name.removesuffix(_SUFFIX)))
+    return ended
 
 
 def _mark(layout: Layout, key: str = "") -> str:

@@ -74,6 +74,9 @@ class Rewiring:
             with self._wiring.inside(init) as netns:
                 attach = partial(links.attach, netns, network, attachment, hairpin=bool(observed.ports))
                 await bridges.call(place, attach)
+            if network.dns:
+                join, servers = self._services.naming.joined, self._wiring.forwarders
+                await join(self._container, [network], [attachment], place=place, servers=servers)
             former = replaced(observed, **self.without(name))
             await self._lead(former, observed)
             await self._rewrite(former, observed)
@@ -86,6 +89,8 @@ class Rewiring:
             rest = replaced(former, **self.without(name))
             place = await self._wiring.place()
             await self._lead(former, rest)
+            if network.dns:
+                await self._services.naming.left(self._id, [network.id])
             with self._wiring.inside(init) as netns:
                 await bridges.call(place, partial(_detach, netns, attachment))
                 # The default route has gone with it, where it led there.
@@ -108,6 +113,7 @@ class Rewiring:
         await bridges.rebuild(place)
         with self._wiring.inside(init) as netns:
             await bridges.call(place, partial(_mend, netns, observed))
+        await self._wiring.name_again(anew=True)
 
     async def _lead(self, former: Observed, now: Observed) -> None:
         """Published ports lead to the first address of either kind."""

@@ -58,9 +58,9 @@ class Sandboxed(Bridged):
 
     async def adopt(self, init: ProcessRef) -> None:
         """The container runs on without what cannot be."""
-        await super().adopt(init)
         try:
             await self.services.sandbox.look()
+            await super().adopt(init)
             await self.services.sandbox.adopt(self.container)
         except PymanError as error:
             log.warning("cannot bring back a network", container=self.id, error=str(error))

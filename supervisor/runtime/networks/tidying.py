@@ -96,6 +96,15 @@ class Tidying:
             self._tidied = trio.Event()
             self._spawn(self._run)
 
+    async def now(self, id: str) -> None:
+        """Of one network, because it is about to be removed."""
+        some = [each for each in self._left if each.network.id == id]
+        self._left = [each for each in self._left if each.network.id != id]
+        try:
+            await self._tidy(some, idle=True)
+        finally:
+            _close(some)
+
     async def settle(self) -> None:
         """Now, and until it is done."""
         if self._runs:
@@ -109,7 +118,7 @@ class Tidying:
                     await self._hurry.wait()
                 left, self._left = self._left, []
                 try:
-                    await self._tidy(left)
+                    await self._tidy(left, idle=self._hurry.is_set())
                 finally:
                     _close(left)
         finally:
@@ -119,7 +128,8 @@ class Tidying:
             self._hurry = trio.Event()
             self._tidied.set()
 
-    async def _tidy(self, left: Sequence[_Left]) -> None:
+    async def _tidy(self, left: Sequence[_Left], *, idle: bool) -> None:
+        """`idle`: though somebody may have left just now."""
         groups: dict[tuple[str, int], list[_Left]] = {}
         for each in left:
             groups.setdefault(each.place, []).append(each)
@@ -128,7 +138,7 @@ class Tidying:
             try:
                 if interfaces := [each.interface for each in some if each.interface]:
                     await self._interfaces_gone(interfaces, last.netns)
-                if trio.current_time() - last.at < _REST and not self._hurry.is_set():
+                if trio.current_time() - last.at < _REST and not idle:
                     self.note(last.network, last.netns)
                 else:
                     await self._bridge_gone(last.network, last.netns)

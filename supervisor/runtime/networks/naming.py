@@ -1,0 +1,313 @@
+"""Names on networks: aardvark-dns is told who is where, runs while somebody is, and is asked whether it knows.
+
+Rules: its files are what counts; a supervisor that comes up reads them, and what a container's record says is written
+again. Changes that come at once are one change: the program is told once. A container is `joined` when the program
+answers to its name, so its first question to others is answered as well.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from pyman.errors import NetworkFailed
+from supervisor.network.names import PROGRAM, Directory, answer, guest_of, question, zone_of
+from supervisor.network.place import in_place
+from supervisor.network.plans import is_ipv6
+from supervisor.runtime.networks.helper_book import Helper, Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import ExitStack
+    from typing import TypeVar
+
+    from supervisor.kernel.process import ProcessRef
+    from supervisor.network.names import Guest, Zone
+    from supervisor.network.plans import Attachment, NetworkPlan
+    from supervisor.runtime.container import Container
+    from supervisor.runtime.networks.helper_book import Helpers
+    from supervisor.settings.layout import Layout
+    from supervisor.settings.model import Settings
+
+    T = TypeVar("T")
+
+__all__ = ["KEY", "Naming"]
+
+KEY = "aardvark-dns"
+_PORT = 53
+_PATIENCE = 5.0
+"""Seconds for the program to answer to a name."""
+_AGAIN = 0.002
+"""Seconds until it is asked again, then twice as long each time."""
+_ROOM = 1 << 12
+"""Bytes of an answer."""
+
+
+class _Server(Helper):
+    """The program as the book of helpers has it."""
+
+    key = KEY
+    name = PROGRAM
+
+    def __init__(self, naming: Naming) -> None:
+        self._naming = naming
+
+    async def program(self, stack: ExitStack) -> Program:  # noqa: ARG002 - opens nothing
+        return self._naming.program()
+
+    async def wanted(self) -> bool:
+        return self._naming.is_used()
+
+
+class Naming:
+    """One for an engine. Nothing is read before somebody joins."""
+
+    def __init__(
+        self, layout: Layout, settings: Callable[[], Settings], helpers: Helpers, disk: trio.CapacityLimiter
+    ) -> None:
+        self._directory = Directory(layout.names)
+        self._settings = settings
+        self._helpers = helpers
+        self._disk = disk
+        self._server = _Server(self)
+        self._place: int | None = None
+        """Open for as long as somebody is there."""
+        self._servers: Sequence[str] = ()
+        self._zones: dict[str, Zone] = {}
+        self._guests: dict[str, dict[str, Guest]] = {}
+        """By networks' ids and containers'."""
+        self._changed: set[str] = set()
+        """Networks whose files are not what they should be."""
+        self._is_told = True
+        """The program has read the files as they are."""
+        self._turn = trio.Lock()
+        self._is_read = False
+
+    def is_used(self) -> bool:
+        """Somebody is on a network whose names are served."""
+        return any(self._guests.values())
+
+    async def joined(
+        self,
+        container: Container,
+        networks: Sequence[NetworkPlan],
+        attachments: Sequence[Attachment],
+        *,
+        place: int | None = None,
+        servers: Sequence[str] = (),
+    ) -> None:
+        """A container has addresses on networks, whose bridges are there. `place`: a descriptor of the network namespace in
+        which they are, None: this process's own. `servers`: whom to ask for other names where neither network nor container
+        says it; none: whom the host asks.
+
+        NetworkFailed, StorageFailed, DiskFull, DeadlineExceeded; the container has no names there then.
+        """
+        known = self._places(container, networks, attachments, servers)
+        if not known:
+            return
+        await self._read()
+        try:
+            for zone, guest in known:
+                self._put(zone, guest)
+            await self._serve(place)
+            for zone, guest in known:
+                await self._known(zone, guest, place)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self.left(container.id, [zone.network for zone, _ in known])
+            raise
+
+    async def rejoined(
+        self,
+        container: Container,
+        networks: Sequence[NetworkPlan],
+        attachments: Sequence[Attachment],
+        *,
+        place: int | None = None,
+        servers: Sequence[str] = (),
+        anew: bool = False,
+    ) -> None:
+        """The same of one that has joined before, for the next supervisor; `anew`: somebody may have changed the files.
+        After an error it is still what is wanted."""
+        known = self._places(container, networks, attachments, servers)
+        if not known:
+            return
+        await self._read()
+        for zone, guest in known:
+            self._put(zone, guest)
+            if anew:
+                self._changed.add(zone.network)
+        await self._serve(place)
+
+    async def left(self, container: str, networks: Sequence[str] | None = None) -> None:
+        """It is not on these networks any more, by their ids; None: on none. It need not have been. Errors as `joined`."""
+        await self._read()
+        for network in list(self._guests) if networks is None else networks:
+            if self._guests.get(network, {}).pop(container, None) is not None:
+                self._changed.add(network)
+        if self._changed:
+            await self._tell()
+
+    async def refreshed(self, network: NetworkPlan) -> None:
+        """Others are to be asked for other names. Nothing to do where nobody is. Errors as `joined`."""
+        await self._read()
+        zone = zone_of(network, self._servers)
+        if zone is not None and self._guests.get(zone.network) and self._zones.get(zone.network) != zone:
+            self._zones[zone.network] = zone
+            self._changed.add(zone.network)
+            await self._tell()
+
+    # ------------------------------------------------------------------ the files and the program
+
+    def _places(
+        self,
+        container: Container,
+        networks: Sequence[NetworkPlan],
+        attachments: Sequence[Attachment],
+        servers: Sequence[str],
+    ) -> list[tuple[Zone, Guest]]:
+        """Where it has names."""
+        self._servers = servers
+        plans = {plan.id: plan for plan in networks}
+        definition = container.definition
+        configured = self._settings().containers.dns_servers
+        wanted = [*(configured if "none" not in configured else ()), *definition.spec.dns_server]
+        found = []
+        for attachment in attachments:
+            zone = zone_of(plans[attachment.network_id], servers) if attachment.addresses else None
+            if zone is not None:
+                hostname = definition.spec.hostname
+                found.append((zone, guest_of(container.id, container.name, hostname, attachment, wanted)))
+        return found
+
+    def _put(self, zone: Zone, guest: Guest) -> None:
+        """The first guest brings the zone; what has been changed of that since is not changed back."""
+        guests = self._guests.setdefault(zone.network, {})
+        if not guests:
+            self._zones[zone.network] = zone
+        if guests.get(guest.id) != guest:
+            guests[guest.id] = guest
+            self._changed.add(zone.network)
+
+    async def _read(self) -> None:
+        async with self._turn:
+            if not self._is_read:
+                self._zones, self._guests = await self._in_thread(self._directory.read)
+                self._is_read = True
+
+    async def _serve(self, place: int | None) -> None:
+        """Somebody is there, and the program has to be. Whoever comes first writes for all who wait."""
+        async with self._turn:
+            await self._write()
+            self._place = place
+            former = self._helpers.process_of(KEY)
+            if former is not None and place is not None and not _is_in(former, place):
+                await self._helpers.end(KEY)  # the sandbox is another one by now
+            ref = await self._helpers.ensure(self._server)
+            if ref == former and not self._is_told:
+                self._helpers.signal(KEY, signal.SIGHUP)
+            self._is_told = True
+
+    async def _tell(self) -> None:
+        """What is less, or another, than it was: whoever goes does not wait for a program that is not there."""
+        async with self._turn:
+            await self._write()
+            if not self.is_used():
+                await self._helpers.end(KEY)
+                await self._in_thread(self._directory.tidy)
+                self._place = None
+            elif not self._is_told:
+                self._is_told = self._helpers.signal(KEY, signal.SIGHUP)
+
+    async def _write(self) -> None:
+        while self._changed:
+            network = self._changed.pop()
+            write = partial(self._directory.write, self._zones[network], dict(self._guests[network]))
+            self._is_told = False
+            try:
+                await self._in_thread(write)
+            except BaseException:
+                self._changed.add(network)
+                raise
+            if not self._guests[network]:
+                del self._guests[network], self._zones[network]
+
+    def program(self) -> Program:
+        """How it is begun. NetworkFailed: it is not installed."""
+        settings = self._settings()
+        path = _find(settings.engine.helper_binaries_dir)
+        argv = [path, "--config", self._directory.path, "--port", str(self._port()), "run"]
+        return Program(argv, network=self._place, pid_file=self._directory.pid_file)
+
+    def _port(self) -> int:
+        return self._settings().network.dns_bind_port or _PORT
+
+    # ------------------------------------------------------------------ whether it serves
+
+    async def _known(self, zone: Zone, guest: Guest, place: int | None) -> None:
+        """NetworkFailed: it does not know the guest, at some address at which it should serve."""
+        address, name = guest.addresses[0], guest.id[:12]
+        port = self._port()
+        for gateway in zone.gateways:
+            told: bool | None = None
+            wait = _AGAIN
+            with await self._socket(gateway, place) as asking, trio.move_on_after(_PATIENCE):
+                await asking.connect((gateway, port))
+                while not told:
+                    with trio.move_on_after(wait):
+                        told = await _ask(asking, name, address)
+                        if not told:
+                            await trio.sleep(wait)
+                    wait = min(wait * 2, 0.5)
+            if not told:
+                why = "nobody answers" if told is None else "it is another one that answers"
+                raise NetworkFailed(
+                    f"cannot serve names at {gateway}, port {port}: {why}",
+                    subject=zone.network,
+                    hint="is another name server there, or does a packet filter stand in the way?",
+                )
+
+    async def _socket(self, gateway: str, place: int | None) -> trio.socket.SocketType:
+        family = socket.AF_INET6 if is_ipv6(gateway) else socket.AF_INET
+        make = partial(socket.socket, family, socket.SOCK_DGRAM)
+        made = make() if place is None else await self._in_thread(partial(in_place, place, make))
+        return trio.socket.from_stdlib_socket(made)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, limiter=self._disk)
+
+
+async def _ask(asking: trio.socket.SocketType, name: str, address: str) -> bool | None:
+    """Whether it has that address for the name. None: nobody answers."""
+    asked = question(name, ipv6=is_ipv6(address))
+    try:
+        await asking.send(asked)
+        while (said := answer(asked, await asking.recv(_ROOM), address)) is None:
+            pass
+    except OSError:  # nobody is there yet
+        return None
+    return said
+
+
+def _is_in(ref: ProcessRef, network: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(f"/proc/{ref.pid}/ns/net"), os.fstat(network))
+    except OSError:  # it has just ended
+        return False
+
+
+def _find(directories: Sequence[str]) -> str:
+    for directory in directories:
+        path = os.path.join(directory, PROGRAM)
+        if os.access(path, os.X_OK):
+            return path
+    raise NetworkFailed(
+        f"cannot serve names on networks: {PROGRAM} is not installed",
+        subject=PROGRAM,
+        hint=f"install the package {PROGRAM}, or make networks with --disable-dns",
+    )

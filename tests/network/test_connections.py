@@ -1,0 +1,103 @@
+"""Those who go on sending by UDP reach who has the port now."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.network import firewall, links
+from supervisor.network.plans import Port
+from tests.network.test_paths import FIRST, attachment, connected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.hosts import Machine
+
+PORTS = [Port(5353, 53, "udp")]
+
+
+class Sender:
+    """From one port, again and again."""
+
+    def __init__(self, machine: Machine) -> None:
+        def make() -> socket.socket:
+            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            made.bind(("0.0.0.0", 40000))  # noqa: S104
+            made.settimeout(0.3)
+            return made
+
+        self.socket = machine.does(make)
+
+    def asks(self, address: str, port: int = 5353) -> str:
+        self.socket.sendto(b"?", (address, port))
+        try:
+            return self.socket.recv(100).decode().split()[0]
+        except OSError:
+            return ""
+
+
+@pytest.fixture
+def sender(outside: Machine) -> Iterator[Sender]:
+    made = Sender(outside)
+    yield made
+    made.socket.close()
+
+
+@pytest.fixture
+def own(host: Machine) -> Iterator[Sender]:
+    made = Sender(host)
+    yield made
+    made.socket.close()
+
+
+def test_a_sender_who_was_there_before_the_container(
+    host: Machine, one: Machine, sender: Sender, own: Sender
+) -> None:
+    made = connected(host, one, FIRST, 2)
+    one.answers(53, "one", kind="SOCK_DGRAM")
+    assert sender.asks("192.0.2.1") == ""
+    assert own.asks("127.0.0.1") == ""
+    host.does(lambda: firewall.publish(PORTS, [made]))
+    assert sender.asks("192.0.2.1") == "one"
+    assert own.asks("127.0.0.1") == "one"
+
+
+def test_a_sender_whose_container_is_followed_by_another_one(
+    host: Machine, one: Machine, two: Machine, sender: Sender, own: Sender
+) -> None:
+    first = connected(host, one, FIRST, 2, PORTS)
+    one.answers(53, "one", kind="SOCK_DGRAM")
+    assert (sender.asks("192.0.2.1"), own.asks("127.0.0.1")) == ("one", "one")
+    host.does(lambda: firewall.unpublish(PORTS, [first]))
+    assert (sender.asks("192.0.2.1"), own.asks("127.0.0.1")) == ("", "")
+    host.does(lambda: links.detach(first))
+    connected(host, two, FIRST, 3, PORTS)
+    two.answers(53, "two", kind="SOCK_DGRAM")
+    assert (sender.asks("192.0.2.1"), own.asks("127.0.0.1")) == ("two", "two")
+
+
+def test_others_are_not_forgotten(
+    host: Machine, one: Machine, two: Machine, outside: Machine, sender: Sender
+) -> None:
+    """Neither who talks to the same port elsewhere, nor who is led where he should be, nor other ports."""
+    connected(host, one, FIRST, 2, PORTS)
+    made = connected(host, two, FIRST, 3, [Port(5354, 53, "udp")])
+    one.answers(53, "one", kind="SOCK_DGRAM")
+    two.answers(53, "two", kind="SOCK_DGRAM")
+    outside.answers(5353, "outside", kind="SOCK_DGRAM")
+    assert one.asks("192.0.2.2", 5353, kind="SOCK_DGRAM") == "outside 192.0.2.1"
+    assert (sender.asks("192.0.2.1"), sender.asks("192.0.2.1", 5354)) == ("one", "two")
+
+    def known() -> set[str]:
+        told = host.run("cat", "/proc/net/nf_conntrack", check=False)
+        return {line.partition("src=")[2].partition(" [")[0] for line in told.splitlines()}
+
+    before = known()
+    host.does(lambda: firewall.publish(PORTS, [attachment(FIRST, 2)]))
+    assert known() == before
+    host.does(lambda: firewall.unpublish([Port(5354, 53, "udp")], [made]))
+    assert len(known()) == max(0, len(before) - 1)
+    assert sender.asks("192.0.2.1") == "one"

@@ -1,0 +1,159 @@
+"""Containers are found by their names, by whoever is on a network with them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.networking.conftest import OUTSIDE
+from tests.runtime.naming import UPSTREAM
+from tests.support import processes
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.networking.conftest import Net
+
+
+def server(net: Net) -> int:
+    """The name server's pid; 0: there is none."""
+    found = processes.mentions([f"--config {net.engine.path}", f"{net.engine.path}/tmp/names"])
+    pids = [pid for pid in found if processes.alive(pid) and "aardvark-dns" in processes.describe(pid)]
+    assert len(pids) <= 1, [processes.describe(pid) for pid in pids]
+    return pids[0] if pids else 0
+
+
+@contextlib.contextmanager
+def upstream(net: Net) -> Iterator[None]:
+    """On another host: it says that every name is that host's."""
+    words = net.outside.words("/usr/bin/python3", "-c", UPSTREAM, OUTSIDE, OUTSIDE)
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        yield
+        program.kill()
+
+
+def test_by_name_alias_short_id_and_host_name(net: Net) -> None:
+    net.engine.cli("network", "create", "first")
+    net.serve("web", "--network", "first", "--network-alias", "www", "--hostname", "shop")
+    net.run("b", "--network", "first")
+    b = net.address("b")
+    short = net.engine.inspect("web")["Id"][:12]
+    for name in ("web", "WEB", "www", "shop", short, "web.dns.podman"):
+        assert net.asks("b", name) == f"web {b}", name
+    resolv_conf = net.engine.out("exec", "b", "cat", "/etc/resolv.conf")
+    gateway = b.rpartition(".")[0] + ".1"
+    assert resolv_conf.splitlines()[:2] == ["search dns.podman", f"nameserver {gateway}"]
+    assert "nameserver" not in resolv_conf.replace(f"nameserver {gateway}", "")
+
+
+def test_the_very_first_question_is_answered(net: Net) -> None:
+    """To a container that asks as soon as it runs, for others and for itself."""
+    net.engine.cli("network", "create", "first")
+    net.serve("web", "--network", "first")
+    for _ in range(3):
+        ran = net.engine.out(
+            *("run", "--rm", "--name", "me", "--network", "first", *net.root),
+            *("sh", "-c", "nslookup web >/dev/null && nslookup me >/dev/null && echo found"),
+        )
+        assert ran == "found"
+
+
+def test_on_the_default_network_nobody_serves_names(net: Net) -> None:
+    net.serve("web", "--network", "bridge")
+    net.run("b", "--network", "bridge")
+    assert net.asks("b", "web") == ""
+    assert not server(net)
+
+
+def test_on_two_networks_both_are_found_and_do_not_find_each_other(net: Net) -> None:
+    net.engine.cli("network", "create", "first")
+    net.engine.cli("network", "create", "second")
+    net.serve("a", "--network", "first")
+    net.serve("both", "--network", "first", "--network", "second")
+    net.serve("z", "--network", "second")
+    assert net.asks("both", "a").startswith("a ")
+    assert net.asks("both", "z").startswith("z ")
+    assert net.asks("a", "both").startswith("both ")
+    assert net.asks("z", "both").startswith("both ")
+    assert net.asks("a", "z") == ""
+
+
+def test_names_come_and_go_with_networks(net: Net) -> None:
+    net.engine.cli("network", "create", "first")
+    net.engine.cli("network", "create", "second")
+    net.serve("a", "--network", "first")
+    net.serve("b", "--network", "second")
+    assert net.asks("a", "b") == ""
+    net.engine.cli("network", "connect", "--alias", "bee", "first", "b")
+    assert net.asks("a", "b").startswith("b ")
+    assert net.asks("a", "bee").startswith("b ")
+    net.engine.cli("network", "disconnect", "first", "b")
+    until(lambda: net.asks("a", "b") == "", "it is still found")
+    net.engine.cli("stop", "a", "b")
+    assert not server(net)
+
+
+def test_the_killed_name_server_is_back_and_nobody_is_restarted(net: Net) -> None:
+    net.engine.cli("network", "create", "first")
+    net.serve("web", "--network", "first")
+    net.run("b", "--network", "first")
+    pids = net.pid("web"), net.pid("b")
+    killed = server(net)
+    events = net.engine.follow(type=["network"])
+    begun = time.monotonic()
+    os.kill(killed, signal.SIGKILL)
+    told = [next(events) for _ in range(3)]
+    assert [event["Status"] for event in told] == ["create", "helper-lost", "helper-restarted"]
+    assert told[-1]["Attributes"] == {"helper": "aardvark-dns", "pid": str(server(net))}
+    assert time.monotonic() - begun < 2
+    assert net.asks("b", "web").startswith("web ")
+    assert (net.pid("web"), net.pid("b")) == pids
+    assert server(net) not in (0, killed)
+
+
+def test_it_outlives_the_supervisor_and_goes_with_the_last_container(net: Net) -> None:
+    net.engine.cli("network", "create", "first")
+    net.serve("web", "--network", "first")
+    net.run("b", "--network", "first")
+    there = server(net)
+    net.engine.kill()
+    assert net.inside("b", "true") == ""
+    assert net.asks("b", "web").startswith("web ")
+    assert server(net) == there
+    net.run("c", "--network", "first")
+    assert net.asks("b", "c", 81) == ""
+    assert net.asks("c", "web").startswith("web ")
+    net.engine.cli("rm", "--force", "--time", "0", "web", "b")
+    assert server(net) == there
+    net.engine.cli("rm", "--force", "--time", "0", "c")
+    assert not server(net)
+
+
+def test_other_names_are_asked_of_whom_the_network_or_the_container_says(net: Net) -> None:
+    with upstream(net):
+        net.engine.cli("network", "create", "first")
+        net.run("b", "--network", "first", "--dns", OUTSIDE)
+        assert net.asks("b", "www.example.org", 7).startswith("outside ")
+        net.run("c", "--network", "first")
+        net.engine.cli("network", "update", "--dns-add", OUTSIDE, "first")
+        until(lambda: net.asks("c", "www.example.org", 7, seconds=0.5) != "", "nobody else is asked")
+
+
+def test_a_reload_tells_names_that_somebody_has_taken_away(net: Net) -> None:
+    net.engine.cli("network", "create", "first")
+    net.serve("web", "--network", "first")
+    net.run("b", "--network", "first")
+    there = server(net)
+    shutil.rmtree(Path(f"{net.engine.path}/tmp/names"))
+    os.kill(there, signal.SIGKILL)
+    net.engine.cli("network", "reload", "--all")
+    until(lambda: net.asks("b", "web").startswith("web "), "it is not found")
