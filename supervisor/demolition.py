@@ -151,6 +151,7 @@ async def _remove_directories(layout: Layout) -> None:
         layout.helpers,
         layout.names,
         layout.probes,
+        layout.sandbox,
         layout.socket_dir,
         layout.exits,
         layout.alive,

@@ -1,12 +1,12 @@
 """The forwarder: a program that leads ports of the host into the containers of a sandbox.
 
-    python -m supervisor.network.forwarder CONTROL [keep]
+    python -m supervisor.network.forwarder PATH CONTROL [keep]
 
 It is started in the sandbox's network namespace. CONTROL is a descriptor: a listening unix socket (SOCK_SEQPACKET) on
 which it is told what to lead where. Ports of the host come as sockets that somebody outside has bound, so it needs no way
 out, and no rights but one: to speak to containers under their clients' addresses (`keep`), when the sandbox leads the
 answers back to it. One for each sandbox; it outlives the supervisor that started it. What a message looks like:
-`forwarding`. Standard library only.
+`forwarding`. PATH is where that socket is, for those who look at processes. Standard library only.
 """
 
 from __future__ import annotations
@@ -49,9 +49,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class _Target:
     """A container's port."""
 
-    def __init__(self, address: str, port: int, *, keep: bool) -> None:
-        self._at = (str(ipaddress.ip_address(address)), port)
-        self._family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    def __init__(self, addresses: list[str], port: int, *, keep: bool) -> None:
+        """`addresses`: one, or one of each family; `keep`: clients' addresses."""
+        self._addresses = [ipaddress.ip_address(each) for each in addresses]
+        self._first = self._addresses[0]
+        self._port = port
         self._keep = keep
 
     def connect(self, client: socket.socket) -> socket.socket:
@@ -62,31 +64,31 @@ class _Target:
         return self._socket(socket.SOCK_DGRAM, client)
 
     def _socket(self, kind: int, client: Client) -> socket.socket:
-        made = socket.socket(self._family, kind | socket.SOCK_NONBLOCK)
+        peer = ipaddress.ip_address(client[0].partition("%")[0])
+        peer = getattr(peer, "ipv4_mapped", None) or peer
+        to = next((each for each in self._addresses if each.version == peer.version), self._first)
+        family = socket.AF_INET6 if to.version == 6 else socket.AF_INET
+        made = socket.socket(family, kind | socket.SOCK_NONBLOCK)
         try:
-            if self._keep:
-                self._disguise(made, client)
+            # A host's own loopback address is another one's there.
+            if self._keep and to.version == peer.version and not (peer.is_loopback or peer.is_link_local):
+                _disguise(made, (str(peer), client[1]))
             with suppress(BlockingIOError):
-                made.connect(self._at)
+                made.connect((str(to), self._port))
         except BaseException:
             made.close()
             raise
         return made
 
-    def _disguise(self, made: socket.socket, client: Client) -> None:
-        """As the client, whom the container sees then. A host's own loopback address is another one's there."""
-        address = ipaddress.ip_address(client[0].partition("%")[0])
-        address = getattr(address, "ipv4_mapped", None) or address
-        if (address.version == 6) != (self._family == socket.AF_INET6):
-            return
-        if address.is_loopback or address.is_link_local:
-            return
-        option = _IPV6_TRANSPARENT if address.version == 6 else _IP_TRANSPARENT
-        with suppress(OSError):  # what cannot be bound has the sandbox's address
-            made.setsockopt(*option, 1)
-            # The same client's port may lead to several containers.
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind((str(address), client[1]))
+
+def _disguise(made: socket.socket, client: tuple[str, int]) -> None:
+    """As the client, whom the container sees then. Where that cannot be, it sees the sandbox."""
+    option = _IPV6_TRANSPARENT if made.family == socket.AF_INET6 else _IP_TRANSPARENT
+    with suppress(OSError):
+        made.setsockopt(*option, 1)
+        # The same client's port may lead to several containers.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(client)
 
 
 class Forwarder:
@@ -159,8 +161,8 @@ class Forwarder:
         made: list[Acceptor | Receiver] = []
         left = list(ports)
         try:
-            for (address, number), port in zip(targets, ports, strict=True):
-                target = _Target(address, number, keep=self._keep)
+            for (addresses, number), port in zip(targets, ports, strict=True):
+                target = _Target(addresses, number, keep=self._keep)
                 if port.type == socket.SOCK_DGRAM:
                     made.append(Receiver(self._loop, self._sessions, port, target.reach))
                 else:
@@ -191,7 +193,7 @@ def _give_up_rights(*kept: int) -> None:
 
 
 def main(words: list[str]) -> None:
-    control, *more = words
+    _, control, *more = words
     keep = more == ["keep"]
     _give_up_rights(*([_NET_RAW] if keep else []))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -2,9 +2,11 @@
 
 A message is a JSON object, and one comes back. `key`: whose ports they are.
 
-    {"do": "lead", "key": …, "targets": [["10.89.0.5", 80], …]}   with a bound socket for each target
-    {"do": "drop", "key": …}                                      no connection is taken, and those there are end
-    {"do": "tell"}                                                → {"led": {key: number of ports}}
+    {"do": "lead", "key": …, "targets": [[["10.89.0.5", "fd00::5"], 80], …]}
+        with a bound socket for each target: addresses, a client's family first, and a port
+    {"do": "drop", "key": …}
+        no connection is taken, and those that there are end
+    {"do": "tell"} → {"led": {key: number of ports}}
     → {} or {"error": …}
 
 Everything blocks, not longer than `_PATIENCE`, and raises NetworkFailed.
@@ -34,10 +36,10 @@ _PATIENCE = 5.0
 """Seconds for one answer."""
 
 
-def command(control: int, *, keep: bool) -> list[str]:
-    """What starts it, in the sandbox; it needs the descriptor of the socket under this number. `keep`: containers see their
+def command(path: str, control: int, *, keep: bool) -> list[str]:
+    """What starts it, in the sandbox; it needs the descriptor of the socket at the path under this number. `keep`: containers see their
     clients' own addresses."""
-    return [*_PROGRAM, str(control), *(["keep"] if keep else [])]
+    return [*_PROGRAM, path, str(control), *(["keep"] if keep else [])]
 
 
 def listen(path: str) -> socket.socket:
@@ -56,8 +58,10 @@ def listen(path: str) -> socket.socket:
     return control
 
 
-def lead(path: str, key: str, ports: Sequence[socket.socket], targets: Sequence[tuple[str, int]]) -> None:
-    """From each of these bound sockets to an address and a port in the sandbox. After an error none is led."""
+def lead(
+    path: str, key: str, ports: Sequence[socket.socket], targets: Sequence[tuple[Sequence[str], int]]
+) -> None:
+    """From each of these bound sockets to a container's addresses and a port of its. After an error none is led."""
     try:
         with _connected(path) as caller:
             for first in range(0, len(ports), _AT_ONCE):

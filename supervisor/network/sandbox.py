@@ -22,6 +22,7 @@ from supervisor.network import messages, netlink, nft
 __all__ = ["find", "lead_back", "make", "remove"]
 
 _NEW_NETWORK = inside.KINDS["network"][1]
+_SEARCH = "/proc/sys/net/ipv6/conf/default/accept_dad"
 _SET_FLAGS, _UP = 0x8914, 1
 _LOOPBACK = 1
 """The number of `lo`."""
@@ -29,15 +30,12 @@ _FLAGS_OF_INTERFACE = struct.Struct("16sh14x")
 _MARK = 0x70796D61
 _TABLE, _PRIORITY = 0x7079, 100
 """Of routes: no other engine's, and not the host's."""
+_CHAIN = "inet pyman-forwarder answers"
 _ANSWERS = f"""
-table inet pyman-forwarder
-delete table inet pyman-forwarder
-table inet pyman-forwarder {{
-    chain answers {{
-        type filter hook prerouting priority mangle; policy accept;
-        socket transparent 1 meta mark set {_MARK}
-    }}
-}}
+add table inet pyman-forwarder
+add chain {_CHAIN} {{ type filter hook prerouting priority mangle; policy accept; }}
+flush chain {_CHAIN}
+add rule {_CHAIN} socket transparent 1 meta mark set {_MARK}
 """
 
 
@@ -68,6 +66,9 @@ def _make(path: str) -> int:
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
             fcntl.ioctl(any_socket, _SET_FLAGS, _FLAGS_OF_INTERFACE.pack(b"lo", _UP))
+        # Nobody else has the addresses of what comes to be here.
+        with suppress(OSError), open(_SEARCH, "w", encoding="ascii") as file:
+            file.write("0")
         # Last: one that is found is complete.
         mounts.bind(own, path, recursive=False)
     except BaseException:

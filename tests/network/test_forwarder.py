@@ -28,7 +28,7 @@ class Led:
     def __init__(self, host: Machine, directory: Path, *, keep: bool = False) -> None:
         self.path = str(directory / "control")
         with forwarding.listen(self.path) as control:
-            argv = forwarding.command(control.fileno(), keep=keep)
+            argv = forwarding.command(self.path, control.fileno(), keep=keep)
             self.process = host.does(lambda: subprocess.Popen(argv, pass_fds=[control.fileno()]))
 
     def lead(
@@ -36,7 +36,7 @@ class Led:
     ) -> int:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as port:
             port.bind((host, 0))
-            forwarding.lead(self.path, key, [port], [target])
+            forwarding.lead(self.path, key, [port], [([target[0]], target[1])])
             return int(port.getsockname()[1])
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ def test_what_is_dropped_refuses_although_somebody_holds_the_socket(led: Led, ho
         port.bind(
             ("127.0.0.1", number)
         )  # one that was not chosen is kept by a socket that does not listen any more
-        forwarding.lead(led.path, "one", [port], [("127.0.0.1", 80)])
+        forwarding.lead(led.path, "one", [port], [(["127.0.0.1"], 80)])
         assert forwarding.led(led.path) == {"one": 1}
         assert ask(number) == "inside 127.0.0.1"
         forwarding.drop(led.path, "one")
@@ -170,7 +170,7 @@ def test_what_is_dropped_refuses_although_somebody_holds_the_socket(led: Led, ho
         with pytest.raises(ConnectionRefusedError):
             ask(number)
         # It is the same socket that is led again, as after a forwarder's end.
-        forwarding.lead(led.path, "one", [port], [("127.0.0.1", 80)])
+        forwarding.lead(led.path, "one", [port], [(["127.0.0.1"], 80)])
         assert ask(number) == "inside 127.0.0.1"
 
 
@@ -181,7 +181,7 @@ def test_who_connects_while_there_is_no_forwarder_waits_for_the_next(host: Machi
         port.bind(("127.0.0.1", 0))
         first = Led(host, tmp_path)
         stack.callback(first.close)
-        forwarding.lead(first.path, "one", [port], [("127.0.0.1", 80)])
+        forwarding.lead(first.path, "one", [port], [(["127.0.0.1"], 80)])
         first.process.send_signal(signal.SIGKILL)
         first.process.wait()
         waiting = stack.enter_context(socket.create_connection(port.getsockname(), 10))
@@ -189,7 +189,7 @@ def test_who_connects_while_there_is_no_forwarder_waits_for_the_next(host: Machi
             forwarding.led(first.path)
         second = Led(host, tmp_path)
         stack.callback(second.close)
-        forwarding.lead(second.path, "one", [port], [("127.0.0.1", 80)])
+        forwarding.lead(second.path, "one", [port], [(["127.0.0.1"], 80)])
         assert waiting.recv(100) == b"inside 127.0.0.1"
 
 
@@ -199,7 +199,7 @@ def test_a_thousand_ports_are_led_at_once(led: Led, host: Machine) -> None:
         ports = [stack.enter_context(socket.socket()) for _ in range(1000)]
         for port in ports:
             port.bind(("127.0.0.1", 0))
-        forwarding.lead(led.path, "one", ports, [("127.0.0.1", 80)] * len(ports))
+        forwarding.lead(led.path, "one", ports, [(["127.0.0.1"], 80)] * len(ports))
         numbers = [port.getsockname()[1] for port in ports]
     assert forwarding.led(led.path) == {"one": 1000}
     assert {ask(number) for number in numbers[::100]} == {"inside 127.0.0.1"}
@@ -212,7 +212,7 @@ def test_bad_messages_are_refused_and_harm_nobody(led: Led, host: Machine) -> No
         b"{",
         b"[]",
         b'{"do": "fly"}',
-        b'{"do": "lead", "key": "x", "targets": [["a", 1]]}',
+        b'{"do": "lead", "key": "x", "targets": [[["a"], 1]]}',
         b"{}",
     ):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as caller:
@@ -220,7 +220,7 @@ def test_bad_messages_are_refused_and_harm_nobody(led: Led, host: Machine) -> No
             caller.send(message)
             assert b"error" in caller.recv(1000)
     with socket.socket() as unbound, pytest.raises(NetworkFailed):
-        forwarding.lead(led.path, "two", [unbound], [("no address", 1)])
+        forwarding.lead(led.path, "two", [unbound], [(["no address"], 1)])
     assert forwarding.led(led.path) == {"one": 1}
     assert ask(port) == "inside 127.0.0.1"
 
@@ -250,6 +250,8 @@ def test_a_container_sees_the_clients_own_address(
     inside, here, peer = (
         ("10.7.0.2", "192.0.2.1", "192.0.2.2") if family == "4" else ("fd07::2", "fd02::1", "fd02::2")
     )
+    # Of the other family: of a container's addresses a client gets the one of its own.
+    nowhere = ["fd07::9"] if family == "4" else ["10.7.0.9"]
     one.answers(80, "inside", inside, kind=kind)
     two.does(sandbox.lead_back)
     two.does(sandbox.lead_back)
@@ -257,7 +259,7 @@ def test_a_container_sees_the_clients_own_address(
     try:
         for number, address in ((8080, "::"), (8081, here)):  # of both families, and of its own
             with host.does(lambda: bound(number, address, getattr(socket, kind))) as port:  # noqa: B023 - at once
-                forwarding.lead(led.path, "one", [port], [(inside, 80)])
+                forwarding.lead(led.path, "one", [port], [([*nowhere, inside], 80)])
             for _ in range(2):
                 assert outside.asks(here, number, kind=kind) == f"inside {peer}"
             # The host's loopback address is another machine's to the container: it sees the sandbox's.

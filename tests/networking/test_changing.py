@@ -26,13 +26,17 @@ def two(net: Net) -> Net:
     return net
 
 
+def straight_to(net: Net, name: str) -> tuple[str, str]:
+    """From its host. An ordinary user's containers have no other way than a published port."""
+    return (HOST, "8080") if net.rootless else (net.address(name), "80")
+
+
 def test_traffic_goes_on_while_networks_come_and_go(two: Net) -> None:
     net = two
     net.serve("web", "--network", "first", "-p", "8080:80")
     net.run("other", "--network", "second")
-    address = net.address("web")
     with (
-        net.meanwhile_on(net.host, "hold", address, "80") as held,
+        net.meanwhile_on(net.host, "hold", *straight_to(net, "web")) as held,
         net.meanwhile_on(net.outside, "keep", HOST, "8080") as kept,
     ):
         for _ in range(3):
@@ -57,10 +61,9 @@ def test_ports_lead_on_when_their_network_is_left(two: Net) -> None:
 def test_a_reload_under_traffic_mends_what_was_flushed(net: Net) -> None:
     net.serve("web", "--network", "bridge", "-p", "8080:80", "-p", "8080:80/udp")
     net.run("idle", "--network", "bridge")
-    address = net.address("web")
     net.filter("nft", "add", "table", "inet", "others")
     with (
-        net.meanwhile_on(net.host, "hold", address, "80") as held,
+        net.meanwhile_on(net.host, "hold", *straight_to(net, "web")) as held,
         net.meanwhile_on(net.outside, "keep", HOST, "8080") as kept,
     ):
         net.engine.cli("network", "reload", "--all")

@@ -14,6 +14,9 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from tests.networking.conftest import Net
 
+pytestmark = pytest.mark.parametrize("module_net", ["root"], indirect=True)
+"""Of an ordinary user all of it is in the sandbox: test_sandbox.py."""
+
 BRIDGE = "podman0"
 OWN = {"lo", "wire"}
 

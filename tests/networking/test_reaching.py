@@ -48,8 +48,7 @@ def test_a_published_port_is_reached_from_host_and_peer(net: Net, kind: str) -> 
         ask(net.outside, HOST, 8080, kind),
     ]
     assert [each.split()[0] for each in told] == ["web", "web", "web"]
-    if not net.rootless:
-        assert told[2] == f"web {OUTSIDE}"
+    assert told[2] == f"web {OUTSIDE}"
     other = "udp" if kind == "tcp" else "tcp"
     assert ask(net.outside, HOST, 8080, other, seconds=0.5) == ""
     net.engine.cli("stop", "web")
@@ -98,7 +97,7 @@ def test_ipv6_has_all_of_it(net: Net) -> None:
     assert net.asks("b", HOST6, 7).startswith("host ")
     for kind in ("tcp", "udp"):
         told = ask(net.outside, HOST6, 8080, kind)
-        assert told == f"web {OUTSIDE6}" if not net.rootless else told.startswith("web ")
+        assert told == f"web {OUTSIDE6}"
         assert ask(net.host, HOST6, 8080, kind).startswith("web ")
         assert ask(net.outside, HOST, 8080, kind).startswith("web ")
 
@@ -149,7 +148,7 @@ def test_an_http_client_gets_a_file_of_a_published_server(net: Net) -> None:
     """busybox's server; curl asks on the other host, and again and again over one connection."""
     script = "mkdir /www; head -c 3000000 /dev/zero >/www/big; echo hello >/www/index.html; exec httpd -f -v -p 80 -h /www"
     net.run("web", "--network", "bridge", "-p", "8080:80", command=("sh", "-c", script))
-    curl = ("curl", "-sS", "--retry", "5", "--retry-connrefused", "--max-time", "20")
+    curl = ("curl", "-sS", "--retry", "5", "--retry-all-errors", "--max-time", "20")
     assert net.outside.run(*curl, f"http://{HOST}:8080/index.html") == "hello\n"
     told = net.outside.run(
         *curl, "-o", "/dev/null", "-w", "%{http_code} %{size_download}", f"http://{HOST}:8080/big"

@@ -82,8 +82,10 @@ with socket.socket(family, getattr(socket, kind)) as one:
 class Machine:
     """A network namespace. What runs in it ends with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str = "") -> None:
+        """`path`: where one is that somebody else has made."""
         self._stack = contextlib.ExitStack()
+        self._path = path
         self.netns = -1
         self.pid = -1
 
@@ -114,7 +116,7 @@ class Machine:
         return inside.joined(self.netns, "network", work)
 
     def words(self, *words: str) -> list[str]:
-        return ["nsenter", f"--net=/proc/{self.pid}/ns/net", *words]
+        return ["nsenter", f"--net={self._path or f'/proc/{self.pid}/ns/net'}", *words]
 
     def run(self, *words: str, check: bool = True) -> str:
         done = subprocess.run(self.words(*words), capture_output=True, text=True, timeout=20, check=False)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["USER", "User", "UserEngine", "UserPlace"]
 
 USER = "pyman-test"
+_ACTING = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,15 @@ class User:
 
     @contextlib.contextmanager
     def acts(self) -> Iterator[None]:
-        """What is done in it is done with the user's effective ids."""
-        os.setegid(self.gid)
-        os.seteuid(self.uid)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
+        """What is done in it is done with the user's effective ids: by one thread at a time, as all of them have these."""
+        with _ACTING:
+            os.setegid(self.gid)
+            os.seteuid(self.uid)
+            try:
+                yield
+            finally:
+                os.seteuid(0)
+                os.setegid(0)
 
 
 class UserPlace(Place):

@@ -107,6 +107,9 @@ class Bridged:
         """They need not lead anywhere. NetworkFailed."""
         await self.services.bridges.unpublish(self.id, await self.place())
 
+    async def heal(self) -> None:
+        """What others have removed, besides what the packet filter has for bridges. NetworkFailed."""
+
     def left(self) -> None:
         """It is on no bridge any more."""
 

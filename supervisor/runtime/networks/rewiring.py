@@ -111,6 +111,7 @@ class Rewiring:
         place = await self._wiring.place()
         bridges.note(self._id, observed)
         await bridges.rebuild(place)
+        await self._wiring.heal()
         with self._wiring.inside(init) as netns:
             await bridges.call(place, partial(_mend, netns, observed))
         await self._wiring.name_again(anew=True)

@@ -85,6 +85,8 @@ class Sandbox:
         self._netns = -1
         self._is_resting = False
         """Nobody is in it, and it goes in a moment."""
+        self._last = 0.0
+        """When somebody has left it."""
         self._turn = trio.Lock()
         self._limiter = trio.CapacityLimiter(_THREADS)
 
@@ -138,13 +140,15 @@ class Sandbox:
     def left(self, container: str) -> None:
         """A container needs it no more. Some time after the last one it goes."""
         self._users.discard(container)
+        self._last = trio.current_time()
         if not self._users and self._netns >= 0 and not self._is_resting:
             self._is_resting = True
             self._services.spawn(self._rest)
 
     async def _rest(self) -> None:
-        """The next container may come at once."""
-        await trio.sleep(_REST)
+        """The next container may come at once, and go."""
+        while trio.current_time() < self._last + _REST:
+            await trio.sleep_until(self._last + _REST)
         self._is_resting = False
         try:
             await self.settle()
@@ -160,6 +164,7 @@ class Sandbox:
 
     async def _remove(self) -> None:
         """All of it, past what fails; the first error comes at the end."""
+        await self._services.bridges.settle()  # of none it is known any more that it is there
         failures: list[PymanError] = []
         for key in (self._forwarder.key, self._way_out.key):
             try:
@@ -205,6 +210,7 @@ class Sandbox:
         try:
             ref = await self._services.helpers.ensure(self._forwarder)
             if self._led.get(container) != ref:
+                await self._lead_back()  # somebody may have flushed that
                 await self._lead(container, ref, given)
         except BaseException:
             with trio.CancelScope(shield=True):
@@ -239,11 +245,25 @@ class Sandbox:
         """How it is begun."""
         try:
             control = stack.enter_context(await self._in_thread(partial(forwarding.listen, self._control)))
-            keep = await self._in_thread(partial(in_place, self._netns, _leads_back))
+            keep = await self._lead_back()
         except OSError as error:
             raise files.storage_error(error, "listen at", self._control) from error
-        argv = forwarding.command(control.fileno(), keep=keep)
+        argv = forwarding.command(self._control, control.fileno(), keep=keep)
         return Program(argv, descriptors=(control.fileno(),), network=self._netns)
+
+    async def heal(self) -> None:
+        """What somebody has flushed of the way back to the forwarder."""
+        if self._published:
+            await self._lead_back()
+
+    async def _lead_back(self) -> bool:
+        """Have containers answer to their clients' own addresses. False: this kernel cannot do that."""
+        try:
+            await self._in_thread(partial(in_place, self._netns, sandbox.lead_back))
+        except PymanError as error:
+            log.warning("containers see the sandbox's address instead of their clients'", reason=str(error))
+            return False
+        return True
 
     async def lead_all(self, ref: ProcessRef) -> None:
         """Tell a new forwarder everything. A container whose ports cannot be led goes without, and the others do not."""
@@ -279,16 +299,6 @@ def check_ports(ports: Iterable[Port]) -> None:
             )
 
 
-def _leads_back() -> bool:
-    """Whether containers can see their clients' own addresses."""
-    try:
-        sandbox.lead_back()
-    except PymanError as error:
-        log.warning("containers see the sandbox's address instead of their clients'", reason=str(error))
-        return False
-    return True
-
-
 def _lead(
     control: str,
     container: str,
@@ -315,7 +325,7 @@ def _lead(
                 (held,) = host_ports.claim([port])
                 stack.enter_context(held)
             sockets.append(held)
-            targets.append((_address(published.attachments, port), port.container_port))
+            targets.append((_addresses(published.attachments, port), port.container_port))
         forwarding.drop(control, container)  # what was left of an attempt
         forwarding.lead(control, container, sockets, targets)
 
@@ -342,10 +352,10 @@ def _keys(port: Port) -> list[_Key]:
     return [(udp, port.host_port, is_ipv6(port.host_ip), _ANY.get(port.host_ip, port.host_ip))]
 
 
-def _address(attachments: Sequence[Attachment], port: Port) -> str:
-    """The container's first one, of the kind that its clients have, if there is one."""
+def _addresses(attachments: Sequence[Attachment], port: Port) -> list[str]:
+    """The container's first one of each kind."""
     found = [each.address for attachment in attachments for each in attachment.addresses]
-    if not found:
+    firsts = [next((each for each in found if is_ipv6(each) == ipv6), "") for ipv6 in (False, True)]
+    if not any(firsts):
         raise NetworkFailed(f"cannot publish port {port.host_port}: the container has no address")
-    wanted = is_ipv6(port.host_ip) and port.host_ip != "::"
-    return next((each for each in found if is_ipv6(each) == wanted), found[0])
+    return [each for each in firsts if each]

@@ -45,6 +45,9 @@ class Sandboxed(Bridged):
     async def lead_no_more(self) -> None:
         await self.services.sandbox.unpublish(self.id)
 
+    async def heal(self) -> None:
+        await self.services.sandbox.heal()
+
     def left(self) -> None:
         self.services.sandbox.left(self.id)
 
@@ -55,6 +58,12 @@ class Sandboxed(Bridged):
     @property
     def forwarders(self) -> list[str]:
         return list(self.services.sandbox.servers)
+
+    async def connect(self, init: ProcessRef) -> None:
+        await super().connect(init)
+        if self.container.observed.ports:
+            # Should the forwarder have died meanwhile: the sockets are the monitor's by now.
+            await self.lead(self.container.observed)
 
     async def adopt(self, init: ProcessRef) -> None:
         """The container runs on without what cannot be."""

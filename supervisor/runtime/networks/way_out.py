@@ -8,20 +8,21 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import trio
-
-from supervisor.kernel.addresses import first_address
-from supervisor.network import duplicates, pasta, programs, slirp4netns
+from supervisor.kernel.addresses import first_address, outer_address
+from supervisor.network import pasta, programs, slirp4netns
 from supervisor.runtime.networks.helper_book import Helper, Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import ExitStack
 
-    from supervisor.kernel.process import ProcessRef
     from supervisor.settings.model import Settings
 
 __all__ = ["WayOut"]
+
+_IPV4 = ("-a", "169.254.2.2", "-n", "24", "-g", "169.254.2.1")
+_IPV6 = ("-a", "fd70:796d:616e::2", "-g", "fd70:796d:616e::1")
+_ADDRESSING = frozenset({"-a", "--address", "-n", "--netmask", "-g", "--gateway"})
 
 
 class WayOut(Helper):
@@ -39,8 +40,6 @@ class WayOut(Helper):
         """Who answers queries there, for those whom the host asks."""
         self.host: str | None = None
         """The host, as containers see it; None: not at all."""
-        self._search = ""
-        """What a setting of the namespace was."""
 
     async def look(self) -> list[str]:
         """What it is begun with, but where the sandbox is: `servers` and `host` follow from it. NotSupported,
@@ -51,13 +50,14 @@ class WayOut(Helper):
             path = settings.engine.network_cmd_path or self._found("slirp4netns")
             options = slirp4netns.parse(settings.engine.network_cmd_options)
             self.servers = [options.server]
-            self.host = options.gateway if options.allow_host_loopback else None
+            self.host = options.gateway if options.allow_host_loopback else first_address() or None
             return [path, *slirp4netns.arguments(options, self.netns, exit_fd=None, forwards=False)]
         path = self._found("passt")
         deadline = settings.pyman.call_deadline
         maps_guest = await programs.knows(path, pasta.GUEST_MAP, deadline=deadline)
         pasta.check(settings.network.pasta_options)
-        setup = pasta.set_up(settings.network.pasta_options, [], maps_guest=maps_guest)
+        options = [*_addresses(settings.network.pasta_options), *settings.network.pasta_options]
+        setup = pasta.set_up(options, [], maps_guest=maps_guest)
         self.servers = setup.servers
         self.host = setup.host or first_address(setup.own) or None
         return [path, *setup.arguments, "--pid", self.pid_file, "--netns", self._path]
@@ -68,11 +68,18 @@ class WayOut(Helper):
     async def program(self, stack: ExitStack) -> Program:
         del stack
         argv = await self.look()
-        self._search = await trio.to_thread.run_sync(duplicates.search_no_more, self.netns)
         if self.name == slirp4netns.PROGRAM:
             return Program(argv, descriptors=(self.netns,), ready=slirp4netns.READY)
         return Program(argv, pid_file=self.pid_file)
 
-    async def begun(self, ref: ProcessRef) -> None:
-        del ref
-        await trio.to_thread.run_sync(duplicates.search_again, self.netns, self._search)
+
+def _addresses(configured: Sequence[str]) -> list[str]:
+    """Of the sandbox, which nobody sees. With the host's, as pasta has it unless told otherwise, it would take for its own
+    what containers send to the host."""
+    if any(word.partition("=")[0] in _ADDRESSING for word in configured):
+        return []
+    found: list[str] = []
+    for ipv6, words in ((False, _IPV4), (True, _IPV6)):
+        if outer_address(ipv6=ipv6):
+            found += words
+    return found

@@ -1,0 +1,198 @@
+"""An ordinary user's sandbox: there while it is needed, found again whatever dies, gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.networking.conftest import HOST, OUTSIDE, ask
+from tests.support.hosts import helpers
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from tests.networking.conftest import Net
+
+pytestmark = pytest.mark.parametrize("module_net", ["user"], indirect=True)
+
+BACK = 2.0
+"""Seconds in which what has died is there again."""
+
+
+def helper(net: Net, name: str) -> int:
+    """The pid of a helper program; 0: it does not run."""
+    found = [pid for pid, each in helpers(net.engine.path).items() if each.startswith(name)]
+    assert len(found) < 2, found
+    return found[0] if found else 0
+
+
+def end(net: Net, name: str) -> int:
+    """Kill it: the pid that it had."""
+    pid = helper(net, name)
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def space(net: Net) -> int:
+    """Which namespace it is; 0: there is none."""
+    try:
+        return os.stat(f"/proc/{net.engine.pid}/root{net.engine.path}/tmp/sandbox/netns").st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def is_gone(net: Net) -> None:
+    until(lambda: not helpers(net.engine.path), f"left: {helpers(net.engine.path)}", 5)
+    until(lambda: not os.path.exists(f"{net.engine.path}/tmp/sandbox"), "there is a sandbox", 5)
+
+
+def told(net: Net, since: int) -> list[tuple[str, str]]:
+    """What was said of helper programs."""
+    events = net.engine.events(since)
+    return [
+        (each["Status"], each["Attributes"]["helper"])
+        for each in events
+        if each["Status"].startswith("helper-")
+    ]
+
+
+def test_it_is_one_for_all_and_goes_with_the_last(net: Net) -> None:
+    net.engine.cli("network", "create", "second")
+    net.serve("a", "--network", "bridge", "-p", "8080:80")
+    first = space(net)
+    net.run("b", "--network", "second")
+    assert space(net) == first != 0
+    net.engine.cli("rm", "--force", "a")
+    net.engine.cli("stop", "b")
+    net.engine.cli("start", "b")  # who comes soon enough finds it
+    assert space(net) == first
+    assert net.asks("b", OUTSIDE, 7).startswith("outside ")
+    net.engine.cli("rm", "--force", "b")
+    is_gone(net)
+
+
+def test_who_comes_after_it_has_gone_has_another_one(net: Net) -> None:
+    for _ in range(2):
+        net.serve("a", "--network", "bridge", "-p", "8080:80")
+        assert ask(net.outside, HOST, 8080) == f"a {OUTSIDE}"
+        net.engine.cli("rm", "--force", "a")
+        is_gone(net)
+
+
+def test_many_at_once_share_it(net: Net) -> None:
+    def live(number: int) -> str:
+        options = ("--network", "bridge", "-p", f"{9000 + number}:80")
+        return net.engine.out("run", "--rm", *options, *net.root, "ip", "-4", "-o", "addr", "show", "eth0")
+
+    with ThreadPoolExecutor(8) as pool:
+        addresses = {each.split()[3] for each in pool.map(live, range(16))}
+    assert len(addresses) == 16
+    is_gone(net)
+
+
+@pytest.mark.parametrize("name", ["forwarder", "pasta"])
+def test_a_killed_helper_is_back_and_no_container_notices(net: Net, name: str) -> None:
+    net.serve("web", "--network", "bridge", "-p", "8080:80", "-p", "8080:80/udp")
+    began, since = net.engine.inspect("web")["State"]["StartedAt"], net.engine.last_seq()
+    former = end(net, name)
+    until(lambda: helper(net, name) not in (0, former), "it is not back", BACK)
+    until(lambda: ("helper-restarted", name) in told(net, since), "nobody was told", BACK)
+    assert told(net, since) == [("helper-lost", name), ("helper-restarted", name)]
+    for kind in ("tcp", "udp"):
+        assert ask(net.outside, HOST, 8080, kind) == f"web {OUTSIDE}"
+    assert net.asks("web", OUTSIDE, 7).startswith("outside ")
+    assert net.engine.inspect("web")["State"]["StartedAt"] == began
+
+
+def test_who_connects_while_the_forwarder_is_dead_waits_and_is_answered(net: Net) -> None:
+    net.serve("web", "--network", "bridge", "-p", "8080:80")
+    supervisor = net.engine.pid
+    os.kill(supervisor, signal.SIGSTOP)
+    end(net, "forwarder")
+    waiting = net.outside.does(lambda: socket.create_connection((HOST, 8080), 5))
+    os.kill(supervisor, signal.SIGCONT)
+    with waiting:
+        assert waiting.recv(100).decode().strip() == f"web {OUTSIDE}"
+
+
+@pytest.mark.parametrize("dies", ["the supervisor", "the forwarder, too", "everything that helps"])
+def test_a_killed_supervisor_interrupts_nobody(net: Net, dies: str) -> None:
+    net.serve("web", "--network", "bridge", "-p", "8080:80", "-p", "8080:80/udp")
+    net.run("other", "--network", "bridge")
+    former = space(net)
+    alone = dies == "the supervisor"
+    with net.meanwhile_on(net.outside, "hold", HOST, "8080") as held:
+        net.engine.kill(wait=False)
+        for name in () if alone else ("forwarder",) if "forwarder" in dies else ("forwarder", "pasta"):
+            end(net, name)
+        net.engine.cli("ps")
+    if alone:
+        assert held[1] == "1", "the connection has ended"
+    until(lambda: ask(net.outside, HOST, 8080) == f"web {OUTSIDE}", "the port is not back", BACK)
+    assert ask(net.outside, HOST, 8080, "udp") == f"web {OUTSIDE}"
+    until(lambda: net.asks("other", OUTSIDE, 7).startswith("outside "), "there is no way out", BACK)
+    assert space(net) == former
+    net.engine.cli("rm", "--force", "--all")
+    is_gone(net)
+
+
+def test_what_a_killed_supervisor_leaves_idle_the_next_one_takes_away(net: Net) -> None:
+    net.serve("web", "--network", "bridge", "-p", "8080:80")
+    net.engine.cli("rm", "--force", "web")
+    assert space(net)
+    net.engine.kill()
+    net.engine.cli("ps")
+    is_gone(net)
+
+
+def test_a_container_that_is_restarted_keeps_its_port(net: Net) -> None:
+    net.serve("web", "--network", "bridge", "-p", "8080:80", "--restart", "always")
+    since = net.engine.last_seq()
+    net.kill("web")
+    net.engine.await_event(lambda event: event["Status"] == "start", since)
+    net.await_up("web")
+    assert ask(net.outside, HOST, 8080) == f"web {OUTSIDE}"
+    net.engine.cli("restart", "--time", "0", "web")
+    net.await_up("web")
+    assert ask(net.outside, HOST, 8080) == f"web {OUTSIDE}"
+
+
+def test_more_ports_than_a_monitor_holds_are_led(net: Net) -> None:
+    net.serve("web", "--network", "bridge", "-p", "9000-9599:80-679")
+    assert ask(net.outside, HOST, 9000) == f"web {OUTSIDE}"
+    assert ask(net.outside, HOST, 9599) == ""  # nobody listens there in the container
+    former = end(net, "forwarder")
+    until(lambda: helper(net, "forwarder") not in (0, former), "it is not back", BACK)
+    until(lambda: ask(net.outside, HOST, 9000) == f"web {OUTSIDE}", "it is not led", BACK)
+
+
+def test_the_containers_loopback_and_the_hosts_are_not_confused(net: Net) -> None:
+    """The host's loopback is what no container reaches, and nobody but the host sees what is published there."""
+    net.serve("web", "--network", "bridge", "-p", "127.0.0.1:8080:80")
+    assert ask(net.host, "127.0.0.1", 8080).startswith("web ")
+    assert ask(net.outside, HOST, 8080, seconds=0.5) == ""
+    assert net.asks("web", "127.0.0.1", 7, seconds=0.5) == ""
+
+
+def test_a_port_in_use_is_named_and_nothing_stays(net: Net) -> None:
+    net.serve("web", "--network", "bridge", "-p", "8080:80")
+    options = ("--name", "late", "--network", "bridge", "-p", "8080:80", *net.root, "true")
+    failed = net.engine.cli("run", "--detach", *options, check=False)
+    assert failed.returncode == 126
+    assert "8080" in failed.stderr
+    net.engine.cli("rm", "late")
+    assert ask(net.outside, HOST, 8080) == f"web {OUTSIDE}"
+
+
+def test_the_names_of_networks_and_addresses_are_podmans(net: Net) -> None:
+    net.run("a", "--network", "bridge")
+    (network,) = net.engine.inspect("a")["NetworkSettings"]["Networks"].items()
+    found: dict[str, Any] = network[1]
+    assert network[0] == "podman"
+    assert found["Gateway"] == "10.88.0.1"
+    assert "podman0" in net.filter("ip", "-br", "link")
