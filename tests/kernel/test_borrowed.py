@@ -97,7 +97,7 @@ def test_what_is_forbidden_is_said_and_nothing_stays_open(monkeypatch: pytest.Mo
         bound(socket.SOCK_STREAM) as second,
         holding(first, second) as ref,
     ):
-        take, taken = borrowed._taken, []  # noqa: SLF001
+        take, taken = borrowed._taken, []
 
         def refused(pidfd: int, number: int) -> socket.socket | None:
             if taken:

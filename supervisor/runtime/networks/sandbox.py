@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -80,8 +81,10 @@ class Sandbox:
         self._forwarder = _Forwarder(self)
         self._users: set[str] = set()
         self._published: dict[str, _Published] = {}
-        self._led: dict[str, ProcessRef] = {}
-        """The forwarder that was told of a container's ports."""
+        self._led: dict[str, tuple[ProcessRef, _Published]] = {}
+        """What a forwarder was told of a container's ports."""
+        self._telling = trio.Lock()
+        """So that what the forwarder is told last is what is so."""
         self._netns = -1
         self._is_resting = False
         """Nobody is in it, and it goes in a moment."""
@@ -101,21 +104,27 @@ class Sandbox:
         async with self._turn:
             self._users.add(container)
             if self._netns < 0:
-                try:
-                    self._netns = self._way_out.netns = await self._in_thread(self._found)
-                except OSError as error:
-                    raise NetworkFailed(
-                        f"cannot make the network namespace of bridges: {(error.strerror or str(error)).lower()}",
-                        subject=self._path,
-                    ) from error
+                found = await self._in_thread(partial(sandbox.find, self._path))
+                self._netns = self._way_out.netns = found if found is not None else await self._made()
             return self._netns
 
-    def _found(self) -> int:
-        found = sandbox.find(self._path)
-        if found is None:
-            os.makedirs(self._directory, 0o700, exist_ok=True)
-            found = sandbox.make(self._path)
-        return found
+    async def _made(self) -> int:
+        """A new one. What there may be yet of an earlier one's programs is in that."""
+        for key in (self._forwarder.key, self._way_out.key):
+            await self._services.helpers.end(key)
+        try:
+            made = await self._in_thread(self._make)
+        except OSError as error:
+            raise NetworkFailed(
+                f"cannot make the network namespace of bridges: {(error.strerror or str(error)).lower()}",
+                subject=self._path,
+            ) from error
+        self._services.bridges.begin_anew()
+        return made
+
+    def _make(self) -> int:
+        os.makedirs(self._directory, 0o700, exist_ok=True)
+        return sandbox.make(self._path)
 
     async def ready(self, container: str) -> int:
         """As `place`; and containers in it reach what the host reaches. NetworkFailed, DeadlineExceeded."""
@@ -203,43 +212,46 @@ class Sandbox:
     ) -> None:
         """Lead ports into a container; what is led there is not led twice. `given`: sockets that hold the ports, until its
         monitor does. NetworkFailed, PortInUse; then none is led."""
-        now = _Published(ports, attachments)
-        if self._published.get(container) != now:
-            self._led.pop(container, None)
-        self._published[container] = now
+        self._published[container] = _Published(ports, attachments)
         try:
             ref = await self._services.helpers.ensure(self._forwarder)
-            if self._led.get(container) != ref:
-                await self._lead_back()  # somebody may have flushed that
-                await self._lead(container, ref, given)
+            await self._lead(container, ref, given)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self.unpublish(container)
             raise
 
     async def unpublish(self, container: str) -> None:
-        """It need not be published. What cannot be told to the forwarder ends with it."""
+        """It need not be published, nor by this supervisor. What cannot be told to the forwarder ends with it."""
         self._published.pop(container, None)
-        self._led.pop(container, None)
-        if self._services.helpers.process_of(self._forwarder.key) is not None:
+        async with self._telling:
+            self._led.pop(container, None)
             try:
                 await self._in_thread(partial(forwarding.drop, self._control, container))
             except NetworkFailed as error:
-                log.warning("cannot close the ports of a container", container=container, error=str(error))
+                # One that does not answer is of no use to anybody, and the next one does not lead them.
+                if self._services.helpers.signal(self._forwarder.key, signal.SIGKILL):
+                    log.warning(
+                        "cannot close the ports of a container", container=container, error=str(error)
+                    )
 
     async def adopt(self, container: Container) -> None:
-        """One that runs, of an earlier supervisor's: it has what it had. PymanError."""
-        await self.ready(container.id)
+        """One that runs, of an earlier supervisor's: it has what it had. PymanError: not all of it."""
+        await self.place(container.id)
+        try:
+            if container.observed.ports:
+                await self._adopt_ports(container)
+        finally:
+            await self._services.helpers.ensure(self._way_out)
+
+    async def _adopt_ports(self, container: Container) -> None:
         observed = container.observed
-        if not observed.ports:
-            return
-        self._published[container.id] = _Published(observed.ports, observed.attachments)
+        published = self._published[container.id] = _Published(observed.ports, observed.attachments)
         ref = await self._services.helpers.ensure(self._forwarder)
-        if self._led.get(container.id) != ref:
-            led = await self._in_thread(partial(forwarding.led, self._control))
-            if led.get(container.id) == len(observed.ports):
-                self._led[container.id] = ref
-        await self.publish(container.id, observed.ports, observed.attachments)
+        async with self._telling:
+            if await self._in_thread(partial(_is_led, self._control, container.id, published)):
+                self._led[container.id] = ref, published
+        await self._lead(container.id, ref)
 
     async def forwarder(self, stack: ExitStack) -> Program:
         """How it is begun."""
@@ -251,9 +263,12 @@ class Sandbox:
         argv = forwarding.command(self._control, control.fileno(), keep=keep)
         return Program(argv, descriptors=(control.fileno(),), network=self._netns)
 
-    async def heal(self) -> None:
-        """What somebody has flushed of the way back to the forwarder."""
-        if self._published:
+    async def heal(self, container: str) -> None:
+        """What others have removed of the ways out and in. NetworkFailed, DeadlineExceeded."""
+        await self.ready(container)
+        if container in self._published:
+            ref = await self._services.helpers.ensure(self._forwarder)
+            await self._lead(container, ref)
             await self._lead_back()
 
     async def _lead_back(self) -> bool:
@@ -278,11 +293,16 @@ class Sandbox:
                 log.warning("cannot lead ports into a container", container=container, error=str(error))
 
     async def _lead(self, container: str, ref: ProcessRef, given: Iterable[socket.socket] = ()) -> None:
-        published = self._published[container]
-        found = self._services.find(container)
-        monitor = found.observed.monitor if found is not None else None
-        await self._in_thread(partial(_lead, self._control, container, published, monitor, list(given)))
-        self._led[container] = ref
+        """As it is published when its turn comes."""
+        async with self._telling:
+            published = self._published.get(container)
+            if published is None or self._led.get(container) == (ref, published):
+                return
+            found = self._services.find(container)
+            monitor = found.observed.monitor if found is not None else None
+            self._led.pop(container, None)
+            await self._in_thread(partial(_lead, self._control, container, published, monitor, list(given)))
+            self._led[container] = ref, published
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
@@ -318,16 +338,23 @@ def _lead(
             for each in taken:
                 stack.enter_context(each)
             there |= _by_port(taken)
-        sockets, targets = [], []
+        sockets = []
         for port in published.ports:
             held = next((there.pop(key) for key in _keys(port) if key in there), None)
             if held is None:  # a container has more than its monitor holds
                 (held,) = host_ports.claim([port])
                 stack.enter_context(held)
             sockets.append(held)
-            targets.append((_addresses(published.attachments, port), port.container_port))
         forwarding.drop(control, container)  # what was left of an attempt
-        forwarding.lead(control, container, sockets, targets)
+        forwarding.lead(control, container, sockets, _targets(published))
+
+
+def _is_led(control: str, container: str, published: _Published) -> bool:
+    return forwarding.led(control).get(container) == forwarding.told(_targets(published))
+
+
+def _targets(published: _Published) -> list[tuple[list[str], int]]:
+    return [(_addresses(published.attachments, port), port.container_port) for port in published.ports]
 
 
 _Key = tuple[bool, int, bool, str]
