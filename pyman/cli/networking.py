@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pyman.cli.options import Option, Parsed
 
-__all__ = ["NETWORKING_OPTIONS", "network_settings", "wish_of"]
+__all__ = ["NETWORKING_OPTIONS", "network_settings"]
 
 NETWORKING_OPTIONS: tuple[Option, ...] = (
     ("ip", "", TEXT, "IP", "Its IPv4 address on the network"),
@@ -66,26 +66,6 @@ def network_settings(args: Parsed) -> dict[str, Any]:
     return settings
 
 
-def wish_of(text: str, option: str = "--network") -> dict[str, Any]:
-    """How to be on a network, of `ip=IP,mac=MAC,…`. InvalidArgument."""
-    wish: dict[str, Any] = {}
-    for pair in text.split(",") if text else ():
-        key, _, value = pair.partition("=")
-        if not key or not value:
-            raise InvalidArgument(
-                f"option {option} cannot have '{pair}'",
-                hint=f"a network's options are NAME=VALUE: {', '.join(_OPTIONS)}, host_interface_name",
-            )
-        field = _OPTIONS.get(key)
-        if field is None:
-            wish.setdefault("options", {})[key] = value
-        elif field in _LISTS:
-            wish.setdefault(field, []).append(value)
-        else:
-            wish[field] = value
-    return wish
-
-
 def _networks(values: list[str]) -> dict[str, Any]:
     """As Podman: the first one decides, and others may only be further networks."""
     first, *others = values
@@ -132,7 +112,27 @@ def _add(networks: dict[str, Any], value: str, name: str, options: str) -> None:
         raise InvalidArgument(f"option --network cannot be '{value}': the name of a network is missing")
     if name in networks:
         raise InvalidArgument(f"cannot use --network {name} more than once", subject=name)
-    networks[name] = wish_of(options)
+    networks[name] = _wish(options)
+
+
+def _wish(text: str) -> dict[str, Any]:
+    """How to be on a network, of `ip=IP,mac=MAC,…`. InvalidArgument."""
+    wish: dict[str, Any] = {}
+    for pair in text.split(",") if text else ():
+        key, _, value = pair.partition("=")
+        if not key or not value:
+            raise InvalidArgument(
+                f"option --network cannot have '{pair}'",
+                hint=f"a network's options are NAME=VALUE: {', '.join(_OPTIONS)}, host_interface_name",
+            )
+        field = _OPTIONS.get(key)
+        if field is None:
+            wish.setdefault("options", {})[key] = value
+        elif field in _LISTS:
+            wish.setdefault(field, []).append(value)
+        else:
+            wish[field] = value
+    return wish
 
 
 def _single(args: Parsed, settings: dict[str, Any]) -> None:

@@ -38,6 +38,7 @@ class Faulty(Engine):
                 "conmon_path": [str(self.conmon.path)],
             },
             "engine.runtimes": {"runc": [str(self.runtime.path)]},
+            "network": {"network_config_dir": str(self.path / "networks")},
             "pyman": {"call_deadline": 20},
         }
         self.extra_environment: dict[str, str] = {}

@@ -123,18 +123,5 @@ def hold(host: str, port: str) -> None:
     say(count, int(whole))
 
 
-def names(address: str) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("", 53))
-        say("up")
-        while True:
-            query, peer = server.recvfrom(512)
-            end = query.index(b"\0", 12) + 5
-            of_ipv4 = query[end - 4 : end - 2] == b"\0\1"
-            record = b"\xc0\x0c\0\1\0\1\0\0\0\x05\0\4" + socket.inet_aton(address)
-            head = query[:2] + b"\x85\x80" + b"\0\1" + (b"\0\1" if of_ipv4 else b"\0\0") + b"\0\0\0\0"
-            server.sendto(head + query[12:end] + (record if of_ipv4 else b""), peer)
-
-
 if __name__ == "__main__":
     globals()[sys.argv[1]](*sys.argv[2:])

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,6 @@ NAMES = ["first", "second", "small"]
 SUBNETS = ["10.90.1.0/24", "10.90.2.0/24", "10.90.3.0/29"]
 PORTS = range(20_000, 20_012)
 QUIET = 5.0
-_KEPT = {"descriptors of the daemon": 8}
-"""What is opened at first use, and stays."""
 
 
 def prepare() -> None:
@@ -64,6 +63,8 @@ class Networks:
         self.host = _Here()
         self.rootless = os.geteuid() != 0
         self._before: dict[str, int] = {}
+        self._kept = {"descriptors of the daemon": 8}
+        """What is opened at first use, and stays."""
 
     def make(self) -> None:
         """With the engine, at its beginning."""
@@ -103,6 +104,33 @@ class Networks:
         os.kill(chance.choice(there), signal.SIGKILL)
         return True
 
+    def lives(self, number: int, clients: int, spec: dict[str, Any]) -> list[str]:
+        """So many containers are started on networks, with a port, and end, by clients at once. What there is more of after
+        them than after a hundred others."""
+        self._live(100, clients, spec)
+        found = self.left()
+        self._before, self._kept = self._counted(), {}
+        self._live(number, clients, spec)
+        return found + self.left()
+
+    def _live(self, number: int, clients: int, spec: dict[str, Any]) -> None:
+        turns = iter(range(number))
+
+        def client(_number: int) -> None:
+            for turn in turns:
+                wish = {
+                    "netns": {"nsmode": "bridge"},
+                    "Networks": {name: {} for name in (NAMES[:1], NAMES[:2], ["podman"])[turn % 3]},
+                    "portmappings": [{"container_port": 80}],
+                    "remove": True,
+                }
+                with self.engine.wire(self.seconds) as wire:
+                    for _ in wire.stream("io.pyman.Container.Run", {"spec": {**spec, **wish}}):
+                        pass
+
+        with ThreadPoolExecutor(clients) as pool:
+            list(pool.map(client, range(clients)))
+
     # The invariants
 
     def problems(self, inspected: Iterable[dict[str, Any]]) -> list[str]:
@@ -133,7 +161,7 @@ class Networks:
         return [
             f"{kind}: {now[kind]} instead of {number}"
             for kind, number in self._before.items()
-            if now[kind] > number + _KEPT.get(kind, 0)
+            if now[kind] > number + self._kept.get(kind, 0)
         ]
 
     def _counted(self) -> dict[str, int]:

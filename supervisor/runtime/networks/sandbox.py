@@ -156,8 +156,10 @@ class Sandbox:
 
     async def _rest(self) -> None:
         """The next container may come at once, and go."""
-        while trio.current_time() < self._last + _REST:
-            await trio.sleep_until(self._last + _REST)
+        since = -1.0
+        while since < self._last:  # somebody may have left it meanwhile
+            since = self._last
+            await trio.sleep_until(since + _REST)
         self._is_resting = False
         try:
             await self.settle()

@@ -56,8 +56,8 @@ class WayOut(Helper):
         deadline = settings.pyman.call_deadline
         maps_guest = await programs.knows(path, pasta.GUEST_MAP, deadline=deadline)
         pasta.check(settings.network.pasta_options)
-        options = [*_addresses(settings.network.pasta_options), *settings.network.pasta_options]
-        setup = pasta.set_up(options, [], maps_guest=maps_guest)
+        words = [*_addresses(settings.network.pasta_options), *settings.network.pasta_options]
+        setup = pasta.set_up(words, [], maps_guest=maps_guest)
         self.servers = setup.servers
         self.host = setup.host or first_address(setup.own) or None
         return [path, *setup.arguments, "--pid", self.pid_file, "--netns", self._path]
