@@ -189,6 +189,17 @@ def _of_network(network: NetworkPlan) -> list[Element]:
         ]
     if network.isolate:
         found.append(Element("strict" if network.isolate == "strict" else "isolated", (name,)))
+    if network.dns_port:
+        found += [
+            Element(
+                "publish6at" if is_ipv6(each.gateway) else "publish4at",
+                (each.gateway, protocol, "53"),
+                (each.gateway, str(network.dns_port)),
+            )
+            for each in network.subnets
+            for protocol in ("tcp", "udp")
+            if each.gateway
+        ]
     return found
 
 

@@ -9,11 +9,13 @@ from supervisor.network.plans import NetworkPlan, Route, Subnet
 if TYPE_CHECKING:
     from pyman.api.network import Network
 
+_ASKED = 53
+
 __all__ = ["plan_of"]
 
 
-def plan_of(network: Network) -> NetworkPlan:
-    """Options that are no numbers were refused when the definition was read."""
+def plan_of(network: Network, dns_port: int = 0) -> NetworkPlan:
+    """`dns_port`: where names are served there. Options that are no numbers were refused when the definition was read."""
     options = network.options
     isolate = options.get("isolate", "")
     return NetworkPlan(
@@ -32,6 +34,7 @@ def plan_of(network: Network) -> NetworkPlan:
         metric=int(options.get("metric") or 0),
         no_default_route=options.get("no_default_route") == "true",
         dns=network.dns_enabled,
+        dns_port=0 if dns_port == _ASKED or not network.dns_enabled else dns_port,
         dns_servers=list(network.network_dns_servers),
         vrf=options.get("vrf", ""),
         mode=options.get("mode", ""),

@@ -101,6 +101,8 @@ class NetworkPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """The host's virtual router that the bridge is of."""
     dns: bool = False
     """Containers find one another by their names."""
+    dns_port: int = 0
+    """Where that is served, if not at port 53, where it is asked; 0: there."""
     dns_servers: list[str] = []
     """Who is asked for other names; none: whom the host asks."""
     mode: str = ""

@@ -17,7 +17,7 @@ import outcome
 
 from pyman.errors import NetworkFailed
 from supervisor.kernel import inside, mounts, namespaces
-from supervisor.network import messages, netlink, nft
+from supervisor.network import messages, netfilter, netlink, nft
 
 __all__ = ["find", "lead_back", "make", "remove"]
 
@@ -79,6 +79,7 @@ def _make(path: str) -> int:
 
 def remove(path: str) -> None:
     """Nothing keeps it any more: it ends with the last that is in it. It need not be there. OSError."""
+    netfilter.close()
     mounts.unmount(path, lazy=True)
     with suppress(FileNotFoundError):
         os.unlink(path)

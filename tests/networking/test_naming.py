@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.networking.conftest import OUTSIDE
 from tests.runtime.naming import UPSTREAM
 from tests.support import processes
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.networking.conftest import Net
+
+
+pytestmark = pytest.mark.parametrize("module_net", ["root", "user"], indirect=True)
 
 
 def server(net: Net) -> int:
@@ -157,3 +162,22 @@ def test_a_reload_tells_names_that_somebody_has_taken_away(net: Net) -> None:
     os.kill(there, signal.SIGKILL)
     net.engine.cli("network", "reload", "--all")
     until(lambda: net.asks("b", "web").startswith("web "), "it is not found")
+
+
+def test_where_others_have_port_53_it_serves_at_the_one_that_is_configured(net: Net) -> None:
+    """It is asked at port 53 all the same."""
+    subnets = ("--subnet", "10.90.7.0/24", "--subnet", "fd90:7::/64")
+    net.engine.cli("network", "create", "--ipv6", *subnets, "first")
+    net.engine.add_settings("[network]\ndns_bind_port = 5353\n")
+    try:
+        net.engine.kill()
+        net.serve("web", "--network", "first")
+        net.run("b", "--network", "first")
+        assert "--port 5353" in processes.describe(server(net))
+        for gateway in ("10.90.7.1", "fd90:7::1"):
+            assert "10.90.7." in net.engine.out("exec", "b", "nslookup", "-type=a", "web.dns.podman", gateway)
+        assert net.asks("b", "web").startswith("web ")
+        net.engine.cli("rm", "--force", "--time", "0", "web", "b")
+    finally:
+        net.engine.add_settings("")
+        net.engine.kill()

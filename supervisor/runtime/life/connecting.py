@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from pyman.errors import InvalidArgument, NoSuchNetwork, PymanError, WrongState
 from pyman.names import STATES_WITH_PROCESS, EventStatus, EventType, State
 from supervisor.logging import log
-from supervisor.network.planning import plan_of
 from supervisor.runtime.networks import choosing
 from supervisor.runtime.networks.bridged import Bridged
 from supervisor.runtime.networks.rewiring import Rewiring
@@ -74,7 +73,7 @@ async def _further(
     attachment = await wiring.allot(network, wish)
     return {
         "attachments": [*observed.attachments, attachment],
-        "networks": [*observed.networks, plan_of(network)],
+        "networks": [*observed.networks, wiring.plan_of(network)],
     }
 
 

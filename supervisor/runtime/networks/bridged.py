@@ -12,6 +12,7 @@ from supervisor.kernel import inside
 from supervisor.logging import log
 from supervisor.network import links
 from supervisor.network import ports as host_ports
+from supervisor.network.names import SEARCH_DOMAIN
 from supervisor.network.planning import plan_of
 from supervisor.oci.request import Networking
 from supervisor.runtime.networks.taking import Taking
@@ -67,7 +68,7 @@ class Bridged:
             network = known.find(name)
             take = partial(self.services.allocation.take, self.id, network, wish, wish.interface_name)
             attachments.append(await self.taking.patiently(take))
-            networks.append(plan_of(network))
+            networks.append(plan_of(network, self.services.settings.network.dns_bind_port))
         return networks, attachments
 
     def _claim(self, ports: Sequence[Port]) -> None:
@@ -139,7 +140,7 @@ class Bridged:
             host=self.host_at(gateways),
             forwarders=self.forwarders,
             servers=[subnet.gateway for each in served for subnet in each.subnets if subnet.gateway],
-            searches=["dns.podman"] if served else [],
+            searches=[SEARCH_DOMAIN] if served else [],
         )
 
     def host_at(self, gateways: Sequence[str]) -> str | None:

@@ -14,7 +14,7 @@ import trio
 from pyman.errors import NetworkFailed
 from supervisor.network import firewall, links
 from supervisor.network.place import in_place
-from supervisor.runtime.networks.tidying import Tidying
+from supervisor.runtime.networks.tidying import Tidying, identity
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -50,8 +50,8 @@ class Bridges:
         self._lock = trio.Lock()
         self._users: dict[str, set[str]] = {}
         """Containers by networks' ids."""
-        self._made: set[str] = set()
-        """Networks of which this supervisor knows that all is there."""
+        self._made: dict[str, int] = {}
+        """Networks of which this supervisor knows that all is there, by their ids, and where."""
         self._plans: dict[str, NetworkPlan] = {}
         """Those that containers are on, by their ids."""
         self._published: dict[str, tuple[Sequence[Port], Sequence[Attachment]]] = {}
@@ -77,11 +77,13 @@ class Bridges:
         """There is the bridge, for as long as the container does not leave it. NetworkFailed, NotSupported."""
         async with self._lock:
             self._hold(container, network)
-            if network.id not in self._made:
+            place = identity(netns)
+            if self._made.get(network.id) != place:
                 if network.driver == "bridge":
-                    await self._tidying.expect(network)
+                    if netns is None:  # an ordinary user's go with the sandbox
+                        await self._tidying.expect(network)
                     await self._make(network, netns)
-                self._made.add(network.id)
+                self._made[network.id] = place
 
     async def _make(self, network: NetworkPlan, netns: int | None) -> None:
         try:
@@ -111,7 +113,7 @@ class Bridges:
     async def _bridge_gone(self, network: NetworkPlan, netns: int | None) -> None:
         async with self._lock:
             if network.id not in self._users:
-                self._made.discard(network.id)
+                self._made.pop(network.id, None)
                 await self.call(netns, partial(_take_away, network))
                 await self._tidying.forget(network)
 
@@ -162,7 +164,7 @@ class Bridges:
         published = [(port, attachments) for ports, attachments in self._published.values() for port in ports]
         if networks:
             await self.call(netns, partial(_rebuild, networks, published))
-        self._made &= self._plans.keys()
+        self._made = {id: place for id, place in self._made.items() if id in self._plans}
 
     async def call(self, netns: int | None, work: Callable[[], T]) -> T:
         """Something that the kernel is told there, in a thread."""

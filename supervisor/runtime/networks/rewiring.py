@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from supervisor.network import links
+from supervisor.network.planning import plan_of
 from supervisor.network.plans import is_ipv6
 from supervisor.oci import live_files, resolver
 from supervisor.oci.hosts import HOSTS
@@ -44,6 +45,9 @@ class Rewiring:
         """What it is to have on one more network. InvalidArgument, AddressInUse, NetworkFailed."""
         take = partial(self._services.allocation.take, self._id, network, wish, wish.interface_name)
         return await self._wiring.taking.patiently(take)
+
+    def plan_of(self, network: Network) -> NetworkPlan:
+        return plan_of(network, self._services.settings.network.dns_bind_port)
 
     def give_up(self, network_id: str) -> None:
         """What it was to have there, or has had."""

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from supervisor.state.database import Database
 
-__all__ = ["PREFIX", "Tidying"]
+__all__ = ["Tidying", "identity"]
 
-PREFIX = "bridge-"
+_PREFIX = "bridge-"
 """Of the intents' keys; a network's id follows."""
 _REST = 1.0
 """Seconds after the last of those that have left."""
@@ -44,7 +44,7 @@ class _Left(NamedTuple):
 
     @property
     def place(self) -> tuple[str, int]:
-        return self.network.id, 0 if self.netns is None else os.fstat(self.netns).st_ino
+        return self.network.id, identity(self.netns)
 
 
 class Tidying:
@@ -73,13 +73,13 @@ class Tidying:
     async def expect(self, network: NetworkPlan) -> None:
         """Its bridge is about to be made."""
         if self._database is not None and network.id not in self._expected:
-            await self._database.commit([PutIntent(PREFIX + network.id, _encode(network))])
+            await self._database.commit([PutIntent(_PREFIX + network.id, _encode(network))])
             self._expected.add(network.id)
 
     def recover(self, intents: Mapping[str, bytes]) -> None:
         """Of networks whose bridges may be there. StateDamaged."""
         for key, body in intents.items():
-            if key.startswith(PREFIX):
+            if key.startswith(_PREFIX):
                 try:
                     network = msgspec.json.decode(body, type=NetworkPlan)
                 except msgspec.DecodeError as error:
@@ -151,7 +151,12 @@ class Tidying:
         """Its bridge is gone."""
         if self._database is not None and network.id in self._expected:
             self._expected.discard(network.id)
-            await self._database.commit([DropIntent(PREFIX + network.id)])
+            await self._database.commit([DropIntent(_PREFIX + network.id)])
+
+
+def identity(netns: int | None) -> int:
+    """Of a network namespace, as long as somebody holds it; None: this process's."""
+    return 0 if netns is None else os.fstat(netns).st_ino
 
 
 def _close(left: Sequence[_Left]) -> None:
