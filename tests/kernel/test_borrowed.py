@@ -97,7 +97,8 @@ def test_what_is_forbidden_is_said_and_nothing_stays_open(monkeypatch: pytest.Mo
         bound(socket.SOCK_STREAM) as second,
         holding(first, second) as ref,
     ):
-        take, taken = borrowed._taken, []
+        take = borrowed._taken
+        taken: list[socket.socket] = []
 
         def refused(pidfd: int, number: int) -> socket.socket | None:
             if taken:

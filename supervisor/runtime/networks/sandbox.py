@@ -44,6 +44,8 @@ __all__ = ["Sandbox", "check_ports"]
 T = TypeVar("T")
 
 _THREADS = 4
+_PAUSES = (0.02, 0.1, 0.5)
+"""Seconds after which it is known whether one that has not answered has ended."""
 _REST = 1.0
 """Seconds between the last container and the end of the sandbox."""
 
@@ -216,12 +218,27 @@ class Sandbox:
         monitor does. NetworkFailed, PortInUse; then none is led."""
         self._published[container] = _Published(ports, attachments)
         try:
-            ref = await self._services.helpers.ensure(self._forwarder)
-            await self._lead(container, ref, given)
+            await self._lead_surely(container, given)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self.unpublish(container)
             raise
+
+    async def _lead_surely(self, container: str, given: Iterable[socket.socket] = ()) -> None:
+        """Also if the forwarder dies meanwhile: by the next one. NetworkFailed, PortInUse."""
+        for pause in _PAUSES:
+            ref = await self._services.helpers.ensure(self._forwarder)
+            try:
+                await self._lead(container, ref, given)
+            except NetworkFailed:
+                await trio.sleep(pause)
+                if self._services.helpers.process_of(self._forwarder.key) == ref:
+                    raise
+            else:
+                return
+        raise NetworkFailed(
+            "cannot lead ports into a container: the forwarder keeps ending", subject=container
+        )
 
     async def unpublish(self, container: str) -> None:
         """It need not be published, nor by this supervisor. What cannot be told to the forwarder ends with it."""
@@ -253,7 +270,7 @@ class Sandbox:
         async with self._telling:
             if await self._in_thread(partial(_is_led, self._control, container.id, published)):
                 self._led[container.id] = ref, published
-        await self._lead(container.id, ref)
+        await self._lead_surely(container.id)
 
     async def forwarder(self, stack: ExitStack) -> Program:
         """How it is begun."""
@@ -269,8 +286,8 @@ class Sandbox:
         """What others have removed of the ways out and in. NetworkFailed, DeadlineExceeded."""
         await self.ready(container)
         if container in self._published:
-            ref = await self._services.helpers.ensure(self._forwarder)
-            await self._lead(container, ref)
+            await self._lead_surely(container)
+        if self._published:
             await self._lead_back()
 
     async def _lead_back(self) -> bool:
@@ -303,6 +320,7 @@ class Sandbox:
             found = self._services.find(container)
             monitor = found.observed.monitor if found is not None else None
             self._led.pop(container, None)
+            await self._lead_back()  # somebody may have flushed that
             await self._in_thread(partial(_lead, self._control, container, published, monitor, list(given)))
             self._led[container] = ref, published
 
