@@ -6,7 +6,13 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["InspectAddress", "InspectHostPort", "InspectNetworkSettings", "InspectOnNetwork"]
+__all__ = [
+    "InspectAddress",
+    "InspectAddresses",
+    "InspectHostPort",
+    "InspectNetworkSettings",
+    "InspectOnNetwork",
+]
 
 
 class InspectAddress(msgspec.Struct, frozen=True, rename="pascal"):
@@ -20,8 +26,8 @@ class InspectHostPort(msgspec.Struct, frozen=True, rename="pascal"):
     host_port: str
 
 
-class InspectOnNetwork(msgspec.Struct, frozen=True, rename="pascal"):
-    """A container on a network. Its addresses are there while it runs."""
+class InspectAddresses(msgspec.Struct, frozen=True, rename="pascal"):
+    """Of a container that runs."""
 
     endpoint_id: str = msgspec.field(name="EndpointID", default="")
     gateway: str = ""
@@ -37,6 +43,11 @@ class InspectOnNetwork(msgspec.Struct, frozen=True, rename="pascal"):
         name="SecondaryIPv6Addresses", default=None
     )
     mac_address: str = ""
+
+
+class InspectOnNetwork(InspectAddresses, frozen=True, rename="pascal"):
+    """A container on a network."""
+
     network_id: str = msgspec.field(name="NetworkID", default="")
     driver_opts: dict[str, str] | None = None
     ipam_config: dict[str, str] | None = msgspec.field(name="IPAMConfig", default=None)
@@ -45,18 +56,10 @@ class InspectOnNetwork(msgspec.Struct, frozen=True, rename="pascal"):
     """With the beginning of its id, which is one in any case."""
 
 
-class InspectNetworkSettings(msgspec.Struct, frozen=True, rename="pascal"):
+class InspectNetworkSettings(InspectAddresses, frozen=True, rename="pascal"):
     """Of a container that joins another one's network: what that one has. The addresses here are those on the default
     network, if it is on no other."""
 
-    endpoint_id: str = msgspec.field(name="EndpointID", default="")
-    gateway: str = ""
-    ip_address: str = msgspec.field(name="IPAddress", default="")
-    ip_prefix_len: int = msgspec.field(name="IPPrefixLen", default=0)
-    ipv6_gateway: str = msgspec.field(name="IPv6Gateway", default="")
-    global_ipv6_address: str = msgspec.field(name="GlobalIPv6Address", default="")
-    global_ipv6_prefix_len: int = msgspec.field(name="GlobalIPv6PrefixLen", default=0)
-    mac_address: str = ""
     bridge: str = ""
     sandbox_id: str = msgspec.field(name="SandboxID", default="")
     hairpin_mode: bool = False

@@ -49,7 +49,7 @@ class NetworkWish(msgspec.Struct, frozen=True, omit_defaults=True):
     interface_name: str = ""
     """In the container."""
     options: dict[str, str] = {}
-    """The driver's."""
+    """The driver's: `host_interface_name` of a bridge."""
 
 
 class PortMapping(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,7 +57,7 @@ class PortMapping(msgspec.Struct, frozen=True, omit_defaults=True):
 
     container_port: int
     host_port: int = 0
-    """0: one that is free."""
+    """0: one that is free, chosen when the container is created."""
     host_ip: str = ""
     """Empty: all of the host's addresses."""
     range: int = 1

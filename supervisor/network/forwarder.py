@@ -1,11 +1,12 @@
 """The forwarder: a program that leads ports of the host into the containers of a sandbox.
 
-    python -m supervisor.network.forwarder PATH CONTROL [keep]
+    python -m supervisor.network.forwarder PATH CONTROL [keep] [until=PIPE]
 
 It is started in the sandbox's network namespace. CONTROL is a descriptor: a listening unix socket (SOCK_SEQPACKET) on
 which it is told what to lead where. Ports of the host come as sockets that somebody outside has bound, so it needs no way
 out, and no rights but one: to speak to containers under their clients' addresses (`keep`), when the sandbox leads the
-answers back to it. One for each sandbox; it outlives the supervisor that started it. What a message looks like:
+answers back to it. PIPE is a descriptor, too: when its other end is closed, the program ends. One for each sandbox, or for
+a container with a namespace of its own; it outlives the supervisor that started it. What a message looks like:
 `forwarding`. PATH is where that socket is, for those who look at processes. Standard library only.
 """
 
@@ -197,8 +198,8 @@ def _give_up_rights(*kept: int) -> None:
 
 
 def main(words: list[str]) -> None:
-    _, control, *more = words
-    keep = more == ["keep"]
+    _, control, *options = words
+    keep = "keep" in options
     _give_up_rights(*([_NET_RAW] if keep else []))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -207,6 +208,9 @@ def main(words: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     loop = Loop()
     Forwarder(loop, socket.socket(fileno=int(control)), keep=keep)
+    for option in options:
+        if option.startswith("until="):
+            loop.add(int(option.removeprefix("until=")), lambda _: loop.stop())
     loop.run()
 
 

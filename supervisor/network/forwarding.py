@@ -42,10 +42,13 @@ _PATIENCE = 5.0
 """Seconds for one answer."""
 
 
-def command(path: str, control: int, *, keep: bool) -> list[str]:
-    """What starts it, in the sandbox; it needs the descriptor of the socket at the path under this number. `keep`:
-    containers see their clients' own addresses."""
-    return [*_PROGRAM, path, str(control), *(["keep"] if keep else [])]
+def command(path: str, control: int, *, keep: bool, lifeline: int | None = None) -> list[str]:
+    """What starts it, in the sandbox; it needs the descriptor of the socket at the path under this number. `keep`: containers
+    see their clients' own addresses. `lifeline`: one of a pipe whose other end somebody has for as long as it is of use."""
+    options = ["keep"] if keep else []
+    if lifeline is not None:
+        options.append(f"until={lifeline}")
+    return [*_PROGRAM, path, str(control), *options]
 
 
 def listen(path: str) -> socket.socket:

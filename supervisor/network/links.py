@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,17 @@ def _set_of_host(network: NetworkPlan) -> None:
         _set(f"ipv6/conf/{network.interface}/accept_dad", "0")
         _set(f"ipv6/conf/{network.interface}/accept_ra", "0")
         if not network.internal:
-            _set("ipv6/conf/all/forwarding", "1")
+            _forward_ipv6()
+
+
+def _forward_ipv6() -> None:
+    """Without losing the host's own way out, if a router tells of it: who forwards does not listen to routers, unless he is
+    told to."""
+    if _get("ipv6/conf/all/forwarding") == "0":
+        for name in os.listdir(f"{_SYSTEM}/ipv6/conf"):
+            if name not in ("all", "default") and _get(f"ipv6/conf/{name}/accept_ra") == "1":
+                _set(f"ipv6/conf/{name}/accept_ra", "2")
+        _set("ipv6/conf/all/forwarding", "1")
 
 
 def parts_of(network: NetworkPlan) -> list[str]:
@@ -251,9 +262,17 @@ def _wire(doing: str) -> Iterator[Wire]:
         raise NetworkFailed(f"cannot {doing}: {said[:1].lower()}{said[1:]}") from error
 
 
+def _get(name: str) -> str:
+    """A sysctl; empty: the host does not have it."""
+    try:
+        with open(f"{_SYSTEM}/{name}", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def _set(name: str, value: str) -> None:
-    """A sysctl. Not every host lets it be written; then the network works as far as it goes."""
-    with suppress(OSError), open(f"{_SYSTEM}/{name}", "r+", encoding="ascii") as file:
-        if file.read().strip() != value:
-            file.seek(0)
+    """Not every host lets it be written; then the network works as far as it goes."""
+    if _get(name) != value:
+        with suppress(OSError), open(f"{_SYSTEM}/{name}", "w", encoding="ascii") as file:
             file.write(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyman.errors import NotSupported
 from supervisor.network.plans import NetworkPlan, Route, Subnet
 
 if TYPE_CHECKING:
@@ -11,7 +12,17 @@ if TYPE_CHECKING:
 
 _ASKED = 53
 
-__all__ = ["plan_of"]
+__all__ = ["check_source", "plan_of"]
+
+
+def check_source(network: Network) -> None:
+    """That the addresses of a network's containers do not come from where nobody asks. NotSupported."""
+    if network.ipam_options.get("driver") == "dhcp":
+        raise NotSupported(
+            f"cannot be on network '{network.name}': its addresses come from a DHCP server, and none is asked",
+            subject=network.name,
+            hint="make it with --ipam-driver none, or give it subnets",
+        )
 
 
 def plan_of(network: Network, dns_port: int = 0) -> NetworkPlan:

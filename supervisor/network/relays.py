@@ -79,6 +79,9 @@ class Loop:
             for _ in range(len(self._again)):
                 self._again.popleft()()
 
+    def stop(self) -> None:
+        self.running = False
+
     def close(self) -> None:
         self._epoll.close()
 

@@ -89,7 +89,7 @@ def shown(run: Callable[..., str]) -> dict[str, Any]:
             key: sorted((p["HostIp"] or ANYWHERE, p["HostPort"]) for p in ps) for key, ps in bound.items()
         },
         "exposed": sorted(key for key, places in settings["Ports"].items() if not places),
-        "keys": sorted(settings.keys() - {"Networks"}),
+        "keys": sorted(settings.keys() - {"Networks", "SecondaryIPAddresses", "SecondaryIPv6Addresses"}),
         "addresses": (settings["IPAddress"], settings["Gateway"], settings["MacAddress"]),
     }
 

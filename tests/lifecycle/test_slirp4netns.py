@@ -7,8 +7,9 @@ import select
 import signal
 import socket
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,10 +27,11 @@ PORT = 19380 + 20 * WORKER
 SLEEP = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 SERVE = ["sh", "-c", "while :; do echo here | nc -l -p 80; done"]
 OWN = "slirp4netns:port_handler=slirp4netns"
+FORWARDER = "supervisor.network.forwarder"
 
 
-def programs(engine: Engine) -> dict[int, list[str]]:
-    """Of slirp4netns, with their words: the supervisor's children, or the keeper's."""
+def programs(engine: Engine, name: str = "slirp4netns") -> dict[int, list[str]]:
+    """With their words: the supervisor's children, or the keeper's."""
     found = {}
     parents = {engine.pid, engine.keeper_pid}
     for entry in Path("/proc").iterdir():
@@ -39,7 +41,7 @@ def programs(engine: Engine) -> dict[int, list[str]]:
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue
-            if words and words[0].endswith("slirp4netns") and parent in parents:
+            if parent in parents and any(word.endswith(name) for word in words):
                 found[int(entry.name)] = words
     return found
 
@@ -48,7 +50,7 @@ def programs(engine: Engine) -> dict[int, list[str]]:
 def nothing_is_left(shared_engine: Engine) -> Iterator[None]:
     yield
     shared_engine.remove_containers()
-    assert programs(shared_engine) == {}
+    assert programs(shared_engine) == programs(shared_engine, FORWARDER) == {}
 
 
 def run(engine: Engine, rootfs: Path, *options: str, command: list[str] = SLEEP) -> None:
@@ -193,3 +195,72 @@ def test_what_it_cannot_do_is_said(
     done = shared_engine.cli("run", "--name", "c", *options, "--rootfs", f"{rootfs}:O", "true", check=False)
     assert (done.returncode, said in done.stderr) == (125, True), done.stderr
     assert shared_engine.out("ps", "-aq") == ""
+
+
+# ------------------------------------------------------------------ ports by the forwarder
+
+
+def test_the_forwarder_leads_ports_of_all_kinds(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    publish = ("-p", f"{PORT}:80", "-p", f"[::1]:{PORT + 1}:80", "-p", f"127.0.0.1:{PORT}:81/udp")
+    run(engine, rootfs, "--network", "slirp4netns", *publish, command=SERVE)
+    assert asked(PORT) == "here"
+    assert asked(PORT + 1, "::1") == "here"
+    assert len(programs(engine, FORWARDER)) == 1
+    engine.cli("stop", "-t", "0", "c")
+    assert programs(engine, FORWARDER) == {}
+    socket.create_server(("127.0.0.1", PORT)).close()
+
+
+def test_a_container_without_ports_has_no_forwarder(shared_engine: Engine, rootfs: Path) -> None:
+    run(shared_engine, rootfs, "--network", "slirp4netns")
+    assert programs(shared_engine, FORWARDER) == {}
+
+
+def test_a_forwarder_that_is_killed_is_back_with_its_ports(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "--network", "slirp4netns", "-p", f"{PORT}:80", command=SERVE)
+    (pid,) = programs(engine, FORWARDER)
+    since = engine.last_seq()
+    began = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    assert asked(PORT) == "here"
+    assert time.monotonic() - began < 2.0
+    engine.await_event(lambda event: event["Status"] == "helper-restarted", since)
+    assert len(programs(engine)) == 1
+
+
+def test_it_is_taken_over_and_ends_with_the_container(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "--network", "slirp4netns", "-p", f"{PORT}:80", command=SERVE)
+    before = programs(engine, FORWARDER)
+    engine.kill()
+    assert asked(PORT) == "here"
+    engine.cli("ps")
+    assert programs(engine, FORWARDER) == before
+    (pidfd,) = map(os.pidfd_open, before)
+    supervisor, init = engine.pid, engine.inspect("c")["State"]["Pid"]
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        os.kill(init, signal.SIGKILL)
+        with select.epoll() as ended:
+            ended.register(pidfd, select.EPOLLIN)
+            assert ended.poll(5)
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+        os.close(pidfd)
+    engine.cli("wait", "c")
+
+
+def test_without_conmon_there_is_a_forwarder_all_the_same(shared_engine: Engine, rootfs: Path) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "--network", "slirp4netns", "-p", f"{PORT}:80", command=SERVE)
+    since = engine.last_seq()
+    os.kill(engine.inspect("c")["State"]["ConmonPid"], signal.SIGKILL)
+    for name in ("slirp4netns", "forwarder"):
+        engine.await_event(partial(is_back, name), since)
+    assert asked(PORT) == "here"
+
+
+def is_back(name: str, event: dict[str, Any]) -> bool:
+    return bool(event["Status"] == "helper-restarted" and event["Attributes"]["helper"] == name)

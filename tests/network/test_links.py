@@ -103,6 +103,23 @@ def test_without_an_address_of_ipv6_there_is_no_route_for_it(host: Machine, one:
     assert "default" not in one.run("ip", "-6", "route")
 
 
+@pytest.mark.usefixtures("outside")
+def test_a_host_that_begins_to_forward_listens_to_routers_as_before(host: Machine) -> None:
+    wire, other = "net.ipv6.conf.wire.accept_ra", "net.ipv6.conf.lo.accept_ra"
+    host.run("sysctl", "-qw", f"{wire}=1", f"{other}=0")
+    host.does(lambda: links.ensure_bridge(with_(FIRST, internal=True)))
+    assert host.run("sysctl", "-n", wire, "net.ipv6.conf.all.forwarding").split() == ["1", "0"]
+    host.does(lambda: links.ensure_bridge(FIRST))
+    assert host.run("sysctl", "-n", wire, other, "net.ipv6.conf.br1.accept_ra").split() == ["2", "0", "0"]
+    assert host.run("sysctl", "-n", "net.ipv6.conf.all.forwarding", "net.ipv4.ip_forward").split() == [
+        "1",
+        "1",
+    ]
+    host.run("sysctl", "-qw", f"{wire}=1")
+    host.does(lambda: links.ensure_bridge(FIRST))
+    assert host.run("sysctl", "-n", wire).strip() == "1"
+
+
 def test_a_bridge_that_others_care_for_is_left_as_it_is(host: Machine, one: Machine) -> None:
     network = with_(FIRST, mode="unmanaged")
     with pytest.raises(

@@ -110,6 +110,18 @@ def test_a_container_in_the_namespace_of_another_one_that_ends_is_off_the_networ
     is_idle(net)
 
 
+def test_an_interface_with_a_name_of_its_own_on_the_host_is_the_next_runs(net: Net) -> None:
+    net.serve("one", "--network", "podman:host_interface_name=mine")
+    for _ in range(3):
+        net.engine.cli("stop", "one")
+        net.engine.cli("start", "one")
+    net.run("two")
+    net.engine.cli("rm", "--force", "two")
+    until(lambda: len(net.host.links()) == 4, f"there are others: {net.host.links()}")
+    assert "mine" in net.host.links()
+    assert net.asks("one", "127.0.0.1").startswith("one")
+
+
 def test_a_bridge_that_another_engine_has_removed_is_made_again(net: Net) -> None:
     """As Podman does after the last container of its own."""
     net.run("one")

@@ -89,7 +89,7 @@ def test_a_killed_keeper_interrupts_nobody(net: Net) -> None:
     former, before = space(net), helpers(net.engine.path)
     with net.meanwhile_on(net.outside, "hold", HOST, "8080") as held:
         net.engine.kill_keeper()
-        net.engine.cli("ps")
+        net.engine.start()
     assert held[1] == "1"
     assert (space(net), helpers(net.engine.path)) == (former, before)
     net.serve("c", "--network", "bridge", "-p", "8081:80")
@@ -124,9 +124,12 @@ def test_where_somebody_has_taken_it_away_there_is_another_one(net: Net) -> None
 def test_a_reset_leaves_nothing_of_it(net: Net, supervisor: str) -> None:
     net.serve("web", "--network", "bridge", "-p", "8080:80")
     assert len(helpers(net.engine.path)) == 2
+    keeper = net.engine.keeper
+    assert keeper is not None
     if supervisor == "killed":
         net.engine.kill_keeper()
     net.engine.cli("system", "reset", "--force")
+    keeper.wait(20)
     until(lambda: not helpers(net.engine.path), "a program is left", 5)
     assert not os.path.lexists(f"{net.engine.path}/tmp/sandbox")
     assert ask(net.outside, HOST, 8080, seconds=0.5) == ""

@@ -27,8 +27,9 @@ DUAL = Network(
 VLAN = Network("vlan", "c" * 64, "macvlan", "eth0")
 SHARED = Network("shared", "d" * 64, "ipvlan", "eth0", subnets=[Subnet("10.89.3.0/24")])
 ODD = Network("odd", "e" * 64, "plugged")
+LEASED = Network("leased", "9" * 64, "macvlan", "eth0", ipam_options={"driver": "dhcp"})
 KNOWN = Networks(
-    {each.name: each for each in (Network("podman", "f" * 64), WEB, DUAL, VLAN, SHARED, ODD)},
+    {each.name: each for each in (Network("podman", "f" * 64), WEB, DUAL, VLAN, SHARED, ODD, LEASED)},
     {"damaged": StorageFailed("cannot use the file of a network '/x'")},
 )
 
@@ -116,6 +117,7 @@ def test_addresses_names_and_interfaces_are_written_in_one_form() -> None:
         ("nope", NetworkWish(), NoSuchNetwork, "cannot find network 'nope'"),
         ("damaged", NetworkWish(), StorageFailed, "cannot use the file of a network '/x'"),
         ("odd", NetworkWish(), NotSupported, "its driver 'plugged' is not known"),
+        ("leased", NetworkWish(), NotSupported, "its addresses come from a DHCP server, and none is asked"),
         ("web", NetworkWish(["10.89.1"]), InvalidArgument, "the address '10.89.1': it is not an IP address"),
         ("web", NetworkWish(["10.89.2.5"]), InvalidArgument, "'10.89.2.5': it is in no subnet of network 'web'"),
         ("web", NetworkWish(["fd00::5"]), InvalidArgument, "'fd00::5': it is in no subnet of network 'web'"),

@@ -220,11 +220,15 @@ class Bridged:
         if self.has_names():
             await attempt(partial(self.services.naming.left, self.id))
         await attempt(self.lead_no_more)
-        if self.services.dependents(self.id):
-            # One of them may be in its network namespace, which does not end then.
+        # One of the dependents may be in its network namespace, which does not end then; and an interface whose name on the
+        # host was asked for is in the next run's way.
+        at_once = self.services.dependents(self.id) or any(
+            wish.options for wish in self.container.definition.spec.networks.values()
+        )
+        if at_once:
             await attempt(partial(bridges.call, place, self._detach))
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
-            bridges.leave(self.id, network, place, attachment.host_interface)
+            bridges.leave(self.id, network, place, "" if at_once else attachment.host_interface)
         if not failures:
             self.left()
         for later in failures[1:]:

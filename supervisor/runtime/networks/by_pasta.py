@@ -14,7 +14,7 @@ from supervisor.kernel.addresses import first_address
 from supervisor.network import pasta, programs
 from supervisor.oci.request import Networking
 from supervisor.runtime.networks.helper_book import Program
-from supervisor.runtime.networks.user_mode import OfContainer, UserMode, probe, unlink
+from supervisor.runtime.networks.user_mode import Connecting, UserMode, probe, unlink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,9 +87,9 @@ class ByPasta(UserMode):
             unlink(path)
 
 
-class _Pasta(OfContainer):
+class _Pasta(Connecting):
     def __init__(self, wiring: ByPasta, init: ProcessRef) -> None:
-        super().__init__(wiring, init)
+        super().__init__(wiring, init, pasta.PROGRAM)
         self._wiring = wiring
 
     def _make_ready(self) -> None:

@@ -1,24 +1,26 @@
-"""slirp4netns as a container's network.
+"""slirp4netns as a container's network, and what leads ports into it: itself, or the forwarder, which is faster.
 
-It ends with conmon, which has the other end of a pipe of its: a FIFO in the run directory, so that the next supervisor can
-give it to another one. Where conmon is gone and the container is not, one is begun that does without.
+Both end with conmon, which has the other end of a pipe of theirs: a FIFO in the run directory, so that the next supervisor
+can give it to others. Where conmon is gone and the container is not, some are begun that do without.
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from supervisor.kernel import files, pipes
-from supervisor.network import programs, slirp4netns
+from supervisor.kernel import files, pipes, process
+from supervisor.network import forwarding, programs, slirp4netns
+from supervisor.network import ports as host_ports
 from supervisor.oci.request import Networking
 from supervisor.runtime.networks.helper_book import Program
-from supervisor.runtime.networks.user_mode import OfContainer, UserMode, probe, unlink
+from supervisor.runtime.networks.holding import holders
+from supervisor.runtime.networks.user_mode import Connecting, OfContainer, UserMode, probe, unlink
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
-    from contextlib import ExitStack
 
     from pyman.api.spec import ContainerSpec
     from supervisor.kernel.process import ProcessRef
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BySlirp4netns", "options_of"]
 
-_LIFELINE = "lifeline"
+_LIFELINE, _CONTROL = "lifeline", "ports.sock"
+_PORTS = "forwarder"
 
 
 def options_of(spec: ContainerSpec, settings: Settings) -> Options:
@@ -47,6 +50,8 @@ class BySlirp4netns(UserMode):
         super().__init__(services, container)
         self._lifeline = -1
         """What conmon is going to have of it."""
+        self._sockets: list[socket.socket] = []
+        """That hold ports of the host, until conmon has them."""
 
     @property
     def options(self) -> Options:
@@ -63,7 +68,16 @@ class BySlirp4netns(UserMode):
         self.find()
 
     def _look(self, ports: Sequence[Port]) -> None:
-        probe(ports)
+        self._close()
+        if self.forwards:
+            probe(ports)
+        elif ports:
+            self._sockets = host_ports.claim(ports)
+
+    @property
+    def forwards(self) -> bool:
+        """It leads ports itself."""
+        return self.options.port_handler == slirp4netns.PROGRAM
 
     def held(self) -> Sequence[int]:
         path = f"{self.bundle}/{_LIFELINE}"
@@ -73,46 +87,66 @@ class BySlirp4netns(UserMode):
             self._lifeline = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
             raise files.storage_error(error, "make", path) from error
-        return [self._lifeline]
+        return [self._lifeline, *(each.fileno() for each in self._sockets)]
 
     def drop(self) -> None:
         lifeline, self._lifeline = self._lifeline, -1
         if lifeline >= 0:
             os.close(lifeline)
+        self._close()
         super().drop()
+
+    def _close(self) -> None:
+        sockets, self._sockets = self._sockets, []
+        for each in sockets:
+            each.close()
 
     def told(self) -> Networking:
         options = self.options
         return Networking(addresses=[options.own], forwarders=[options.server], ipv6=options.enable_ipv6)
 
     def _helpers(self, init: ProcessRef) -> list[Helper]:
-        return [_Slirp4netns(self, init)]
+        network = _Slirp4netns(self, init)
+        if self.forwards or not self.container.observed.ports:
+            return [network]
+        return [network, _Forwarder(self, init)]
 
-    def lifeline(self) -> int | None:
+    def _keys(self) -> list[str]:
+        return [self.key(_PORTS), *super()._keys()]
+
+    def lifeline(self, stack: ExitStack) -> int | None:
         """Its other end, for a program that has to end with conmon; None: conmon is gone."""
+        monitor = self.container.observed.monitor
+        pidfd = process.open_pidfd(monitor) if monitor is not None else None
+        if pidfd is None or stack.enter_context(pidfd).exited():
+            return None
         path = f"{self.bundle}/{_LIFELINE}"
-        with suppress(OSError):
-            # Only where somebody reads can it be written to, and conmon does both.
-            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW))
-            return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-        return None
+        try:
+            found = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise files.storage_error(error, "open", path) from error
+        stack.callback(os.close, found)
+        return found
+
+    @property
+    def control(self) -> str:
+        """Where the forwarder is told what to lead."""
+        return f"{self.bundle}/{_CONTROL}"
 
     def _clear(self) -> None:
-        for name in (_LIFELINE, slirp4netns.SOCKET):
+        for name in (_LIFELINE, _CONTROL, slirp4netns.SOCKET):
             unlink(f"{self.bundle}/{name}")
 
 
-class _Slirp4netns(OfContainer):
+class _Slirp4netns(Connecting):
     def __init__(self, wiring: BySlirp4netns, init: ProcessRef) -> None:
-        super().__init__(wiring, init)
+        super().__init__(wiring, init, slirp4netns.PROGRAM)
         self._wiring = wiring
-        self._ports = wiring.container.observed.ports
+        self._ports = wiring.container.observed.ports if wiring.forwards else []
 
     async def _program(self, stack: ExitStack) -> Program:
         wiring = self._wiring
-        lifeline = wiring.lifeline()
-        if lifeline is not None:
-            stack.callback(os.close, lifeline)
+        lifeline = wiring.lifeline(stack)
         arguments = slirp4netns.arguments(
             wiring.options, self._netns, exit_fd=lifeline, forwards=bool(self._ports)
         )
@@ -131,3 +165,30 @@ class _Slirp4netns(OfContainer):
         super()._finish()
         if self._ports:
             slirp4netns.forward(self._wiring.bundle, self._ports)
+
+
+class _Forwarder(OfContainer):
+    def __init__(self, wiring: BySlirp4netns, init: ProcessRef) -> None:
+        super().__init__(wiring, init, _PORTS)
+        self._wiring = wiring
+
+    async def _program(self, stack: ExitStack) -> Program:
+        try:
+            control = stack.enter_context(forwarding.listen(self._wiring.control)).fileno()
+        except OSError as error:
+            raise files.storage_error(error, "listen at", self._wiring.control) from error
+        lifeline = self._wiring.lifeline(stack)
+        return Program(
+            forwarding.command(self._wiring.control, control, keep=False, lifeline=lifeline),
+            descriptors=(control,) if lifeline is None else (control, lifeline),
+            network=self._netns,
+        )
+
+    def _finish(self) -> None:
+        container, own = self._wiring.container, self._wiring.options.own
+        ports = container.observed.ports
+        with ExitStack() as stack:
+            sockets = holders(ports, container.observed.monitor, (), stack)
+            forwarding.lead(
+                self._wiring.control, container.id, sockets, [([own], port.container_port) for port in ports]
+            )

@@ -10,6 +10,7 @@ from pyman.api.spec import NetworkWish
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.network.definitions.addresses import check_host_address, parse_address
 from supervisor.network.definitions.options import DRIVERS, check_interface_name
+from supervisor.network.planning import check_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -65,6 +66,7 @@ def _checked(network: Network, wish: NetworkWish, *, as_device: bool) -> Network
             subject=network.name,
             hint=f"known are {', '.join(DRIVERS)}",
         )
+    check_source(network)
     if len(wish.aliases) > _MOST:
         raise InvalidArgument(f"cannot have more than {_MOST} aliases on network '{network.name}'")
     for alias in wish.aliases:

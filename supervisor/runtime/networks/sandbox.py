@@ -22,16 +22,17 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import trio
 
 from pyman.errors import NetworkFailed, NotSupported, PymanError
-from supervisor.kernel import borrowed, files
+from supervisor.kernel import files
 from supervisor.logging import log
 from supervisor.network import forwarding, sandbox
-from supervisor.network import ports as host_ports
 from supervisor.network.place import in_place
 from supervisor.network.plans import is_ipv6
 from supervisor.runtime.networks.helper_book import Helper, Program
+from supervisor.runtime.networks.holding import holders
 from supervisor.runtime.networks.way_out import WayOut
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterable, Sequence
 
     from supervisor.kernel.process import ProcessRef
@@ -347,24 +348,7 @@ def _lead(
     given: Sequence[socket.socket],
 ) -> None:
     with ExitStack() as stack:
-        there = _by_port(given)
-        if monitor is not None:
-            try:
-                taken = borrowed.sockets_of(monitor)
-            except OSError as error:
-                raise NetworkFailed(
-                    f"cannot take ports from a container's monitor: {error.strerror}", subject=container
-                ) from error
-            for each in taken:
-                stack.enter_context(each)
-            there |= _by_port(taken)
-        sockets = []
-        for port in published.ports:
-            held = next((there.pop(key) for key in _keys(port) if key in there), None)
-            if held is None:  # a container has more than its monitor holds
-                (held,) = host_ports.claim([port])
-                stack.enter_context(held)
-            sockets.append(held)
+        sockets = holders(published.ports, monitor, given, stack)
         forwarding.drop(control, container)  # what was left of an attempt
         forwarding.lead(control, container, sockets, _targets(published))
 
@@ -375,28 +359,6 @@ def _is_led(control: str, container: str, published: _Published) -> bool:
 
 def _targets(published: _Published) -> list[tuple[list[str], int]]:
     return [(_addresses(published.attachments, port), port.container_port) for port in published.ports]
-
-
-_Key = tuple[bool, int, bool, str]
-"""Whether it is UDP, its number, whether it is of IPv6, the address; empty: any."""
-_ANY = {"0.0.0.0": "", "::": ""}  # noqa: S104
-
-
-def _by_port(sockets: Iterable[socket.socket]) -> dict[_Key, socket.socket]:
-    found: dict[_Key, socket.socket] = {}
-    for each in sockets:
-        address, number = each.getsockname()[:2]
-        key = (each.type == socket.SOCK_DGRAM, number, ":" in address, _ANY.get(address, address))
-        found[key] = each
-    return found
-
-
-def _keys(port: Port) -> list[_Key]:
-    """Of sockets that hold it."""
-    udp = port.protocol == "udp"
-    if not port.host_ip:
-        return [(udp, port.host_port, ipv6, "") for ipv6 in (True, False)]
-    return [(udp, port.host_port, is_ipv6(port.host_ip), _ANY.get(port.host_ip, port.host_ip))]
 
 
 def _addresses(attachments: Sequence[Attachment], port: Port) -> list[str]:

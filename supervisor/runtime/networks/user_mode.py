@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.services import Services
     from supervisor.settings.model import Settings
 
-__all__ = ["OfContainer", "UserMode", "check"]
+__all__ = ["Connecting", "OfContainer", "UserMode", "check"]
 
 
 def check(spec: ContainerSpec, settings: Settings) -> None:
@@ -167,17 +167,15 @@ class UserMode(Unwired, ABC):
 class OfContainer(Helper):
     """One that works in a container's network namespace, and for as long as that container runs."""
 
-    def __init__(self, wiring: UserMode, init: ProcessRef) -> None:
+    def __init__(self, wiring: UserMode, init: ProcessRef, name: str) -> None:
         container = wiring.container
-        self.key = wiring.key(wiring.mode)
-        self.name = wiring.mode
+        self.key = wiring.key(name)
+        self.name = name
         self.subject_id = container.id
         self.subject_name = container.name
         self._in_thread = wiring.in_thread
         self._init = init
         self._netns = -1
-        self._search = ""
-        """What the namespace's setting was."""
 
     async def program(self, stack: ExitStack) -> Program:
         try:
@@ -208,10 +206,21 @@ class OfContainer(Helper):
 
     def _make_ready(self) -> None:
         """Before it begins. Blocks. OSError."""
-        self._search = self._search or duplicates.search_no_more(self._netns)
 
     def _finish(self) -> None:
         """Once it is ready. Blocks. PymanError: it is of no use."""
+
+
+class Connecting(OfContainer):
+    """One that makes the container's interface."""
+
+    _search = ""
+    """What the namespace's setting was."""
+
+    def _make_ready(self) -> None:
+        self._search = self._search or duplicates.search_no_more(self._netns)
+
+    def _finish(self) -> None:
         search, self._search = self._search, ""
         with suppress(OSError):  # the container has ended
             duplicates.search_again(self._netns, search)

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pyman.api.networking import InspectAddress, InspectHostPort, InspectNetworkSettings, InspectOnNetwork
+from pyman.api.networking import (
+    InspectAddress,
+    InspectAddresses,
+    InspectHostPort,
+    InspectNetworkSettings,
+    InspectOnNetwork,
+)
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS
 from supervisor.oci import ports
@@ -85,13 +91,7 @@ async def inspect_networks(services: Services, container: Container) -> InspectN
     own = networks[default] if networks is not None and networks.keys() == {default} else InspectOnNetwork()
     running = init is not None and owner.state in STATES_WITH_PROCESS
     return InspectNetworkSettings(
-        gateway=own.gateway,
-        ip_address=own.ip_address,
-        ip_prefix_len=own.ip_prefix_len,
-        ipv6_gateway=own.ipv6_gateway,
-        global_ipv6_address=own.global_ipv6_address,
-        global_ipv6_prefix_len=own.global_ipv6_prefix_len,
-        mac_address=own.mac_address,
+        **{field: getattr(own, field) for field in InspectAddresses.__struct_fields__},
         ports=shown,
         sandbox_key=f"/proc/{init.pid}/ns/net" if running and init is not None and mode != "host" else "",
         networks=networks,
