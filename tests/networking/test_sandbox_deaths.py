@@ -89,6 +89,7 @@ def test_a_killed_keeper_interrupts_nobody(net: Net) -> None:
     former, before = space(net), helpers(net.engine.path)
     with net.meanwhile_on(net.outside, "hold", HOST, "8080") as held:
         net.engine.kill_keeper()
+        net.engine.drain_notices()
         net.engine.start()
     assert held[1] == "1"
     assert (space(net), helpers(net.engine.path)) == (former, before)
@@ -100,16 +101,15 @@ def test_a_killed_keeper_interrupts_nobody(net: Net) -> None:
 def test_where_somebody_has_taken_it_away_there_is_another_one(net: Net) -> None:
     """With a way out and with ports, for those that come and for those that are started anew."""
     net.serve("web", "--network", "bridge", "-p", "8080:80")
-    former, place = space(net), f"{net.engine.path}/tmp/sandbox/netns"
-    os.kill(net.engine.pid, signal.SIGSTOP)
+    former, place, supervisor = space(net), f"{net.engine.path}/tmp/sandbox/netns", net.engine.pid
+    os.kill(supervisor, signal.SIGSTOP)
     net.host.run(
         "nsenter",
-        f"--user=/proc/{net.engine.pid}/ns/user",
-        f"--mount=/proc/{net.engine.pid}/ns/mnt",
-        "umount",
-        place,
+        f"--user=/proc/{supervisor}/ns/user",
+        f"--mount=/proc/{supervisor}/ns/mnt",
+        *("umount", "--lazy", place),
     )
-    os.kill(net.engine.pid, signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)
     net.serve("b", "--network", "bridge", "-p", "8081:80")
     assert space(net) not in (0, former)
     assert net.asks("b", OUTSIDE, 7).startswith("outside ")
@@ -133,6 +133,7 @@ def test_a_reset_leaves_nothing_of_it(net: Net, supervisor: str) -> None:
     until(lambda: not helpers(net.engine.path), "a program is left", 5)
     assert not os.path.lexists(f"{net.engine.path}/tmp/sandbox")
     assert ask(net.outside, HOST, 8080, seconds=0.5) == ""
+    net.engine.drain_notices()
     net.engine.start()
 
 
