@@ -21,7 +21,7 @@ from supervisor.kernel import cgroups, files, mounts, process
 from supervisor.logging import log
 from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime.life.remains import cgroups_of_run
-from supervisor.runtime.networks import helper_book
+from supervisor.runtime.networks import ending, helper_book
 from supervisor.runtime.recovery import leftovers
 from supervisor.runtime.volumes.ground import Ground
 from supervisor.state import offline
@@ -71,6 +71,9 @@ async def demolish(settings: Settings, layout: Layout) -> int:
     await _kill([ref.pid for ref in served.values()], lambda: {ref.pid for ref in served.values()})
     await _remove_volumes(layout)
     await _empty_store(settings, layout)
+    if not settings.rootless and os.path.exists(layout.database):  # a user's bridges end with their namespace
+        with _named("end", "networks"):
+            await trio.to_thread.run_sync(ending.end_all, layout.database)
     offline.reset(layout.database, layout.lock_file)
     await _remove_directories(layout)
     return len(ids)

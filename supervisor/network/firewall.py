@@ -45,7 +45,7 @@ _CHAINS = {
     # containers' side nobody may.
     "guard": (
         "type filter hook prerouting priority raw; policy accept;",
-        "iifname @bridges ip daddr 127.0.0.0/8 drop",
+        "ip daddr 127.0.0.0/8 iifname @bridges drop",
     ),
     "publish": (
         "",
@@ -72,13 +72,13 @@ _CHAINS = {
         "ip saddr @subnets4 oifname != @bridges ip daddr != 224.0.0.0/4 masquerade",
         "ip6 saddr @subnets6 oifname != @bridges ip6 daddr != ff00::/8 masquerade",
     ),
-    # Ports that are published are so for everybody. What belongs to no connection would go out with the container's address.
+    # First what nearly every packet is. Ports that are published are so for everybody. What belongs to no connection would go out with the container's address.
     "forward": (
         "type filter hook forward priority filter; policy accept;",
+        "ct state established,related accept",
         "iifname . oifname @same accept",
         "iifname @internal drop",
         "oifname @internal drop",
-        "ct state established,related accept",
         "iifname @bridges ct state invalid drop",
         "ct status dnat accept",
         "iifname @strict oifname @bridges drop",

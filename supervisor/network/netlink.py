@@ -88,6 +88,8 @@ class Wire:
     def failures(self, messages: Sequence[Message]) -> list[OSError | None]:
         """What became of each of them; what it is of a transaction that was not made is known of those that kept it from
         being made."""
+        if not messages:
+            return []
         first = self._send(messages)
         found: list[OSError | None] = [None] * len(messages)
         for _, number, body in self._answers():

@@ -130,6 +130,26 @@ def test_a_program_that_fails_fails_the_start_and_leaves_nothing(
     ends(engine, id)
 
 
+def test_one_that_cannot_come_back_with_the_next_daemon_is_tried_again(
+    engine: Faulty, slirp: Program, rootfs: Path
+) -> None:
+    id = create(engine, rootfs)
+    engine.cli("start", "c")
+    pid = engine.inspect("c")["State"]["Pid"]
+    (program,) = programs(engine)
+    slirp.fail("none", "not now\n")
+    since = engine.last_seq()
+    with engine.stopped_daemon():
+        os.kill(program, signal.SIGKILL)
+    assert engine.inspect("c")["State"]["Pid"] == pid
+    slirp.obey()
+    engine.await_event(lambda event: event["Status"] == "helper-restarted", since)
+    told = [event["Status"] for event in engine.events(since) if event["Status"].startswith("helper-")]
+    assert told == ["helper-lost", "helper-restarted"]
+    has_network(engine)
+    ends(engine, id)
+
+
 def test_one_that_cannot_come_back_is_tried_again_and_the_container_goes_on(
     engine: Faulty, slirp: Program, rootfs: Path
 ) -> None:

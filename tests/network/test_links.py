@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -169,6 +170,13 @@ def test_broadcasts_of_macvlan_can_be_limited(host: Machine, one: Machine) -> No
     with unless_the_kernel_cannot(host, "ip", "link", "add", "tried", "link", "wire", "type", "macvlan"):
         host.does(lambda: links.attach(one.netns, network, made))
         assert link_of(one, "eth0")["linkinfo"]["info_data"].get("bclim", 5) == 5
+
+
+def test_interfaces_that_are_there_or_not_are_gone(host: Machine) -> None:
+    host.run("ip", "link", "add", "one", "type", "veth", "peer", "name", "two")
+    for names in ([], ["none"], ["none", "one", "two"]):
+        host.does(partial(links.ensure_gone, names))
+    assert host.links() == ["lo"]
 
 
 def test_many_containers_at_once(host: Machine, one: Machine) -> None:

@@ -41,6 +41,7 @@ class UserBox(Machine):
                 "--user",
                 "--map-root-user",
                 "--mount",
+                "--pid",  # so that all of it ends with its first process
                 "--kill-child",
                 "--fork",
                 "sh",

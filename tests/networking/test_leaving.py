@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.network import netfilter
+from supervisor.runtime.networks.ending import end_all
+from tests.support.hosts import elements
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -139,6 +142,8 @@ def test_a_bridge_that_others_have_interfaces_on_stays(net: Net) -> None:
     net.engine.cli("rm", "--force", "one")
     until(lambda: not expected(net), "it is still looked after")
     assert BRIDGE in net.host.links()
+    assert BRIDGE in net.host.run("nft", "list", "set", "inet", "pyman", "bridges")
+    net.host.run("nft", "delete", "table", "inet", "pyman")
     net.host.run("ip", "link", "del", "others")
     net.host.run("ip", "link", "del", BRIDGE)
 
@@ -150,3 +155,24 @@ def test_flushed_rules_are_made_again_for_all_when_the_next_network_is_needed(ne
     net.run("two", "--network", "other")
     told = net.host.run("nft", "list", "map", "inet", "pyman", "publish4")
     assert "8080" in told
+
+
+def test_a_reset_leaves_nothing_on_the_host(net: Net) -> None:
+    net.serve("one", "--publish", "8080:80")
+    net.engine.kill_keeper()
+    net.engine.cli("system", "reset", "--force")
+    assert set(net.host.links()) == OWN
+    assert not elements(net.host)
+    net.engine.start()
+
+
+def test_what_no_supervisor_can_take_away_any_more_the_records_tell(net: Net) -> None:
+    net.serve("one", "--publish", "8080:80")
+    held = os.open(f"/proc/{net.pid('one')}/ns/net", os.O_RDONLY)
+    net.engine.kill_keeper()
+    net.host.does(lambda: end_all(str(net.engine.root / "pyman" / "state.db")))
+    os.close(held)
+    assert set(net.host.links()) == OWN
+    assert not elements(net.host)
+    netfilter.close()
+    net.engine.start()

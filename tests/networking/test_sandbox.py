@@ -189,6 +189,25 @@ def test_a_port_in_use_is_named_and_nothing_stays(net: Net) -> None:
     assert ask(net.outside, HOST, 8080) == f"web {OUTSIDE}"
 
 
+def test_a_host_without_a_way_out_has_bridges_nevertheless(net: Net) -> None:
+    """And they lead out once it has one, whatever supervisor there is by then."""
+    ways = ("192.0.2.2", "fd02::2")
+    for way in ways:
+        net.host.run("ip", "route", "del", "default", "via", way)
+    try:
+        net.serve("web", "--network", "bridge", "-p", "8080:80")
+        assert ask(net.outside, HOST, 8080) == f"web {OUTSIDE}"
+        assert "nameserver 10.0.2.3" in net.engine.out("exec", "web", "cat", "/etc/resolv.conf")
+    finally:
+        for way in ways:
+            net.host.run("ip", "route", "add", "default", "via", way)
+    assert net.asks("web", OUTSIDE, 7).startswith("outside ")
+    net.engine.kill()
+    net.run("late", "--network", "bridge")
+    assert "nameserver 10.0.2.3" in net.engine.out("exec", "late", "cat", "/etc/resolv.conf")
+    assert net.asks("late", HOST, 7).startswith("host ")
+
+
 def test_the_names_of_networks_and_addresses_are_podmans(net: Net) -> None:
     net.run("a", "--network", "bridge")
     (network,) = net.engine.inspect("a")["NetworkSettings"]["Networks"].items()

@@ -221,6 +221,7 @@ async def test_one_that_ends_meanwhile_starts_as_was_asked_for(
         with trio.fail_after(10):
             await entry.container.wait(frozenset({"exited"}))
         assert list(entry.container.definition.spec.networks) == (["one", "two"] if connects else ["one"])
+        await house.engine.services.settle()
         assert not any(map(on_bridge, NETWORKS))
         await entry.worker.ask(rq.Start())
         await (is_on_both if connects else is_on_one_alone)(entry)

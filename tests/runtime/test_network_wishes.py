@@ -180,6 +180,7 @@ def test_one_more_network_gets_the_first_free_interface() -> None:
         (asked("none", publish_image_ports=True), "cannot use --publish-all together with --network none"),
         (asked("container", "c", portmappings=[PortMapping(80)]), "ports are published by 'c', whose network it is"),
         (asked("ns", "/x", portmappings=[PortMapping(80)]), "cannot use --publish together with --network ns:/x"),
+        (asked("bridge", "web"), "cannot use --network bridge:web: only container and ns take a value"),
         (asked("host", networks={"web": NetworkWish()}), "the network 'web' together with --network host"),
         (asked("pasta", networks={"web": NetworkWish()}), "the network 'web' together with --network pasta"),
         (asked("bridge", network_options={"pasta": ["-t"]}), "options of pasta together with --network bridge"),

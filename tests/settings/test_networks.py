@@ -32,6 +32,10 @@ def test_what_is_said_of_networks_is_taken(tmp_path: Path) -> None:
         network_config_dir = "/srv/networks"
         default_host_ips = ["127.0.0.1", "::1"]
         default_rootless_network_cmd = "slirp4netns"
+        pasta_options = ["-m", "1400"]
+        [engine]
+        network_cmd_options = ["mtu=1400"]
+        network_cmd_path = "/opt/slirp4netns"
     """
     settings = loaded(tmp_path, text)
     assert settings.warnings == ()
@@ -42,7 +46,10 @@ def test_what_is_said_of_networks_is_taken(tmp_path: Path) -> None:
         network_config_dir="/srv/networks",
         default_host_ips=("127.0.0.1", "::1"),
         default_rootless_network_cmd="slirp4netns",
+        pasta_options=("-m", "1400"),
     )
+    assert settings.engine.network_cmd_options == ("mtu=1400",)
+    assert settings.engine.network_cmd_path == "/opt/slirp4netns"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["Bridges"]
+__all__ = ["Bridges", "take_away"]
 
 
 class Bridges:
@@ -114,7 +114,7 @@ class Bridges:
         async with self._lock:
             if network.id not in self._users:
                 self._made.pop(network.id, None)
-                await self.call(netns, partial(_take_away, network))
+                await self.call(netns, partial(take_away, network))
                 await self._tidying.forget(network)
 
     async def let_go(self, network_id: str) -> None:
@@ -182,6 +182,8 @@ def _rebuild(networks: Sequence[NetworkPlan], published: Sequence[tuple[Port, Se
     firewall.rebuild(networks, published)
 
 
-def _take_away(network: NetworkPlan) -> None:
-    firewall.remove_network(network)
-    links.remove_bridge(network)
+def take_away(network: NetworkPlan) -> None:
+    """What it has on the host, unless another engine's containers are on it, which need it, too."""
+    if not links.parts_of(network):
+        firewall.remove_network(network)
+        links.remove_bridge(network)

@@ -237,6 +237,17 @@ class Helpers:
                     self._spawn(partial(self._tend, kept))
                 return ref
 
+    async def insist(self, helper: Helper) -> None:
+        """As `ensure`, for an owner that goes on without it: one that cannot be begun now is begun as soon as it can be."""
+        try:
+            await self.ensure(helper)
+        except PymanError as error:
+            log.warning("cannot bring back a helper", helper=helper.key, error=str(error))
+            kept = self._kept.setdefault(helper.key, _Kept(helper))
+            if not kept.tended:
+                kept.lost = kept.tended = True
+                self._spawn(partial(self._tend, kept))
+
     async def _adopted(self, kept: _Kept) -> ProcessRef | None:
         recorded = self._recorded.pop(kept.helper.key, None)
         if recorded is None:

@@ -132,7 +132,7 @@ class Sandbox:
     async def ready(self, container: str) -> int:
         """As `place`; and containers in it reach what the host reaches. NetworkFailed, DeadlineExceeded."""
         netns = await self.place(container)
-        await self._services.helpers.ensure(self._way_out)
+        await self._way_out.adopt(await self._services.helpers.ensure(self._way_out))
         return netns
 
     async def look(self) -> None:
@@ -186,7 +186,7 @@ class Sandbox:
             except PymanError as error:
                 failures.append(error)
         netns, self._netns = self._netns, -1
-        self._way_out.netns = -1
+        self._way_out.forget()
         if netns >= 0:
             os.close(netns)
         try:

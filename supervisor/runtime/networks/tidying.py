@@ -20,12 +20,12 @@ from supervisor.network.plans import NetworkPlan
 from supervisor.state.changes import DropIntent, PutIntent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from supervisor.state.database import Database
 
-__all__ = ["Tidying", "identity"]
+__all__ = ["Tidying", "identity", "noted"]
 
 _PREFIX = "bridge-"
 """Of the intents' keys; a network's id follows."""
@@ -78,14 +78,9 @@ class Tidying:
 
     def recover(self, intents: Mapping[str, bytes]) -> None:
         """Of networks whose bridges may be there. StateDamaged."""
-        for key, body in intents.items():
-            if key.startswith(_PREFIX):
-                try:
-                    network = msgspec.json.decode(body, type=NetworkPlan)
-                except msgspec.DecodeError as error:
-                    raise StateDamaged(f"cannot read what is recorded of a bridge: {error}") from None
-                self._expected.add(network.id)
-                self.note(network, None)
+        for network in noted(intents):
+            self._expected.add(network.id)
+            self.note(network, None)
 
     def note(self, network: NetworkPlan, netns: int | None, interface: str = "") -> None:
         """Somebody has left it."""
@@ -152,6 +147,16 @@ class Tidying:
         if self._database is not None and network.id in self._expected:
             self._expected.discard(network.id)
             await self._database.commit([DropIntent(_PREFIX + network.id)])
+
+
+def noted(intents: Mapping[str, bytes]) -> Iterator[NetworkPlan]:
+    """Networks whose bridges may be there, of what is recorded as intended. StateDamaged."""
+    for key, body in intents.items():
+        if key.startswith(_PREFIX):
+            try:
+                yield msgspec.json.decode(body, type=NetworkPlan)
+            except msgspec.DecodeError as error:
+                raise StateDamaged(f"cannot read what is recorded of a bridge: {error}") from None
 
 
 def identity(netns: int | None) -> int:

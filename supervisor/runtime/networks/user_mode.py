@@ -16,7 +16,6 @@ import trio
 
 from pyman.errors import NetworkFailed, NotSupported, PymanError
 from supervisor.kernel import inside, process
-from supervisor.logging import log
 from supervisor.network import duplicates
 from supervisor.network import ports as host_ports
 from supervisor.network.plans import Attachment, Port
@@ -135,11 +134,9 @@ class UserMode(Unwired, ABC):
             await self.services.helpers.ensure(helper)
 
     async def adopt(self, init: ProcessRef) -> None:
-        """The container runs on without its network if that cannot be."""
-        try:
-            await self.connect(init)
-        except PymanError as error:
-            log.warning("cannot bring back a network", container=self.container.id, error=str(error))
+        """The container runs on without its network until that can be."""
+        for helper in self._helpers(init):
+            await self.services.helpers.insist(helper)
 
     async def turn_over(self) -> None:
         failure: PymanError | None = None

@@ -1,14 +1,18 @@
 """The way out of the sandbox: the program through which containers on an ordinary user's bridges reach what the host does.
 
-pasta or slirp4netns, as configured; both end with the sandbox.
+pasta or slirp4netns, as configured; both end with the sandbox. A pasta needs a host with a default route; where there is
+none it is slirp4netns, with which the sandbox is there for one that comes later.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pyman.errors import NotSupported
 from supervisor.kernel.addresses import first_address, outer_address
+from supervisor.kernel.process import words_of
 from supervisor.network import pasta, programs, slirp4netns
 from supervisor.runtime.networks.helper_book import Helper, Program
 
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import ExitStack
 
+    from supervisor.kernel.process import ProcessRef
     from supervisor.settings.model import Settings
 
 __all__ = ["WayOut"]
@@ -40,12 +45,14 @@ class WayOut(Helper):
         """Who answers queries there, for those whom the host asks."""
         self.host: str | None = None
         """The host, as containers see it; None: not at all."""
+        self._begun = ""
+        """The one that is there, whatever would be chosen now."""
 
     async def look(self) -> list[str]:
         """What it is begun with, but where the sandbox is: `servers` and `host` follow from it. NotSupported,
         InvalidArgument: as configured it cannot be."""
         settings = self._settings()
-        self.name = settings.network.default_rootless_network_cmd
+        self.name = self._begun or self._chosen(settings)
         if self.name == slirp4netns.PROGRAM:
             path = settings.engine.network_cmd_path or self._found("slirp4netns")
             options = slirp4netns.parse(settings.engine.network_cmd_options)
@@ -62,12 +69,35 @@ class WayOut(Helper):
         self.host = setup.host or first_address(setup.own) or None
         return [path, *setup.arguments, "--pid", self.pid_file, "--netns", self._path]
 
+    @staticmethod
+    def _chosen(settings: Settings) -> str:
+        chosen = settings.network.default_rootless_network_cmd
+        if chosen == pasta.PROGRAM and not (outer_address(ipv6=False) or outer_address(ipv6=True)):
+            with suppress(NotSupported):
+                programs.find(slirp4netns.PROGRAM, settings.engine.helper_binaries_dir, package="")
+                return slirp4netns.PROGRAM
+        return chosen
+
+    async def adopt(self, ref: ProcessRef) -> None:
+        """One that an earlier supervisor has begun. Errors as `look`."""
+        if not self._begun:
+            program = os.path.basename(next(iter(words_of(ref.pid)), ""))
+            self._begun = slirp4netns.PROGRAM if program == slirp4netns.PROGRAM else pasta.PROGRAM
+            await self.look()
+
+    def forget(self) -> None:
+        """There is none any more."""
+        self.netns = -1
+        self._begun = ""
+
     def _found(self, package: str) -> str:
         return programs.find(self.name, self._settings().engine.helper_binaries_dir, package=package)
 
     async def program(self, stack: ExitStack) -> Program:
         del stack
+        self._begun = ""
         argv = await self.look()
+        self._begun = self.name
         if self.name == slirp4netns.PROGRAM:
             return Program(argv, descriptors=(self.netns,), ready=slirp4netns.READY)
         return Program(argv, pid_file=self.pid_file)

@@ -13,6 +13,7 @@ import msgspec
 
 from pyman.api.spec import Namespace, NetworkWish
 from pyman.errors import InvalidArgument
+from supervisor.oci.namespaces import JOINED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -82,6 +83,12 @@ def _check(spec: ContainerSpec, mode: str) -> None:
     told = f"--network {mode}{f':{spec.netns.value}' if spec.netns.value else ''}"
     if spec.netns.nsmode != mode:
         told += ", as configured"
+    if spec.netns.value and mode not in JOINED:
+        raise InvalidArgument(
+            f"cannot use {told}: only container and ns take a value",
+            subject=told,
+            hint="networks are named in Networks, options of pasta and slirp4netns in network_options",
+        )
     if spec.networks and mode != "bridge":
         raise InvalidArgument(
             f"cannot use the network '{next(iter(spec.networks))}' together with {told}", subject=told

@@ -1,0 +1,70 @@
+"""The packet filter's table made anew: with what another engine of the host has in it, whatever somebody has made of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from supervisor.network import firewall
+from supervisor.network.plans import Port
+from tests.network.test_paths import FIRST, SECOND, attachment
+
+if TYPE_CHECKING:
+    from tests.support.hosts import Machine
+
+OURS, THEIRS = attachment(FIRST, 2), attachment(SECOND, 2)
+
+
+def published(host: Machine) -> list[Any]:
+    told = json.loads(host.run("nft", "-j", "list", "map", "inet", "pyman", "publish4"))
+    return [entry[0]["concat"][1] for entry in told["nftables"][1]["map"].get("elem", [])]
+
+
+def test_another_engines_networks_and_ports_stay(host: Machine) -> None:
+    host.does(lambda: firewall.rebuild([SECOND], [(Port(81, 80), [THEIRS])]))
+    for _ in range(2):
+        host.does(lambda: firewall.rebuild([FIRST], [(Port(82, 80), [OURS])]))
+    assert host.does(firewall.is_there)
+    assert sorted(published(host)) == [81, 82]
+    bridges = host.run("nft", "list", "set", "inet", "pyman", "bridges")
+    assert FIRST.interface in bridges
+    assert SECOND.interface in bridges
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("flush", "chain", "inet", "pyman", "forward"),
+        ("add", "rule", "inet", "pyman", "forward", "drop"),
+        ("flush", "set", "inet", "pyman", "bridges"),
+        ("flush", "map", "inet", "pyman", "publish4"),
+        ("delete", "table", "inet", "pyman"),
+    ],
+)
+def test_what_somebody_has_done_is_undone(host: Machine, change: tuple[str, ...]) -> None:
+    def make() -> None:
+        firewall.rebuild([FIRST, SECOND], [(Port(82, 80), [OURS])])
+
+    host.does(make)
+    before = host.run("nft", "-s", "list", "ruleset")
+    host.run("nft", *change)
+    host.does(make)
+    assert host.run("nft", "-s", "list", "ruleset") == before
+
+
+def test_other_sets_of_the_same_names_make_way(host: Machine) -> None:
+    host.run("nft", "add", "table", "inet", "pyman")
+    host.run("nft", "add", "set", "inet", "pyman", "bridges", "{ type ipv4_addr; }")
+    host.does(lambda: firewall.rebuild([FIRST], [(Port(82, 80), [OURS])]))
+    assert host.does(firewall.is_there)
+    assert published(host) == [82]
+
+
+def test_a_port_that_has_led_elsewhere_leads_where_it_is_said_to(host: Machine) -> None:
+    host.does(lambda: firewall.rebuild([FIRST, SECOND], [(Port(82, 80), [THEIRS])]))
+    host.does(lambda: firewall.rebuild([FIRST, SECOND], [(Port(82, 80), [OURS])]))
+    told = host.run("nft", "list", "map", "inet", "pyman", "publish4")
+    assert OURS.addresses[0].address in told
+    assert THEIRS.addresses[0].address not in told
