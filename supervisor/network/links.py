@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from pyman.errors import NetworkFailed
 from supervisor.kernel import inside
+from supervisor.logging import log
 from supervisor.network import messages
 from supervisor.network.netlink import Wire
 from supervisor.network.plans import is_ipv6
@@ -91,7 +92,7 @@ def _new_bridge(wire: Wire, network: NetworkPlan) -> messages.Message:
 
 def _set_of_host(network: NetworkPlan) -> None:
     if not network.internal:
-        _set("ipv4/ip_forward", "1")
+        _forward("ipv4/ip_forward")
     if any(is_ipv6(subnet.subnet) for subnet in network.subnets):
         _set(f"ipv6/conf/{network.interface}/accept_dad", "0")
         _set(f"ipv6/conf/{network.interface}/accept_ra", "0")
@@ -106,7 +107,13 @@ def _forward_ipv6() -> None:
         for name in os.listdir(f"{_SYSTEM}/ipv6/conf"):
             if name not in ("all", "default") and _get(f"ipv6/conf/{name}/accept_ra") == "1":
                 _set(f"ipv6/conf/{name}/accept_ra", "2")
-        _set("ipv6/conf/all/forwarding", "1")
+        _forward("ipv6/conf/all/forwarding")
+
+
+def _forward(setting: str) -> None:
+    _set(setting, "1")
+    if _get(setting) == "0":
+        log.warning("the host does not forward what containers send", setting=f"{_SYSTEM}/{setting}")
 
 
 def parts_of(network: NetworkPlan) -> list[str]:

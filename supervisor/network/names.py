@@ -4,8 +4,8 @@
     ID 10.89.0.5 fd00::5 web,alias 8.8.8.8    a container: addresses, names, whom it wants asked
 
 Its versions differ, and these files suit all of them (1.4 to 1.17 were tried or read). 1.4 ends when it finds a file that
-it cannot read or that is gone by then: a file is replaced as a whole, and of a network without containers an empty one
-stays. From 1.11 on what ends with %int is a network from which nothing is asked elsewhere. Files have the networks' ids
+says nothing, or that is gone by then: a file is replaced as a whole, and that of a network without containers stays for a
+while, with an address at which nobody can serve. From 1.11 on what ends with %int is a network from which nothing is asked elsewhere. Files have the networks' ids
 for names: a network may be called like something that the program has there.
 
 Everything blocks. StorageFailed, DiskFull.
@@ -47,6 +47,8 @@ SEARCH_DOMAIN = "dns.podman"
 """Every name is also one in here, whatever the engine is called: images and scripts know it."""
 _INTERNAL = "%int"
 _PID_FILE = "aardvark.pid"
+_NOWHERE = "100::1"
+"""Of the range whose packets are discarded, which no host has: it cannot be served there, and that is all that happens."""
 _SPECIAL = frozenset(", \n")
 _LONGEST = 1 << 20
 """Bytes of a file that are read back."""
@@ -141,8 +143,8 @@ class Directory:
         return zones, guests
 
     def write(self, zone: Zone, guests: Mapping[str, Guest]) -> None:
-        """As a whole. Without guests the file is empty: nobody serves there then."""
-        lines = [zone.line, *(guest.line for guest in guests.values())] if guests else []
+        """As a whole. Without guests nobody serves there."""
+        lines = [zone.line, *(guest.line for guest in guests.values())] if guests else [_NOWHERE]
         new = f"{self.path}.new"
         try:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
@@ -153,15 +155,17 @@ class Directory:
         except OSError as error:
             raise files.storage_error(error, "write", new) from error
 
-    def tidy(self) -> None:
-        """Nobody reads it now: what is empty goes, and the directory if nothing is left."""
-        with suppress(FileNotFoundError):
-            for file in os.listdir(self.path):
-                path = f"{self.path}/{file}"
-                if file == _PID_FILE or not os.path.getsize(path):
-                    os.unlink(path)
+    def remove(self, some: Iterable[str]) -> None:
+        """Files; not while they may be about to be read. They need not be there."""
+        for file in some:
             with suppress(OSError):
-                os.rmdir(self.path)
+                os.unlink(f"{self.path}/{file}")
+
+    def clear(self) -> None:
+        """Nobody reads it any more: all of it."""
+        with suppress(OSError):
+            self.remove(os.listdir(self.path))
+            os.rmdir(self.path)
 
 
 def _split(text: str) -> list[str]:

@@ -224,7 +224,11 @@ class Services:
     def naming(self) -> Naming:
         from supervisor.runtime.networks.naming import Naming
 
-        return Naming(self.layout, lambda: self.settings, self.helpers, self.disk)
+        def is_known(id: str) -> bool:
+            container = self.find(id)
+            return container is not None and bool(container.observed.networks)
+
+        return Naming(self.layout, lambda: self.settings, self.helpers, self.spawn, self.disk, is_known)
 
     async def choose_secrets(self, spec: ContainerSpec) -> ChosenSecrets:
         """Those that a container to be asks for."""
@@ -249,6 +253,8 @@ class Services:
 
     async def settle(self) -> None:
         """What would be done in a while."""
+        if "naming" in vars(self):
+            await self.naming.settle()
         if "bridges" in vars(self):
             await self.bridges.settle()
         if "sandbox" in vars(self):

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from pyman.errors import NetworkFailed
+from supervisor.logging import fields_of
 from supervisor.network import links, messages
 from supervisor.network.netlink import Wire
 from supervisor.network.plans import Address, Attachment, NetworkPlan, Route, Subnet
@@ -119,6 +120,17 @@ def test_a_host_that_begins_to_forward_listens_to_routers_as_before(host: Machin
     host.run("sysctl", "-qw", f"{wire}=1")
     host.does(lambda: links.ensure_bridge(FIRST))
     assert host.run("sysctl", "-n", wire).strip() == "1"
+
+
+def test_a_host_whose_settings_cannot_be_written_is_told_of(
+    host: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a container; those on one bridge reach one another."""
+    host.run("sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0")
+    monkeypatch.setattr(links, "_set", lambda _name, _value: None)
+    host.does(lambda: links.ensure_bridge(FIRST))
+    told = {fields_of(record)["setting"] for record in caplog.records if "not forward" in record.message}
+    assert told == {"/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"}
 
 
 def test_a_bridge_that_others_care_for_is_left_as_it_is(host: Machine, one: Machine) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 
 BRIDGE = "podman1"
 """Of the first network."""
+KILLS, STEP = 6, 0.008
+"""How many, and the seconds by which each comes later than the one before it."""
 LONGEST = 1.0
 """Seconds without an answer that a reload may cost."""
 
@@ -56,6 +61,46 @@ def test_ports_lead_on_when_their_network_is_left(two: Net) -> None:
     assert float(kept[0]) < LONGEST
     assert ask(net.outside, HOST, 8080).startswith("web ")
     assert net.asks("web", OUTSIDE, 7).startswith("outside ")
+
+
+def test_a_killed_supervisor_leaves_all_of_a_change_or_nothing(two: Net) -> None:
+    net, connected = two, False
+    net.serve("web", "--network", "first")
+    net.run("first", "--network", "first")
+    net.run("second", "--network", "second")
+    for kill in range(KILLS):
+        verb, seq = "disconnect" if connected else "connect", net.engine.last_seq()
+        with net.engine.wire() as wire:
+            wire.send("io.pyman.System.Info")  # what waits to be accepted would be for the next one
+            pid = wire.receive()["parameters"]["supervisor"]["pid"]
+            wire.send(f"io.pyman.Network.{verb.title()}", {"name": "second", "container": "web"})
+            time.sleep(kill * STEP)
+            os.kill(pid, signal.SIGKILL)
+        former, connected = connected, net.engine.out("ps", "-qf", "network=second").count("\n") == 1
+        told = [event["Status"] for event in net.engine.events(seq, type=["network"])]
+        assert [status for status in told if "connect" in status] == ([verb] if connected != former else [])
+        links = net.inside("web", "ip", "-br", "link")
+        assert ("eth1" in links) == connected
+        assert net.asks("first", net.address("web")).startswith("web ")
+        if connected:
+            assert net.asks("second", net.address("web", "eth1")).startswith("web ")
+
+
+def test_an_update_is_known_at_once_and_to_the_next_supervisor(two: Net) -> None:
+    net = two
+    net.run("a", "--network", "first")
+    (network,) = json.loads(net.engine.out("network", "inspect", "first"))
+    zone = net.engine.path / "tmp" / "names" / network["id"]
+    before = zone.read_text()
+    net.engine.cli("network", "update", "--dns-add", OUTSIDE, "first")
+    changed = zone.read_text()
+    assert changed.splitlines()[0].endswith(f" {OUTSIDE}")
+    net.engine.kill()
+    net.run("b", "--network", "first")
+    assert zone.read_text().splitlines()[:2] == changed.splitlines()
+    net.engine.cli("rm", "--force", "b")
+    net.engine.cli("network", "update", "--dns-drop", OUTSIDE, "first")
+    assert zone.read_text() == before
 
 
 def test_a_reload_under_traffic_mends_what_was_flushed(net: Net) -> None:

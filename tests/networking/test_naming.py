@@ -104,7 +104,17 @@ def test_names_come_and_go_with_networks(net: Net) -> None:
     net.engine.cli("network", "disconnect", "first", "b")
     until(lambda: net.asks("a", "b") == "", "it is still found")
     net.engine.cli("stop", "a", "b")
-    assert not server(net)
+    until(lambda: not server(net), "it is still there")
+
+
+def test_the_new_name_of_one_that_runs_is_found(net: Net) -> None:
+    net.engine.cli("network", "create", "first")
+    net.serve("web", "--network", "first")
+    net.run("b", "--network", "first")
+    assert net.asks("b", "web").startswith("web ")
+    net.engine.cli("rename", "web", "shop")
+    until(lambda: net.asks("b", "shop").startswith("web "), "it is not found")
+    assert net.asks("b", "web") == ""
 
 
 def test_the_killed_name_server_is_back_and_nobody_is_restarted(net: Net) -> None:
@@ -140,7 +150,7 @@ def test_it_outlives_the_supervisor_and_goes_with_the_last_container(net: Net) -
     net.engine.cli("rm", "--force", "--time", "0", "web", "b")
     assert server(net) == there
     net.engine.cli("rm", "--force", "--time", "0", "c")
-    assert not server(net)
+    until(lambda: not server(net), "it is still there")
 
 
 def test_other_names_are_asked_of_whom_the_network_or_the_container_says(net: Net) -> None:
@@ -181,3 +191,15 @@ def test_where_others_have_port_53_it_serves_at_the_one_that_is_configured(net: 
     finally:
         net.engine.add_settings("")
         net.engine.kill()
+
+
+def test_a_reset_ends_the_name_server_with_everything_else(net: Net) -> None:
+    net.engine.cli("network", "create", "first")
+    net.run("web", "--network", "first", "--publish", "8080:80")
+    there = server(net)
+    assert there
+    net.engine.cli("system", "check")
+    net.engine.kill_keeper()
+    net.engine.cli("system", "reset", "-f")
+    assert not processes.alive(there)
+    net.engine.start()

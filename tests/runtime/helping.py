@@ -24,11 +24,12 @@ from supervisor.settings.load import Options, load
 from supervisor.state.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import ExitStack
 
     from pyman.api.event import Event
     from supervisor.kernel.process import ProcessRef
+    from supervisor.runtime.answers import Answer
 
 PROGRAM = Path(__file__).with_name("helper_program.py")
 STEPS = ("launched", "recorded", "released", "begun", "ready")
@@ -73,6 +74,7 @@ class Book:
         self.layout = Layout.of(self.settings)
         self.database: Database
         self.helpers: Helpers
+        self.spawn: Callable[[Callable[[], Awaitable[Any]]], Answer[Any]]
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Helpers]:
@@ -84,12 +86,9 @@ class Book:
             reaped = Reaped()
             async with trio.open_nursery() as nursery:
                 await nursery.start(children.reap_orphans, reaped.note)
+                self.spawn = lambda work: in_background(nursery, work)
                 self.helpers = Helpers(
-                    self.layout,
-                    self.database,
-                    reaped,
-                    lambda work: in_background(nursery, work),
-                    trio.CapacityLimiter(4),
+                    self.layout, self.database, reaped, self.spawn, trio.CapacityLimiter(4)
                 )
                 self.helpers.load(self.database.load().records)
                 try:

@@ -60,6 +60,8 @@ class Names:
         self.book = book
         self.host = host
         self.settings = _with(book.settings, programs)
+        self.gone: set[str] = set()
+        """Containers of which nothing is recorded."""
         self.helpers: Helpers
         self.naming: Naming
 
@@ -67,7 +69,12 @@ class Names:
     async def open(self) -> AsyncIterator[Naming]:
         async with self.book.open() as self.helpers:
             self.naming = Naming(
-                self.book.layout, lambda: self.settings, self.helpers, trio.CapacityLimiter(4)
+                self.book.layout,
+                lambda: self.settings,
+                self.helpers,
+                self.book.spawn,
+                trio.CapacityLimiter(4),
+                lambda id: id not in self.gone,
             )
             yield self.naming
 
@@ -170,7 +177,17 @@ async def test_the_one_on_two_networks_finds_both_and_they_not_each_other(
             assert ask(web, "10.2.0.1", "third") == ["10.2.0.3"]
             assert ask(other, "10.2.0.1", "web") == ["10.2.0.2"]
             assert ask(other, "10.2.0.1", "data", seconds=1) != ["10.1.0.3"]
-            for guest in (WEB, DATA, third):
+            ref = names.helpers.process_of(KEY)
+            for guest in (WEB, DATA):
+                await naming.left(guest.id)
+            nobody = ["nobody"]
+            await comes(lambda: ask(web, "10.1.0.1", "data", seconds=0.2) == nobody, "it serves there still")
+            assert ask(other, "10.2.0.1", "third") == ["10.2.0.3"]
+            await names.join(WEB, both[0])
+            assert ask(web, "10.1.0.1", "web") == ["10.1.0.2"]
+            assert names.helpers.process_of(KEY) == ref
+            assert names.book.events == []
+            for guest in (WEB, third):
                 await naming.left(guest.id)
 
 
@@ -255,7 +272,11 @@ async def test_the_program_is_there_only_while_somebody_needs_it(
         await naming.left(WEB.id)
         assert names.helpers.process_of(KEY) == ref
         await naming.left(DATA.id)
-        assert not processes.alive(ref.pid)
+        await names.join(DATA, (one, wire(names.host, data, one, attachment(one, 3))))
+        assert names.helpers.process_of(KEY) == ref
+        await naming.left(DATA.id)
+        await comes(lambda: not processes.alive(ref.pid), "it is still there")
+        await naming.settle()
         assert not Path(names.book.layout.names).exists()
         assert names.book.records() == []
         assert names.book.events == []
@@ -306,7 +327,24 @@ async def test_the_next_supervisor_forgets_the_last_one(names: Names, web: Machi
     assert ref is not None
     async with names.open() as naming:
         await naming.left(WEB.id)
+        await naming.settle()
         assert not processes.alive(ref.pid)
+        assert not Path(names.book.layout.names).exists()
+
+
+async def test_the_next_supervisor_forgets_whom_nobody_knows(
+    names: Names, web: Machine, data: Machine
+) -> None:
+    one = network(1)
+    async with names.open():
+        await names.join(WEB, (one, wire(names.host, web, one, attachment(one, 2))))
+    names.gone.add(WEB.id)
+    async with names.open() as naming:
+        await names.join(DATA, (one, wire(names.host, data, one, attachment(one, 3))))
+        assert ask(data, "10.1.0.1", "data") == ["10.1.0.3"]
+        assert ask(data, "10.1.0.1", "web", seconds=0.5) != ["10.1.0.2"]
+        await naming.left(DATA.id)
+        await naming.settle()
         assert not Path(names.book.layout.names).exists()
 
 
@@ -348,9 +386,10 @@ async def test_where_another_one_serves_it_is_refused_and_nothing_is_left(
     monkeypatch.setattr(module, "_PATIENCE", 0.3)
     one = network(1)
     wired = wire(names.host, web, one, attachment(one, 2))
-    async with names.open():
+    async with names.open() as naming:
         with pytest.raises(NetworkFailed, match=r"cannot (start aardvark-dns|serve names)"):
             await names.join(WEB, (one, wired))
+        await naming.settle()
         assert names.book.records() == []
         assert not Path(names.book.layout.names).exists()
 

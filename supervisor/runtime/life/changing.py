@@ -72,6 +72,10 @@ class Changing:
         new = replaced(old, name=request.name, spec=replaced(old.spec, name=request.name))
         event = worker.event(EventStatus.RENAME, request.actor, oldName=old.name, newName=request.name)
         await self._redefine(new, [replaced(event, name=request.name)])
+        if worker.observed.networks:
+            from supervisor.runtime.life import connecting
+
+            await connecting.renamed(worker)
         request.answer.give(old.name)
 
     # Imported here, as what only containers on networks need.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.records import Definition, Observed
     from supervisor.state.database import Change
 
-__all__ = ["connect", "disconnect", "reload", "take_back"]
+__all__ = ["connect", "disconnect", "reload", "renamed", "take_back"]
 
 
 async def connect(worker: Worker, request: rq.Connect) -> None:
@@ -171,6 +171,16 @@ async def _commit(worker: Worker, new: Definition, event: EventDraft, **changes:
             worker.container.observe(changed)
 
     await worker.services.database.commit(records, [event], durable=True, apply=take_over)
+
+
+async def renamed(worker: Worker) -> None:
+    """One that is on networks, where it is found by its new name from now on. That it has it is recorded already."""
+    wiring = worker.body.wiring
+    if isinstance(wiring, Bridged):
+        try:
+            await wiring.name_again()
+        except PymanError as error:
+            log.warning("cannot tell a container's new name", container=worker.container.id, error=str(error))
 
 
 # ---------------------------------------------------------------------- small parts

@@ -80,8 +80,7 @@ class Bridges:
             place = identity(netns)
             if self._made.get(network.id) != place:
                 if network.driver == "bridge":
-                    if netns is None:  # an ordinary user's go with the sandbox
-                        await self._tidying.expect(network)
+                    await self._tidying.expect(network)
                     await self._make(network, netns)
                 self._made[network.id] = place
 

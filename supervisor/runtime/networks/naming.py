@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from pyman.errors import NetworkFailed
+from pyman.errors import NetworkFailed, PymanError
+from supervisor.kernel import process
+from supervisor.logging import log
 from supervisor.network.names import PROGRAM, Directory, answer, guest_of, question, zone_of
 from supervisor.network.place import in_place
 from supervisor.network.plans import is_ipv6
 from supervisor.runtime.networks.helper_book import Helper, Program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from contextlib import ExitStack
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from supervisor.kernel.process import ProcessRef
     from supervisor.network.names import Guest, Zone
@@ -40,6 +42,10 @@ __all__ = ["KEY", "Naming"]
 
 KEY = "aardvark-dns"
 _PORT = 53
+_REST = 1.0
+"""Seconds between the last container and the end of the program: the next one may be about to come."""
+_CALM = 5.0
+"""Seconds after which the program has read, for certain, what it was told to."""
 _PATIENCE = 5.0
 """Seconds for the program to answer to a name."""
 _AGAIN = 0.002
@@ -58,7 +64,10 @@ class _Server(Helper):
         self._naming = naming
 
     async def program(self, stack: ExitStack) -> Program:  # noqa: ARG002 - opens nothing
-        return self._naming.program()
+        return await self._naming.program()
+
+    async def begun(self, ref: ProcessRef) -> None:
+        self._naming.has_begun(ref)
 
     async def wanted(self) -> bool:
         return self._naming.is_used()
@@ -68,11 +77,21 @@ class Naming:
     """One for an engine. Nothing is read before somebody joins."""
 
     def __init__(
-        self, layout: Layout, settings: Callable[[], Settings], helpers: Helpers, disk: trio.CapacityLimiter
+        self,
+        layout: Layout,
+        settings: Callable[[], Settings],
+        helpers: Helpers,
+        spawn: Callable[[Callable[[], Awaitable[Any]]], object],
+        disk: trio.CapacityLimiter,
+        is_known: Callable[[str], bool],
     ) -> None:
+        """`spawn` begins work that lives as long as the engine. `is_known`: a container is on networks, as far as is
+        recorded."""
         self._directory = Directory(layout.names)
         self._settings = settings
         self._helpers = helpers
+        self._spawn = spawn
+        self._is_known = is_known
         self._disk = disk
         self._server = _Server(self)
         self._place: int | None = None
@@ -83,9 +102,18 @@ class Naming:
         """By networks' ids and containers'."""
         self._changed: set[str] = set()
         """Networks whose files are not what they should be."""
+        self._emptied: set[str] = set()
+        """Files of networks on which nobody is any more."""
+        self._signalled = 0.0
+        """When the program was told last."""
         self._is_told = True
         """The program has read the files as they are."""
+        self._last = 0.0
+        """When the last one has left."""
+        self._is_resting = False
+        """Nobody is there, and the program goes in a moment."""
         self._turn = trio.Lock()
+        self._writing = trio.Lock()
         self._is_read = False
 
     def is_used(self) -> bool:
@@ -198,6 +226,14 @@ class Naming:
         async with self._turn:
             if not self._is_read:
                 self._zones, self._guests = await self._in_thread(self._directory.read)
+                self._changed |= {
+                    network
+                    for network, guests in self._guests.items()
+                    if not guests or not all(map(self._is_known, guests))
+                }
+                for network in self._changed:
+                    guests = self._guests[network]
+                    self._guests[network] = {id: guests[id] for id in guests if self._is_known(id)}
                 self._is_read = True
 
     async def _serve(self, place: int | None) -> None:
@@ -208,41 +244,98 @@ class Naming:
             former = self._helpers.process_of(KEY)
             if former is not None and place is not None and not _is_in(former, place):
                 await self._helpers.end(KEY)  # the sandbox is another one by now
-            ref = await self._helpers.ensure(self._server)
-            if ref == former and not self._is_told:
-                self._helpers.signal(KEY, signal.SIGHUP)
-            self._is_told = True
+            await self._helpers.ensure(self._server)
+            self._hurry()
 
     async def _tell(self) -> None:
         """What is less, or another, than it was: whoever goes does not wait for a program that is not there."""
         async with self._turn:
-            await self._write()
             if not self.is_used():
+                self._rest()  # it would end by itself if it found nobody there, and the next one would have none
+                return
+            await self._write()
+            self._hurry()
+
+    async def _remove_emptied(self) -> None:
+        async with self._writing:
+            emptied, self._emptied = self._emptied, set()
+            await self._in_thread(partial(self._directory.remove, emptied))
+
+    async def _write_one(self, network: str) -> None:
+        async with self._writing:
+            zone, guests = self._zones[network], dict(self._guests[network])
+            if guests:
+                self._emptied.discard(zone.file)
+            await self._in_thread(partial(self._directory.write, zone, guests))
+            if not guests:
+                self._emptied.add(zone.file)
+
+    def _hurry(self) -> None:
+        """Have the program read the files again, unless it has read them as they are. One that comes up is told then."""
+        if not self._is_told:
+            self._is_told = self._helpers.signal(KEY, signal.SIGHUP)
+            self._signalled = trio.current_time()
+
+    def _rest(self) -> None:
+        self._last = trio.current_time()
+        if not self._is_resting:
+            self._is_resting = True
+            self._spawn(self._end_after_rest)
+
+    async def _end_after_rest(self) -> None:
+        since = -1.0
+        while since < self._last:  # somebody may have come, and left
+            since = self._last
+            await trio.sleep_until(since + _REST)
+        self._is_resting = False
+        try:
+            await self.settle()
+        except PymanError as error:
+            log.warning("cannot end the name server", error=str(error))
+
+    async def settle(self) -> None:
+        """Without anybody there is no program, and nothing for it to read. PymanError: it is there still."""
+        async with self._turn:
+            if self._is_read and not self.is_used():
                 await self._helpers.end(KEY)
-                await self._in_thread(self._directory.tidy)
+                await self._write()
+                await self._in_thread(self._directory.clear)
+                self._emptied.clear()
                 self._place = None
-            elif not self._is_told:
-                self._is_told = self._helpers.signal(KEY, signal.SIGHUP)
 
     async def _write(self) -> None:
+        if self._emptied and trio.current_time() - self._signalled > _CALM:
+            await self._remove_emptied()
         while self._changed:
             network = self._changed.pop()
-            write = partial(self._directory.write, self._zones[network], dict(self._guests[network]))
             self._is_told = False
             try:
-                await self._in_thread(write)
+                await self._write_one(network)
             except BaseException:
                 self._changed.add(network)
                 raise
             if not self._guests[network]:
                 del self._guests[network], self._zones[network]
 
-    def program(self) -> Program:
-        """How it is begun. NetworkFailed: it is not installed."""
+    async def program(self) -> Program:
+        """How it is begun: with all files, whatever somebody has done to them. NetworkFailed: it is not installed."""
         settings = self._settings()
+        self._is_told = True
+        for network in list(self._guests):
+            if self._guests.get(network):
+                await self._write_one(network)
+        await self._remove_emptied()
         path = _find(settings.engine.helper_binaries_dir)
         argv = [path, "--config", self._directory.path, "--port", str(self._port()), "run"]
         return Program(argv, network=self._place, pid_file=self._directory.pid_file)
+
+    def has_begun(self, ref: ProcessRef) -> None:
+        """Files may have been changed since it has read them."""
+        pidfd = None if self._is_told else process.open_pidfd(ref)
+        if pidfd is not None:
+            with pidfd:
+                self._is_told = pidfd.send_signal(signal.SIGHUP)
+                self._signalled = trio.current_time()
 
     def _port(self) -> int:
         return self._settings().network.dns_bind_port or _PORT
