@@ -56,11 +56,13 @@ def test_a_forwarder_that_hangs_is_begun_anew(net: Net) -> None:
 def test_containers_start_and_end_while_the_forwarder_is_killed_again_and_again(net: Net) -> None:
     net.serve("stays", "--network", "bridge", "-p", "8080:80")
     over = threading.Event()
+    killed: list[int] = []
 
     def kill() -> None:
-        while not over.wait(0.15):
-            if pid := helper(net, "forwarder"):
+        while not over.is_set():
+            if ask(net.outside, HOST, 8080, seconds=0.2) and (pid := helper(net, "forwarder")):
                 os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
 
     def live(number: int) -> None:
         for _ in range(3):
@@ -76,6 +78,7 @@ def test_containers_start_and_end_while_the_forwarder_is_killed_again_and_again(
     finally:
         over.set()
         killer.join()
+    assert len(set(killed)) > 1
     net.serve("last", "--network", "bridge", "-p", "9000:80")
     until(lambda: ask(net.outside, HOST, 8080) == f"stays {OUTSIDE}", "its port is not led", 40)
     until(lambda: ask(net.outside, HOST, 9000) == f"last {OUTSIDE}", "its port is not led", BACK)

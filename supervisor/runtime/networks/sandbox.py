@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 _THREADS = 4
 _PAUSES = (0.02, 0.1, 0.5)
-"""Seconds after which it is known whether one that has not answered has ended."""
+"""Seconds after which one that has not answered is known to have ended, or another one is tried."""
 _REST = 1.0
 """Seconds between the last container and the end of the sandbox."""
 
@@ -86,6 +86,8 @@ class Sandbox:
         self._published: dict[str, _Published] = {}
         self._led: dict[str, tuple[ProcessRef, _Published]] = {}
         """What a forwarder was told of a container's ports."""
+        self._listening: socket.socket | None = None
+        """What the forwarder is begun with."""
         self._telling = trio.Lock()
         """So that what the forwarder is told last is what is so."""
         self._netns = -1
@@ -227,19 +229,19 @@ class Sandbox:
 
     async def _lead_surely(self, container: str, given: Iterable[socket.socket] = ()) -> None:
         """Also if the forwarder dies meanwhile: by the next one. NetworkFailed, PortInUse."""
-        for pause in _PAUSES:
-            ref = await self._services.helpers.ensure(self._forwarder)
+        for pause in (*_PAUSES, None):
+            ref = None
             try:
+                ref = await self._services.helpers.ensure(self._forwarder)
                 await self._lead(container, ref, given)
             except NetworkFailed:
+                if pause is None:
+                    raise
                 await trio.sleep(pause)
-                if self._services.helpers.process_of(self._forwarder.key) == ref:
+                if ref is not None and self._services.helpers.process_of(self._forwarder.key) == ref:
                     raise
             else:
                 return
-        raise NetworkFailed(
-            "cannot lead ports into a container: the forwarder keeps ending", subject=container
-        )
 
     async def unpublish(self, container: str) -> None:
         """It need not be published, nor by this supervisor. What cannot be told to the forwarder ends with it."""
@@ -277,6 +279,7 @@ class Sandbox:
         """How it is begun."""
         try:
             control = stack.enter_context(await self._in_thread(partial(forwarding.listen, self._control)))
+            self._listening = control
             keep = await self._lead_back()
         except OSError as error:
             raise files.storage_error(error, "listen at", self._control) from error
@@ -302,6 +305,8 @@ class Sandbox:
 
     async def lead_all(self, ref: ProcessRef) -> None:
         """Tell a new forwarder everything. A container whose ports cannot be led goes without, and the others do not."""
+        if self._listening is not None:
+            self._listening.close()  # or nobody would hear that the program has ended
         self._led.clear()
         for container in list(self._published):
             found = self._services.find(container)
