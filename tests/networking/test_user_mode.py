@@ -29,6 +29,19 @@ def test_pasta_is_what_an_ordinary_user_has(net: Net) -> None:
         assert net.asks("a", OUTSIDE6, 7, kind).startswith(f"outside {HOST6}")
 
 
+def test_a_host_without_a_default_route_is_told_what_to_do(net: Net) -> None:
+    ways = ((), "192.0.2.2"), (("-6",), "fd02::2")
+    for family, _ in ways:
+        net.host.run("ip", *family, "route", "del", "default")
+    try:
+        done = net.engine.cli("run", "--rm", "--network", "pasta", *net.root, "true", check=False)
+        assert (done.returncode == 0) or "use --network slirp4netns or none" in done.stderr
+        net.engine.cli("run", "--rm", "--network", "slirp4netns", *net.root, "true")
+    finally:
+        for family, gateway in ways:
+            net.host.run("ip", *family, "route", "add", "default", "via", gateway)
+
+
 @pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM"])
 def test_with_pasta_the_true_source_address_stays(net: Net, kind: str) -> None:
     """Of a client that speaks first: some versions of pasta are not done with a connection until it does."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from pyman.errors import NetworkFailed
 from supervisor.kernel import mounts
 from supervisor.kernel.addresses import first_address
 from supervisor.network import pasta, programs
@@ -67,6 +68,15 @@ class ByPasta(UserMode):
             forwarders=setup.servers,
             ipv6=any(":" in address for address in setup.own),
         )
+
+    async def connect(self, init: ProcessRef) -> None:
+        try:
+            await super().connect(init)
+        except NetworkFailed as error:
+            if self._setup().own:
+                raise
+            hint = "this host has no default route, which not every pasta can do without: use --network slirp4netns or none"
+            raise NetworkFailed(error.message, subject=error.subject, hint=hint) from error
 
     def _helpers(self, init: ProcessRef) -> list[Helper]:
         return [_Pasta(self, init)]
