@@ -21,7 +21,7 @@ from supervisor.kernel import cgroups, files, mounts, process
 from supervisor.logging import log
 from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime.life.remains import cgroups_of_run
-from supervisor.runtime.networks import ending, helper_book
+from supervisor.runtime.networks import ending, helper_start
 from supervisor.runtime.recovery import leftovers
 from supervisor.runtime.volumes.ground import Ground
 from supervisor.state import offline
@@ -52,7 +52,7 @@ async def demolish(settings: Settings, layout: Layout) -> int:
     placed = {id: cgroups_of_run(layout, id) for id in ids}
     await _end_containers(settings, ids)
     await _kill([found.pid for found in leftovers.monitors(layout)], lambda: _monitors(layout))
-    if not await trio.to_thread.run_sync(helper_book.end_all, layout):
+    if not await trio.to_thread.run_sync(helper_start.end_all, layout):
         log.warning("cannot end the helpers of networks")
     for id in ids:
         # In one of these there is only what was ours.

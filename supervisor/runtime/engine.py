@@ -253,10 +253,11 @@ class Engine:
         if definition.userns.is_own:
             self.services.ids.open(definition.id)
             self.services.ids.claim(definition.id, definition.userns.maps)
-        if observed.attachments:
+        if observed.holds:
             self.services.allocation.note(definition.id, observed.attachments, observed.ports)
+        if observed.networks:
             self.services.bridges.note(definition.id, observed)
-            if observed.networks and self.settings.rootless:
+            if self.settings.rootless:
                 self.services.sandbox.known_user(definition.id)
         entry = self._entry_of(container)
         self.registry.add(entry)

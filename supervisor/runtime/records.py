@@ -171,6 +171,11 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     ports: list[Port] = []
     """Of the host that lead into it, for the same time."""
 
+    @property
+    def holds(self) -> bool:
+        """Addresses or ports are its own."""
+        return bool(self.attachments or self.ports)
+
 
 class ExecDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
     """An exec session as it was asked for."""

@@ -159,6 +159,26 @@ def test_ports_and_the_way_out_follow_to_the_network_that_is_left(engine: Engine
     assert asked("127.0.0.1", PORT) == "here"
 
 
+def test_an_address_that_is_left_and_a_port_that_leads_nowhere_are_others_after_it(
+    engine: Engine, rootfs: Path
+) -> None:
+    wish = ("--ip", f"{PREFIXES['two']}77", "two")
+    for name in ("a", "b"):
+        run(engine, rootfs, name, "--network", "one", "-p", f"{PORT + (name == 'b')}:80")
+        engine.cli("network", "connect", *wish, name)
+        engine.cli("network", "disconnect", "two", name)
+        engine.cli("network", "disconnect", "one", name)
+        engine.cli("network", "connect", *wish, name)
+        engine.cli("network", "disconnect", "two", name)
+    create(engine, rootfs, "c", "--network", "one", "-p", f"{PORT}:80")
+    for _ in range(2):
+        done = engine.cli("start", "c", check=False)
+        assert f"cannot publish port {PORT}/tcp: container 'a' has it" in done.stderr
+        engine.kill()
+    engine.cli("rm", "-f", "-t", "0", "a")
+    engine.cli("start", "c")
+
+
 def test_what_cannot_be_is_named_and_leaves_nothing(engine: Engine, rootfs: Path) -> None:
     run(engine, rootfs, "box", "--network", "one")
     run(engine, rootfs, "other", "--network", f"two:ip={PREFIXES['two']}9")

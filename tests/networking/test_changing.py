@@ -103,6 +103,34 @@ def test_an_update_is_known_at_once_and_to_the_next_supervisor(two: Net) -> None
     assert zone.read_text() == before
 
 
+def test_who_has_left_all_networks_comes_back_with_its_ports(two: Net) -> None:
+    net = two
+    net.serve("web", "--network", "first", "-p", "8080:80", "-p", "8080:80/udp")
+    net.engine.cli("network", "disconnect", "first", "web")
+    assert ask(net.outside, HOST, 8080, seconds=0.5) == ""
+    net.engine.cli("network", "connect", "second", "web")
+    for kind in ("tcp", "udp"):
+        assert ask(net.outside, HOST, 8080, kind).startswith("web ")
+    assert net.asks("web", OUTSIDE, 7).startswith("outside ")
+    net.engine.cli("network", "disconnect", "second", "web")
+    net.engine.cli("stop", "web")
+    net.engine.cli("start", "web")
+    assert net.engine.out("exec", "web", "ls", "/sys/class/net") == "lo"
+
+
+def test_a_reload_of_all_is_about_those_on_networks(two: Net) -> None:
+    net = two
+    net.run("a", "--network", "first")
+    net.run("b", "--network", "slirp4netns")
+    net.run("c", "--network", "none")
+    assert net.engine.out("network", "reload", "--all") == net.engine.inspect("a")["Id"]
+    done = net.engine.cli("network", "reload", "b", check=False)
+    assert (
+        "cannot reload the networks of container 'b': it was created with --network slirp4netns"
+        in done.stderr
+    )
+
+
 def test_a_reload_under_traffic_mends_what_was_flushed(net: Net) -> None:
     net.serve("web", "--network", "bridge", "-p", "8080:80", "-p", "8080:80/udp")
     net.run("idle", "--network", "bridge")

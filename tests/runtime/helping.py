@@ -17,7 +17,8 @@ import trio
 
 from supervisor.kernel import ancestry, children
 from supervisor.runtime.answers import in_background
-from supervisor.runtime.networks.helper_book import KIND, Helper, Helpers, Program
+from supervisor.runtime.networks.helper_book import KIND, Helpers
+from supervisor.runtime.networks.helper_start import Helper, Program
 from supervisor.runtime.services import Reaped
 from supervisor.settings.layout import Layout, make_directories
 from supervisor.settings.load import Options, load
@@ -103,6 +104,15 @@ class Book:
         return [(event.status, event.attributes["pid"]) for event in self.events]
 
 
+class _Told(Worker):
+    """With a supervisor that is killed when it is ready."""
+
+    async def begun(self, ref: ProcessRef) -> None:
+        await super().begun(ref)
+        if _Killed.step == "begun":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 class _Killed(Helpers):
     """SIGKILL to itself after a step."""
 
@@ -124,18 +134,13 @@ class _Killed(Helpers):
         waiting.release = recorded
         return await super()._complete(kept, program, waiting, readable)
 
-    async def _ready(self, *arguments: Any) -> Any:
-        found = await super()._ready(*arguments)
-        self._after("begun")
-        return found
-
 
 async def _first(path: Path, kind: str, step: str) -> None:
     book = Book(path)
     async with book.open() as helpers:
         helpers.__class__ = _Killed
         _Killed.step = step
-        await helpers.ensure(Worker(path, kind))
+        await helpers.ensure(_Told(path, kind))
         os.kill(os.getpid(), signal.SIGKILL)
 
 

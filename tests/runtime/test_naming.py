@@ -18,7 +18,7 @@ from pyman.errors import NetworkFailed
 from supervisor.kernel import ancestry
 from supervisor.network import links
 from supervisor.runtime.networks import naming as module
-from supervisor.runtime.networks.helper_book import end_all
+from supervisor.runtime.networks.helper_start import end_all
 from supervisor.runtime.networks.naming import KEY, Naming
 from tests.runtime.helping import Book
 from tests.runtime.naming import UPSTREAM, Guest, ask, attachment, network, wire
@@ -330,6 +330,28 @@ async def test_the_next_supervisor_forgets_the_last_one(names: Names, web: Machi
         await naming.settle()
         assert not processes.alive(ref.pid)
         assert not Path(names.book.layout.names).exists()
+
+
+async def test_the_next_supervisor_goes_on_without_it_until_it_can_be_begun(
+    names: Names, web: Machine, tmp_path: Path
+) -> None:
+    one = network(1)
+    first = wire(names.host, web, one, attachment(one, 2))
+    async with names.open():
+        await names.join(WEB, (one, first))
+        ref = names.helpers.process_of(KEY)
+    assert ref is not None
+    os.kill(ref.pid, signal.SIGKILL)
+    processes.wait_gone([ref.pid], 5)
+    whole, names.settings = names.settings, _with(names.settings, str(tmp_path / "nowhere"))
+    async with names.open() as naming:
+        await naming.rejoined(cast("Container", WEB), [one], [first], place=names.host.netns)
+        assert [event.status for event in names.book.events] == ["helper-lost"]
+        assert names.book.events[0].attributes["reason"] == "it was killed by signal 9"
+        names.settings = whole
+        await comes(lambda: ask(web, "10.1.0.1", "web", seconds=0.2) == ["10.1.0.2"], "it is lost")
+        await naming.left(WEB.id)
+        await naming.settle()
 
 
 async def test_the_next_supervisor_forgets_whom_nobody_knows(

@@ -91,7 +91,9 @@ async def disconnect(worker: Worker, request: rq.Disconnect) -> None:
         await _commit(worker, new, event)
     else:
         await worker.note(rewiring=name)
+        former = worker.observed
         await _carry_out(worker, lambda: wiring.take_off(name, init), new, event, **wiring.without(name))
+        wiring.give_back(former)
     request.answer.give(None)
 
 
@@ -153,9 +155,11 @@ async def _settle(worker: Worker) -> None:
             await wiring.put_back(name, init)
         await worker.note(rewiring="")
     else:
+        former = worker.observed
         if init is not None:
             await wiring.take_off(name, init)
         await worker.note(rewiring="", **wiring.without(name))
+        wiring.give_back(former)
 
 
 async def _commit(worker: Worker, new: Definition, event: EventDraft, **changes: Any) -> None:

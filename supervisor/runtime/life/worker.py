@@ -281,7 +281,7 @@ class Worker:
 
         def take_over(_events: object) -> None:
             self.container.observe(new)
-            if observed.attachments and not new.attachments:
+            if observed.holds and not new.holds:
                 self.services.allocation.give_back(self.container.id)
             if leaves:
                 self.on_leaving(self.container)

@@ -78,7 +78,7 @@ class Bridged:
 
     def drop(self) -> None:
         self._close()
-        if not self.container.observed.attachments:
+        if not self.container.observed.holds:
             self.services.allocation.give_back(self.id)
 
     def _close(self) -> None:
@@ -153,6 +153,8 @@ class Bridged:
         return []
 
     async def connect(self, init: ProcessRef) -> None:
+        if not self.container.observed.attachments:
+            return  # it has been taken off all of them
         with self.inside(init) as netns:
             await self.services.bridges.call(await self.place(), partial(self._attach, netns))
 
@@ -231,11 +233,17 @@ class Bridged:
             bridges.leave(self.id, network, place, "" if at_once else attachment.host_interface)
         if not failures:
             self.left()
-        for later in failures[1:]:
-            log.warning("cannot take down a network", container=self.id, error=str(later))
         if failures:
-            raise failures[0]
+            raise _together(failures)
 
     def _detach(self) -> None:
         for attachment in self.container.observed.attachments:
             links.detach(attachment)
+
+
+def _together(failures: Sequence[PymanError]) -> PymanError:
+    """All of them in one."""
+    first, *others = failures
+    if not others:
+        return first
+    return NetworkFailed("; ".join(map(str, failures)), subject=first.subject)

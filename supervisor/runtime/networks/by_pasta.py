@@ -14,7 +14,7 @@ from supervisor.kernel import mounts
 from supervisor.kernel.addresses import first_address
 from supervisor.network import pasta, programs
 from supervisor.oci.request import Networking
-from supervisor.runtime.networks.helper_book import Program
+from supervisor.runtime.networks.helper_start import Program
 from supervisor.runtime.networks.user_mode import Connecting, UserMode, probe, unlink
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from supervisor.network.pasta import Setup
     from supervisor.network.plans import Port
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.helper_book import Helper
+    from supervisor.runtime.networks.helper_start import Helper
     from supervisor.runtime.services import Services
     from supervisor.settings.model import Settings
 

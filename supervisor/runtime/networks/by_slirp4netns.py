@@ -14,7 +14,7 @@ from supervisor.kernel import files, pipes, process
 from supervisor.network import forwarding, programs, slirp4netns
 from supervisor.network import ports as host_ports
 from supervisor.oci.request import Networking
-from supervisor.runtime.networks.helper_book import Program
+from supervisor.runtime.networks.helper_start import Program
 from supervisor.runtime.networks.holding import holders
 from supervisor.runtime.networks.user_mode import Connecting, OfContainer, UserMode, probe, unlink
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from supervisor.network.plans import Port
     from supervisor.network.slirp4netns import Options
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.helper_book import Helper
+    from supervisor.runtime.networks.helper_start import Helper
     from supervisor.runtime.services import Services
     from supervisor.settings.model import Settings
 

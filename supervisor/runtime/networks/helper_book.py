@@ -10,51 +10,54 @@ from then on it is there until its `end`. Rules:
   after growing delays: event `helper-restarted`. What it works for is not touched.
 - A supervisor that comes up has those that are recorded, and waits for their owners. What nobody has asked for once
   everything is adopted is ended (`settle`).
-- It has a cgroup and a session of its own and no descriptor that was not given to it. What it prints goes to a file in
-  the run directory, whose length is limited.
+- It has a cgroup of its own; the rest of how it is begun is in `helper_start`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import signal
-from abc import ABC, abstractmethod
 from contextlib import ExitStack, suppress
 from functools import partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import trio
 
-from pyman.errors import DeadlineExceeded, NetworkFailed, PymanError, StateDamaged
+from pyman.errors import DeadlineExceeded, PymanError, StateDamaged
 from pyman.names import EventStatus, EventType
-from supervisor.kernel import cgroups, files, gated, marked, process
-from supervisor.kernel.begun import CLEAN_ENVIRONMENT
+from supervisor.kernel import cgroups, process
 from supervisor.kernel.process import ProcessRef
-from supervisor.kernel.readiness import Readiness
 from supervisor.logging import log
+from supervisor.runtime.networks.helper_start import (
+    cgroup_of,
+    clear,
+    ended,
+    failed,
+    kill_all,
+    launched,
+    ready,
+    status_of,
+)
 from supervisor.state.changes import DeleteRecord, EventDraft, PutRecord, PutState
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable
 
     from supervisor.kernel.gated import Gated
     from supervisor.kernel.process import Pidfd
     from supervisor.runtime.answers import Answer
+    from supervisor.runtime.networks.helper_start import Helper, Program
     from supervisor.runtime.services import Reaped
     from supervisor.settings.layout import Layout
     from supervisor.state.changes import Record
     from supervisor.state.database import Database
 
-__all__ = ["KIND", "Helper", "Helpers", "Program", "end_all"]
+__all__ = ["KIND", "Helpers"]
 
 KIND = "helper"
 """Of the records."""
 _KEY = re.compile(r"[a-z0-9][a-z0-9.-]{0,120}")
-_MARK, _ENGINE = "PYMAN_HELPER", "PYMAN_HELPER_OF"
 _READY = 10.0
 """Seconds that a program has to become ready."""
 _PATIENCE = 2.0
@@ -65,52 +68,6 @@ _WORKED = 10.0
 """Seconds after which one that ends has worked: the next delay is the first again."""
 _FIRST, _LONGEST = 0.1, 30.0
 """Delays. The very first time there is none."""
-_LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-_SUFFIX = ".log"
-_SAID = 1 << 12
-"""Bytes at the end of what it printed that are looked at for its last words."""
-
-
-class Program(NamedTuple):
-    """How a helper is begun."""
-
-    argv: Sequence[str]
-    """The program's path in front."""
-    environment: Mapping[str, str] = MappingProxyType({})
-    """Added to a small clean one."""
-    cwd: str = "/"
-    descriptors: tuple[int, ...] = ()
-    """It has these under the same numbers."""
-    network: int | None = None
-    """A descriptor of the network namespace that it begins in; None: the supervisor's own."""
-    ready: str = ""
-    """An option that is followed by the number of a descriptor, to which the program writes once it is ready."""
-    pid_file: str = ""
-    """It goes to the background itself once it is ready, and what it has become has its pid here."""
-
-
-class Helper(ABC):
-    """What its owner knows of one. With neither `ready` nor `pid_file` in its `program` it is ready once it has begun."""
-
-    key: str
-    """Of lower case letters, digits, dots and dashes; no other helper of the engine has it."""
-    name: str
-    """The program's, for people."""
-    subject_id: str = ""
-    subject_name: str = ""
-    """What it works for: the container, or the network, that its events are about."""
-
-    @abstractmethod
-    async def program(self, stack: ExitStack) -> Program:
-        """How to begin it, asked each time. What is opened for it is the stack's to close. PymanError: it cannot be."""
-
-    async def begun(self, ref: ProcessRef) -> None:
-        """It is ready, for the first time or once more: tell it what it has to know. PymanError: it is of no use."""
-        del ref
-
-    async def wanted(self) -> bool:
-        """Asked when it has ended by itself. False: so it should, nobody is told, and it is forgotten."""
-        return True
 
 
 class _Definition(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -271,7 +228,7 @@ class Helpers:
         """With its turn. NetworkFailed, DeadlineExceeded and what its owner raises; nothing of it is there then."""
         with ExitStack() as stack:
             program = await kept.helper.program(stack)
-            waiting, readable = await self._launched(kept.helper, program, stack)
+            waiting, readable = await launched(self._layout, kept.helper, program, stack)
             try:
                 pidfd = await self._complete(kept, program, waiting, readable)
             except BaseException:
@@ -281,45 +238,6 @@ class Helpers:
         kept.take(pidfd)
         return pidfd.ref
 
-    async def _launched(self, helper: Helper, program: Program, ours: ExitStack) -> tuple[Gated, int]:
-        """At its gate, and where it will say that it is ready; -1: nowhere."""
-        path, readable = self._log(helper.key), -1
-        argv, passed = list(program.argv), list(program.descriptors)
-        with ExitStack() as theirs:
-            try:
-                if program.pid_file:
-                    with suppress(FileNotFoundError):
-                        os.unlink(program.pid_file)  # an earlier one's
-                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-                output = os.open(path, _LOG_FLAGS, 0o600)
-            except OSError as error:
-                raise files.storage_error(error, "open", path) from error
-            theirs.callback(os.close, output)
-            if program.ready:
-                readable, writable = os.pipe2(os.O_CLOEXEC)
-                ours.callback(os.close, readable)
-                theirs.callback(os.close, writable)
-                argv[1:1] = [program.ready, str(writable)]
-                passed.append(writable)
-            environment = {
-                **CLEAN_ENVIRONMENT,
-                **program.environment,
-                _MARK: _mark(self._layout, helper.key),
-                _ENGINE: _mark(self._layout),
-            }
-            try:
-                waiting = await gated.launch(
-                    argv,
-                    output=output,
-                    env=environment,
-                    cwd=program.cwd,
-                    pass_fds=passed,
-                    network=program.network,
-                )
-            except OSError as error:
-                raise NetworkFailed(f"cannot start '{argv[0]}': {error.strerror}", subject=argv[0]) from error
-        return ours.enter_context(waiting), readable
-
     async def _complete(self, kept: _Kept, program: Program, waiting: Gated, readable: int) -> Pidfd:
         """From a program at its gate to one that is ready."""
         helper = kept.helper
@@ -327,10 +245,10 @@ class Helpers:
         state = _State(waiting.ref, lost=kept.lost)
         record = PutRecord(KIND, helper.key, "", None, _encode(definition), _encode(state))
         await self._database.commit([record])
-        await self._in_thread(partial(cgroups.place, waiting.ref.pid, _cgroup(self._layout, helper.key)))
+        await self._in_thread(partial(cgroups.place, waiting.ref.pid, cgroup_of(self._layout, helper.key)))
         waiting.release()
         with trio.move_on_after(_READY) as scope:
-            ref = await self._ready(helper, program, waiting.ref, readable)
+            ref = await ready(self._layout, helper, program, waiting.ref, readable, self._reaped)
         if scope.cancelled_caught:
             raise DeadlineExceeded(
                 f"cannot wait any longer for {helper.name}: it has not become ready within {_READY:g} s",
@@ -339,7 +257,7 @@ class Helpers:
         await helper.begun(ref)
         pidfd = process.open_pidfd(ref)
         if pidfd is None:
-            raise self._failed(helper, None)
+            raise failed(self._layout, helper, None)
         events = [_event(helper, EventStatus.HELPER_RESTARTED, pid=str(ref.pid))] if kept.lost else []
         try:
             await self._database.commit(
@@ -350,32 +268,6 @@ class Helpers:
             raise
         kept.lost = False
         return pidfd
-
-    async def _ready(self, helper: Helper, program: Program, first: ProcessRef, readable: int) -> ProcessRef:
-        """The process that it is by now."""
-        if not program.ready and not program.pid_file:
-            return first
-        pidfd = process.open_pidfd(first)
-        if pidfd is None:
-            status = self._reaped.status_of(first)
-        else:
-            with pidfd:
-                if program.ready:
-                    with Readiness() as either:
-                        either.add(pidfd.fd)
-                        either.add(readable)
-                        await either.wait()
-                    os.set_blocking(readable, False)
-                    with suppress(BlockingIOError):
-                        if os.read(readable, 1):
-                            return first
-                await pidfd.wait()
-                status = self._status(pidfd)
-        if program.pid_file and status == 0:
-            ref = process.ref_of_file(program.pid_file)
-            if ref is not None:
-                return ref
-        raise self._failed(helper, status)
 
     async def _undo(self, kept: _Kept, first: ProcessRef) -> None:
         key = kept.helper.key
@@ -421,10 +313,7 @@ class Helpers:
 
     async def _forget(self, key: str) -> None:
         """Nothing of it is left."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._log(key))
-        # Whatever it has started is in there, too.
-        await self._in_thread(partial(_empty, _cgroup(self._layout, key)))
+        await self._in_thread(partial(clear, self._layout, key))
         await self._database.commit([DeleteRecord(KIND, key)])
 
     async def _forget_quietly(self, key: str) -> None:
@@ -436,9 +325,8 @@ class Helpers:
 
     async def _kill(self, key: str, ref: ProcessRef | None) -> None:
         """One of which nobody knows how far it has come."""
-        mark = f"{_MARK}={_mark(self._layout, key)}"
         known = [ref] if ref is not None else []
-        if not await self._in_thread(partial(marked.kill_all, [mark], known)):
+        if not await self._in_thread(partial(kill_all, self._layout, key, known)):
             log.warning("cannot end a helper", helper=key)
 
     # ------------------------------------------------------------------ while it is there
@@ -489,7 +377,7 @@ class Helpers:
 
     async def _lost(self, kept: _Kept, pidfd: Pidfd) -> None:
         if kept.pidfd is pidfd:  # else somebody was faster, and has one that is there
-            status = self._status(pidfd)
+            status = status_of(pidfd, self._reaped)
             kept.take(None)
             await self._note_lost(kept, pidfd.ref, status)
 
@@ -501,7 +389,7 @@ class Helpers:
         """Raises nothing but what a commit does; it is to be begun again all the same."""
         helper = kept.helper
         status = self._reaped.status_of(ref) if status is None else status
-        reason = _ended(status, self._last_words(helper.key))
+        reason = ended(self._layout, helper, status)
         log.warning("a helper has ended", helper=helper.key, pid=ref.pid, reason=reason)
         event = _event(helper, EventStatus.HELPER_LOST, pid=str(ref.pid), reason=reason)
         kept.lost = True
@@ -509,67 +397,11 @@ class Helpers:
 
     # ------------------------------------------------------------------ small parts
 
-    def _status(self, pidfd: Pidfd) -> int | None:
-        status = pidfd.exit_status()
-        return self._reaped.status_of(pidfd.ref) if status is None else status
-
-    def _failed(self, helper: Helper, status: int | None) -> NetworkFailed:
-        reason = _ended(status, self._last_words(helper.key))
-        return NetworkFailed(f"cannot start {helper.name}: {reason}", subject=helper.name)
-
-    def _log(self, key: str) -> str:
-        return f"{self._layout.helpers}/{key}{_SUFFIX}"
-
-    def _last_words(self, key: str) -> str:
-        try:
-            with open(self._log(key), "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - _SAID))
-                lines = file.read(_SAID).decode("utf-8", "replace").splitlines()
-        except OSError:
-            return ""
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
     async def _in_thread(self, work: Callable[[], bool]) -> bool:
         return await trio.to_thread.run_sync(work, limiter=self._disk)
 
 
 _encode = msgspec.json.Encoder().encode
-
-
-def end_all(layout: Layout) -> bool:
-    """Every helper of an engine without a supervisor, whatever is recorded of it. Blocks. False: some are left."""
-    ended = marked.kill_all([f"{_ENGINE}={_mark(layout)}"])
-    with suppress(FileNotFoundError):
-        for name in os.listdir(layout.helpers):
-            _empty(_cgroup(layout, name.removesuffix(_SUFFIX)))
-    return ended
-
-
-def _mark(layout: Layout, key: str = "") -> str:
-    return hashlib.sha256(os.fsencode(f"{layout.static}\0{key}")).hexdigest()
-
-
-def _cgroup(layout: Layout, key: str) -> str:
-    return f"/pyman/helper-{_mark(layout, key)}"
-
-
-def _empty(cgroup: str) -> bool:
-    """Remove a cgroup with everybody in it."""
-    if cgroups.remove(cgroup):
-        return True
-    for pid in cgroups.pids(cgroup):
-        ref = process.ref_of(pid)
-        if ref is not None and pid in cgroups.pids(cgroup):
-            process.kill(ref)
-    return cgroups.remove(cgroup)
-
-
-def _ended(status: int | None, words: str) -> str:
-    how = "it has ended"
-    if status is not None:
-        code = os.waitstatus_to_exitcode(status)
-        how = f"it was killed by signal {-code}" if code < 0 else f"it ended with exit status {code}"
-    return f"{how}: {words}" if words else how
 
 
 def _event(helper: Helper, status: EventStatus, **attributes: str) -> EventDraft:

@@ -21,7 +21,7 @@ from supervisor.logging import log
 from supervisor.network.names import PROGRAM, Directory, answer, guest_of, question, zone_of
 from supervisor.network.place import in_place
 from supervisor.network.plans import is_ipv6
-from supervisor.runtime.networks.helper_book import Helper, Program
+from supervisor.runtime.networks.helper_start import Helper, Program
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -59,6 +59,7 @@ class _Server(Helper):
 
     key = KEY
     name = PROGRAM
+    noise = ("failed to connect to syslog",)
 
     def __init__(self, naming: Naming) -> None:
         self._naming = naming
@@ -170,7 +171,7 @@ class Naming:
             self._put(zone, guest)
             if anew:
                 self._changed.add(zone.network)
-        await self._serve(place)
+        await self._serve(place, insist=True)
 
     async def left(self, container: str, networks: Sequence[str] | None = None) -> None:
         """It is not on these networks any more, by their ids; None: on none. It need not have been. Errors as `joined`."""
@@ -236,15 +237,18 @@ class Naming:
                     self._guests[network] = {id: guests[id] for id in guests if self._is_known(id)}
                 self._is_read = True
 
-    async def _serve(self, place: int | None) -> None:
-        """Somebody is there, and the program has to be. Whoever comes first writes for all who wait."""
+    async def _serve(self, place: int | None, *, insist: bool = False) -> None:
+        """Somebody is there, and the program has to be. Whoever comes first writes for all who wait. `insist`: if it cannot
+        be now, as soon as it can be."""
         async with self._turn:
             await self._write()
             self._place = place
-            former = self._helpers.process_of(KEY)
-            if former is not None and place is not None and not _is_in(former, place):
+            begin = self._helpers.insist if insist else self._helpers.ensure
+            await begin(self._server)
+            there = self._helpers.process_of(KEY)
+            if there is not None and place is not None and not _is_in(there, place):
                 await self._helpers.end(KEY)  # the sandbox is another one by now
-            await self._helpers.ensure(self._server)
+                await begin(self._server)
             self._hurry()
 
     async def _tell(self) -> None:

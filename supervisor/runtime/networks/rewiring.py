@@ -50,8 +50,15 @@ class Rewiring:
         return plan_of(network, self._services.settings.network.dns_bind_port)
 
     def give_up(self, network_id: str) -> None:
-        """What it was to have there, or has had."""
+        """What it was to have there."""
         self._services.allocation.give_back(self._id, network_id)
+
+    def give_back(self, former: Observed) -> None:
+        """What it had on networks before that it has not now."""
+        now = {network.id for network in self._container.observed.networks}
+        for network in former.networks:
+            if network.id not in now:
+                self.give_up(network.id)
 
     def without(self, name: str) -> dict[str, Any]:
         """What the record says when it is off a network."""
@@ -73,7 +80,7 @@ class Rewiring:
         if (found := self._on(name)) is not None:
             network, attachment = found
             observed, bridges = self._container.observed, self._services.bridges
-            place = await self._wiring.place()
+            place = await self._wiring.ready_place()
             await bridges.hold(self._id, network, place)
             with self._wiring.inside(init) as netns:
                 attach = partial(links.attach, netns, network, attachment, hairpin=bool(observed.ports))
@@ -100,6 +107,8 @@ class Rewiring:
                 # The default route has gone with it, where it led there.
                 await bridges.call(place, partial(_mend, netns, rest))
             bridges.leave(self._id, network, place)
+            if not rest.attachments:
+                self._wiring.left()
             await self._rewrite(former, rest)
 
     async def put_back(self, name: str, init: ProcessRef) -> None:

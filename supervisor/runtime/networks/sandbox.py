@@ -27,7 +27,7 @@ from supervisor.logging import log
 from supervisor.network import forwarding, sandbox
 from supervisor.network.place import in_place
 from supervisor.network.plans import is_ipv6
-from supervisor.runtime.networks.helper_book import Helper, Program
+from supervisor.runtime.networks.helper_start import Helper, Program
 from supervisor.runtime.networks.holding import holders
 from supervisor.runtime.networks.way_out import WayOut
 

@@ -19,7 +19,7 @@ from supervisor.kernel import inside, process
 from supervisor.network import duplicates
 from supervisor.network import ports as host_ports
 from supervisor.network.plans import Attachment, Port
-from supervisor.runtime.networks.helper_book import Helper
+from supervisor.runtime.networks.helper_start import Helper
 from supervisor.runtime.networks.taking import Taking
 from supervisor.runtime.networks.wiring import Unwired
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.process import ProcessRef
     from supervisor.oci.request import Networking
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.helper_book import Program
+    from supervisor.runtime.networks.helper_start import Program
     from supervisor.runtime.services import Services
     from supervisor.settings.model import Settings
 
