@@ -133,7 +133,7 @@ class BySlirp4netns(UserMode):
         """Where the forwarder is told what to lead."""
         return f"{self.bundle}/{_CONTROL}"
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
         for name in (_LIFELINE, _CONTROL, slirp4netns.SOCKET):
             unlink(f"{self.bundle}/{name}")
 
