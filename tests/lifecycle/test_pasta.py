@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -291,3 +292,21 @@ def test_a_reload_of_all_networks_leaves_it_alone(shared_engine: Engine, rootfs:
     done = engine.cli("network", "reload", "c", check=False)
     assert (done.returncode, "--network pasta" in done.stderr) == (125, True)
     assert programs(engine) == before
+
+
+def test_one_that_nobody_has_recorded_makes_way(shared_engine: Engine, rootfs: Path) -> None:
+    """As it is left by a supervisor that is killed just when it was to write it down."""
+    engine = shared_engine
+    run(engine, rootfs, "--network", "pasta", "-p", f"{PORT}:80", command=SERVE)
+    ((pid, words),) = programs(engine).items()
+    directory = Path(words[-1]).parent
+    since = engine.last_seq()
+    waiting = ["sh", "-c", "read -r _; :", "pasta", "--netns", words[-1]]
+    stranger = subprocess.Popen([*engine.place.prefix("/"), *waiting], stdin=subprocess.PIPE)
+    (directory / "pasta.pid").write_text(str(stranger.pid))
+    os.kill(pid, signal.SIGKILL)
+    engine.await_event(lambda event: event["Status"] == "helper-restarted", since)
+    assert stranger.wait(5) == -signal.SIGKILL
+    assert stranger.stdin is not None
+    stranger.stdin.close()
+    assert asked(PORT) == "here"

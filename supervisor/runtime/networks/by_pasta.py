@@ -7,10 +7,12 @@ on a file in the container's run directory; and pasta ends by itself once that f
 from __future__ import annotations
 
 import os
+import select
+import signal
 from typing import TYPE_CHECKING
 
 from pyman.errors import NetworkFailed
-from supervisor.kernel import mounts
+from supervisor.kernel import mounts, process
 from supervisor.kernel.addresses import first_address
 from supervisor.network import pasta, programs
 from supervisor.oci.request import Networking
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from supervisor.settings.model import Settings
 
 __all__ = ["ByPasta", "options_of"]
+
+_DEATH = 5.0
+"""Seconds for the kernel to let a killed one go."""
 
 
 def options_of(spec: ContainerSpec, settings: Settings) -> list[str]:
@@ -91,8 +96,18 @@ class ByPasta(UserMode):
         """The namespace, and the program's pid."""
         return f"{self.bundle}/netns", f"{self.bundle}/pasta.pid"
 
-    def _clear(self) -> None:
-        mounts.unmount(self.files[0], lazy=True)
+    def clear(self) -> None:
+        """End also one that nobody has recorded, because a supervisor was killed just then: it lets nobody see by which mark
+        it could be found. Blocks. OSError."""
+        namespace, pid = self.files
+        former = process.ref_of_file(pid)
+        pidfd = process.open_pidfd(former) if former is not None else None
+        if pidfd is not None:
+            with pidfd:
+                if namespace in process.words_of(pidfd.ref.pid):
+                    pidfd.send_signal(signal.SIGKILL)
+                    select.select([pidfd.fd], [], [], _DEATH)
+        mounts.unmount(namespace, lazy=True)
         for path in self.files:
             unlink(path)
 
@@ -104,9 +119,9 @@ class _Pasta(Connecting):
 
     def _make_ready(self) -> None:
         namespace, _ = self._wiring.files
-        if not mounts.mounted(namespace):
-            os.close(os.open(namespace, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-            mounts.bind(f"/proc/self/fd/{self._netns}", namespace, recursive=False)
+        self._wiring.clear()
+        os.close(os.open(namespace, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        mounts.bind(f"/proc/self/fd/{self._netns}", namespace, recursive=False)
         super()._make_ready()
 
     async def _program(self, stack: ExitStack) -> Program:

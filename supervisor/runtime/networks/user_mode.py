@@ -103,7 +103,7 @@ class UserMode(Unwired, ABC):
         return [self.key(self.mode)]
 
     @abstractmethod
-    def _clear(self) -> None:
+    def clear(self) -> None:
         """What they have had in the run directory. It need not be there. Blocks. OSError."""
 
     @abstractmethod
@@ -146,7 +146,7 @@ class UserMode(Unwired, ABC):
             except PymanError as error:
                 failure = failure or error
         try:
-            await self.in_thread(self._clear)
+            await self.in_thread(self.clear)
         except OSError as error:
             failure = failure or self._failed(error.strerror or str(error))
         if failure is not None:
