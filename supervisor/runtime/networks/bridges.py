@@ -88,6 +88,10 @@ class Bridges:
         if not await self.call(netns, partial(_make, network)):
             await self._make_anew(netns)
 
+    def begin_anew(self) -> None:
+        """Nothing is there any more: bridges are in a new network namespace from now on."""
+        self._made.clear()
+
     def leave(self, container: str, network: NetworkPlan, netns: int | None, interface: str = "") -> None:
         """It need not have been on it. `interface`: on the host, which the kernel is about to take away."""
         users = self._users.setdefault(network.id, set())
