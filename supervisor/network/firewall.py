@@ -58,15 +58,16 @@ _CHAINS = {
         "type nat hook prerouting priority dstnat; policy accept;",
         "fib daddr type local jump publish",
     ),
+    # The kernel lets nothing from ::1 out of the host, so who tries is refused at once and tries 127.0.0.1.
     "output": (
         "type nat hook output priority -100; policy accept;",
+        "ip6 daddr ::1 accept",
         "fib daddr type local jump publish",
     ),
     # What comes back through the host has to have gone through it; between networks the true source address stays.
     "postrouting": (
         "type nat hook postrouting priority srcnat; policy accept;",
         "ip saddr 127.0.0.0/8 oifname @bridges masquerade",
-        "ip6 saddr ::1 oifname @bridges masquerade",
         "ct status dnat ip saddr @subnets4 ip daddr @subnets4 masquerade",
         "ct status dnat ip6 saddr @subnets6 ip6 daddr @subnets6 masquerade",
         "ip saddr @subnets4 oifname != @bridges ip daddr != 224.0.0.0/4 masquerade",

@@ -102,6 +102,7 @@ class Forwarder:
         self._control = control
         self._sessions = Sessions()
         self._led: dict[str, list[Acceptor | Receiver]] = {}
+        self._marks: dict[str, int] = {}
         self._callers: set[socket.socket] = set()
         loop.tick = self._sessions.expire
         control.setblocking(False)
@@ -148,11 +149,13 @@ class Forwarder:
     def _do(self, message: dict[str, Any], ports: list[socket.socket]) -> dict[str, Any]:
         match message["do"]:
             case "lead":
-                self._lead(str(message["key"]), message["targets"], ports)
+                key = str(message["key"])
+                self._lead(key, message["targets"], ports)
+                self._marks[key] = int(message["mark"])
             case "drop":
                 self._drop(str(message["key"]))
             case "tell":
-                return {"led": {key: len(found) for key, found in self._led.items()}}
+                return {"led": {key: [len(found), self._marks[key]] for key, found in self._led.items()}}
             case other:
                 raise ValueError(f"there is no '{other}'")
         return {}
@@ -178,6 +181,7 @@ class Forwarder:
         self._led.setdefault(key, []).extend(made)
 
     def _drop(self, key: str) -> None:
+        self._marks.pop(key, None)
         for each in self._led.pop(key, []):
             each.close()
 

@@ -2,11 +2,11 @@
 
 A message is a JSON object, and one comes back. `key`: whose ports they are.
 
-    {"do": "lead", "key": …, "targets": [[["10.89.0.5", "fd00::5"], 80], …]}
+    {"do": "lead", "key": …, "targets": [[["10.89.0.5", "fd00::5"], 80], …], "mark": …}
         with a bound socket for each target: addresses, a client's family first, and a port
     {"do": "drop", "key": …}
         no connection is taken, and those that there are end
-    {"do": "tell"} → {"led": {key: number of ports}}
+    {"do": "tell"} → {"led": {key: [number of ports, the mark]}}
     → {} or {"error": …}
 
 Everything blocks, not longer than `_PATIENCE`, and raises NetworkFailed.
@@ -18,6 +18,7 @@ import json
 import os
 import socket
 import sys
+import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,12 @@ from pyman.errors import NetworkFailed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["command", "drop", "lead", "led", "listen"]
+    Target = tuple[Sequence[str], int]
+    """A container's addresses, one of each family at most, and a port of its."""
+    Led = tuple[int, int]
+    """How many targets, and a checksum of them."""
+
+__all__ = ["command", "drop", "lead", "led", "listen", "told"]
 
 _PROGRAM = (sys.executable, "-I", "-X", "utf8", "-m", "supervisor.network.forwarder")
 _AT_ONCE = 200
@@ -61,15 +67,14 @@ def listen(path: str) -> socket.socket:
     return control
 
 
-def lead(
-    path: str, key: str, ports: Sequence[socket.socket], targets: Sequence[tuple[Sequence[str], int]]
-) -> None:
-    """From each of these bound sockets to a container's addresses and a port of its. After an error none is led."""
+def lead(path: str, key: str, ports: Sequence[socket.socket], targets: Sequence[Target]) -> None:
+    """From each of these bound sockets to a container. After an error none is led."""
+    _, mark = told(targets)
     try:
         with _connected(path) as caller:
             for first in range(0, len(ports), _AT_ONCE):
                 part = slice(first, first + _AT_ONCE)
-                _ask(caller, {"do": "lead", "key": key, "targets": targets[part]}, ports[part])
+                _ask(caller, {"do": "lead", "key": key, "targets": targets[part], "mark": mark}, ports[part])
     except NetworkFailed:
         if len(ports) > _AT_ONCE:
             drop(path, key)
@@ -82,11 +87,16 @@ def drop(path: str, key: str) -> None:
         _ask(caller, {"do": "drop", "key": key})
 
 
-def led(path: str) -> dict[str, int]:
-    """How many ports it leads, by their keys."""
+def led(path: str) -> dict[str, Led]:
+    """What it leads, by keys; `told` says what that has to be."""
     with _connected(path) as caller:
-        found: dict[str, int] = _ask(caller, {"do": "tell"})["led"]
-    return found
+        found: dict[str, list[int]] = _ask(caller, {"do": "tell"})["led"]
+    return {key: (count, mark) for key, (count, mark) in found.items()}
+
+
+def told(targets: Sequence[Target]) -> Led:
+    """What `led` has of one to whom these were told."""
+    return len(targets), zlib.crc32(json.dumps(targets).encode())
 
 
 @contextmanager

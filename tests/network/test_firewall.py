@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -193,6 +194,16 @@ def test_published_ports_reach_networks_that_are_isolated(host: Machine, one: Ma
     one.answers(80, "one")
     assert two.asks("10.1.0.2", 80, seconds=0.5) == ""
     assert two.asks("10.2.0.1", 8080) == "one 10.1.0.1"
+
+
+def test_from_the_hosts_ipv6_loopback_a_port_is_refused_at_once(host: Machine, one: Machine) -> None:
+    """It cannot be led out of the host; whoever tries `localhost` comes to 127.0.0.1 then."""
+    connected(host, one, FIRST, 2, [Port(8080, 80)])
+    one.answers(80, "one", "::")
+    with pytest.raises(ConnectionRefusedError):
+        host.does(lambda: socket.create_connection(("::1", 8080), 10))
+    assert host.asks("127.0.0.1", 8080).startswith("one ")
+    assert host.asks("fd01::1", 8080) == "one fd01::1"
 
 
 def test_one_wire_is_kept_and_not_the_namespace_before(host: Machine, one: Machine) -> None:

@@ -163,7 +163,7 @@ def test_what_is_dropped_refuses_although_somebody_holds_the_socket(led: Led, ho
             ("127.0.0.1", number)
         )  # one that was not chosen is kept by a socket that does not listen any more
         forwarding.lead(led.path, "one", [port], [(["127.0.0.1"], 80)])
-        assert forwarding.led(led.path) == {"one": 1}
+        assert forwarding.led(led.path) == {"one": forwarding.told([(["127.0.0.1"], 80)])}
         assert ask(number) == "inside 127.0.0.1"
         forwarding.drop(led.path, "one")
         assert forwarding.led(led.path) == {}
@@ -201,7 +201,7 @@ def test_a_thousand_ports_are_led_at_once(led: Led, host: Machine) -> None:
             port.bind(("127.0.0.1", 0))
         forwarding.lead(led.path, "one", ports, [(["127.0.0.1"], 80)] * len(ports))
         numbers = [port.getsockname()[1] for port in ports]
-    assert forwarding.led(led.path) == {"one": 1000}
+    assert forwarding.led(led.path) == {"one": forwarding.told([(["127.0.0.1"], 80)] * 1000)}
     assert {ask(number) for number in numbers[::100]} == {"inside 127.0.0.1"}
 
 
@@ -221,7 +221,7 @@ def test_bad_messages_are_refused_and_harm_nobody(led: Led, host: Machine) -> No
             assert b"error" in caller.recv(1000)
     with socket.socket() as unbound, pytest.raises(NetworkFailed):
         forwarding.lead(led.path, "two", [unbound], [(["no address"], 1)])
-    assert forwarding.led(led.path) == {"one": 1}
+    assert forwarding.led(led.path) == {"one": forwarding.told([(["127.0.0.1"], 80)])}
     assert ask(port) == "inside 127.0.0.1"
 
 

@@ -165,29 +165,29 @@ def serving(machine: Machine, *words: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _engine(whose: str, host: Machine) -> Iterator[Engine]:
+def _engine(whose: str, host: Machine, config: str) -> Iterator[Engine]:
     """Not started yet; `sharing` ends it."""
     with contextlib.ExitStack() as stack:
         if whose == "root":
             around = make_place("crun")
             stack.callback(around.close)
-            yield Engine(HostPlace(host, around), config=_CONFIG)
+            yield Engine(HostPlace(host, around), config=config)
         else:
             user = User.of()
             place = UserHostPlace(host, user)
             programs = stack.enter_context(contextlib.contextmanager(programs_for)(place))
-            yield UserEngine(user, programs, config=_CONFIG, place=place)
+            yield UserEngine(user, programs, config=config, place=place)
 
 
 @pytest.fixture(scope="module", params=["root", "user"])
 def module_net(request: pytest.FixtureRequest) -> Iterator[Net]:
-    """Behind `net`; tests do not use it directly."""
+    """Behind `net`; tests do not use it directly. `CONFIG` of a module is its engine's containers.conf."""
     with (
         Machine() as host,
         wired(host) as outside,
         serving(host, "serve", "host", "7"),
         serving(outside, "serve", "outside", "7"),
-        _engine(request.param, host) as engine,
+        _engine(request.param, host, getattr(request.module, "CONFIG", _CONFIG)) as engine,
     ):
         for way in ("192.0.2.2", "fd02::2"):
             host.run("ip", "route", "add", "default", "via", way)

@@ -92,6 +92,10 @@ class Bridges:
                 raise
             await self._make_anew(netns)  # nobody has made the table yet, or somebody has flushed it
 
+    def begin_anew(self) -> None:
+        """Nothing is there any more: bridges are in a new network namespace from now on."""
+        self._made.clear()
+
     def leave(self, container: str, network: NetworkPlan, netns: int | None, interface: str = "") -> None:
         """It need not have been on it. `interface`: on the host, which the kernel is about to take away."""
         users = self._users.setdefault(network.id, set())

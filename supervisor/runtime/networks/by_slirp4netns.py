@@ -174,10 +174,10 @@ class _Forwarder(OfContainer):
 
     async def _program(self, stack: ExitStack) -> Program:
         try:
-            control = stack.enter_context(forwarding.listen(self._wiring.control)).fileno()
+            self._listening = stack.enter_context(forwarding.listen(self._wiring.control))
         except OSError as error:
             raise files.storage_error(error, "listen at", self._wiring.control) from error
-        lifeline = self._wiring.lifeline(stack)
+        control, lifeline = self._listening.fileno(), self._wiring.lifeline(stack)
         return Program(
             forwarding.command(self._wiring.control, control, keep=False, lifeline=lifeline),
             descriptors=(control,) if lifeline is None else (control, lifeline),
@@ -185,6 +185,7 @@ class _Forwarder(OfContainer):
         )
 
     def _finish(self) -> None:
+        self._listening.close()  # or nobody would hear that the program has ended
         container, own = self._wiring.container, self._wiring.options.own
         ports = container.observed.ports
         with ExitStack() as stack:

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -44,6 +45,8 @@ __all__ = ["Sandbox", "check_ports"]
 T = TypeVar("T")
 
 _THREADS = 4
+_PAUSES = (0.02, 0.1, 0.5)
+"""Seconds after which one that has not answered is known to have ended, or another one is tried."""
 _REST = 1.0
 """Seconds between the last container and the end of the sandbox."""
 
@@ -81,8 +84,12 @@ class Sandbox:
         self._forwarder = _Forwarder(self)
         self._users: set[str] = set()
         self._published: dict[str, _Published] = {}
-        self._led: dict[str, ProcessRef] = {}
-        """The forwarder that was told of a container's ports."""
+        self._led: dict[str, tuple[ProcessRef, _Published]] = {}
+        """What a forwarder was told of a container's ports."""
+        self._listening: socket.socket | None = None
+        """What the forwarder is begun with."""
+        self._telling = trio.Lock()
+        """So that what the forwarder is told last is what is so."""
         self._netns = -1
         self._is_resting = False
         """Nobody is in it, and it goes in a moment."""
@@ -102,21 +109,27 @@ class Sandbox:
         async with self._turn:
             self._users.add(container)
             if self._netns < 0:
-                try:
-                    self._netns = self._way_out.netns = await self._in_thread(self._found)
-                except OSError as error:
-                    raise NetworkFailed(
-                        f"cannot make the network namespace of bridges: {(error.strerror or str(error)).lower()}",
-                        subject=self._path,
-                    ) from error
+                found = await self._in_thread(partial(sandbox.find, self._path))
+                self._netns = self._way_out.netns = found if found is not None else await self._made()
             return self._netns
 
-    def _found(self) -> int:
-        found = sandbox.find(self._path)
-        if found is None:
-            os.makedirs(self._directory, 0o700, exist_ok=True)
-            found = sandbox.make(self._path)
-        return found
+    async def _made(self) -> int:
+        """A new one. What there may be yet of an earlier one's programs is in that."""
+        for key in (self._forwarder.key, self._way_out.key):
+            await self._services.helpers.end(key)
+        try:
+            made = await self._in_thread(self._make)
+        except OSError as error:
+            raise NetworkFailed(
+                f"cannot make the network namespace of bridges: {(error.strerror or str(error)).lower()}",
+                subject=self._path,
+            ) from error
+        self._services.bridges.begin_anew()
+        return made
+
+    def _make(self) -> int:
+        os.makedirs(self._directory, 0o700, exist_ok=True)
+        return sandbox.make(self._path)
 
     async def ready(self, container: str) -> int:
         """As `place`; and containers in it reach what the host reaches. NetworkFailed, DeadlineExceeded."""
@@ -206,56 +219,78 @@ class Sandbox:
     ) -> None:
         """Lead ports into a container; what is led there is not led twice. `given`: sockets that hold the ports, until its
         monitor does. NetworkFailed, PortInUse; then none is led."""
-        now = _Published(ports, attachments)
-        if self._published.get(container) != now:
-            self._led.pop(container, None)
-        self._published[container] = now
+        self._published[container] = _Published(ports, attachments)
         try:
-            ref = await self._services.helpers.ensure(self._forwarder)
-            if self._led.get(container) != ref:
-                await self._lead_back()  # somebody may have flushed that
-                await self._lead(container, ref, given)
+            await self._lead_surely(container, given)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self.unpublish(container)
             raise
 
+    async def _lead_surely(self, container: str, given: Iterable[socket.socket] = ()) -> None:
+        """Also if the forwarder dies meanwhile: by the next one. NetworkFailed, PortInUse."""
+        for pause in (*_PAUSES, None):
+            ref = None
+            try:
+                ref = await self._services.helpers.ensure(self._forwarder)
+                await self._lead(container, ref, given)
+            except NetworkFailed:
+                if pause is None:
+                    raise
+                await trio.sleep(pause)
+                if ref is not None and self._services.helpers.process_of(self._forwarder.key) == ref:
+                    raise
+            else:
+                return
+
     async def unpublish(self, container: str) -> None:
-        """It need not be published. What cannot be told to the forwarder ends with it."""
+        """It need not be published, nor by this supervisor. What cannot be told to the forwarder ends with it."""
         self._published.pop(container, None)
-        self._led.pop(container, None)
-        if self._services.helpers.process_of(self._forwarder.key) is not None:
+        async with self._telling:
+            self._led.pop(container, None)
             try:
                 await self._in_thread(partial(forwarding.drop, self._control, container))
             except NetworkFailed as error:
-                log.warning("cannot close the ports of a container", container=container, error=str(error))
+                # One that does not answer is of no use to anybody, and the next one does not lead them.
+                if self._services.helpers.signal(self._forwarder.key, signal.SIGKILL):
+                    log.warning(
+                        "cannot close the ports of a container", container=container, error=str(error)
+                    )
 
     async def adopt(self, container: Container) -> None:
-        """One that runs, of an earlier supervisor's: it has what it had. PymanError."""
-        await self.ready(container.id)
+        """One that runs, of an earlier supervisor's: it has what it had. PymanError: not all of it."""
+        await self.place(container.id)
+        try:
+            if container.observed.ports:
+                await self._adopt_ports(container)
+        finally:
+            await self._services.helpers.ensure(self._way_out)
+
+    async def _adopt_ports(self, container: Container) -> None:
         observed = container.observed
-        if not observed.ports:
-            return
-        self._published[container.id] = _Published(observed.ports, observed.attachments)
+        published = self._published[container.id] = _Published(observed.ports, observed.attachments)
         ref = await self._services.helpers.ensure(self._forwarder)
-        if self._led.get(container.id) != ref:
-            led = await self._in_thread(partial(forwarding.led, self._control))
-            if led.get(container.id) == len(observed.ports):
-                self._led[container.id] = ref
-        await self.publish(container.id, observed.ports, observed.attachments)
+        async with self._telling:
+            if await self._in_thread(partial(_is_led, self._control, container.id, published)):
+                self._led[container.id] = ref, published
+        await self._lead_surely(container.id)
 
     async def forwarder(self, stack: ExitStack) -> Program:
         """How it is begun."""
         try:
             control = stack.enter_context(await self._in_thread(partial(forwarding.listen, self._control)))
+            self._listening = control
             keep = await self._lead_back()
         except OSError as error:
             raise files.storage_error(error, "listen at", self._control) from error
         argv = forwarding.command(self._control, control.fileno(), keep=keep)
         return Program(argv, descriptors=(control.fileno(),), network=self._netns)
 
-    async def heal(self) -> None:
-        """What somebody has flushed of the way back to the forwarder."""
+    async def heal(self, container: str) -> None:
+        """What others have removed of the ways out and in. NetworkFailed, DeadlineExceeded."""
+        await self.ready(container)
+        if container in self._published:
+            await self._lead_surely(container)
         if self._published:
             await self._lead_back()
 
@@ -270,6 +305,8 @@ class Sandbox:
 
     async def lead_all(self, ref: ProcessRef) -> None:
         """Tell a new forwarder everything. A container whose ports cannot be led goes without, and the others do not."""
+        if self._listening is not None:
+            self._listening.close()  # or nobody would hear that the program has ended
         self._led.clear()
         for container in list(self._published):
             found = self._services.find(container)
@@ -281,11 +318,17 @@ class Sandbox:
                 log.warning("cannot lead ports into a container", container=container, error=str(error))
 
     async def _lead(self, container: str, ref: ProcessRef, given: Iterable[socket.socket] = ()) -> None:
-        published = self._published[container]
-        found = self._services.find(container)
-        monitor = found.observed.monitor if found is not None else None
-        await self._in_thread(partial(_lead, self._control, container, published, monitor, list(given)))
-        self._led[container] = ref
+        """As it is published when its turn comes."""
+        async with self._telling:
+            published = self._published.get(container)
+            if published is None or self._led.get(container) == (ref, published):
+                return
+            found = self._services.find(container)
+            monitor = found.observed.monitor if found is not None else None
+            self._led.pop(container, None)
+            await self._lead_back()  # somebody may have flushed that
+            await self._in_thread(partial(_lead, self._control, container, published, monitor, list(given)))
+            self._led[container] = ref, published
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
@@ -311,9 +354,16 @@ def _lead(
 ) -> None:
     with ExitStack() as stack:
         sockets = holders(published.ports, monitor, given, stack)
-        targets = [(_addresses(published.attachments, port), port.container_port) for port in published.ports]
         forwarding.drop(control, container)  # what was left of an attempt
-        forwarding.lead(control, container, sockets, targets)
+        forwarding.lead(control, container, sockets, _targets(published))
+
+
+def _is_led(control: str, container: str, published: _Published) -> bool:
+    return forwarding.led(control).get(container) == forwarding.told(_targets(published))
+
+
+def _targets(published: _Published) -> list[tuple[list[str], int]]:
+    return [(_addresses(published.attachments, port), port.container_port) for port in published.ports]
 
 
 def _addresses(attachments: Sequence[Attachment], port: Port) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyman.errors import PymanError
@@ -43,10 +44,11 @@ class Sandboxed(Bridged):
             await sandbox.unpublish(self.id)
 
     async def lead_no_more(self) -> None:
-        await self.services.sandbox.unpublish(self.id)
+        if self.container.observed.ports:
+            await self.services.sandbox.unpublish(self.id)
 
     async def heal(self) -> None:
-        await self.services.sandbox.heal()
+        await self.services.sandbox.heal(self.id)
 
     def left(self) -> None:
         self.services.sandbox.left(self.id)
@@ -67,12 +69,12 @@ class Sandboxed(Bridged):
 
     async def adopt(self, init: ProcessRef) -> None:
         """The container runs on without what cannot be."""
-        try:
-            await self.services.sandbox.look()
-            await super().adopt(init)
-            await self.services.sandbox.adopt(self.container)
-        except PymanError as error:
-            log.warning("cannot bring back a network", container=self.id, error=str(error))
+        sandbox = self.services.sandbox
+        for step in (sandbox.look, partial(super().adopt, init), partial(sandbox.adopt, self.container)):
+            try:
+                await step()
+            except PymanError as error:
+                log.warning("cannot bring back a network", container=self.id, error=str(error))
 
     async def turn_over(self) -> None:
         """The forwarder has the former monitor's sockets: the next run needs the ports itself."""

@@ -1,0 +1,114 @@
+"""Sockets taken out of another process."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.kernel import borrowed
+from supervisor.kernel.process import ref_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from supervisor.kernel.process import ProcessRef
+
+_HOLDER = """
+import os, socket, sys
+any_file = os.open("/dev/null", os.O_RDONLY)
+pair = socket.socketpair()
+sys.stdout.write("up\\n")
+sys.stdout.flush()
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def holding(*sockets: socket.socket) -> Iterator[ProcessRef]:
+    """A process that has these, and other descriptors."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLDER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=[each.fileno() for each in sockets],
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"up\n"
+        ref = ref_of(holder.pid)
+        assert ref is not None
+        yield ref
+        holder.kill()
+
+
+def bound(kind: int, address: str = "127.0.0.1") -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
+    made.bind((address, 0))
+    return made
+
+
+def test_they_are_the_same_ones_and_no_others() -> None:
+    with bound(socket.SOCK_STREAM) as tcp, bound(socket.SOCK_DGRAM, "::1") as udp, holding(tcp, udp) as ref:
+        names = [tcp.getsockname(), udp.getsockname()]
+        tcp.close()
+        udp.close()
+        taken = borrowed.sockets_of(ref)
+        try:
+            assert [each.getsockname() for each in taken] == names
+            assert [each.type for each in taken] == [socket.SOCK_STREAM, socket.SOCK_DGRAM]
+            taken[0].listen()
+            with socket.create_connection(names[0], 5), taken[0].accept()[0]:
+                pass
+        finally:
+            for each in taken:
+                each.close()
+        # The holder has them still.
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server(names[0], reuse_port=False)
+
+
+def test_no_program_that_is_started_gets_them() -> None:
+    with bound(socket.SOCK_STREAM) as tcp, holding(tcp) as ref:
+        (taken,) = borrowed.sockets_of(ref)
+        with taken:
+            assert not os.get_inheritable(taken.fileno())
+
+
+def test_who_has_ended_has_none() -> None:
+    with bound(socket.SOCK_STREAM) as tcp, holding(tcp) as ref:
+        pass
+    assert borrowed.sockets_of(ref) == []
+
+
+def test_another_process_with_its_number_is_let_alone() -> None:
+    with bound(socket.SOCK_STREAM) as tcp, holding(tcp) as ref:
+        assert borrowed.sockets_of(type(ref)(ref.pid, ref.start_time + 1)) == []
+
+
+def test_what_is_forbidden_is_said_and_nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        bound(socket.SOCK_STREAM) as first,
+        bound(socket.SOCK_STREAM) as second,
+        holding(first, second) as ref,
+    ):
+        take = borrowed._taken
+        taken: list[socket.socket] = []
+
+        def refused(pidfd: int, number: int) -> socket.socket | None:
+            if taken:
+                raise PermissionError(errno.EPERM, "no")
+            found = take(pidfd, number)
+            if found is not None:
+                taken.append(found)
+            return found
+
+        monkeypatch.setattr(borrowed, "_taken", refused)
+        with pytest.raises(PermissionError):
+            borrowed.sockets_of(ref)
+        assert [each.fileno() for each in taken] == [-1]

@@ -1,0 +1,149 @@
+"""An ordinary user's sandbox, when what belongs to it dies, hangs or is taken away at a bad moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.networking.conftest import HOST, OUTSIDE, ask
+from tests.networking.test_sandbox import BACK, end, helper, is_gone, space
+from tests.support import processes
+from tests.support.hosts import helpers
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from tests.networking.conftest import Net
+
+KILLS = 3
+"""However unlucky a start is, so many it stands."""
+
+pytestmark = pytest.mark.parametrize("module_net", ["user"], indirect=True)
+
+
+def test_the_ports_of_one_that_ended_without_a_supervisor_are_free(net: Net) -> None:
+    """The forwarder goes on for another container."""
+    net.serve("web", "--network", "bridge", "-p", "8080:80")
+    net.serve("other", "--network", "bridge", "-p", "8081:80")
+    forwarder, init = helper(net, "forwarder"), net.pid("web")
+    supervisor = net.engine.pid
+    os.kill(supervisor, signal.SIGSTOP)
+    os.kill(init, signal.SIGKILL)
+    assert not processes.wait_gone([init], 5)
+    os.kill(supervisor, signal.SIGKILL)
+    net.engine.cli("wait", "web")
+    assert ask(net.outside, HOST, 8080, seconds=0.5) == ""
+    net.serve("next", "--network", "bridge", "-p", "8080:80")
+    assert ask(net.outside, HOST, 8080) == f"next {OUTSIDE}"
+    assert ask(net.outside, HOST, 8081) == f"other {OUTSIDE}"
+    assert helper(net, "forwarder") == forwarder
+
+
+def test_a_forwarder_that_hangs_is_begun_anew(net: Net) -> None:
+    net.serve("web", "--network", "bridge", "-p", "8080:80")
+    net.serve("other", "--network", "bridge", "-p", "8081:80")
+    hangs = helper(net, "forwarder")
+    os.kill(hangs, signal.SIGSTOP)
+    net.engine.cli("rm", "--force", "web")
+    until(lambda: helper(net, "forwarder") not in (0, hangs), "it is not begun anew", BACK)
+    until(lambda: ask(net.outside, HOST, 8081) == f"other {OUTSIDE}", "the other is not led", BACK)
+    assert ask(net.outside, HOST, 8080, seconds=0.5) == ""
+    net.serve("next", "--network", "bridge", "-p", "8080:80")
+    assert ask(net.outside, HOST, 8080) == f"next {OUTSIDE}"
+
+
+def test_containers_start_and_end_while_the_forwarder_is_killed_again_and_again(net: Net) -> None:
+    net.serve("stays", "--network", "bridge", "-p", "8080:80")
+
+    def kill() -> None:
+        for _ in range(KILLS):
+            until(lambda: ask(net.outside, HOST, 8080, seconds=0.2), "it is not back", 10)
+            end(net, "forwarder")
+
+    def live(number: int) -> None:
+        for _ in range(3):
+            name, port = f"c{number}", 9000 + number
+            net.run(name, "--network", "bridge", "-p", f"{port}:80")
+            net.engine.cli("rm", "--force", name)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(live, range(4)))
+    finally:
+        killer.join()
+    net.serve("last", "--network", "bridge", "-p", "9000:80")
+    until(lambda: ask(net.outside, HOST, 8080) == f"stays {OUTSIDE}", "its port is not led", 40)
+    until(lambda: ask(net.outside, HOST, 9000) == f"last {OUTSIDE}", "its port is not led", BACK)
+    for number in (1, 2, 3):
+        assert ask(net.outside, HOST, 9000 + number, seconds=0.5) == ""
+
+
+def test_a_killed_keeper_interrupts_nobody(net: Net) -> None:
+    net.serve("web", "--network", "bridge", "-p", "8080:80")
+    net.run("b", "--network", "bridge")
+    former, before = space(net), helpers(net.engine.path)
+    with net.meanwhile_on(net.outside, "hold", HOST, "8080") as held:
+        net.engine.kill_keeper()
+        net.engine.drain_notices()
+        net.engine.start()
+    assert held[1] == "1"
+    assert (space(net), helpers(net.engine.path)) == (former, before)
+    net.serve("c", "--network", "bridge", "-p", "8081:80")
+    assert net.asks("b", net.address("c")).startswith("c ")
+    assert ask(net.outside, HOST, 8081) == f"c {OUTSIDE}"
+
+
+def test_where_somebody_has_taken_it_away_there_is_another_one(net: Net) -> None:
+    """With a way out and with ports, for those that come and for those that are started anew."""
+    net.serve("web", "--network", "bridge", "-p", "8080:80")
+    former, place, supervisor = space(net), f"{net.engine.path}/tmp/sandbox/netns", net.engine.pid
+    os.kill(supervisor, signal.SIGSTOP)
+    net.host.run(
+        "nsenter",
+        f"--user=/proc/{supervisor}/ns/user",
+        f"--mount=/proc/{supervisor}/ns/mnt",
+        *("umount", "--lazy", place),
+    )
+    os.kill(supervisor, signal.SIGKILL)
+    net.serve("b", "--network", "bridge", "-p", "8081:80")
+    assert space(net) not in (0, former)
+    assert net.asks("b", OUTSIDE, 7).startswith("outside ")
+    assert ask(net.outside, HOST, 8081) == f"b {OUTSIDE}"
+    net.engine.cli("restart", "--time", "0", "web")
+    net.await_up("web")
+    assert ask(net.outside, HOST, 8080) == f"web {OUTSIDE}"
+    assert net.asks("b", net.address("web")).startswith("web ")
+
+
+@pytest.mark.parametrize("supervisor", ["there", "killed"])
+def test_a_reset_leaves_nothing_of_it(net: Net, supervisor: str) -> None:
+    net.serve("web", "--network", "bridge", "-p", "8080:80")
+    assert len(helpers(net.engine.path)) == 2
+    keeper = net.engine.keeper
+    assert keeper is not None
+    if supervisor == "killed":
+        net.engine.kill_keeper()
+    net.engine.cli("system", "reset", "--force")
+    keeper.wait(20)
+    until(lambda: not helpers(net.engine.path), "a program is left", 5)
+    assert not os.path.lexists(f"{net.engine.path}/tmp/sandbox")
+    assert ask(net.outside, HOST, 8080, seconds=0.5) == ""
+    net.engine.drain_notices()
+    net.engine.start()
+
+
+def test_it_is_gone_although_its_supervisor_was_killed_on_the_way(net: Net) -> None:
+    net.serve("web", "--network", "bridge", "-p", "8080:80")
+    for _ in range(3):
+        net.engine.cli("rm", "--force", "--ignore", "web")
+        net.engine.kill()
+        net.serve("web", "--network", "bridge", "-p", "8080:80")
+        assert ask(net.outside, HOST, 8080) == f"web {OUTSIDE}"
+    net.engine.cli("rm", "--force", "web")
+    is_gone(net)
