@@ -8,11 +8,12 @@ it works for ordinary users alone.
 
 from __future__ import annotations
 
+import signal
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyman.errors import InvalidArgument
-from supervisor.kernel import addresses
+from supervisor.kernel import addresses, process
 from supervisor.network.plans import is_ipv6
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from supervisor.network.plans import Port
 
-__all__ = ["GUEST_MAP", "PROGRAM", "Setup", "check", "check_ports", "set_up"]
+__all__ = ["GUEST_MAP", "PROGRAM", "Setup", "check", "check_ports", "end_former", "set_up"]
 
 PROGRAM = "pasta"
 GUEST_MAP = "--map-guest-addr"
@@ -60,6 +61,8 @@ _LONG = {
 }
 _MOST = 256
 """Options of one container."""
+_DEATH = 5.0
+"""Seconds for the kernel to let a killed one go."""
 
 
 class Setup(NamedTuple):
@@ -129,6 +132,18 @@ def set_up(options: Sequence[str], ports: Sequence[Port], *, maps_guest: bool) -
         [address for address in servers if is_ipv6(address) in kinds],
         reached[0] if reached else "",
     )
+
+
+async def end_former(pid_file: str) -> None:
+    """End one that nobody has recorded, because a supervisor was killed just when it had gone to the background. It lets
+    nobody read its environment, so that no mark there finds it: its pid file does, which it was told."""
+    former = process.ref_of_file(pid_file)
+    pidfd = process.open_pidfd(former) if former is not None else None
+    if pidfd is not None:
+        with pidfd:
+            if pid_file in process.words_of(pidfd.ref.pid):
+                pidfd.send_signal(signal.SIGKILL)
+                await pidfd.ends_within(_DEATH)
 
 
 def _specs(ports: Iterable[Port]) -> Iterator[tuple[str, str]]:

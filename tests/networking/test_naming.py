@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.networking.conftest import OUTSIDE
+from tests.networking.conftest import OUTSIDE, TALK
 from tests.runtime.naming import UPSTREAM
 from tests.support import processes
 from tests.support.waiting import until
@@ -150,6 +150,23 @@ def test_it_outlives_the_supervisor_and_goes_with_the_last_container(net: Net) -
     net.engine.cli("rm", "--force", "--time", "0", "web", "b")
     assert server(net) == there
     net.engine.cli("rm", "--force", "--time", "0", "c")
+    until(lambda: not server(net), "it is still there")
+
+
+def test_supervisors_killed_while_somebody_joins_leave_the_names_of_those_who_run(net: Net) -> None:
+    net.engine.cli("network", "create", "first")
+    net.run("b", "--network", "first")
+    for number in range(6):
+        words = ("run", "--detach", "--name", f"c{number}", "--stop-timeout", "0", "--network", "first")
+        with net.engine.spawn(*words, *net.root, *TALK, "serve", f"c{number}", "80") as running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.wait(0.04 * number)  # and then in the middle of it, earlier or later
+            net.engine.kill()
+            running.communicate()
+    names = net.engine.out("ps", "--filter", "status=running", "--format", "{{.Names}}").split()
+    for name in sorted({*names} - {"b"}):
+        until(lambda name=name: net.asks("b", name, seconds=0.5).startswith(f"{name} "), name)  # type: ignore[misc]
+    net.engine.cli("rm", "--all", "--force", "--time", "0")
     until(lambda: not server(net), "it is still there")
 
 

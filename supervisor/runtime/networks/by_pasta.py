@@ -7,12 +7,10 @@ on a file in the container's run directory; and pasta ends by itself once that f
 from __future__ import annotations
 
 import os
-import select
-import signal
 from typing import TYPE_CHECKING
 
 from pyman.errors import NetworkFailed
-from supervisor.kernel import mounts, process
+from supervisor.kernel import mounts
 from supervisor.kernel.addresses import first_address
 from supervisor.network import pasta, programs
 from supervisor.oci.request import Networking
@@ -33,9 +31,6 @@ if TYPE_CHECKING:
     from supervisor.settings.model import Settings
 
 __all__ = ["ByPasta", "options_of"]
-
-_DEATH = 5.0
-"""Seconds for the kernel to let a killed one go."""
 
 
 def options_of(spec: ContainerSpec, settings: Settings) -> list[str]:
@@ -96,18 +91,11 @@ class ByPasta(UserMode):
         """The namespace, and the program's pid."""
         return f"{self.bundle}/netns", f"{self.bundle}/pasta.pid"
 
+    async def end_others(self) -> None:
+        await pasta.end_former(self.files[1])
+
     def clear(self) -> None:
-        """End also one that nobody has recorded, because a supervisor was killed just then: it lets nobody see by which mark
-        it could be found. Blocks. OSError."""
-        namespace, pid = self.files
-        former = process.ref_of_file(pid)
-        pidfd = process.open_pidfd(former) if former is not None else None
-        if pidfd is not None:
-            with pidfd:
-                if namespace in process.words_of(pidfd.ref.pid):
-                    pidfd.send_signal(signal.SIGKILL)
-                    select.select([pidfd.fd], [], [], _DEATH)
-        mounts.unmount(namespace, lazy=True)
+        mounts.unmount(self.files[0], lazy=True)
         for path in self.files:
             unlink(path)
 
@@ -116,6 +104,10 @@ class _Pasta(Connecting):
     def __init__(self, wiring: ByPasta, init: ProcessRef) -> None:
         super().__init__(wiring, init, pasta.PROGRAM)
         self._wiring = wiring
+
+    async def program(self, stack: ExitStack) -> Program:
+        await self._wiring.end_others()
+        return await super().program(stack)
 
     def _make_ready(self) -> None:
         namespace, _ = self._wiring.files

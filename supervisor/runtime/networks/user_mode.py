@@ -106,6 +106,9 @@ class UserMode(Unwired, ABC):
     def clear(self) -> None:
         """What they have had in the run directory. It need not be there. Blocks. OSError."""
 
+    async def end_others(self) -> None:
+        """Programs that are there although the book of helpers does not know them."""
+
     @abstractmethod
     def told(self) -> Networking: ...
 
@@ -145,6 +148,7 @@ class UserMode(Unwired, ABC):
                 await self.services.helpers.end(key)
             except PymanError as error:
                 failure = failure or error
+        await self.end_others()
         try:
             await self.in_thread(self.clear)
         except OSError as error:

@@ -100,6 +100,7 @@ class WayOut(Helper):
         self._begun = self.name
         if self.name == slirp4netns.PROGRAM:
             return Program(argv, descriptors=(self.netns,), ready=slirp4netns.READY)
+        await pasta.end_former(self.pid_file)
         return Program(argv, pid_file=self.pid_file)
 
 
