@@ -21,7 +21,8 @@ from supervisor.kernel import cgroups, files, mounts, process
 from supervisor.logging import log
 from supervisor.oci.runtimes import find_runtimes
 from supervisor.runtime.life.remains import cgroups_of_run
-from supervisor.runtime.networks import ending, helper_start
+from supervisor.runtime.networks.programs import helper_start
+from supervisor.runtime.networks.wired import ending
 from supervisor.runtime.recovery import leftovers
 from supervisor.runtime.volumes.ground import Ground
 from supervisor.state import offline

@@ -17,7 +17,7 @@ import outcome
 
 from pyman.errors import NetworkFailed
 from supervisor.kernel import inside, mounts, namespaces
-from supervisor.network import messages, netfilter, netlink, nft
+from supervisor.network.kernel import messages, netfilter, netlink, nft
 
 __all__ = ["find", "lead_back", "make", "remove"]
 

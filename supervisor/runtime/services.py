@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from supervisor.oci.runtimes import Runtimes
     from supervisor.runtime.answers import Answer
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.allocation import Allocation
     from supervisor.runtime.networks.book import NetworkBook
-    from supervisor.runtime.networks.bridges import Bridges
-    from supervisor.runtime.networks.helper_book import Helpers
-    from supervisor.runtime.networks.naming import Naming
-    from supervisor.runtime.networks.sandbox import Sandbox
+    from supervisor.runtime.networks.programs.helper_book import Helpers
+    from supervisor.runtime.networks.programs.naming import Naming
+    from supervisor.runtime.networks.sandboxes.sandbox import Sandbox
+    from supervisor.runtime.networks.wired.allocation import Allocation
+    from supervisor.runtime.networks.wired.bridges import Bridges
     from supervisor.runtime.registry import Registry
     from supervisor.runtime.secrets.book import Secrets
     from supervisor.runtime.secrets.choosing import Chosen as ChosenSecrets
@@ -195,20 +195,20 @@ class Services:
 
     @cached_property
     def allocation(self) -> Allocation:
-        from supervisor.runtime.networks.allocation import Allocation
+        from supervisor.runtime.networks.wired.allocation import Allocation
 
         return Allocation()
 
     @cached_property
     def sandbox(self) -> Sandbox:
         """Of an ordinary user alone."""
-        from supervisor.runtime.networks.sandbox import Sandbox
+        from supervisor.runtime.networks.sandboxes.sandbox import Sandbox
 
         return Sandbox(self)
 
     @cached_property
     def bridges(self) -> Bridges:
-        from supervisor.runtime.networks.bridges import Bridges
+        from supervisor.runtime.networks.wired.bridges import Bridges
 
         if self.settings.rootless:
             return Bridges(self.disk, None, self.spawn, publishes=False)
@@ -216,13 +216,13 @@ class Services:
 
     @cached_property
     def helpers(self) -> Helpers:
-        from supervisor.runtime.networks.helper_book import Helpers
+        from supervisor.runtime.networks.programs.helper_book import Helpers
 
         return Helpers(self.layout, self.database, self.reaped, self.spawn, self.disk)
 
     @cached_property
     def naming(self) -> Naming:
-        from supervisor.runtime.networks.naming import Naming
+        from supervisor.runtime.networks.programs.naming import Naming
 
         def is_known(id: str) -> bool:
             container = self.find(id)

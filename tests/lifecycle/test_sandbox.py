@@ -44,7 +44,7 @@ def helpers(engine: Engine) -> dict[str, int]:
                 space = (entry / "ns/net").stat().st_ino
             except OSError:
                 continue
-            if "supervisor.network.forwarder" in words and space in spaces:
+            if "supervisor.network.relay.forwarder" in words and space in spaces:
                 found["forwarder"] = int(entry.name)
             elif words[-1:] and words[-1].startswith(f"{engine.path}/") and "/sandbox/" in words[-1]:
                 found["pasta"] = int(entry.name)

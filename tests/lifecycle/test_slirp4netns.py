@@ -27,7 +27,7 @@ PORT = 19380 + 20 * WORKER
 SLEEP = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 SERVE = ["sh", "-c", "while :; do echo here | nc -l -p 80; done"]
 OWN = "slirp4netns:port_handler=slirp4netns"
-FORWARDER = "supervisor.network.forwarder"
+FORWARDER = "supervisor.network.relay.forwarder"
 
 
 def programs(engine: Engine, name: str = "slirp4netns") -> dict[int, list[str]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.network import netfilter
+from supervisor.network.kernel import netfilter
 from tests.support.hosts import Machine, wired
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.network import firewall, links
+from supervisor.network.kernel import firewall, links
 from supervisor.network.plans import Port
 from tests.network.test_paths import FIRST, attachment, connected
 

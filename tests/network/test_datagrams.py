@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.network.datagrams import Receiver, Sessions
-from supervisor.network.relays import Loop
+from supervisor.network.relay.datagrams import Receiver, Sessions
+from supervisor.network.relay.relays import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from supervisor.network.datagrams import Client
+    from supervisor.network.relay.datagrams import Client
 
 LOCAL = ("127.0.0.1", 0)
 

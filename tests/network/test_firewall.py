@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pyman.errors import NetworkFailed
-from supervisor.network import firewall, netfilter
+from supervisor.network.kernel import firewall, netfilter
 from supervisor.network.plans import Address, Attachment, NetworkPlan, Port, Subnet
 from tests.network.test_paths import FIRST, SECOND, attachment, connected, with_
 

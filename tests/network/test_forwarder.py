@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyman.errors import NetworkFailed
-from supervisor.network import forwarding, sandbox
+from supervisor.network import sandbox
+from supervisor.network.relay import forwarding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,8 +13,8 @@ import pytest
 
 from pyman.errors import NetworkFailed
 from supervisor.logging import fields_of
-from supervisor.network import links, messages
-from supervisor.network.netlink import Wire
+from supervisor.network.kernel import links, messages
+from supervisor.network.kernel.netlink import Wire
 from supervisor.network.plans import Address, Attachment, NetworkPlan, Route, Subnet
 from tests.network.test_paths import FIRST, attachment, connected, unless_the_kernel_cannot, with_
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyman.errors import InvalidArgument
-from supervisor.network import duplicates, pasta
 from supervisor.network.plans import Port
+from supervisor.network.user_mode import duplicates, pasta
 from tests.network.user_box import UserBox
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from pyman.errors import NetworkFailed
-from supervisor.network import firewall, links, nft
+from supervisor.network.kernel import firewall, links, nft
 from supervisor.network.plans import Address, Attachment, NetworkPlan, Port, Route, Subnet
 
 if TYPE_CHECKING:

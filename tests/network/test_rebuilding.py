@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from supervisor.network import firewall
+from supervisor.network.kernel import firewall
 from supervisor.network.plans import Port
 from tests.network.test_paths import FIRST, SECOND, attachment
 

@@ -66,7 +66,8 @@ def test_an_ordinary_user_has_all_rights_in_it(programs: Path) -> None:
     """Bridges, the packet filter, and the way back to the forwarder."""
     work = """
     from supervisor.kernel import inside
-    from supervisor.network import firewall, links, sandbox
+    from supervisor.network.kernel import firewall, links
+    from supervisor.network import sandbox
     from supervisor.network.plans import NetworkPlan, Subnet
     path = f"{sys.argv[1]}/netns"
     os.close(sandbox.make(path))

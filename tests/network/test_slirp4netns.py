@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyman.errors import InvalidArgument, PortInUse
-from supervisor.network import duplicates, slirp4netns
 from supervisor.network.plans import Port
+from supervisor.network.user_mode import duplicates, slirp4netns
 from tests.network.user_box import UserBox
 
 if TYPE_CHECKING:

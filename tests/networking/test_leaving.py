@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.network import netfilter
-from supervisor.runtime.networks.ending import end_all
+from supervisor.network.kernel import netfilter
+from supervisor.runtime.networks.wired.ending import end_all
 from tests.networking.conftest import HOST
 from tests.support.hosts import elements
 from tests.support.waiting import until

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pyman.api.spec import ContainerSpec
-from supervisor.network import links
+from supervisor.network.kernel import links
 from supervisor.network.plans import Address, Attachment, NetworkPlan, Subnet
 
 if TYPE_CHECKING:

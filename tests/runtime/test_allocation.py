@@ -8,7 +8,7 @@ from pyman.api.network import LeaseRange, Network, Subnet
 from pyman.api.spec import NetworkWish
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.network.plans import Port
-from supervisor.runtime.networks.allocation import Allocation, Held
+from supervisor.runtime.networks.wired.allocation import Allocation, Held
 
 ANY = NetworkWish()
 

@@ -14,11 +14,11 @@ from pyman.api.network import CreateNetworkRequest
 from pyman.api.spec import Namespace, NetworkWish
 from pyman.errors import DiskFull, NetworkFailed, NoSuchNetwork
 from supervisor.kernel import process
-from supervisor.network import netfilter
+from supervisor.network.kernel import netfilter
 from supervisor.runtime.creation.creating import Creation
 from supervisor.runtime.life import connecting
 from supervisor.runtime.life import requests as rq
-from supervisor.runtime.networks.rewiring import Rewiring
+from supervisor.runtime.networks.wired.rewiring import Rewiring
 from tests.runtime.faults import FullDisk
 
 if TYPE_CHECKING:

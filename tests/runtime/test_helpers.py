@@ -15,8 +15,8 @@ import trio
 
 from pyman.errors import DeadlineExceeded, NetworkFailed
 from supervisor.kernel import ancestry, process
-from supervisor.runtime.networks import helper_book as module
-from supervisor.runtime.networks.helper_start import end_all
+from supervisor.runtime.networks.programs import helper_book as module
+from supervisor.runtime.networks.programs.helper_start import end_all
 from tests.runtime.helping import STEPS, Book, Worker
 from tests.support import processes
 from tests.support.waiting import until

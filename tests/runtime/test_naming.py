@@ -16,10 +16,10 @@ import trio
 
 from pyman.errors import NetworkFailed
 from supervisor.kernel import ancestry
-from supervisor.network import links
-from supervisor.runtime.networks import naming as module
-from supervisor.runtime.networks.helper_start import end_all
-from supervisor.runtime.networks.naming import KEY, Naming
+from supervisor.network.kernel import links
+from supervisor.runtime.networks.programs import naming as module
+from supervisor.runtime.networks.programs.helper_start import end_all
+from supervisor.runtime.networks.programs.naming import KEY, Naming
 from tests.runtime.helping import Book
 from tests.runtime.naming import UPSTREAM, Guest, ask, attachment, network, wire
 from tests.support import processes
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from supervisor.network.plans import Attachment, NetworkPlan
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.helper_book import Helpers
+    from supervisor.runtime.networks.programs.helper_book import Helpers
     from supervisor.settings.model import Settings
 
 pytestmark = pytest.mark.holds_loop(0)

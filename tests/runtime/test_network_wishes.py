@@ -11,7 +11,7 @@ from pyman.api.network import Network, Subnet
 from pyman.api.spec import ContainerSpec, Namespace, NetworkWish, PortMapping
 from pyman.errors import InvalidArgument, NoSuchNetwork, NotSupported, StorageFailed
 from supervisor.network.definitions.directory import Networks
-from supervisor.runtime.networks import choosing, publishing, wishes
+from supervisor.runtime.networks.creation import choosing, publishing, wishes
 
 if TYPE_CHECKING:
     from pyman.errors import PymanError

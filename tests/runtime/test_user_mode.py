@@ -8,7 +8,7 @@ import pytest
 
 from pyman.api.spec import ContainerSpec, Namespace, PortMapping
 from pyman.errors import InvalidArgument, NotSupported
-from supervisor.runtime.networks import by_pasta, by_slirp4netns, user_mode
+from supervisor.runtime.networks.wired import by_pasta, by_slirp4netns, user_mode
 from supervisor.settings.model import EngineSettings, NetworkSettings, Settings
 from supervisor.settings.xdg import Xdg
 

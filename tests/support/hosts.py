@@ -236,7 +236,7 @@ def helpers(*directories: Path) -> dict[int, str]:
     for pid in sorted(processes.mentions(map(str, directories))):
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-            name = "forwarder" if "supervisor.network.forwarder" in words else Path(words[0]).name
+            name = "forwarder" if "supervisor.network.relay.forwarder" in words else Path(words[0]).name
             if name.startswith(_PROGRAMS):
                 found[pid] = name
     return found

@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyman.errors import StorageFailed
-from supervisor.network.netlink import Wire, attributes
+from supervisor.network.kernel.netlink import Wire, attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ from supervisor.runtime.creation.words import random_name
 from supervisor.runtime.dependencies import needs_of
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.mounts.sources import bound, look_up
-from supervisor.runtime.networks import wishes
+from supervisor.runtime.networks.creation import wishes
 from supervisor.runtime.records import Observed, encode, replaced
 from supervisor.runtime.registry import check_name
 from supervisor.runtime.rootfs.layers import Layering
@@ -145,7 +145,7 @@ class Creation:
         if not mappings:
             return spec
         if not all(mapping.host_port for mapping in mappings):
-            from supervisor.runtime.networks import publishing
+            from supervisor.runtime.networks.creation import publishing
 
             async with self._choosing:
                 others = [entry.container.definition.spec.portmappings for entry in self._registry]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pyman.errors import InvalidArgument, NoSuchNetwork, PymanError, WrongState
 from pyman.names import STATES_WITH_PROCESS, EventStatus, EventType, State
 from supervisor.logging import log
-from supervisor.runtime.networks import choosing
-from supervisor.runtime.networks.bridged import Bridged
-from supervisor.runtime.networks.rewiring import Rewiring
+from supervisor.runtime.networks.creation import choosing
+from supervisor.runtime.networks.wired.bridged import Bridged
+from supervisor.runtime.networks.wired.rewiring import Rewiring
 from supervisor.runtime.records import replaced
 from supervisor.state.database import EventDraft
 

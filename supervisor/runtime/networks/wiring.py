@@ -94,18 +94,18 @@ def wiring_of(services: Services, container: Container) -> Wiring:
         case "bridge":
             # Only now: not every engine has one.
             if services.settings.rootless:
-                from supervisor.runtime.networks.sandboxed import Sandboxed
+                from supervisor.runtime.networks.sandboxes.sandboxed import Sandboxed
 
                 return Sandboxed(services, container)
-            from supervisor.runtime.networks.bridged import Bridged
+            from supervisor.runtime.networks.wired.bridged import Bridged
 
             return Bridged(services, container)
         case "pasta":
-            from supervisor.runtime.networks.by_pasta import ByPasta
+            from supervisor.runtime.networks.wired.by_pasta import ByPasta
 
             return ByPasta(services, container)
         case "slirp4netns":
-            from supervisor.runtime.networks.by_slirp4netns import BySlirp4netns
+            from supervisor.runtime.networks.wired.by_slirp4netns import BySlirp4netns
 
             return BySlirp4netns(services, container)
     return Unwired()

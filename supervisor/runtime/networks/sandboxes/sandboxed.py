@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyman.errors import PymanError
 from supervisor.logging import log
-from supervisor.runtime.networks.bridged import Bridged
-from supervisor.runtime.networks.sandbox import check_ports
+from supervisor.runtime.networks.sandboxes.sandbox import check_ports
+from supervisor.runtime.networks.wired.bridged import Bridged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

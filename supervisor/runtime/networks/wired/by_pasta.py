@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from pyman.errors import NetworkFailed
 from supervisor.kernel import mounts
 from supervisor.kernel.addresses import first_address
-from supervisor.network import pasta, programs
+from supervisor.network.user_mode import pasta, programs
 from supervisor.oci.request import Networking
-from supervisor.runtime.networks.helper_start import Program
-from supervisor.runtime.networks.user_mode import Connecting, UserMode, probe, unlink
+from supervisor.runtime.networks.programs.helper_start import Program
+from supervisor.runtime.networks.wired.user_mode import Connecting, UserMode, probe, unlink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from pyman.api.spec import ContainerSpec
     from supervisor.kernel.process import ProcessRef
-    from supervisor.network.pasta import Setup
     from supervisor.network.plans import Port
+    from supervisor.network.user_mode.pasta import Setup
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.helper_start import Helper
+    from supervisor.runtime.networks.programs.helper_start import Helper
     from supervisor.runtime.services import Services
     from supervisor.settings.model import Settings
 

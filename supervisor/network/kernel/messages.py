@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from supervisor.network import netlink
-from supervisor.network.netlink import ACK, CREATE, EXCLUSIVE, Message, attribute, number, text
+from supervisor.network.kernel import netlink
+from supervisor.network.kernel.netlink import ACK, CREATE, EXCLUSIVE, Message, attribute, number, text
 from supervisor.network.plans import is_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from supervisor.network.netlink import Wire
+    from supervisor.network.kernel.netlink import Wire
 
 __all__ = [
     "Interface",

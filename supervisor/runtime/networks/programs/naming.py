@@ -18,10 +18,10 @@ import trio
 from pyman.errors import NetworkFailed, PymanError
 from supervisor.kernel import process
 from supervisor.logging import log
+from supervisor.network.kernel.place import in_place
 from supervisor.network.names import PROGRAM, Directory, answer, guest_of, question, zone_of
-from supervisor.network.place import in_place
 from supervisor.network.plans import is_ipv6
-from supervisor.runtime.networks.helper_start import Helper, Program
+from supervisor.runtime.networks.programs.helper_start import Helper, Program
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from supervisor.network.names import Guest, Zone
     from supervisor.network.plans import Attachment, NetworkPlan
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.helper_book import Helpers
+    from supervisor.runtime.networks.programs.helper_book import Helpers
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
 

@@ -24,12 +24,13 @@ import trio
 from pyman.errors import NetworkFailed, NotSupported, PymanError
 from supervisor.kernel import files
 from supervisor.logging import log
-from supervisor.network import forwarding, sandbox
-from supervisor.network.place import in_place
+from supervisor.network import sandbox
+from supervisor.network.kernel.place import in_place
 from supervisor.network.plans import is_ipv6
-from supervisor.runtime.networks.helper_start import Helper, Program
-from supervisor.runtime.networks.holding import holders
-from supervisor.runtime.networks.way_out import WayOut
+from supervisor.network.relay import forwarding
+from supervisor.runtime.networks.programs.helper_start import Helper, Program
+from supervisor.runtime.networks.sandboxes.way_out import WayOut
+from supervisor.runtime.networks.wired.holding import holders
 
 if TYPE_CHECKING:
     import socket

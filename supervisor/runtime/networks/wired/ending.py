@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.network import firewall, links
-from supervisor.runtime.networks.bridges import take_away
-from supervisor.runtime.networks.tidying import noted
+from supervisor.network.kernel import firewall, links
+from supervisor.runtime.networks.wired.bridges import take_away
+from supervisor.runtime.networks.wired.tidying import noted
 from supervisor.runtime.recovery.refresh import records
 from supervisor.state.database import Database
 

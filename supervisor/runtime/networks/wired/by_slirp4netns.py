@@ -11,12 +11,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from supervisor.kernel import files, pipes, process
-from supervisor.network import forwarding, programs, slirp4netns
 from supervisor.network import ports as host_ports
+from supervisor.network.relay import forwarding
+from supervisor.network.user_mode import programs, slirp4netns
 from supervisor.oci.request import Networking
-from supervisor.runtime.networks.helper_start import Program
-from supervisor.runtime.networks.holding import holders
-from supervisor.runtime.networks.user_mode import Connecting, OfContainer, UserMode, probe, unlink
+from supervisor.runtime.networks.programs.helper_start import Program
+from supervisor.runtime.networks.wired.holding import holders
+from supervisor.runtime.networks.wired.user_mode import Connecting, OfContainer, UserMode, probe, unlink
 
 if TYPE_CHECKING:
     import socket
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from pyman.api.spec import ContainerSpec
     from supervisor.kernel.process import ProcessRef
     from supervisor.network.plans import Port
-    from supervisor.network.slirp4netns import Options
+    from supervisor.network.user_mode.slirp4netns import Options
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.helper_start import Helper
+    from supervisor.runtime.networks.programs.helper_start import Helper
     from supervisor.runtime.services import Services
     from supervisor.settings.model import Settings
 

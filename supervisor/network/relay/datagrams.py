@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from supervisor.network.relays import Loop
+    from supervisor.network.relay.relays import Loop
 
     Client = tuple[Any, ...]
     Ancillary = tuple[tuple[int, int, bytes], ...]

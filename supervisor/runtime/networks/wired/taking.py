@@ -8,7 +8,7 @@ import trio
 
 from pyman.names import STATES_WITH_PROCESS
 from supervisor.network.plans import Port
-from supervisor.runtime.networks.allocation import Held
+from supervisor.runtime.networks.wired.allocation import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

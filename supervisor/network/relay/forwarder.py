@@ -1,6 +1,6 @@
 """The forwarder: a program that leads ports of the host into the containers of a sandbox.
 
-    python -m supervisor.network.forwarder PATH CONTROL [keep] [until=PIPE]
+    python -m supervisor.network.relay.forwarder PATH CONTROL [keep] [until=PIPE]
 
 It is started in the sandbox's network namespace. CONTROL is a descriptor: a listening unix socket (SOCK_SEQPACKET) on
 which it is told what to lead where. Ports of the host come as sockets that somebody outside has bound, so it needs no way
@@ -23,14 +23,14 @@ import struct
 import sys
 from contextlib import suppress
 
-from supervisor.network.datagrams import Receiver, Sessions
-from supervisor.network.relays import Acceptor, Loop
+from supervisor.network.relay.datagrams import Receiver, Sessions
+from supervisor.network.relay.relays import Acceptor, Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from supervisor.network.datagrams import Client
+    from supervisor.network.relay.datagrams import Client
 
 __all__ = ["Forwarder", "main"]
 

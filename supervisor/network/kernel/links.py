@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 from pyman.errors import NetworkFailed
 from supervisor.kernel import inside
 from supervisor.logging import log
-from supervisor.network import messages
-from supervisor.network.netlink import Wire
+from supervisor.network.kernel import messages
+from supervisor.network.kernel.netlink import Wire
 from supervisor.network.plans import is_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from supervisor.network.messages import Interface
+    from supervisor.network.kernel.messages import Interface
     from supervisor.network.plans import Attachment, NetworkPlan
 
 __all__ = [

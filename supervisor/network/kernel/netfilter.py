@@ -12,7 +12,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from supervisor.network.netlink import NETFILTER, Wire
+from supervisor.network.kernel.netlink import NETFILTER, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ import struct
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.network import messages, netfilter
-from supervisor.network.netfilter import GENERAL
-from supervisor.network.netlink import ACK, NESTED, Message, Wire, attribute, attributes
+from supervisor.network.kernel import messages, netfilter
+from supervisor.network.kernel.netfilter import GENERAL
+from supervisor.network.kernel.netlink import ACK, NESTED, Message, Wire, attribute, attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

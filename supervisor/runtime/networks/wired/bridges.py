@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from pyman.errors import NetworkFailed
-from supervisor.network import firewall, links
-from supervisor.network.place import in_place
-from supervisor.runtime.networks.tidying import Tidying, identity
+from supervisor.network.kernel import firewall, links
+from supervisor.network.kernel.place import in_place
+from supervisor.runtime.networks.wired.tidying import Tidying, identity
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -9,14 +9,14 @@ import struct
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.network import netfilter
-from supervisor.network.netfilter import GENERAL
-from supervisor.network.netlink import ACK, CREATE, Message, address, attribute, attributes, text
+from supervisor.network.kernel import netfilter
+from supervisor.network.kernel.netfilter import GENERAL
+from supervisor.network.kernel.netlink import ACK, CREATE, Message, address, attribute, attributes, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from supervisor.network.netlink import Wire
+    from supervisor.network.kernel.netlink import Wire
 
 __all__ = ["Element", "Set", "add", "chain_is_there", "remove", "rules"]
 

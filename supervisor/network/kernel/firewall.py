@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyman.errors import NetworkFailed
-from supervisor.network import connections, elements, nft
-from supervisor.network.elements import Element, Set
+from supervisor.network.kernel import connections, elements, nft
+from supervisor.network.kernel.elements import Element, Set
 from supervisor.network.plans import is_ipv6
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "drop", "lead", "led", "listen", "told"]
 
-_PROGRAM = (sys.executable, "-I", "-X", "utf8", "-m", "supervisor.network.forwarder")
+_PROGRAM = (sys.executable, "-I", "-X", "utf8", "-m", "supervisor.network.relay.forwarder")
 _AT_ONCE = 200
 """Sockets in a message; the kernel passes 253."""
 _ANSWER = 1 << 20

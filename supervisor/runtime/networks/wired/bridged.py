@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pyman.errors import NetworkFailed, PymanError
 from supervisor.kernel import inside
 from supervisor.logging import log
-from supervisor.network import links
 from supervisor.network import ports as host_ports
+from supervisor.network.kernel import links
 from supervisor.network.names import SEARCH_DOMAIN
 from supervisor.network.planning import plan_of
 from supervisor.oci.request import Networking
-from supervisor.runtime.networks.taking import Taking
+from supervisor.runtime.networks.wired.taking import Taking
 
 if TYPE_CHECKING:
     import socket

@@ -16,11 +16,11 @@ import trio
 
 from pyman.errors import NetworkFailed, NotSupported, PymanError
 from supervisor.kernel import inside, process
-from supervisor.network import duplicates
 from supervisor.network import ports as host_ports
 from supervisor.network.plans import Attachment, Port
-from supervisor.runtime.networks.helper_start import Helper
-from supervisor.runtime.networks.taking import Taking
+from supervisor.network.user_mode import duplicates
+from supervisor.runtime.networks.programs.helper_start import Helper
+from supervisor.runtime.networks.wired.taking import Taking
 from supervisor.runtime.networks.wiring import Unwired
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.process import ProcessRef
     from supervisor.oci.request import Networking
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.helper_start import Program
+    from supervisor.runtime.networks.programs.helper_start import Program
     from supervisor.runtime.services import Services
     from supervisor.settings.model import Settings
 
@@ -45,8 +45,8 @@ def check(spec: ContainerSpec, settings: Settings) -> None:
         for mapping in spec.portmappings
     ]
     if spec.netns.nsmode == "pasta":
-        from supervisor.network import pasta
-        from supervisor.runtime.networks.by_pasta import options_of
+        from supervisor.network.user_mode import pasta
+        from supervisor.runtime.networks.wired.by_pasta import options_of
 
         if not settings.rootless:
             raise NotSupported(
@@ -57,8 +57,8 @@ def check(spec: ContainerSpec, settings: Settings) -> None:
         pasta.check(options_of(spec, settings))
         pasta.check_ports(ports)
     else:
-        from supervisor.network import slirp4netns
-        from supervisor.runtime.networks.by_slirp4netns import options_of as slirp_options_of
+        from supervisor.network.user_mode import slirp4netns
+        from supervisor.runtime.networks.wired.by_slirp4netns import options_of as slirp_options_of
 
         slirp4netns.check_ports(slirp_options_of(spec, settings), ports)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from supervisor.network import links
+from supervisor.network.kernel import links
 from supervisor.network.planning import plan_of
 from supervisor.network.plans import is_ipv6
 from supervisor.oci import live_files, resolver
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.process import ProcessRef
     from supervisor.network.plans import Attachment, NetworkPlan
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.bridged import Bridged
+    from supervisor.runtime.networks.wired.bridged import Bridged
     from supervisor.runtime.records import Observed
     from supervisor.runtime.services import Services
 

@@ -43,7 +43,7 @@ async def settle(services: Services, spec: ContainerSpec, image_ports: Sequence[
     if mode == "bridge":
         changed["networks"] = await _networks(services, spec)
     if spec.portmappings or spec.publish_image_ports:
-        from supervisor.runtime.networks.publishing import settled  # only now: most publish nothing
+        from supervisor.runtime.networks.creation.publishing import settled  # only now: most publish nothing
 
         changed["portmappings"] = settled(spec, image_ports, settings.network.default_host_ips)
     spec = msgspec.structs.replace(spec, **changed) if changed else spec
@@ -121,7 +121,9 @@ async def _networks(services: Services, spec: ContainerSpec) -> dict[str, Networ
     wishes = wishes or [(default, NetworkWish())]
     if wishes == [(default, NetworkWish())] and not as_device:  # which is always there
         return {default: NetworkWish(interface_name="eth0")}
-    from supervisor.runtime.networks import choosing  # only now: most are on the default network alone
+    from supervisor.runtime.networks.creation import (
+        choosing,  # only now: most are on the default network alone
+    )
 
     return choosing.settled(wishes, await services.networks.known(), as_device=as_device)
 
@@ -129,7 +131,9 @@ async def _networks(services: Services, spec: ContainerSpec) -> dict[str, Networ
 def _check_user_mode(spec: ContainerSpec, settings: Settings) -> None:
     """What the program that is the network can be told, and what an ordinary user's ports can be."""
     if spec.netns.nsmode in _OPTIONED:
-        from supervisor.runtime.networks import user_mode  # only now: root's containers mostly do without
+        from supervisor.runtime.networks.wired import (
+            user_mode,  # only now: root's containers mostly do without
+        )
 
         user_mode.check(spec, settings)
         return

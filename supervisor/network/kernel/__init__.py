@@ -1,0 +1,1 @@
+"""What the kernel is told of networks: interfaces and the packet filter, by netlink."""

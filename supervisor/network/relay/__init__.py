@@ -1,0 +1,1 @@
+"""The program that leads ports of the host into an ordinary user's sandbox, and its door."""

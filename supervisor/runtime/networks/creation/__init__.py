@@ -1,0 +1,1 @@
+"""What a create request says of networks and ports, settled."""

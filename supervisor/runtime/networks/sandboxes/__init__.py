@@ -1,0 +1,1 @@
+"""The network namespace in which an ordinary user's bridges are."""

@@ -1,0 +1,1 @@
+"""What a run has on networks: allotted, made, changed and taken away."""
