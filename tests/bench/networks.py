@@ -9,10 +9,10 @@ import contextlib
 import json
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.bench.context import pyman_time, side_by_side
-from tests.bench.measure import Failed, command_time, interleave, median, wait_until
+from tests.bench.measure import command_time, interleave, median, wait_until
 from tests.bench.report import Limit, Result
 from tests.bench.rootless import becoming, both_of_user, user_time
 from tests.support.hosts import Machine, wired
@@ -142,18 +142,21 @@ def _rates(bench: Bench, other: Machine, ports: Mapping[str, int], what: str) ->
 
 
 def _sending(other: Machine, port: int) -> Callable[[], float]:
-    argv = ("iperf3", "--client", "192.0.2.1", "--port", str(port), "--time", str(SECONDS), "--json")
+    seconds = ("--time", str(SECONDS))
+    argv = ("iperf3", "--client", "192.0.2.1", "--port", str(port), *seconds, "--json")
 
     def turn() -> float:
-        told = json.loads(other.run(*argv, check=False))
-        if "error" in told:
-            raise Failed(f"iperf3: {told['error']}")
+        told: dict[str, Any] = {}
+
+        def answers() -> bool:
+            """Not while it comes up, nor while it is at the end of the turn before."""
+            told.clear()
+            told.update(json.loads(other.run(*argv, check=False)))
+            return "error" not in told
+
+        wait_until(answers, f"iperf3 answers on port {port}", pause=0.05)
         return float(told["end"]["sum_received"]["bits_per_second"]) / 1e9
 
-    def answers() -> bool:
-        return "error" not in json.loads(other.run(*argv[:-3], "--bytes", "1", "--json", check=False))
-
-    wait_until(answers, f"iperf3 answers on port {port}", pause=0.05)
     return turn
 
 
