@@ -106,12 +106,15 @@ def crowd(bench: Bench) -> list[Result]:
 
 
 def throughput(bench: Bench) -> list[Result]:
-    """iperf3 on another host sends to a server in a container, by a published port; then the same by an ordinary user's."""
-    with _other_host() as other:
-        with bench.engine() as engine, bench.clean_podman() as podman, _libraries(bench.rootfs):
+    """iperf3 on another host sends to a server in a container, by a published port; then the same by an ordinary user's.
+
+    Root's engines are on hosts of their own, so that a packet goes through the rules of one of them alone."""
+    with _other_host() as other, Machine() as host, wired(host) as beside:
+        with bench.engine(host) as engine, bench.clean_podman() as podman, _libraries(bench.rootfs):
             _serve(engine.out, PORTS["pyman"], bench.rootfs)
             _serve(podman.out, PORTS["podman"], bench.rootfs)
-            found = [_rates(bench, other, PORTS, "TCP from another host by a published port, iperf3")]
+            sides = {"pyman": (beside, PORTS["pyman"]), "podman": (other, PORTS["podman"])}
+            found = [_rates(bench, sides, "TCP from another host by a published port, iperf3")]
             # Before the directories go that they look into.
             engine.remove_containers()
             podman.remove_containers()
@@ -120,9 +123,8 @@ def throughput(bench: Bench) -> list[Result]:
             with _libraries(users.rootfs), _libraries(users_podman.rootfs):
                 _serve(users.out, USERS_PORTS["pyman"], users.rootfs)
                 _serve(users_podman.out, USERS_PORTS["podman"], users_podman.rootfs)
-                found.append(
-                    _rates(bench, other, USERS_PORTS, "the same to an ordinary user's container on a bridge")
-                )
+                sides = {name: (other, port) for name, port in USERS_PORTS.items()}
+                found.append(_rates(bench, sides, "the same to an ordinary user's container on a bridge"))
                 users_podman.out("rm", "--all", "--force", "--time", "0")
     return found
 
@@ -133,9 +135,9 @@ def _serve(out: Callable[..., str], port: int, rootfs: Path) -> None:
     out("run", "--detach", "--network", "bridge", *ports, *root, "iperf3", "--server")
 
 
-def _rates(bench: Bench, other: Machine, ports: Mapping[str, int], what: str) -> Result:
+def _rates(bench: Bench, sides: Mapping[str, tuple[Machine, int]], what: str) -> Result:
     turns = 3 if bench.options.quick else bench.count
-    rates = interleave(turns, {name: _sending(other, port) for name, port in ports.items()})
+    rates = interleave(turns, {name: _sending(*side) for name, side in sides.items()})
     mine, theirs = (median(rates[name]) for name in ("pyman", "podman"))
     limit = Limit(1, times=True, least=True)
     return Result("port", what, "Gbit/s", mine, theirs, limit=limit, samples=rates["pyman"])
