@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 from tests.bench.measure import command_time
 from tests.bench.podman import Podman
 from tests.support.engine import Engine
+from tests.support.hosts import HostPlace
 from tests.support.runtimes import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from tests.support.hosts import Machine
 
 __all__ = ["Bench", "Options"]
 
@@ -51,9 +54,10 @@ class Bench:
         self.rootfs = self.podman.rootfs
 
     @contextmanager
-    def engine(self) -> Iterator[Engine]:
-        """A supervisor of its own, started; ended and cleared away afterwards."""
-        engine = Engine(Place(self.options.runtime), config=_CONFIG)
+    def engine(self, host: Machine | None = None) -> Iterator[Engine]:
+        """A supervisor of its own, started; ended and cleared away afterwards. `host`: where it is, if not beside Podman."""
+        place = Place(self.options.runtime)
+        engine = Engine(HostPlace(host, place) if host else place, config=_CONFIG)
         try:
             engine.start()
             yield engine

@@ -9,10 +9,10 @@ import contextlib
 import json
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.bench.context import pyman_time, side_by_side
-from tests.bench.measure import Failed, command_time, interleave, median, wait_until
+from tests.bench.measure import command_time, interleave, median, wait_until
 from tests.bench.report import Limit, Result
 from tests.bench.rootless import becoming, both_of_user, user_time
 from tests.support.hosts import Machine, wired
@@ -106,12 +106,15 @@ def crowd(bench: Bench) -> list[Result]:
 
 
 def throughput(bench: Bench) -> list[Result]:
-    """iperf3 on another host sends to a server in a container, by a published port; then the same by an ordinary user's."""
-    with _other_host() as other:
-        with bench.engine() as engine, bench.clean_podman() as podman, _libraries(bench.rootfs):
+    """iperf3 on another host sends to a server in a container, by a published port; then the same by an ordinary user's.
+
+    Root's engines are on hosts of their own, so that a packet goes through the rules of one of them alone."""
+    with _other_host() as other, Machine() as host, wired(host) as beside:
+        with bench.engine(host) as engine, bench.clean_podman() as podman, _libraries(bench.rootfs):
             _serve(engine.out, PORTS["pyman"], bench.rootfs)
             _serve(podman.out, PORTS["podman"], bench.rootfs)
-            found = [_rates(bench, other, PORTS, "TCP from another host by a published port, iperf3")]
+            sides = {"pyman": (beside, PORTS["pyman"]), "podman": (other, PORTS["podman"])}
+            found = [_rates(bench, sides, "TCP from another host by a published port, iperf3")]
             # Before the directories go that they look into.
             engine.remove_containers()
             podman.remove_containers()
@@ -120,9 +123,8 @@ def throughput(bench: Bench) -> list[Result]:
             with _libraries(users.rootfs), _libraries(users_podman.rootfs):
                 _serve(users.out, USERS_PORTS["pyman"], users.rootfs)
                 _serve(users_podman.out, USERS_PORTS["podman"], users_podman.rootfs)
-                found.append(
-                    _rates(bench, other, USERS_PORTS, "the same to an ordinary user's container on a bridge")
-                )
+                sides = {name: (other, port) for name, port in USERS_PORTS.items()}
+                found.append(_rates(bench, sides, "the same to an ordinary user's container on a bridge"))
                 users_podman.out("rm", "--all", "--force", "--time", "0")
     return found
 
@@ -133,27 +135,30 @@ def _serve(out: Callable[..., str], port: int, rootfs: Path) -> None:
     out("run", "--detach", "--network", "bridge", *ports, *root, "iperf3", "--server")
 
 
-def _rates(bench: Bench, other: Machine, ports: Mapping[str, int], what: str) -> Result:
+def _rates(bench: Bench, sides: Mapping[str, tuple[Machine, int]], what: str) -> Result:
     turns = 3 if bench.options.quick else bench.count
-    rates = interleave(turns, {name: _sending(other, port) for name, port in ports.items()})
+    rates = interleave(turns, {name: _sending(*side) for name, side in sides.items()})
     mine, theirs = (median(rates[name]) for name in ("pyman", "podman"))
     limit = Limit(1, times=True, least=True)
     return Result("port", what, "Gbit/s", mine, theirs, limit=limit, samples=rates["pyman"])
 
 
 def _sending(other: Machine, port: int) -> Callable[[], float]:
-    argv = ("iperf3", "--client", "192.0.2.1", "--port", str(port), "--time", str(SECONDS), "--json")
+    seconds = ("--time", str(SECONDS))
+    argv = ("iperf3", "--client", "192.0.2.1", "--port", str(port), *seconds, "--json")
 
     def turn() -> float:
-        told = json.loads(other.run(*argv, check=False))
-        if "error" in told:
-            raise Failed(f"iperf3: {told['error']}")
+        told: dict[str, Any] = {}
+
+        def answers() -> bool:
+            """Not while it comes up, nor while it is at the end of the turn before."""
+            told.clear()
+            told.update(json.loads(other.run(*argv, check=False)))
+            return "error" not in told
+
+        wait_until(answers, f"iperf3 answers on port {port}", pause=0.05)
         return float(told["end"]["sum_received"]["bits_per_second"]) / 1e9
 
-    def answers() -> bool:
-        return "error" not in json.loads(other.run(*argv[:-3], "--bytes", "1", "--json", check=False))
-
-    wait_until(answers, f"iperf3 answers on port {port}", pause=0.05)
     return turn
 
 
