@@ -11,6 +11,7 @@ import pytest
 
 from supervisor.network import netfilter
 from supervisor.runtime.networks.ending import end_all
+from tests.networking.conftest import HOST
 from tests.support.hosts import elements
 from tests.support.waiting import until
 
@@ -148,13 +149,16 @@ def test_a_bridge_that_others_have_interfaces_on_stays(net: Net) -> None:
     net.host.run("ip", "link", "del", BRIDGE)
 
 
-def test_flushed_rules_are_made_again_for_all_when_the_next_network_is_needed(net: Net) -> None:
+@pytest.mark.parametrize("change", ["flush ruleset", "add rule inet pyman forward drop"])
+def test_other_rules_than_the_engines_are_replaced_for_all_when_the_next_network_is_needed(
+    net: Net, change: str
+) -> None:
+    """Somebody else's, or those of another version of it."""
     net.serve("one", "--publish", "8080:80")
     net.engine.cli("network", "create", "other")
-    net.host.run("nft", "flush", "ruleset")
+    net.host.run("nft", *change.split())
     net.run("two", "--network", "other")
-    told = net.host.run("nft", "list", "map", "inet", "pyman", "publish4")
-    assert "8080" in told
+    assert net.asks("two", HOST, 8080).startswith("one")
 
 
 def test_a_reset_leaves_nothing_on_the_host(net: Net) -> None:

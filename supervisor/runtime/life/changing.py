@@ -3,21 +3,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument, NotSupported
 from pyman.names import EventStatus, State
 from supervisor.runtime.life.states import Fact
-from supervisor.runtime.records import encode, replaced
-from supervisor.state.database import PutDefinition
+from supervisor.runtime.records import replaced
 
 if TYPE_CHECKING:
     from pyman.api.event import Actor
     from supervisor.runtime.life import requests as rq
     from supervisor.runtime.life.worker import Worker
-    from supervisor.runtime.records import Definition
-    from supervisor.state.database import EventDraft
 
 __all__ = ["Changing"]
 
@@ -71,7 +67,7 @@ class Changing:
             raise InvalidArgument(f"cannot rename '{old.name}': it has that name already", subject=old.name)
         new = replaced(old, name=request.name, spec=replaced(old.spec, name=request.name))
         event = worker.event(EventStatus.RENAME, request.actor, oldName=old.name, newName=request.name)
-        await self._redefine(new, [replaced(event, name=request.name)])
+        await worker.redefine(new, [replaced(event, name=request.name)])
         if worker.observed.networks:
             from supervisor.runtime.life import connecting
 
@@ -100,12 +96,3 @@ class Changing:
         from supervisor.runtime.life import connecting
 
         await connecting.take_back(self._worker)
-
-    async def _redefine(self, new: Definition, events: list[EventDraft]) -> None:
-        change = PutDefinition("container", new.id, new.name, encode(new))
-        await self._worker.services.database.commit(
-            [change], events, durable=True, apply=partial(self._take_over, new)
-        )
-
-    def _take_over(self, definition: Definition, _events: object) -> None:
-        self._worker.container.definition = definition

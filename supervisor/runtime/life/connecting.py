@@ -15,8 +15,8 @@ from supervisor.logging import log
 from supervisor.runtime.networks import choosing
 from supervisor.runtime.networks.bridged import Bridged
 from supervisor.runtime.networks.rewiring import Rewiring
-from supervisor.runtime.records import encode, replaced
-from supervisor.state.database import EventDraft, PutDefinition, PutState
+from supervisor.runtime.records import replaced
+from supervisor.state.database import EventDraft
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from supervisor.runtime.life import requests as rq
     from supervisor.runtime.life.worker import Worker
     from supervisor.runtime.records import Definition, Observed
-    from supervisor.state.database import Change
 
 __all__ = ["connect", "disconnect", "reload", "renamed", "take_back"]
 
@@ -55,7 +54,7 @@ async def connect(worker: Worker, request: rq.Connect) -> None:
             if (found := known.find(network.name)).id != network.id:
                 raise NoSuchNetwork(f"cannot find network '{found.name}': it was removed", subject=found.name)
             if init is None:
-                await _commit(worker, new, event)
+                await worker.redefine(new, [event])
             else:
                 await worker.note(rewiring=network.name, **more)
     except PymanError:
@@ -88,7 +87,7 @@ async def disconnect(worker: Worker, request: rq.Disconnect) -> None:
     new = _changed(worker, {key: wish for key, wish in on.items() if key != name})
     event, init = _event(worker, EventStatus.DISCONNECT, name, request), _init(worker)
     if init is None:
-        await _commit(worker, new, event)
+        await worker.redefine(new, [event])
     else:
         await worker.note(rewiring=name)
         former = worker.observed
@@ -126,13 +125,13 @@ async def _carry_out(
 ) -> None:
     try:
         await work()
-        await _commit(worker, new, event, rewiring="", **changes)
+        await worker.redefine(new, [event], rewiring="", **changes)
     except PymanError:
         if _init(worker) is not None:
             await take_back(worker)
             raise
         # It has ended meanwhile: the next run is as was asked for.
-        await _commit(worker, new, event, rewiring="")
+        await worker.redefine(new, [event], rewiring="")
 
 
 async def take_back(worker: Worker) -> None:
@@ -160,21 +159,6 @@ async def _settle(worker: Worker) -> None:
             await wiring.take_off(name, init)
         await worker.note(rewiring="", **wiring.without(name))
         wiring.give_back(former)
-
-
-async def _commit(worker: Worker, new: Definition, event: EventDraft, **changes: Any) -> None:
-    """Definition, event and what changes in the record, or nothing of it."""
-    changed = replaced(worker.observed, **changes)
-    records: list[Change] = [PutDefinition("container", new.id, new.name, encode(new))]
-    if changes:
-        records.append(PutState("container", new.id, encode(changed)))
-
-    def take_over(_events: object) -> None:
-        worker.container.definition = new
-        if changes:
-            worker.container.observe(changed)
-
-    await worker.services.database.commit(records, [event], durable=True, apply=take_over)
 
 
 async def renamed(worker: Worker) -> None:

@@ -24,9 +24,8 @@ from supervisor.oci.spec import Resources
 from supervisor.runtime.health.plan import check_plan, plan_of
 from supervisor.runtime.health.state import HEALTHY, STARTING, Health
 from supervisor.runtime.life.policy import check_policy
-from supervisor.runtime.records import encode, replaced
+from supervisor.runtime.records import replaced
 from supervisor.runtime.specs import build_request
-from supervisor.state.database import PutDefinition, PutState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.life import requests as rq
     from supervisor.runtime.life.worker import Worker
     from supervisor.runtime.records import Definition
-    from supervisor.state.database import Change, EventDraft
+    from supervisor.state.database import EventDraft
 
 __all__ = ["Updating"]
 
@@ -97,19 +96,9 @@ class Updating:
 
     async def _commit(self, new: Definition, event: EventDraft, **changes: Any) -> None:
         """Definition, event and what changes in the record, or nothing of it."""
-        worker, observed = self._worker, self._worker.observed
-        changed = replaced(observed, **changes, **self._health(new))
-        records: list[Change] = [
-            PutDefinition("container", new.id, new.name, encode(new)),
-            PutState("container", new.id, encode(changed)),
-        ]
-
-        def take_over(_events: object) -> None:
-            worker.container.definition = new
-            worker.container.observe(changed)
-
+        worker = self._worker
         before = worker.container.health_plan
-        await worker.services.database.commit(records, [event], durable=True, apply=take_over)
+        await worker.redefine(new, [event], **changes, **self._health(new))
         if worker.container.health_plan != before:
             worker.checking.stop()
         worker.checking.follow()

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from pyman.names import EventStatus
     from supervisor.kernel.process import Pidfd, ProcessRef
     from supervisor.runtime.container import Container
-    from supervisor.runtime.records import Observed
+    from supervisor.runtime.records import Definition, Observed
     from supervisor.runtime.services import Services
     from supervisor.state.database import Change, EventDraft
 
@@ -288,6 +288,19 @@ class Worker:
 
         await self.services.database.commit(change, events, durable=durable or leaves, apply=take_over)
         self.checking.follow()
+
+    async def redefine(self, new: Definition, events: Sequence[EventDraft], **changes: Any) -> None:
+        """Commit another definition and what changes with it in the record, or nothing of it."""
+        observed = replaced(self.observed, **changes)
+        records: list[Change] = [PutDefinition("container", new.id, new.name, encode(new))]
+        if changes:
+            records.append(PutState("container", new.id, encode(observed)))
+
+        def take_over(_events: object) -> None:
+            self.container.definition = new
+            self.container.observe(observed)
+
+        await self.services.database.commit(records, events, durable=True, apply=take_over)
 
     def event(self, status: EventStatus, actor: Actor | None = None, **attributes: Any) -> EventDraft:
         return self.container.event(status, actor, **attributes)

@@ -85,12 +85,8 @@ class Bridges:
                 self._made[network.id] = place
 
     async def _make(self, network: NetworkPlan, netns: int | None) -> None:
-        try:
-            await self.call(netns, partial(_make, network))
-        except NetworkFailed:
-            if await self.call(netns, firewall.is_there):
-                raise
-            await self._make_anew(netns)  # nobody has made the table yet, or somebody has flushed it
+        if not await self.call(netns, partial(_make, network)):
+            await self._make_anew(netns)
 
     def begin_anew(self) -> None:
         """Nothing is there any more: bridges are in a new network namespace from now on."""
@@ -170,9 +166,13 @@ class Bridges:
         return await trio.to_thread.run_sync(partial(in_place, netns, work), limiter=self._disk)
 
 
-def _make(network: NetworkPlan) -> None:
+def _make(network: NetworkPlan) -> bool:
+    """False: nobody has made the table yet, or by other rules, or somebody has flushed it."""
     links.ensure_bridge(network)
+    if not firewall.is_there():
+        return False
     firewall.add_network(network)
+    return True
 
 
 def _rebuild(networks: Sequence[NetworkPlan], published: Sequence[tuple[Port, Sequence[Attachment]]]) -> None:
