@@ -89,6 +89,8 @@ class Sandbox:
         """What a forwarder was told of a container's ports."""
         self._listening: socket.socket | None = None
         """What the forwarder is begun with."""
+        self._is_told = False
+        """The log says that containers do not see who their clients are."""
         self._telling = trio.Lock()
         """So that what the forwarder is told last is what is so."""
         self._netns = -1
@@ -259,22 +261,28 @@ class Sandbox:
                     )
 
     async def adopt(self, container: Container) -> None:
-        """One that runs, of an earlier supervisor's: it has what it had. PymanError: not all of it."""
+        """One that runs, of an earlier supervisor's: it has what it had, or will have it as soon as that can be. PymanError:
+        not all of it."""
+        helpers = self._services.helpers
         await self.place(container.id)
         try:
             if container.observed.ports:
                 await self._adopt_ports(container)
         finally:
-            await self._services.helpers.ensure(self._way_out)
+            await helpers.insist(self._way_out)
+            way_out = helpers.process_of(self._way_out.key)
+            await (self._way_out.look() if way_out is None else self._way_out.adopt(way_out))
 
     async def _adopt_ports(self, container: Container) -> None:
-        observed = container.observed
+        helpers, observed = self._services.helpers, container.observed
         published = self._published[container.id] = _Published(observed.ports, observed.attachments)
-        ref = await self._services.helpers.ensure(self._forwarder)
-        async with self._telling:
-            if await self._in_thread(partial(_is_led, self._control, container.id, published)):
-                self._led[container.id] = ref, published
-        await self._lead_surely(container.id)
+        await helpers.insist(self._forwarder)
+        ref = helpers.process_of(self._forwarder.key)
+        if ref is not None:  # the next one is told all that is published
+            async with self._telling:
+                if await self._in_thread(partial(_is_led, self._control, container.id, published)):
+                    self._led[container.id] = ref, published
+            await self._lead(container.id, ref)
 
     async def forwarder(self, stack: ExitStack) -> Program:
         """How it is begun."""
@@ -300,7 +308,9 @@ class Sandbox:
         try:
             await self._in_thread(partial(in_place, self._netns, sandbox.lead_back))
         except PymanError as error:
-            log.warning("containers see the sandbox's address instead of their clients'", reason=str(error))
+            if not self._is_told:
+                self._is_told = True
+                log.warning("containers see the sandbox's address, not their clients'", reason=str(error))
             return False
         return True
 

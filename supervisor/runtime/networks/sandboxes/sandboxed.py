@@ -69,8 +69,7 @@ class Sandboxed(Bridged):
 
     async def adopt(self, init: ProcessRef) -> None:
         """The container runs on without what cannot be."""
-        sandbox = self.services.sandbox
-        for step in (sandbox.look, partial(super().adopt, init), partial(sandbox.adopt, self.container)):
+        for step in (partial(self.services.sandbox.adopt, self.container), partial(super().adopt, init)):
             try:
                 await step()
             except PymanError as error:
