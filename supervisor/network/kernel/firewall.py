@@ -10,22 +10,23 @@ Everything blocks, acts in the network namespace of the calling thread, and can 
 from __future__ import annotations
 
 import hashlib
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyman.errors import NetworkFailed
 from supervisor.network.kernel import connections, elements, nft
 from supervisor.network.kernel.elements import Element, Set
+from supervisor.network.kernel.refusing import told
 from supervisor.network.plans import is_ipv6
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from supervisor.network.plans import Attachment, NetworkPlan, Port
 
 __all__ = ["add_network", "is_there", "publish", "rebuild", "remove_network", "unpublish"]
 
 _TABLE = "pyman"
+_DOING = "set up the packet filter"
 _SERVICE = ("inet_proto", "inet_service")
 _SETS = {
     "subnets4": Set(("ipv4_addr",), interval=True),
@@ -106,7 +107,7 @@ _VERSION = f"rules-{hashlib.sha256(_RULES.encode()).hexdigest()[:8]}"
 
 def is_there() -> bool:
     """The table, that is, with the rules that this version of the engine makes."""
-    with _told():
+    with told(_DOING):
         count = sum(len(lines) - 1 for lines in _CHAINS.values())
         return elements.chain_is_there(_TABLE, _VERSION) and elements.rules(_TABLE) == count
 
@@ -122,19 +123,19 @@ def rebuild(networks: Iterable[NetworkPlan], published: Iterable[tuple[Port, Seq
         nft.run("\n".join([table, f"delete {table}", whole]))
     found = [each for network in networks for each in _of_network(network)]
     found += [each for port, attachments in published for each in _of_port(port, attachments)]
-    with _told():
+    with told(_DOING):
         elements.add(_TABLE, _SETS, found)
 
 
 def add_network(network: NetworkPlan) -> None:
     """A network with a bridge that containers are about to be on."""
-    with _told():
+    with told(_DOING):
         elements.add(_TABLE, _SETS, _of_network(network))
 
 
 def remove_network(network: NetworkPlan) -> None:
     """Its elements; those that are not there are not missed."""
-    with _told():
+    with told(_DOING):
         elements.remove(_TABLE, _SETS, _of_network(network))
 
 
@@ -142,7 +143,7 @@ def publish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
     """Lead ports of the host into a container: to its first address of either kind. A container that has gone, and of which
     nobody could tell the packet filter, has them no longer."""
     ports = list(ports)
-    with _told():
+    with told(_DOING):
         elements.add(_TABLE, _SETS, [each for port in ports for each in _of_port(port, attachments)])
         _forget(ports, frozenset(filter(None, (_first(attachments, ipv6=each) for each in (False, True)))))
 
@@ -150,7 +151,7 @@ def publish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
 def unpublish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
     """The opposite; what is not there is not missed."""
     ports = list(ports)
-    with _told():
+    with told(_DOING):
         elements.remove(_TABLE, _SETS, [each for port in ports for each in _of_port(port, attachments)])
         _forget(ports, frozenset())
 
@@ -165,15 +166,6 @@ def _forget(ports: Iterable[Port], targets: frozenset[str]) -> None:
     }
     if udp:
         connections.forget(udp)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        said = error.strerror or str(error)
-        raise NetworkFailed(f"cannot set up the packet filter: {said[:1].lower()}{said[1:]}") from error
 
 
 def _of_network(network: NetworkPlan) -> list[Element]:

@@ -21,6 +21,7 @@ from supervisor.kernel import inside
 from supervisor.logging import log
 from supervisor.network.kernel import messages
 from supervisor.network.kernel.netlink import Wire
+from supervisor.network.kernel.refusing import told
 from supervisor.network.plans import is_ipv6
 
 if TYPE_CHECKING:
@@ -261,12 +262,8 @@ def _known(wire: Wire, name: str, kind: str = "") -> Interface:
 
 @contextmanager
 def _wire(doing: str) -> Iterator[Wire]:
-    try:
-        with Wire() as wire:
-            yield wire
-    except OSError as error:
-        said = error.strerror or str(error)
-        raise NetworkFailed(f"cannot {doing}: {said[:1].lower()}{said[1:]}") from error
+    with told(doing), Wire() as wire:
+        yield wire
 
 
 def _get(name: str) -> str:
