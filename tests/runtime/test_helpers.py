@@ -32,10 +32,11 @@ def book(tmp_path: Path) -> Iterator[Book]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     ancestry.become_subreaper()
+    others = processes.children()
     book = Book(tmp_path)
     yield book
     end_all(book.layout)
-    for pid in processes.children():
+    for pid in processes.children() - others:
         with suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
 

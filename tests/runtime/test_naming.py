@@ -94,8 +94,9 @@ def orphans() -> Iterator[None]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     ancestry.become_subreaper()
+    others = processes.children()  # as servers that all tests share
     yield
-    for pid in processes.children():
+    for pid in processes.children() - others:
         with suppress(ChildProcessError):
             os.waitpid(pid, 0)
 
