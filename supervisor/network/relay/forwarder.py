@@ -155,7 +155,8 @@ class Forwarder:
             case "drop":
                 self._drop(str(message["key"]))
             case "tell":
-                return {"led": {key: [len(found), self._marks[key]] for key, found in self._led.items()}}
+                key = str(message["key"])
+                return {"led": [len(self._led.get(key, [])), self._marks.get(key, 0)]}
             case other:
                 raise ValueError(f"there is no '{other}'")
         return {}
