@@ -214,12 +214,27 @@ def test_bad_messages_are_refused_and_harm_nobody(led: Led, host: Machine) -> No
         b"[]",
         b'{"do": "fly"}',
         b'{"do": "lead", "key": "x", "targets": [[["a"], 1]]}',
+        b'{"do": "lead", "key": "x", "mark": 1, "targets": [[[], 1]]}',
+        b'{"do": "lead", "key": "x", "mark": 1, "targets": [[["127.0.0.1"], 65536]]}',
+        b'{"do": "lead", "key": "x", "mark": 1, "targets": [[["127.0.0.1"], "80"]]}',
         b"{}",
+        b"[" * 100_000,
     ):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as caller:
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as caller,
+            bound(0, "127.0.0.1", socket.SOCK_STREAM) as free,
+        ):
             caller.connect(led.path)
-            caller.send(message)
+            socket.send_fds(caller, [message], [free.fileno()])
             assert b"error" in caller.recv(1000)
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as caller,
+        bound(0, "127.0.0.1", socket.SOCK_STREAM) as free,
+        open(os.devnull, "rb") as file,  # which is no socket
+    ):
+        caller.connect(led.path)
+        socket.send_fds(caller, [b"{}"], [free.fileno(), file.fileno(), free.fileno()])
+        assert b"error" in caller.recv(1000)
     with socket.socket() as unbound, pytest.raises(NetworkFailed):
         forwarding.lead(led.path, "two", [unbound], [(["no address"], 1)])
     assert forwarding.led(led.path, "one") == forwarding.told([(["127.0.0.1"], 80)])
