@@ -136,8 +136,7 @@ class Forwarder:
             if data:
                 if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                     raise ValueError("it is too long")
-                for each in descriptors:
-                    ports.append(socket.socket(fileno=each))
+                ports.extend(socket.socket(fileno=each) for each in descriptors)  # some, if one is none
                 caller.send(json.dumps(self._do(json.loads(data), ports)).encode())
                 return
         except BlockingIOError:

@@ -206,7 +206,6 @@ class Bridged:
         """Interfaces go with the namespace; addresses, rules and bridges are the next run's as well."""
 
     async def take_down(self) -> None:
-        self._close()
         observed = self.container.observed
         if not observed.attachments:
             return
@@ -231,10 +230,9 @@ class Bridged:
             await attempt(partial(bridges.call, place, self._detach))
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
             bridges.leave(self.id, network, place, "" if at_once else attachment.host_interface)
-        if not failures:
-            self.left()
         if failures:
             raise _together(failures)
+        self.left()
 
     def _detach(self) -> None:
         for attachment in self.container.observed.attachments:
