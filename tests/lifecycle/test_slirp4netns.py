@@ -264,3 +264,15 @@ def test_without_conmon_there_is_a_forwarder_all_the_same(shared_engine: Engine,
 
 def is_back(name: str, event: dict[str, Any]) -> bool:
     return bool(event["Status"] == "helper-restarted" and event["Attributes"]["helper"] == name)
+
+
+def test_a_start_that_fails_keeps_no_port(shared_engine: Engine, rootfs: Path) -> None:
+    engine, elsewhere = shared_engine, rootfs.with_name("elsewhere")
+    publish = ("--network", "slirp4netns", "-p", f"{PORT}:80")
+    engine.cli("create", "--name", "c", *publish, "--rootfs", f"{rootfs}:O", *SLEEP)
+    rootfs.rename(elsewhere)
+    try:
+        assert engine.cli("start", "c", check=False).returncode == 125
+    finally:
+        elsewhere.rename(rootfs)
+    socket.create_server(("127.0.0.1", PORT)).close()

@@ -52,8 +52,7 @@ def forget(ports: Mapping[tuple[int, str], frozenset[str]]) -> None:
             for family in (socket.AF_INET, socket.AF_INET6)
             for message in _going(wire, family, ports, own)
         ]
-        for first in range(0, len(going), 100):
-            wire.tell(*going[first : first + 100])
+        wire.tell(*going)
 
 
 def _going(

@@ -136,7 +136,7 @@ def remove_bridge(network: NetworkPlan) -> None:
 
 def ensure_gone(interfaces: Sequence[str]) -> None:
     """Those that the kernel has not taken away by now."""
-    with _wire(f"remove the interfaces {', '.join(interfaces)}") as wire:
+    with _wire("remove the interfaces of containers that have ended") as wire:
         wire.tell(*(messages.remove(each) for each in interfaces))
 
 

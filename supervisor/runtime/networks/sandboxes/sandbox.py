@@ -370,7 +370,7 @@ def _lead(
 
 
 def _is_led(control: str, container: str, published: _Published) -> bool:
-    return forwarding.led(control).get(container) == forwarding.told(_targets(published))
+    return forwarding.led(control, container) == forwarding.told(_targets(published))
 
 
 def _targets(published: _Published) -> list[tuple[list[str], int]]:
