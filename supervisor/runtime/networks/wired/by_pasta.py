@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from pyman.errors import NetworkFailed
 from supervisor.kernel import mounts
 from supervisor.kernel.addresses import first_address
+from supervisor.network import ports as host_ports
 from supervisor.network.user_mode import pasta, programs
 from supervisor.oci.request import Networking
 from supervisor.runtime.networks.programs.helper_start import Program
-from supervisor.runtime.networks.wired.user_mode import Connecting, UserMode, probe, unlink
+from supervisor.runtime.networks.wired.user_mode import Connecting, UserMode, unlink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,7 @@ class ByPasta(UserMode):
         )
 
     def _look(self, ports: Sequence[Port]) -> None:
-        probe(ports)
+        host_ports.probe(ports)
 
     def _setup(self) -> Setup:
         options = options_of(self.container.definition.spec, self.services.settings)

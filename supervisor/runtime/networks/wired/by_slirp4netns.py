@@ -17,7 +17,7 @@ from supervisor.network.user_mode import programs, slirp4netns
 from supervisor.oci.request import Networking
 from supervisor.runtime.networks.programs.helper_start import Program
 from supervisor.runtime.networks.wired.holding import holders
-from supervisor.runtime.networks.wired.user_mode import Connecting, OfContainer, UserMode, probe, unlink
+from supervisor.runtime.networks.wired.user_mode import Connecting, OfContainer, UserMode, unlink
 
 if TYPE_CHECKING:
     import socket
@@ -71,8 +71,8 @@ class BySlirp4netns(UserMode):
     def _look(self, ports: Sequence[Port]) -> None:
         self._close()
         if self.forwards:
-            probe(ports)
-        elif ports:
+            host_ports.probe(ports)
+        else:
             self._sockets = host_ports.claim(ports)
 
     @property
