@@ -6,6 +6,7 @@ It takes the rights of a tracer. OSError ENOSYS: a kernel before 5.6; EPERM: the
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -45,16 +46,25 @@ def sockets_of(ref: ProcessRef) -> list[socket.socket]:
 def _descriptors(pid: int) -> list[int]:
     directory = f"/proc/{pid}/fd"
     try:
-        names = os.listdir(directory)
-        return sorted(int(name) for name in names if os.readlink(f"{directory}/{name}").startswith("socket:"))
+        names = sorted(map(int, os.listdir(directory)))
     except FileNotFoundError:  # it ends
         return []
+    return [name for name in names if _is_socket(f"{directory}/{name}")]
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return os.readlink(path).startswith("socket:")
+    except FileNotFoundError:  # closed meanwhile, as somebody's who was attached
+        return False
 
 
 def _taken(pidfd: int, number: int) -> socket.socket | None:
     descriptor = _libc.syscall(_PIDFD_GETFD, pidfd, number, 0)
     if descriptor < 0:
         code = ctypes.get_errno()
+        if code in (errno.EBADF, errno.ESRCH):  # closed meanwhile, or it ends
+            return None
         raise OSError(code, os.strerror(code))
     taken = socket.socket(fileno=descriptor)
     if taken.family in _FAMILIES:

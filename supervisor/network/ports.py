@@ -4,7 +4,7 @@ A port is held by a socket that is bound to it and listens to nothing: whoever e
 where the packet filter does not lead it away the host refuses a connection. The sockets are given to the container's
 monitor, so that they live as long as the container does, whatever becomes of the engine.
 
-Everything acts in the network namespace of the calling thread, and takes microseconds.
+Everything acts in the network namespace of the calling thread, and takes microseconds for each port.
 """
 
 from __future__ import annotations

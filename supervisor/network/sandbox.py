@@ -6,27 +6,24 @@ process, and the next supervisor finds it. Everything blocks and can be repeated
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
-import struct
 import threading
 from contextlib import suppress
 
 import outcome
 
-from pyman.errors import NetworkFailed
 from supervisor.kernel import inside, mounts, namespaces
-from supervisor.network.kernel import messages, netfilter, netlink, nft
+from supervisor.network.kernel import messages, netfilter, nft
+from supervisor.network.kernel.netlink import Wire
+from supervisor.network.kernel.refusing import told
+from supervisor.network.user_mode import duplicates
 
 __all__ = ["find", "lead_back", "make", "remove"]
 
 _NEW_NETWORK = inside.KINDS["network"][1]
-_SEARCH = "/proc/sys/net/ipv6/conf/default/accept_dad"
-_SET_FLAGS, _UP = 0x8914, 1
 _LOOPBACK = 1
 """The number of `lo`."""
-_FLAGS_OF_INTERFACE = struct.Struct("16sh14x")
 _MARK = 0x70796D61
 _TABLE, _PRIORITY = 0x7079, 100
 """Of routes: no other engine's, and not the host's."""
@@ -64,11 +61,10 @@ def _make(path: str) -> int:
     own = "/proc/thread-self/ns/net"
     descriptor = os.open(own, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            fcntl.ioctl(any_socket, _SET_FLAGS, _FLAGS_OF_INTERFACE.pack(b"lo", _UP))
+        with Wire() as wire:
+            wire.tell(messages.up(_LOOPBACK))
         # Nobody else has the addresses of what comes to be here.
-        with suppress(OSError), open(_SEARCH, "w", encoding="ascii") as file:
-            file.write("0")
+        duplicates.search_no_more(descriptor)
         # Last: one that is found is complete.
         mounts.bind(own, path, recursive=False)
     except BaseException:
@@ -89,13 +85,9 @@ def lead_back() -> None:
     """Lead what containers answer to clients of the forwarder to it, which speaks under the clients' addresses: in the
     network namespace of the calling thread. NetworkFailed, NotSupported: this kernel cannot do that."""
     nft.run(_ANSWERS)
-    try:
-        with netlink.Wire() as wire:
-            for family in (socket.AF_INET, socket.AF_INET6):
-                wire.tell(
-                    messages.marked(family, _MARK, _TABLE, _PRIORITY),
-                    messages.everything_local(family, _LOOPBACK, _TABLE),
-                )
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise NetworkFailed(f"cannot lead answers to the forwarder: {reason}") from error
+    with told("lead answers to the forwarder"), Wire() as wire:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            wire.tell(
+                messages.marked(family, _MARK, _TABLE, _PRIORITY),
+                messages.everything_local(family, _LOOPBACK, _TABLE),
+            )

@@ -80,6 +80,18 @@ def test_no_program_that_is_started_gets_them() -> None:
             assert not os.get_inheritable(taken.fileno())
 
 
+def test_what_it_closes_meanwhile_keeps_nobody_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a monitor closes the connection of somebody who was attached, when that one goes."""
+    with bound(socket.SOCK_STREAM) as tcp, holding(tcp) as ref:
+        listdir, descriptors = os.listdir, borrowed._descriptors
+        # One is closed before it is looked at, the other one before it is taken.
+        monkeypatch.setattr(os, "listdir", lambda path: [*listdir(path), "1000"])
+        monkeypatch.setattr(borrowed, "_descriptors", lambda pid: [999, *descriptors(pid)])
+        (taken,) = borrowed.sockets_of(ref)
+        with taken:
+            assert taken.getsockname() == tcp.getsockname()
+
+
 def test_who_has_ended_has_none() -> None:
     with bound(socket.SOCK_STREAM) as tcp, holding(tcp) as ref:
         pass

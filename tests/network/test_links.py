@@ -191,6 +191,13 @@ def test_interfaces_that_are_there_or_not_are_gone(host: Machine) -> None:
     assert host.links() == ["lo"]
 
 
+def test_thousands_of_interfaces_are_gone(host: Machine) -> None:
+    """The kernel's answers about all of them find no room in a socket."""
+    host.run("ip", "link", "add", "last", "type", "veth", "peer", "name", "other")
+    host.does(partial(links.ensure_gone, [*(f"none{number}" for number in range(5000)), "last"]))
+    assert host.links() == ["lo"]
+
+
 def test_many_containers_at_once(host: Machine, one: Machine) -> None:
     """Each with a thread of its own, on one bridge that nobody has made yet."""
     failures: list[BaseException] = []

@@ -136,10 +136,14 @@ def test_a_killed_pause_process_costs_nothing_while_the_supervisor_lives_and_is_
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"boot": 1}', '{"user": "00", "mnt": "zz"}', "\xff" * 5000])
-def test_a_file_that_is_none_is_as_good_as_none(shared_engine: UserEngine, text: str) -> None:
+def test_a_file_that_is_none_is_as_good_as_none(
+    shared_engine: UserEngine, keeping: dict[str, str], text: str
+) -> None:
     engine = shared_engine
     assert engine.stop() == 0
     path = told(engine)
+    if keeping:  # nobody knows it any more
+        os.kill(int(path.read_text().split()[0]), signal.SIGKILL)
     path.write_text(text)
     engine.user.owns(path)
     engine.start()

@@ -186,14 +186,7 @@ def wired(host: Machine) -> Iterator[Machine]:
 
 def inhabitants(host: Machine) -> set[int]:
     """Every process whose network the host's is."""
-    wanted = os.fstat(host.netns)
-    found = set()
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            there = os.stat(f"/proc/{name}/ns/net")
-            if (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino):
-                found.add(int(name))
-    return found
+    return processes.inhabitants(host.netns, "net")
 
 
 def elements(host: Machine) -> list[str]:

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "alive",
+    "begun",
     "children",
     "describe",
     "end",
     "family",
     "highest_memory",
+    "inhabitants",
     "mentions",
     "parent",
     "pids",
@@ -48,6 +50,12 @@ def children(pid: int | None = None) -> set[int]:
 def alive(pid: int) -> bool:
     """Neither gone nor a zombie."""
     return _read(pid, "stat").rpartition(")")[2].split()[:1] not in ([], ["Z"])
+
+
+def begun(pid: int) -> int:
+    """Clock ticks since boot; 0: there is no such process, or nothing of it but its exit status."""
+    fields = _read(pid, "stat").rpartition(")")[2].split()
+    return int(fields[19]) if fields and fields[0] != "Z" else 0
 
 
 def parent(pid: int) -> int:
@@ -94,6 +102,17 @@ def mentions(needles: Iterable[str]) -> set[int]:
         text = _read(pid, "cmdline") + "\0" + _read(pid, "cgroup")
         if any(needle in text for needle in wanted):
             found.add(pid)
+    return found
+
+
+def inhabitants(namespace: int, kind: str) -> set[int]:
+    """Processes in the namespace that a descriptor stands for; `kind`: as in /proc/PID/ns."""
+    wanted = os.fstat(namespace)
+    found: set[int] = set()
+    for pid in pids():
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(f"/proc/{pid}/ns/{kind}"), wanted):
+                found.add(pid)
     return found
 
 

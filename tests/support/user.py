@@ -16,6 +16,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from supervisor.rootless import handles, pause
+from tests.support import processes
 from tests.support.engine import Engine
 from tests.support.rootfs import make_rootfs
 from tests.support.runtimes import Place
@@ -99,6 +101,8 @@ class UserEngine(Engine):
         self._more = dict(more or {})
         self.user = user
         self.programs = programs
+        self._paused: dict[int, int] = {}
+        """Pause processes that there have been, and when they began."""
         super().__init__(place or UserPlace(user), options=options, config=config)
         user.owns(self.path)
 
@@ -155,6 +159,29 @@ class UserEngine(Engine):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         )
+
+    def _remember(self) -> None:
+        super()._remember()
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            pid, begun = map(int, (self.runtime_dir / "pyman" / pause.NAME).read_text().split())
+            self._paused[pid] = begun
+
+    def _sweep(self) -> list[str]:
+        """Also what lives in the user's namespaces without a name by which it could be found. A pause process is meant to,
+        until the next boot or a reset: the one that is written down, and no other."""
+        complaints = super()._sweep()
+        directory = str(self.runtime_dir / "pyman")
+        with contextlib.ExitStack() as opened:
+            with self.user.acts():
+                found = [opened.enter_context(kept.find(directory)) for kept in (pause, handles)]
+                pause.end(directory)
+            inside = {pid for each in found if each for pid in processes.inhabitants(each.user, "user")}
+            inside |= {pid for pid, begun in self._paused.items() if processes.begun(pid) == begun}
+            left = processes.wait_gone(inside, 5)
+            complaints += [f"process {processes.describe(pid)}" for pid in sorted(left)]
+            processes.end(left)
+        self._paused.clear()
+        return complaints
 
     def close(self) -> None:
         super().close()

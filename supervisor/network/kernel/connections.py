@@ -45,15 +45,14 @@ def forget(ports: Mapping[tuple[int, str], frozenset[str]]) -> None:
     """Those who send to ports of this host, by number and address (empty: any of the host's), and are not led to one of
     these addresses. OSError."""
     with Wire() as wire:
-        own = frozenset(messages.addresses(wire))
+        own = frozenset(address for _, address, _ in messages.addresses(wire))
     with netfilter.wire() as wire:
         going = [
             message
             for family in (socket.AF_INET, socket.AF_INET6)
             for message in _going(wire, family, ports, own)
         ]
-        for first in range(0, len(going), 100):
-            wire.tell(*going[first : first + 100])
+        wire.tell(*going)
 
 
 def _going(

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.network.kernel import netfilter
 from supervisor.network.kernel.netfilter import GENERAL
-from supervisor.network.kernel.netlink import ACK, CREATE, Message, address, attribute, attributes, text
+from supervisor.network.kernel.netlink import (
+    ACK,
+    CREATE,
+    Message,
+    address,
+    attribute,
+    attributes,
+    portions,
+    text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +37,6 @@ _TABLE, _SET, _ELEMENTS = 1, 2, 3
 _CHAIN_NAME = 3
 _ELEMENT, _KEY, _DATA, _FLAGS, _VALUE = 1, 1, 2, 3, 1
 _INTERVAL_END = 1
-_MOST = 100
-"""In one transaction: failures of all of them find room in a socket that nobody has made larger."""
 
 
 class Set(NamedTuple):
@@ -51,7 +58,7 @@ class Element(NamedTuple):
 def add(table: str, sets: dict[str, Set], elements: Sequence[Element]) -> None:
     """What another one with the same key leads to is replaced. OSError."""
     with netfilter.wire() as wire:
-        for some in _portions(elements):
+        for some in portions(elements):
             making = [each for element in some for each in _messages(_NEW_ELEMENT, table, sets, element)]
             failures = _change(wire, making)
             taken = [
@@ -67,7 +74,7 @@ def add(table: str, sets: dict[str, Set], elements: Sequence[Element]) -> None:
 def remove(table: str, sets: dict[str, Set], elements: Sequence[Element]) -> None:
     """Those that are not there are not missed. OSError."""
     with netfilter.wire() as wire:
-        for some in _portions(elements):
+        for some in portions(elements):
             going = [each for element in some for each in _messages(_DELETE_ELEMENT, table, sets, element)]
             failures = _change(wire, going)
             there = [
@@ -103,11 +110,6 @@ def rules(table: str) -> int:
 
 
 # ---------------------------------------------------------------------- messages
-
-
-def _portions(elements: Sequence[Element]) -> Iterator[Sequence[Element]]:
-    for first in range(0, len(elements), _MOST):
-        yield elements[first : first + _MOST]
 
 
 def _change(wire: Wire, messages: Sequence[Message]) -> list[OSError | None]:

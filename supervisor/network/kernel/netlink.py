@@ -12,7 +12,7 @@ import socket
 import struct
 from ipaddress import ip_address
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +30,7 @@ __all__ = [
     "attribute",
     "attributes",
     "number",
+    "portions",
     "text",
 ]
 
@@ -50,6 +51,10 @@ _ATTRIBUTE = struct.Struct("=HH")
 _NUMBER = struct.Struct("=I")
 _CODE = struct.Struct("=i")
 _ROOM = 1 << 17
+_AT_ONCE = 100
+"""Messages whose answers, all of them failures, find room in a socket that nobody has made larger."""
+
+T = TypeVar("T")
 
 
 class Message(NamedTuple):
@@ -79,17 +84,16 @@ class Wire:
         self._socket.close()
 
     def tell(self, *messages: Message) -> None:
-        """All of them in one go, one after the other; one that fails does not keep the kernel from doing the next. The
-        first failure that is none of a message's `but` is raised."""
-        for message, failure in zip(messages, self.failures(messages), strict=True):
+        """All of them, one after the other; one that fails does not keep the kernel from doing the next. The first failure
+        that is none of a message's `but` is raised."""
+        failures = [failure for some in portions(messages) for failure in self.failures(some)]
+        for message, failure in zip(messages, failures, strict=True):
             if failure is not None and failure.errno not in message.but:
                 raise failure
 
     def failures(self, messages: Sequence[Message]) -> list[OSError | None]:
-        """What became of each of them; what it is of a transaction that was not made is known of those that kept it from
-        being made."""
-        if not messages:
-            return []
+        """What became of each of them, told in one go, as `portions` has it; what it is of a transaction that was not made
+        is known of those that kept it from being made."""
         first = self._send(messages)
         found: list[OSError | None] = [None] * len(messages)
         for _, number, body in self._answers():
@@ -143,6 +147,12 @@ class Wire:
             except BlockingIOError:
                 return
             yield from _parts(data)
+
+
+def portions(things: Sequence[T]) -> Iterator[Sequence[T]]:
+    """So many that the kernel can be told of them in one go."""
+    for first in range(0, len(things), _AT_ONCE):
+        yield things[first : first + _AT_ONCE]
 
 
 def _parts(data: bytes) -> Iterator[tuple[int, int, bytes]]:

@@ -38,6 +38,9 @@ _MESSAGE = 1 << 17
 _DESCRIPTORS = 250
 """At most, with a message."""
 _CALLERS = 32
+_HIGHEST = 65535
+_BAD = (OSError, ValueError, LookupError, TypeError, RecursionError)
+"""What comes of messages that nobody should send."""
 _IP_TRANSPARENT = (socket.IPPROTO_IP, 19)
 _IPV6_TRANSPARENT = (socket.IPPROTO_IPV6, 75)
 _NET_RAW = 13
@@ -54,6 +57,8 @@ class _Target:
         """`addresses`: one, or one of each family; `keep`: clients' addresses."""
         self._addresses = [ipaddress.ip_address(each) for each in addresses]
         self._first = self._addresses[0]
+        if not 0 < port <= _HIGHEST:
+            raise ValueError(f"there is no port {port}")
         self._port = port
         self._keep = keep
 
@@ -125,22 +130,22 @@ class Forwarder:
         if caller.fileno() < 0:
             return
         descriptors: list[int] = []
+        ports: list[socket.socket] = []
         try:
             data, descriptors, flags, _ = socket.recv_fds(caller, _MESSAGE, _DESCRIPTORS)
             if data:
                 if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                     raise ValueError("it is too long")
-                ports = [socket.socket(fileno=each) for each in descriptors]
-                descriptors = []
+                ports.extend(socket.socket(fileno=each) for each in descriptors)  # some, if one is none
                 caller.send(json.dumps(self._do(json.loads(data), ports)).encode())
                 return
         except BlockingIOError:
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _BAD as error:
             with suppress(OSError):
                 caller.send(json.dumps({"error": str(error)}).encode())
         finally:
-            for each in descriptors:
+            for each in descriptors[len(ports) :]:
                 os.close(each)
         self._loop.discard(caller.fileno())
         self._callers.discard(caller)
@@ -155,7 +160,8 @@ class Forwarder:
             case "drop":
                 self._drop(str(message["key"]))
             case "tell":
-                return {"led": {key: [len(found), self._marks[key]] for key, found in self._led.items()}}
+                key = str(message["key"])
+                return {"led": [len(self._led.get(key, [])), self._marks.get(key, 0)]}
             case other:
                 raise ValueError(f"there is no '{other}'")
         return {}

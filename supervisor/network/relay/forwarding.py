@@ -6,7 +6,7 @@ A message is a JSON object, and one comes back. `key`: whose ports they are.
         with a bound socket for each target: addresses, a client's family first, and a port
     {"do": "drop", "key": …}
         no connection is taken, and those that there are end
-    {"do": "tell"} → {"led": {key: [number of ports, the mark]}}
+    {"do": "tell", "key": …} → {"led": [number of ports, the mark]}, both 0 where there are none
     → {} or {"error": …}
 
 Everything blocks, not longer than `_PATIENCE`, and raises NetworkFailed.
@@ -37,7 +37,7 @@ __all__ = ["command", "drop", "lead", "led", "listen", "told"]
 _PROGRAM = (sys.executable, "-I", "-X", "utf8", "-m", "supervisor.network.relay.forwarder")
 _AT_ONCE = 200
 """Sockets in a message; the kernel passes 253."""
-_ANSWER = 1 << 20
+_ANSWER = 1 << 12
 _PATIENCE = 5.0
 """Seconds for one answer."""
 
@@ -87,11 +87,11 @@ def drop(path: str, key: str) -> None:
         _ask(caller, {"do": "drop", "key": key})
 
 
-def led(path: str) -> dict[str, Led]:
-    """What it leads, by keys; `told` says what that has to be."""
+def led(path: str, key: str) -> Led:
+    """What it leads for one; `told` says what that has to be."""
     with _connected(path) as caller:
-        found: dict[str, list[int]] = _ask(caller, {"do": "tell"})["led"]
-    return {key: (count, mark) for key, (count, mark) in found.items()}
+        count, mark = _ask(caller, {"do": "tell", "key": key})["led"]
+        return count, mark
 
 
 def told(targets: Sequence[Target]) -> Led:
@@ -120,6 +120,11 @@ def _connected(path: str) -> Iterator[socket.socket]:
         except OSError as error:
             raise NetworkFailed(
                 f"cannot lead ports into a container: the forwarder does not answer: {error.strerror or error}",
+                subject=path,
+            ) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise NetworkFailed(
+                "cannot lead ports into a container: the forwarder's answer is not to be understood",
                 subject=path,
             ) from error
 

@@ -220,6 +220,7 @@ class Body:
         """
         failures = _Failures()
         self.preparing.part()
+        self.wiring.drop()
         await self._drop_start()
         async with trio.open_nursery() as steps:
             if made:

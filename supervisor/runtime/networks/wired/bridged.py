@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import trio
+
 from pyman.errors import NetworkFailed, PymanError
 from supervisor.kernel import inside
 from supervisor.logging import log
@@ -49,13 +51,13 @@ class Bridged:
     async def plan(self) -> dict[str, Any]:
         observed = self.container.observed
         if observed.attachments:  # a restart by policy keeps them
-            self._claim(observed.ports)
+            await self._claim(observed.ports)
             return {}
         known = await self.services.networks.known()
         try:
             networks, attachments = await self._on_networks(known)
             ports = await self.taking.ports(self.container.definition.spec.portmappings)
-            self._claim(ports)
+            await self._claim(ports)
         except BaseException:
             self.drop()
             raise
@@ -71,10 +73,11 @@ class Bridged:
             networks.append(plan_of(network, self.services.settings.network.dns_bind_port))
         return networks, attachments
 
-    def _claim(self, ports: Sequence[Port]) -> None:
+    async def _claim(self, ports: Sequence[Port]) -> None:
         self._close()
         if ports:
-            self.sockets = host_ports.claim(ports)
+            claim, disk = partial(host_ports.claim, ports), self.services.disk
+            self.sockets = await trio.to_thread.run_sync(claim, limiter=disk)
 
     def drop(self) -> None:
         self._close()
@@ -206,7 +209,6 @@ class Bridged:
         """Interfaces go with the namespace; addresses, rules and bridges are the next run's as well."""
 
     async def take_down(self) -> None:
-        self._close()
         observed = self.container.observed
         if not observed.attachments:
             return
@@ -231,10 +233,9 @@ class Bridged:
             await attempt(partial(bridges.call, place, self._detach))
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
             bridges.leave(self.id, network, place, "" if at_once else attachment.host_interface)
-        if not failures:
-            self.left()
         if failures:
             raise _together(failures)
+        self.left()
 
     def _detach(self) -> None:
         for attachment in self.container.observed.attachments:

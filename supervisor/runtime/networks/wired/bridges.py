@@ -47,6 +47,7 @@ class Bridges:
         self._tidying = Tidying(database, spawn, self._interfaces_gone, self._bridge_gone)
         self.recover = self._tidying.recover
         self.settle = self._tidying.settle
+        self.let_go = self._tidying.now
         self._lock = trio.Lock()
         self._users: dict[str, set[str]] = {}
         """Containers by networks' ids."""
@@ -111,12 +112,6 @@ class Bridges:
                 self._made.pop(network.id, None)
                 await self.call(netns, partial(take_away, network))
                 await self._tidying.forget(network)
-
-    async def let_go(self, network_id: str) -> None:
-        """What a network that nobody is on has on the host, at once."""
-        await self._tidying.now(network_id)
-        async with self._lock:
-            pass  # somebody else may be about to
 
     async def publish(
         self, container: str, ports: Sequence[Port], attachments: Sequence[Attachment], netns: int | None

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from pyman.errors import NetworkFailed
 from supervisor.kernel import mounts
 from supervisor.kernel.addresses import first_address
+from supervisor.network import ports as host_ports
 from supervisor.network.user_mode import pasta, programs
 from supervisor.oci.request import Networking
 from supervisor.runtime.networks.programs.helper_start import Program
-from supervisor.runtime.networks.wired.user_mode import Connecting, UserMode, probe, unlink
+from supervisor.runtime.networks.wired.user_mode import Connecting, UserMode, unlink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,9 @@ class ByPasta(UserMode):
         self._program = ""
         self._maps_guest = False
 
+    def _configured(self) -> list[str]:
+        return options_of(self.container.definition.spec, self.services.settings)
+
     async def _settle(self) -> None:
         settings = self.services.settings
         self._program = programs.find(pasta.PROGRAM, settings.engine.helper_binaries_dir, package="passt")
@@ -54,11 +58,10 @@ class ByPasta(UserMode):
         )
 
     def _look(self, ports: Sequence[Port]) -> None:
-        probe(ports)
+        host_ports.probe(ports)
 
     def _setup(self) -> Setup:
-        options = options_of(self.container.definition.spec, self.services.settings)
-        return pasta.set_up(options, self.container.observed.ports, maps_guest=self._maps_guest)
+        return pasta.set_up(self.words, self.container.observed.ports, maps_guest=self._maps_guest)
 
     def told(self) -> Networking:
         setup = self._setup()

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from pyman.names import STATES_WITH_PROCESS
+from pyman.names import State
 from supervisor.network.plans import Port
 from supervisor.runtime.networks.wired.allocation import Held
+from supervisor.runtime.records import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Taking"]
 
 T = TypeVar("T")
+
+_ENDED = (State.STOPPED, State.REMOVING)
+"""States of containers of which something is being taken away."""
 
 
 class Taking:
@@ -58,8 +62,9 @@ class Taking:
         return found
 
     def _is_ending(self, id: str) -> bool:
-        """One that nobody finds any more has been removed: what is left of it is being taken away."""
+        """One that nobody finds any more has been removed: what is left of it is being taken away. One that is to run again
+        keeps what it has."""
         holder = self._services.find(id)
         if holder is None:
             return True
-        return holder.observed.state not in STATES_WITH_PROCESS and bool(holder.observed.finished_at)
+        return holder.observed.state in _ENDED and holder.observed.wanted is not Wanted.RUNNING

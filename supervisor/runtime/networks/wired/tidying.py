@@ -66,6 +66,8 @@ class Tidying:
         self._expected: set[str] = set()
         """Networks of which it is recorded that there may be a bridge."""
         self._left: list[_Left] = []
+        self._turn = trio.Lock()
+        """One at a time looks after what is left, and then it is gone for the next one as well."""
         self._runs = False
         self._hurry = trio.Event()
         self._tidied = trio.Event()
@@ -92,13 +94,11 @@ class Tidying:
             self._spawn(self._run)
 
     async def now(self, id: str) -> None:
-        """Of one network, because it is about to be removed."""
-        some = [each for each in self._left if each.network.id == id]
-        self._left = [each for each in self._left if each.network.id != id]
-        try:
+        """Of one network, because it is about to be removed: what is being taken away already as well."""
+        async with self._turn:
+            some = [each for each in self._left if each.network.id == id]
+            self._left = [each for each in self._left if each.network.id != id]
             await self._tidy(some, idle=True)
-        finally:
-            _close(some)
 
     async def settle(self) -> None:
         """Now, and until it is done."""
@@ -111,11 +111,9 @@ class Tidying:
             while self._left:
                 with trio.move_on_after(_REST):
                     await self._hurry.wait()
-                left, self._left = self._left, []
-                try:
+                async with self._turn:
+                    left, self._left = self._left, []
                     await self._tidy(left, idle=self._hurry.is_set())
-                finally:
-                    _close(left)
         finally:
             _close(self._left)
             self._left = []
@@ -128,19 +126,24 @@ class Tidying:
         groups: dict[tuple[str, int], list[_Left]] = {}
         for each in left:
             groups.setdefault(each.place, []).append(each)
-        for some in groups.values():
-            last = some[-1]
-            try:
-                if interfaces := [each.interface for each in some if each.interface]:
-                    await self._interfaces_gone(interfaces, last.netns)
-                if trio.current_time() - last.at < _REST and not idle:
-                    self.note(last.network, last.netns)
-                else:
-                    await self._bridge_gone(last.network, last.netns)
-            except PymanError as error:  # the next supervisor tries it again
-                log.warning(
-                    "cannot remove what a network has left", network=last.network.name, error=str(error)
-                )
+        try:
+            for some in groups.values():
+                await self._tidy_one(some, idle=idle)
+        finally:
+            _close(left)
+
+    async def _tidy_one(self, left: Sequence[_Left], *, idle: bool) -> None:
+        """Of one network, in one place."""
+        last = left[-1]
+        try:
+            if interfaces := [each.interface for each in left if each.interface]:
+                await self._interfaces_gone(interfaces, last.netns)
+            if trio.current_time() - last.at < _REST and not idle:
+                self.note(last.network, last.netns)
+            else:
+                await self._bridge_gone(last.network, last.netns)
+        except PymanError as error:  # the next supervisor tries it again
+            log.warning("cannot remove what a network has left", network=last.network.name, error=str(error))
 
     async def forget(self, network: NetworkPlan) -> None:
         """Its bridge is gone."""

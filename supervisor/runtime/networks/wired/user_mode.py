@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import trio
 
 from pyman.errors import NetworkFailed, NotSupported, PymanError
 from supervisor.kernel import inside, process
-from supervisor.network import ports as host_ports
 from supervisor.network.plans import Attachment, Port
 from supervisor.network.user_mode import duplicates
 from supervisor.runtime.networks.programs.helper_start import Helper
@@ -58,9 +58,9 @@ def check(spec: ContainerSpec, settings: Settings) -> None:
         pasta.check_ports(ports)
     else:
         from supervisor.network.user_mode import slirp4netns
-        from supervisor.runtime.networks.wired.by_slirp4netns import options_of as slirp_options_of
+        from supervisor.runtime.networks.wired import by_slirp4netns
 
-        slirp4netns.check_ports(slirp_options_of(spec, settings), ports)
+        slirp4netns.check_ports(slirp4netns.parse(by_slirp4netns.options_of(spec, settings)), ports)
 
 
 class UserMode(Unwired, ABC):
@@ -87,12 +87,22 @@ class UserMode(Unwired, ABC):
     # ------------------------------------------------------------------ what differs
 
     @abstractmethod
+    def _configured(self) -> list[str]:
+        """The program's options, by the settings of now."""
+
+    @property
+    def words(self) -> list[str]:
+        """The program's options. A run keeps those with which it began, whatever is configured meanwhile."""
+        recorded = self.container.observed.attachments
+        return recorded[0].words if recorded else self._configured()
+
+    @abstractmethod
     async def _settle(self) -> None:
         """Find out what has to be known before a run. NotSupported."""
 
     @abstractmethod
     def _look(self, ports: Sequence[Port]) -> None:
-        """Whether the host's ports can be had. PortInUse, NetworkFailed, PermissionDenied."""
+        """Whether the host's ports can be had. Blocks. PortInUse, NetworkFailed, PermissionDenied."""
 
     @abstractmethod
     def _helpers(self, init: ProcessRef) -> list[Helper]:
@@ -118,15 +128,20 @@ class UserMode(Unwired, ABC):
         await self._settle()
         observed = self.container.observed
         if observed.attachments:  # a restart by policy keeps its ports
-            self._look(observed.ports)
+            await self._look_at(observed.ports)
             return {}
         try:
             ports = await self._taking.ports(self.container.definition.spec.portmappings)
-            self._look(ports)
+            await self._look_at(ports)
         except BaseException:
             self.drop()
             raise
-        return {"attachments": [Attachment(self.mode, self.mode, self.mode)], "networks": [], "ports": ports}
+        attachment = Attachment(self.mode, self.mode, self.mode, words=self._configured())
+        return {"attachments": [attachment], "networks": [], "ports": ports}
+
+    async def _look_at(self, ports: Sequence[Port]) -> None:
+        if ports:
+            await self.in_thread(partial(self._look, ports))
 
     def drop(self) -> None:
         if not self.container.observed.attachments:
@@ -225,12 +240,6 @@ class Connecting(OfContainer):
         search, self._search = self._search, ""
         with suppress(OSError):  # the container has ended
             duplicates.search_again(self._netns, search)
-
-
-def probe(ports: Sequence[Port]) -> None:
-    """Of a program that is going to listen there itself. PortInUse, NetworkFailed, PermissionDenied."""
-    if ports:
-        host_ports.probe(ports)
 
 
 def unlink(path: str) -> None:

@@ -1,0 +1,47 @@
+"""What is taken away of networks after their containers, without anybody waiting for it, or with somebody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+import trio.testing
+
+from supervisor.network.plans import NetworkPlan
+from supervisor.runtime.networks.wired.tidying import Tidying
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+WEB = NetworkPlan("web", "a" * 64)
+
+
+async def test_who_removes_a_network_waits_for_what_is_taken_away_already(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    del autojump_clock
+    told: list[str] = []
+    begun, may_end = trio.Event(), trio.Event()
+
+    async def interfaces_gone(names: Sequence[str], netns: int | None) -> None:
+        assert (names, netns) == (["veth0"], None)
+        begun.set()
+        await may_end.wait()
+
+    async def bridge_gone(network: NetworkPlan, netns: int | None) -> None:
+        told.append(f"the bridge of {network.name} is gone from {netns}")
+
+    async def removal() -> None:
+        await tidying.now(WEB.id)
+        told.append("removed")
+
+    async with trio.open_nursery() as nursery:
+        tidying = Tidying(None, nursery.start_soon, interfaces_gone, bridge_gone)
+        tidying.note(WEB, None, "veth0")
+        await begun.wait()
+        nursery.start_soon(removal)
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == []
+        may_end.set()
+    # The one that had left just now was to rest for a moment more: for who removes the network it does not.
+    assert told == ["the bridge of web is gone from None", "removed"]
