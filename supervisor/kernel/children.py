@@ -2,8 +2,10 @@
 
 Rules: every child of this process starts here, in the event loop's thread, and is registered in the same
 step: there is no moment in which it exists and is unknown. (Those of `begun` exist before there is a loop, and
-before orphans are looked for.) A registered child is waited for by whoever started it, by its own pid. Everything else that is a child — a process whose parent ended, or one that was
-`launch`ed to outlive this process — is an orphan, and `reap_orphans` collects it, again by its own pid.
+before orphans are looked for. What begins in another network namespace is launched by a thread that is in it, and
+waits at a gate until it is known: `gated`.) A registered child is waited for by whoever started it, by its own pid.
+Everything else that is a child — a process whose parent ended, or one that was `launch`ed to outlive this
+process — is an orphan, and `reap_orphans` collects it, again by its own pid.
 Waiting for "any child" is never done: it would take exit statuses from those who wait for them.
 
 Children get a process group of their own (a session only if they are to outlive us: on a busy machine the

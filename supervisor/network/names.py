@@ -50,8 +50,8 @@ _PID_FILE = "aardvark.pid"
 _NOWHERE = "100::1"
 """Of the range whose packets are discarded, which no host has: it cannot be served there, and that is all that happens."""
 _SPECIAL = frozenset(", \n")
-_LONGEST = 1 << 20
-"""Bytes of a file that are read back."""
+_LONGEST = 1 << 24
+"""Bytes of a file that is read back: more than all containers of a /16 are."""
 
 
 class Guest(msgspec.Struct, frozen=True):
@@ -135,11 +135,12 @@ class Directory:
             network, internal = file.removesuffix(_INTERNAL), file.endswith(_INTERNAL)
             if file == _PID_FILE:
                 continue
-            with suppress(OSError, ValueError), open(f"{self.path}/{file}", encoding="ascii") as opened:
-                first, *others = opened.read(_LONGEST).splitlines()
+            with suppress(OSError, ValueError):
+                text = files.read_small(f"{self.path}/{file}", _LONGEST, follow=False).decode("ascii")
+                first, *others = text.splitlines()
                 gateways, servers = (*first.split(" "), "")[:2]
-                zones[network] = Zone(network, _split(gateways), _split(servers), internal)
                 guests[network] = {guest.id: guest for guest in map(_guest, others)}
+                zones[network] = Zone(network, _split(gateways), _split(servers), internal)
         return zones, guests
 
     def write(self, zone: Zone, guests: Mapping[str, Guest]) -> None:

@@ -44,6 +44,8 @@ class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
     mac: str = ""
     aliases: list[str] = []
     """Names besides the container's own."""
+    words: list[str] = []
+    """Of a network that is a program's: its options, as they were configured and asked for when the run began."""
 
 
 class Port(msgspec.Struct, frozen=True):

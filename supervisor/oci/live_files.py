@@ -23,7 +23,7 @@ _MOST = 1 << 21
 def changed_hosts(text: str, former: Sequence[str], now: Sequence[str], names: Collection[str]) -> str:
     """Of its own addresses those of `former` that are not among `now` go, and the others come. `names`: its own."""
     gone = set(former) - set(now)
-    kept = [line for line in text.splitlines() if not _names_itself(line, gone, names)]
+    kept = [line for line in _lines(text) if not _names_itself(line, gone, names)]
     known = [address for address in now if any(_names_itself(line, (address,), names) for line in kept)]
     added = [f"{address}\t{' '.join(names)}" for address in now if address not in (*former, *known)]
     return _joined([*kept, *added])
@@ -36,11 +36,11 @@ def _names_itself(line: str, addresses: Collection[str], names: Collection[str])
 
 def changed_lines(text: str, former: str, now: str) -> str:
     """Lines that are in `former` alone are replaced by those that are in `now` alone."""
-    before, after = former.splitlines(), now.splitlines()
+    before, after = _lines(former), _lines(now)
     gone = {line for line in before if line not in after}
     kept: list[str] = []
     place: int | None = None
-    for line in text.splitlines():
+    for line in _lines(text):
         if line not in gone:
             kept.append(line)
         elif place is None:
@@ -48,6 +48,11 @@ def changed_lines(text: str, former: str, now: str) -> str:
     added = [line for line in after if line not in before and line not in kept]
     place = len(kept) if place is None else place
     return _joined([*kept[:place], *added, *kept[place:]])
+
+
+def _lines(text: str) -> list[str]:
+    """Ended by newlines alone: of other characters that end one for Python there may be some in a line."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _joined(lines: Sequence[str]) -> str:

@@ -257,3 +257,27 @@ def test_a_start_that_fails_keeps_no_port(shared_engine: Engine, rootfs: Path) -
     finally:
         elsewhere.rename(rootfs)
     socket.create_server(("127.0.0.1", PORT)).close()
+
+
+@pytest.mark.parametrize("configured", ["port_handler=slirp4netns", "nonsense=1"])
+def test_what_is_configured_meanwhile_takes_nothing_from_one_that_runs(
+    shared_engine: Engine, rootfs: Path, configured: str
+) -> None:
+    engine = shared_engine
+    run(engine, rootfs, "--network", "slirp4netns", "-p", f"{PORT}:80", command=SERVE)
+    before = programs(engine) | programs(engine, FORWARDER)
+    engine.add_settings(f'[engine]\nnetwork_cmd_options = ["{configured}"]')
+    try:
+        engine.kill()
+        # What nobody has asked for is ended by then.
+        engine.cli("run", "--rm", "--network", "none", "--rootfs", f"{rootfs}:O", "true")
+        assert asked(PORT) == "here"
+        assert programs(engine) | programs(engine, FORWARDER) == before
+        since = engine.last_seq()
+        for pid in programs(engine, FORWARDER):
+            os.kill(pid, signal.SIGKILL)
+        engine.await_event(partial(is_back, "forwarder"), since)
+        assert asked(PORT) == "here"
+    finally:
+        engine.add_settings("")
+        engine.kill()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.network.kernel import netfilter
+from pyman.errors import NetworkFailed
+from supervisor.network.kernel import firewall, netfilter
 from supervisor.runtime.networks.wired.ending import end_all
 from tests.networking.conftest import HOST
 from tests.support.hosts import elements
@@ -177,6 +178,25 @@ def test_what_no_supervisor_can_take_away_any_more_the_records_tell(net: Net) ->
     net.host.does(lambda: end_all(str(net.engine.root / "pyman" / "state.db")))
     os.close(held)
     assert set(net.host.links()) == OWN
+    assert not elements(net.host)
+    netfilter.close()
+    net.engine.start()
+
+
+def test_of_that_one_failure_leaves_nothing_else(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise NetworkFailed("cannot set up the packet filter: no")
+
+    net.serve("one", "--publish", "8080:80")
+    net.engine.kill_keeper()
+    state = str(net.engine.root / "pyman" / "state.db")
+    with monkeypatch.context() as patches:
+        patches.setattr(firewall, "unpublish", fails)
+        with pytest.raises(NetworkFailed, match="filter: no"):
+            net.host.does(lambda: end_all(state))
+    assert set(net.host.links()) == OWN
+    assert elements(net.host)
+    net.host.does(lambda: end_all(state))
     assert not elements(net.host)
     netfilter.close()
     net.engine.start()

@@ -32,6 +32,13 @@ def test_its_own_addresses_come_and_go(former: list[str], now: list[str], expect
     assert changed_hosts(HOSTS, former, now, NAMES) == expected
 
 
+def test_what_others_have_written_stays_to_the_letter() -> None:
+    odd = "# a page\x0cand another\u2028one\n10.1.0.9\tmine\r\n\n"
+    assert changed_hosts(odd, ["10.1.0.5"], ["10.1.0.6"], NAMES) == f"{odd}10.1.0.6\tbox web\n"
+    assert changed_lines(odd, "nameserver a\n", "nameserver b\n") == f"{odd}nameserver b\n"
+    assert changed_hosts("", [], ["10.1.0.6"], NAMES) == "10.1.0.6\tbox web\n"
+
+
 def test_a_file_without_a_last_newline_is_not_continued() -> None:
     assert changed_hosts("10.1.0.1 x", [], ["10.1.0.5"], ["box"]) == "10.1.0.1 x\n10.1.0.5\tbox\n"
 

@@ -8,6 +8,7 @@ import pytest
 
 from pyman.api.spec import ContainerSpec, Namespace, PortMapping
 from pyman.errors import InvalidArgument, NotSupported
+from supervisor.network.user_mode import slirp4netns
 from supervisor.runtime.networks.wired import by_pasta, by_slirp4netns, user_mode
 from supervisor.settings.model import EngineSettings, NetworkSettings, Settings
 from supervisor.settings.xdg import Xdg
@@ -29,7 +30,7 @@ def spec(mode: str, *options: str, **fields: Any) -> ContainerSpec:
 def test_what_is_asked_for_comes_after_what_is_configured() -> None:
     configured = settings(pasta=("-m", "1400"), slirp=("mtu=1400", "enable_ipv6=false"))
     assert by_pasta.options_of(spec("pasta", "-m", "1500"), configured) == ["-m", "1400", "-m", "1500"]
-    options = by_slirp4netns.options_of(spec("slirp4netns", "mtu=1500"), configured)
+    options = slirp4netns.parse(by_slirp4netns.options_of(spec("slirp4netns", "mtu=1500"), configured))
     assert (options.mtu, options.enable_ipv6) == (1500, False)
     assert by_pasta.options_of(ContainerSpec(netns=Namespace("pasta")), settings()) == []
 

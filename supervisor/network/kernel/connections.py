@@ -45,7 +45,7 @@ def forget(ports: Mapping[tuple[int, str], frozenset[str]]) -> None:
     """Those who send to ports of this host, by number and address (empty: any of the host's), and are not led to one of
     these addresses. OSError."""
     with Wire() as wire:
-        own = frozenset(messages.addresses(wire))
+        own = frozenset(address for _, address, _ in messages.addresses(wire))
     with netfilter.wire() as wire:
         going = [
             message

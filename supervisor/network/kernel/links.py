@@ -162,7 +162,7 @@ def attach(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin:
 
 def mend(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool = False) -> None:
     """What is missing of what `attach` has made; what is there is left as it is."""
-    if network.driver == "bridge" and attachment.host_interface not in parts_of(network):
+    if network.driver == "bridge" and not _is_on_bridge(network, attachment):
         attach(netns, network, attachment, hairpin=hairpin)
         return
     doing = f"connect a container to network '{network.name}'"
@@ -170,6 +170,13 @@ def mend(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: b
         inside.joined(netns, "network", lambda: _configure(network, attachment, doing))
     except NetworkFailed:
         attach(netns, network, attachment, hairpin=hairpin)
+
+
+def _is_on_bridge(network: NetworkPlan, attachment: Attachment) -> bool:
+    """Without asking for all that are on it."""
+    with _wire(f"look at the bridge '{network.interface}'") as wire:
+        bridge, end = (messages.find(wire, each) for each in (network.interface, attachment.host_interface))
+        return bridge is not None and end is not None and end.master == bridge.index
 
 
 def _make_pair(

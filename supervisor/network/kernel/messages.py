@@ -6,7 +6,7 @@ import errno
 import socket
 import struct
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from supervisor.network.kernel.netlink import Wire
 
 __all__ = [
+    "Destination",
     "Interface",
     "Message",
     "address",
@@ -36,6 +37,7 @@ __all__ = [
     "ports_of",
     "remove",
     "route",
+    "routes",
     "settings",
     "up",
     "vlan",
@@ -250,23 +252,48 @@ def ports_of(wire: Wire, master: int) -> Iterator[Interface]:
             yield found
 
 
-def addresses(wire: Wire) -> Iterator[str]:
-    """Of this host."""
+def addresses(wire: Wire) -> Iterator[tuple[int, str, int]]:
+    """Of this host: the interface's number, an address, and its prefix."""
     for body in wire.ask_all(_GET_ADDRESS, bytes(_ADDRESS.size)):
+        _, prefix, _, _, index = _ADDRESS.unpack_from(body)
         values = dict(netlink.attributes(body[_ADDRESS.size :]))
         if raw := values.get(_A_LOCAL) or values.get(_A_ADDRESS):
-            yield str(ip_address(raw))
+            yield index, str(ip_address(raw)), prefix
+
+
+class Destination(NamedTuple):
+    """Of a route to others."""
+
+    address: str
+    """Empty: everything that no other route is for."""
+    prefix: int
+    interface: int
+    """0: several."""
+    metric: int
+
+
+def routes(wire: Wire, family: int = 0, table: int = 0) -> Iterator[Destination]:
+    """0: all of them."""
+    for body in wire.ask_all(_GET_ROUTE, _ROUTE.pack(family, 0, 0, 0, table, 0, 0, 0, 0)):
+        _, prefix, _, _, found, _, _, kind, _ = _ROUTE.unpack_from(body)
+        values = dict(netlink.attributes(body[_ROUTE.size :]))
+        if kind == _UNICAST and table in (0, found):
+            raw = values.get(_R_DESTINATION)
+            yield Destination(
+                str(ip_address(raw)) if raw else "",
+                prefix,
+                _number(values.get(_R_INTERFACE)),
+                _number(values.get(_R_METRIC)),
+            )
 
 
 def way_out(wire: Wire) -> Interface | None:
     """The interface of the default route."""
-    found: list[tuple[int, int]] = []
-    question = _ROUTE.pack(socket.AF_INET, 0, 0, 0, _MAIN_TABLE, 0, 0, 0, 0)
-    for body in wire.ask_all(_GET_ROUTE, question):
-        _, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
-        values = dict(netlink.attributes(body[_ROUTE.size :]))
-        if not length and table == _MAIN_TABLE and kind == _UNICAST and _R_INTERFACE in values:
-            found.append((_number(values.get(_R_METRIC)), _number(values[_R_INTERFACE])))
+    found = [
+        (each.metric, each.interface)
+        for each in routes(wire, socket.AF_INET, _MAIN_TABLE)
+        if not each.prefix and each.interface
+    ]
     if not found:
         return None
     return _interface(wire.ask(_GET_LINK, _LINK.pack(0, 0, min(found)[1], 0, 0)))

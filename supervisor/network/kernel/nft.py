@@ -1,7 +1,7 @@
 """nftables, by the library that the program nft is made of: text commands, each call one transaction.
 
 A call takes a tenth of a millisecond, a process would take five. Calls block, and act in the network namespace of the
-thread that makes them. What a command lists comes back as text.
+thread that makes them.
 """
 
 from __future__ import annotations
@@ -27,15 +27,13 @@ def _library() -> ctypes.CDLL:
     library.nft_ctx_new.restype = ctypes.c_void_p
     library.nft_ctx_new.argtypes = (ctypes.c_uint32,)
     library.nft_run_cmd_from_buffer.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
-    for name in ("nft_ctx_buffer_output", "nft_ctx_buffer_error", "nft_ctx_free"):
+    for name in ("nft_ctx_buffer_output", "nft_ctx_buffer_error", "nft_ctx_get_error_buffer", "nft_ctx_free"):
         getattr(library, name).argtypes = (ctypes.c_void_p,)
-    for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
-        getattr(library, name).argtypes = (ctypes.c_void_p,)
-        getattr(library, name).restype = ctypes.c_char_p
+    library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
     return library
 
 
-def run(commands: str) -> str:
+def run(commands: str) -> None:
     """All of the commands, or none. NetworkFailed: the kernel, or the library, refuses one. NotSupported: there is no
     such library."""
     library = _library()
@@ -43,13 +41,11 @@ def run(commands: str) -> str:
     if not context:
         raise NetworkFailed("cannot set up the packet filter: there is no memory for it")
     try:
-        library.nft_ctx_buffer_output(context)
+        library.nft_ctx_buffer_output(context)  # which else would go to this process's
         library.nft_ctx_buffer_error(context)
         if library.nft_run_cmd_from_buffer(context, commands.encode()):
             said: bytes = library.nft_ctx_get_error_buffer(context) or b""
             raise NetworkFailed(f"cannot set up the packet filter: {_reason(said.decode(errors='replace'))}")
-        told: bytes = library.nft_ctx_get_output_buffer(context) or b""
-        return told.decode(errors="replace")
     finally:
         library.nft_ctx_free(context)
 

@@ -47,6 +47,9 @@ class ByPasta(UserMode):
         self._program = ""
         self._maps_guest = False
 
+    def _configured(self) -> list[str]:
+        return options_of(self.container.definition.spec, self.services.settings)
+
     async def _settle(self) -> None:
         settings = self.services.settings
         self._program = programs.find(pasta.PROGRAM, settings.engine.helper_binaries_dir, package="passt")
@@ -58,8 +61,7 @@ class ByPasta(UserMode):
         host_ports.probe(ports)
 
     def _setup(self) -> Setup:
-        options = options_of(self.container.definition.spec, self.services.settings)
-        return pasta.set_up(options, self.container.observed.ports, maps_guest=self._maps_guest)
+        return pasta.set_up(self.words, self.container.observed.ports, maps_guest=self._maps_guest)
 
     def told(self) -> Networking:
         setup = self._setup()

@@ -38,10 +38,9 @@ _LIFELINE, _CONTROL = "lifeline", "ports.sock"
 _PORTS = "forwarder"
 
 
-def options_of(spec: ContainerSpec, settings: Settings) -> Options:
-    """As configured, and then as asked for. InvalidArgument."""
-    asked = spec.network_options.get(slirp4netns.PROGRAM, ())
-    return slirp4netns.parse([*settings.engine.network_cmd_options, *asked])
+def options_of(spec: ContainerSpec, settings: Settings) -> list[str]:
+    """As configured, and then as asked for."""
+    return [*settings.engine.network_cmd_options, *spec.network_options.get(slirp4netns.PROGRAM, ())]
 
 
 class BySlirp4netns(UserMode):
@@ -54,9 +53,13 @@ class BySlirp4netns(UserMode):
         self._sockets: list[socket.socket] = []
         """That hold ports of the host, until conmon has them."""
 
+    def _configured(self) -> list[str]:
+        return options_of(self.container.definition.spec, self.services.settings)
+
     @property
     def options(self) -> Options:
-        return options_of(self.container.definition.spec, self.services.settings)
+        """InvalidArgument."""
+        return slirp4netns.parse(self.words)
 
     def find(self) -> str:
         """The program. NotSupported."""

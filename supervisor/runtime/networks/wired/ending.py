@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from pyman.errors import NetworkFailed
 from supervisor.network.kernel import firewall, links
 from supervisor.runtime.networks.wired.bridges import take_away
 from supervisor.runtime.networks.wired.tidying import noted
@@ -11,22 +13,33 @@ from supervisor.runtime.recovery.refresh import records
 from supervisor.state.database import Database
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from supervisor.network.plans import NetworkPlan
 
 __all__ = ["end_all"]
 
 
 def end_all(database: str) -> None:
-    """After the containers have ended. StateDamaged, StorageFailed: the records cannot be read. NetworkFailed."""
+    """After the containers have ended. StateDamaged, StorageFailed: the records cannot be read. NetworkFailed: what failed
+    first; everything else is gone all the same, since nobody has the records afterwards."""
     with Database.open(database) as state:
         loaded = state.load()
     networks: dict[str, NetworkPlan] = {each.id: each for each in noted(loaded.intents)}
     interfaces: list[str] = []
+    works: list[Callable[[], object]] = []
     for _, observed in records(loaded):
         networks |= {each.id: each for each in observed.networks if each.driver == "bridge"}
         interfaces += [each.host_interface for each in observed.attachments if each.host_interface]
         if observed.ports:
-            firewall.unpublish(observed.ports, observed.attachments)
-    links.ensure_gone(interfaces)
-    for network in networks.values():
-        take_away(network)
+            works.append(partial(firewall.unpublish, observed.ports, observed.attachments))
+    works.append(partial(links.ensure_gone, interfaces))
+    works += [partial(take_away, network) for network in networks.values()]
+    failures: list[NetworkFailed] = []
+    for work in works:
+        try:
+            work()
+        except NetworkFailed as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]

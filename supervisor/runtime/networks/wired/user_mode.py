@@ -58,9 +58,9 @@ def check(spec: ContainerSpec, settings: Settings) -> None:
         pasta.check_ports(ports)
     else:
         from supervisor.network.user_mode import slirp4netns
-        from supervisor.runtime.networks.wired.by_slirp4netns import options_of as slirp_options_of
+        from supervisor.runtime.networks.wired import by_slirp4netns
 
-        slirp4netns.check_ports(slirp_options_of(spec, settings), ports)
+        slirp4netns.check_ports(slirp4netns.parse(by_slirp4netns.options_of(spec, settings)), ports)
 
 
 class UserMode(Unwired, ABC):
@@ -85,6 +85,16 @@ class UserMode(Unwired, ABC):
         return self.services.layout.container_bundle(self.container.id)
 
     # ------------------------------------------------------------------ what differs
+
+    @abstractmethod
+    def _configured(self) -> list[str]:
+        """The program's options, by the settings of now."""
+
+    @property
+    def words(self) -> list[str]:
+        """The program's options. A run keeps those with which it began, whatever is configured meanwhile."""
+        recorded = self.container.observed.attachments
+        return recorded[0].words if recorded else self._configured()
 
     @abstractmethod
     async def _settle(self) -> None:
@@ -126,7 +136,8 @@ class UserMode(Unwired, ABC):
         except BaseException:
             self.drop()
             raise
-        return {"attachments": [Attachment(self.mode, self.mode, self.mode)], "networks": [], "ports": ports}
+        attachment = Attachment(self.mode, self.mode, self.mode, words=self._configured())
+        return {"attachments": [attachment], "networks": [], "ports": ports}
 
     async def _look_at(self, ports: Sequence[Port]) -> None:
         if ports:
