@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from pyman.errors import NetworkFailed, PymanError
+from pyman.errors import NetworkFailed
 from supervisor.kernel import process
-from supervisor.logging import log
 from supervisor.network.kernel.place import in_place
 from supervisor.network.names import PROGRAM, Directory, answer, guest_of, question, zone_of
 from supervisor.network.plans import is_ipv6
 from supervisor.runtime.networks.programs.helper_start import Helper, Program
+from supervisor.runtime.networks.programs.rest import Rest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -42,8 +42,6 @@ __all__ = ["KEY", "Naming"]
 
 KEY = "aardvark-dns"
 _PORT = 53
-_REST = 1.0
-"""Seconds between the last container and the end of the program: the next one may be about to come."""
 _CALM = 5.0
 """Seconds after which the program has read, for certain, what it was told to."""
 _PATIENCE = 5.0
@@ -91,7 +89,6 @@ class Naming:
         self._directory = Directory(layout.names)
         self._settings = settings
         self._helpers = helpers
-        self._spawn = spawn
         self._is_known = is_known
         self._disk = disk
         self._server = _Server(self)
@@ -109,10 +106,7 @@ class Naming:
         """When the program was told last."""
         self._is_told = True
         """The program has read the files as they are."""
-        self._last = 0.0
-        """When the last one has left."""
-        self._is_resting = False
-        """Nobody is there, and the program goes in a moment."""
+        self._rest = Rest(spawn, self.settle, "the name server")
         self._turn = trio.Lock()
         self._writing = trio.Lock()
         self._is_read = False
@@ -255,7 +249,7 @@ class Naming:
         """What is less, or another, than it was: whoever goes does not wait for a program that is not there."""
         async with self._turn:
             if not self.is_used():
-                self._rest()  # it would end by itself if it found nobody there, and the next one would have none
+                self._rest.begin()  # it would end by itself if it found nobody there, and the next one would have none
                 return
             await self._write()
             self._hurry()
@@ -279,23 +273,6 @@ class Naming:
         if not self._is_told:
             self._is_told = self._helpers.signal(KEY, signal.SIGHUP)
             self._signalled = trio.current_time()
-
-    def _rest(self) -> None:
-        self._last = trio.current_time()
-        if not self._is_resting:
-            self._is_resting = True
-            self._spawn(self._end_after_rest)
-
-    async def _end_after_rest(self) -> None:
-        since = -1.0
-        while since < self._last:  # somebody may have come, and left
-            since = self._last
-            await trio.sleep_until(since + _REST)
-        self._is_resting = False
-        try:
-            await self.settle()
-        except PymanError as error:
-            log.warning("cannot end the name server", error=str(error))
 
     async def settle(self) -> None:
         """Without anybody there is no program, and nothing for it to read. PymanError: it is there still."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -29,6 +28,7 @@ from supervisor.network.kernel.place import in_place
 from supervisor.network.plans import is_ipv6
 from supervisor.network.relay import forwarding
 from supervisor.runtime.networks.programs.helper_start import Helper, Program
+from supervisor.runtime.networks.programs.rest import Rest
 from supervisor.runtime.networks.sandboxes.way_out import WayOut
 from supervisor.runtime.networks.wired.holding import holders
 
@@ -48,8 +48,6 @@ T = TypeVar("T")
 _THREADS = 4
 _PAUSES = (0.02, 0.1, 0.5)
 """Seconds after which one that has not answered is known to have ended, or another one is tried."""
-_REST = 1.0
-"""Seconds between the last container and the end of the sandbox."""
 
 
 class _Published(NamedTuple):
@@ -94,10 +92,7 @@ class Sandbox:
         self._telling = trio.Lock()
         """So that what the forwarder is told last is what is so."""
         self._netns = -1
-        self._is_resting = False
-        """Nobody is in it, and it goes in a moment."""
-        self._last = 0.0
-        """When somebody has left it."""
+        self._rest = Rest(services.spawn, self.settle, "the network namespace of bridges")
         self._turn = trio.Lock()
         self._limiter = trio.CapacityLimiter(_THREADS)
 
@@ -157,22 +152,8 @@ class Sandbox:
     def left(self, container: str) -> None:
         """A container needs it no more. Some time after the last one it goes."""
         self._users.discard(container)
-        self._last = trio.current_time()
-        if not self._users and self._netns >= 0 and not self._is_resting:
-            self._is_resting = True
-            self._services.spawn(self._rest)
-
-    async def _rest(self) -> None:
-        """The next container may come at once, and go."""
-        since = -1.0
-        while since < self._last:  # somebody may have left it meanwhile
-            since = self._last
-            await trio.sleep_until(since + _REST)
-        self._is_resting = False
-        try:
-            await self.settle()
-        except PymanError as error:
-            log.warning("cannot remove the network namespace of bridges", error=str(error))
+        if not self._users and self._netns >= 0:
+            self._rest.begin()
 
     async def settle(self) -> None:
         """Every container has said by now whether it needs it. PymanError: it is there still, or some of it."""
