@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.support.served import NUMBER, PORT, PREFIX, SERVE, SLEEP, asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.oci_runtime("runc", "crun")
 
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-"""Tests run side by side on one host."""
-NETWORK, BRIDGE, PREFIX = "tests-bridged", f"pmtest{WORKER}", f"10.89.{231 + WORKER}."
-PORT = 18080 + 10 * WORKER
-SLEEP = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
-SERVE = ["sh", "-c", "while :; do echo here | nc -l -p 80; done"]
+NETWORK, BRIDGE, SUBNET = "tests-bridged", f"pmtest{NUMBER}", f"{PREFIX}1."
 
 
 def ip(*words: str) -> Any:
@@ -51,13 +46,13 @@ def elements(name: str) -> list[Any]:
 @pytest.fixture(autouse=True)
 def network(shared_engine: Engine) -> Iterator[None]:
     """Of the tests alone. What is left of it afterwards is a failure."""
-    where = ("--interface-name", BRIDGE, "--subnet", f"{PREFIX}0/24")
+    where = ("--interface-name", BRIDGE, "--subnet", f"{SUBNET}0/24")
     shared_engine.cli("network", "create", "--disable-dns", *where, NETWORK)
     yield
     shared_engine.cli("network", "rm", NETWORK)
     assert BRIDGE not in interfaces()
     assert not any(BRIDGE in str(elements(name)) for name in ("bridges", "same"))
-    assert not any(PREFIX in str(elements(name)) for name in ("subnets4", "publish4"))
+    assert not any(SUBNET in str(elements(name)) for name in ("subnets4", "publish4"))
 
 
 def created(engine: Engine, rootfs: Path, name: str, command: list[str], **spec: Any) -> None:
@@ -78,37 +73,23 @@ def address(engine: Engine, name: str) -> str:
     return lines[lines.index("inet") + 1].partition("/")[0]
 
 
-def asked(host: str, port: int) -> str:
-    """What a server says, once it is up."""
-    until = time.monotonic() + 10
-    while True:
-        try:
-            with socket.create_connection((host, port), timeout=5) as connection:
-                if said := connection.recv(64).decode().strip():
-                    return said
-        except ConnectionError:
-            pass
-        assert time.monotonic() < until, "nobody answers"
-        time.sleep(0.02)
-
-
 def test_two_containers_and_the_host_reach_one_another(shared_engine: Engine, rootfs: Path) -> None:
     engine = shared_engine
     first = started(engine, rootfs, "first", SERVE)
     second = started(engine, rootfs, "second")
     assert first != second
-    assert asked(first, 80) == "here"
+    assert asked(80, first) == "here"
     assert engine.out("exec", "second", "sh", "-c", f"until nc {first} 80 </dev/null; do :; done") == "here"
     hosts = engine.out("exec", "second", "cat", "/etc/hosts")
     assert f"{second}\t{engine.inspect('second')['Config']['Hostname']} second" in hosts
-    assert f"{PREFIX}1\thost.containers.internal host.docker.internal" in hosts
+    assert f"{SUBNET}1\thost.containers.internal host.docker.internal" in hosts
     engine.cli("rm", "-f", "-t", "0", "first", "second")
 
 
 def test_a_port_leads_into_the_container_and_is_free_after_it(shared_engine: Engine, rootfs: Path) -> None:
     engine, ports = shared_engine, [{"container_port": 80, "host_port": PORT}]
     started(engine, rootfs, "web", SERVE, portmappings=ports)
-    assert asked("127.0.0.1", PORT) == "here"
+    assert asked(PORT) == "here"
     created(engine, rootfs, "other", SLEEP, portmappings=ports)
     done = engine.cli("start", "other", check=False)
     assert done.returncode in (125, 126)
@@ -125,7 +106,7 @@ def test_a_killed_supervisor_loses_no_address_and_leaves_none(shared_engine: Eng
     os.kill(engine.pid, signal.SIGKILL)
     second = started(engine, rootfs, "second")
     assert first != second
-    assert asked("127.0.0.1", PORT + 1) == "here"
+    assert asked(PORT + 1) == "here"
     assert engine.cli("start", "second", check=False).returncode == 0
     os.kill(engine.pid, signal.SIGKILL)
     engine.cli("rm", "-f", "-t", "0", "first", "second")
@@ -139,20 +120,20 @@ def test_a_restart_by_policy_keeps_addresses_and_ports(shared_engine: Engine, ro
     os.kill(engine.inspect("again")["State"]["Pid"], signal.SIGKILL)
     engine.await_event(lambda event: event["Status"] == "start", since)
     assert address(engine, "again") == first
-    assert asked("127.0.0.1", PORT + 2) == "here"
+    assert asked(PORT + 2) == "here"
     engine.cli("rm", "-f", "-t", "0", "again")
 
 
 def test_an_address_that_is_wished_for_is_had_by_one_alone(shared_engine: Engine, rootfs: Path) -> None:
     engine = shared_engine
     wish: dict[str, Any] = {
-        "Networks": {NETWORK: {"static_ips": [f"{PREFIX}77"], "static_mac": "02:11:22:33:44:55"}}
+        "Networks": {NETWORK: {"static_ips": [f"{SUBNET}77"], "static_mac": "02:11:22:33:44:55"}}
     }
-    assert started(engine, rootfs, "mine", **wish) == f"{PREFIX}77"
+    assert started(engine, rootfs, "mine", **wish) == f"{SUBNET}77"
     assert "02:11:22:33:44:55" in engine.out("exec", "mine", "cat", "/sys/class/net/eth0/address")
     created(engine, rootfs, "late", SLEEP, **wish)
     done = engine.cli("start", "late", check=False)
     assert (
-        f"cannot use the address '{PREFIX}77' on network '{NETWORK}': container 'mine' has it" in done.stderr
+        f"cannot use the address '{SUBNET}77' on network '{NETWORK}': container 'mine' has it" in done.stderr
     )
     engine.cli("rm", "-f", "-t", "0", "mine", "late")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lifecycle.test_bridged import SERVE, SLEEP, asked, elements, ip
+from tests.lifecycle.test_bridged import elements, ip
+from tests.support.served import NUMBER, PORT, PREFIX, SERVE, SLEEP, asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,14 +22,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.oci_runtime("crun")
 
-OWN = os.getpid() % 8192
-"""Tests run side by side on one host."""
-BRIDGES = {"one": f"pmchga{OWN}", "two": f"pmchgb{OWN}"}
-PREFIXES = {
-    "one": f"10.{128 + OWN // 256}.{OWN % 256}.",
-    "two": f"10.{160 + OWN // 256}.{OWN % 256}.",
-}
-PORT = 20000 + OWN
+BRIDGES = {"one": f"pmchga{NUMBER}", "two": f"pmchgb{NUMBER}"}
+PREFIXES = {"one": f"{PREFIX}4.", "two": f"{PREFIX}5."}
 
 KILLS, MOST_KILLS, STEP = 8, 24, 0.003
 """How many, and the seconds by which each comes later than the one before it."""
@@ -143,10 +138,10 @@ def test_what_runs_is_on_a_network_at_once_and_off_it_at_once(engine: Engine, ro
 
 def test_ports_and_the_way_out_follow_to_the_network_that_is_left(engine: Engine, rootfs: Path) -> None:
     run(engine, rootfs, "box", "--network", "one", "-p", f"{PORT}:80", command=SERVE)
-    assert asked("127.0.0.1", PORT) == "here"
+    assert asked(PORT) == "here"
     engine.cli("network", "connect", "two", "box")
     engine.cli("network", "disconnect", "one", "box")
-    assert asked("127.0.0.1", PORT) == "here"
+    assert asked(PORT) == "here"
     assert f"default via {PREFIXES['two']}1" in engine.out("exec", "box", "ip", "route")
     engine.cli("network", "disconnect", "two", "box")
     assert f" {PORT}" not in str(elements("publish4"))
@@ -156,7 +151,7 @@ def test_ports_and_the_way_out_follow_to_the_network_that_is_left(engine: Engine
     engine.cli("start", "box")
     assert engine.out("exec", "box", "ls", "/sys/class/net") == "lo", "it is on none any more"
     engine.cli("network", "connect", "one", "box")
-    assert asked("127.0.0.1", PORT) == "here"
+    assert asked(PORT) == "here"
 
 
 def test_an_address_that_is_left_and_a_port_that_leads_nowhere_are_others_after_it(
@@ -248,7 +243,7 @@ def test_what_somebody_has_broken_is_made_anew(engine: Engine, rootfs: Path) -> 
     ids = [engine.inspect(name)["Id"] for name in ("box", "other")]
     assert sorted(engine.out("network", "reload", "--all").split()) == sorted(ids)
     assert address(engine, "box") == mine
-    assert asked("127.0.0.1", PORT) == "here"
+    assert asked(PORT) == "here"
     assert [len(links) for links in parts().values()] == [1, 1]
     assert any(BRIDGES["one"] in str(element) for element in elements("bridges"))
     assert engine.out("network", "reload", "box") == ids[0]
@@ -290,20 +285,20 @@ def test_what_is_frozen_or_not_begun_is_put_on_a_network_as_well(engine: Engine,
 
 
 def test_other_drivers_and_ipv6_come_and_go(engine: Engine, rootfs: Path) -> None:
-    bridge, below = f"pmchgc{OWN}", f"pmchgd{OWN}"
-    wish = ["--disable-dns", "--subnet", f"fd00:{OWN:x}:c4a6::/64", "--interface-name", bridge]
+    bridge, below = f"pmchgc{NUMBER}", f"pmchgd{NUMBER}"
+    wish = ["--disable-dns", "--subnet", f"fd00:{NUMBER:x}:c4a6::/64", "--interface-name", bridge]
     engine.cli("network", "create", *wish, "six")
     subprocess.run(["ip", "link", "add", below, "type", "veth", "peer", "name", f"{below}p"], check=True)
     try:
-        wish = ["--driver", "macvlan", "--interface-name", below, "--subnet", f"10.192.{OWN % 256}.0/24"]
+        wish = ["--driver", "macvlan", "--interface-name", below, "--subnet", f"{PREFIX}6.0/24"]
         engine.cli("network", "create", *wish, "lan")
         run(engine, rootfs, "box", "--network", "one")
-        engine.cli("network", "connect", "--ip6", f"fd00:{OWN:x}:c4a6::77", "six", "box")
+        engine.cli("network", "connect", "--ip6", f"fd00:{NUMBER:x}:c4a6::77", "six", "box")
         engine.cli("network", "connect", "lan", "box")
-        assert f"fd00:{OWN:x}:c4a6::77/64" in engine.out(
+        assert f"fd00:{NUMBER:x}:c4a6::77/64" in engine.out(
             "exec", "box", "ip", "-6", "-o", "addr", "show", "eth1"
         )
-        assert address(engine, "box", "eth2").startswith("10.192.")
+        assert address(engine, "box", "eth2").startswith(f"{PREFIX}6.")
         engine.kill()
         engine.cli("network", "disconnect", "lan", "box")
         engine.cli("network", "disconnect", "six", "box")

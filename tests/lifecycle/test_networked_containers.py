@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.served import NUMBER, PORT, PREFIX, SLEEP
 from tests.support.user import UserEngine
 
 if TYPE_CHECKING:
@@ -19,13 +19,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.oci_runtime("runc", "crun", "rootless")
 
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-"""Tests run side by side on one host."""
-WEB, DB = f"10.89.{120 + 2 * WORKER}.", f"10.89.{121 + 2 * WORKER}."
-WEB6 = f"fd00:120:{WORKER + 1}::"
-PORT = 21000 + 20 * WORKER
+WEB, DB = f"{PREFIX}2.", f"{PREFIX}3."
+WEB6 = f"fd00:120:{NUMBER + 1:x}::"
 ANYWHERE = "0.0.0.0"  # noqa: S104 - shown
-SLEEP = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 
 
 @pytest.fixture
@@ -34,8 +30,8 @@ def engine(shared_engine: Engine) -> Iterator[Engine]:
     engine = shared_engine
     make = ("network", "create", "--disable-dns")
     subnets = ("--subnet", f"{WEB}0/24", "--subnet", f"{WEB6}/64")
-    engine.cli(*make, "--interface-name", f"pmweb{WORKER}", *subnets, "web")
-    engine.cli(*make, "--interface-name", f"pmdb{WORKER}", "--subnet", f"{DB}0/24", "db")
+    engine.cli(*make, "--interface-name", f"pmweb{NUMBER}", *subnets, "web")
+    engine.cli(*make, "--interface-name", f"pmdb{NUMBER}", "--subnet", f"{DB}0/24", "db")
     yield engine
     engine.remove_containers()
     engine.cli("network", "rm", "web", "db")
@@ -56,7 +52,7 @@ def addresses(engine: Engine, name: str, interface: str) -> set[str]:
 def test_it_has_the_addresses_and_names_that_it_was_asked_to_have(engine: Engine, rootfs: Path) -> None:
     mac = "44:33:22:11:00:99"
     web = (
-        f"web:ip={WEB}77,ip6={WEB6}77,mac={mac},alias=www,interface_name=lan,host_interface_name=pmv{WORKER}"
+        f"web:ip={WEB}77,ip6={WEB6}77,mac={mac},alias=www,interface_name=lan,host_interface_name=pmv{NUMBER}"
     )
     told = run(engine, rootfs, "c", "--network", web, "--network", "db", "--network-alias", "site")
     assert {f"{WEB}77/24", f"{WEB6}77/64"} <= addresses(engine, "c", "lan")
@@ -64,7 +60,7 @@ def test_it_has_the_addresses_and_names_that_it_was_asked_to_have(engine: Engine
     assert other.startswith(DB)
     assert engine.out("exec", "c", "cat", "/sys/class/net/lan/address") == mac
     if not isinstance(engine, UserEngine):  # whose interfaces are not the host's
-        subprocess.run(["ip", "link", "show", f"pmv{WORKER}"], check=True, capture_output=True)
+        subprocess.run(["ip", "link", "show", f"pmv{NUMBER}"], check=True, capture_output=True)
     assert told["HostConfig"]["NetworkMode"] == "bridge"
     settings = told["NetworkSettings"]
     assert settings["SandboxKey"] == f"/proc/{told['State']['Pid']}/ns/net"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.kernel.addresses import outer_address
+from tests.support.served import PORT, SERVE, SLEEP, asked, heard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
     from tests.support.engine import Engine
 
 pytestmark = pytest.mark.oci_runtime("rootless")
-
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-PORT = 19080 + 20 * WORKER
-SLEEP = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
-SERVE = ["sh", "-c", "while :; do echo here | nc -l -p 80; done"]
 
 
 def programs(engine: Engine) -> dict[int, list[str]]:
@@ -58,20 +54,6 @@ def mounted(engine: Engine) -> list[str]:
     """Namespaces, where the supervisor sees them."""
     lines = Path(f"/proc/{engine.pid}/mounts").read_text().splitlines()
     return [line for line in lines if " nsfs " in line and f"{engine.path}/" in line]
-
-
-def asked(port: int, host: str = "127.0.0.1") -> str:
-    """What a server says, once it is up."""
-    until = time.monotonic() + 10
-    while True:
-        try:
-            with socket.create_connection((host, port), timeout=5) as connection:
-                if said := connection.recv(64).decode().strip():
-                    return said
-        except ConnectionError:
-            pass
-        assert time.monotonic() < until, "nobody answers"
-        time.sleep(0.02)
 
 
 def test_a_container_has_the_hosts_address_and_asks_pasta_for_names(
@@ -279,10 +261,7 @@ def test_a_newer_one_has_an_address_that_leads_to_the_host(shared_engine: Engine
     assert "169.254.1.2\thost.containers.internal" in engine.out("exec", "c", "cat", "/etc/hosts")
     assert asked(PORT) == "here"
     with socket.create_server(("0.0.0.0", PORT + 1)) as server:  # noqa: S104 - the container comes from elsewhere
-        server.settimeout(10)
-        asking = f"nc -w 1 host.containers.internal {PORT + 1} </dev/null & sleep 0.2"
-        engine.out("exec", "c", "sh", "-c", asking)
-        server.accept()[0].close()
+        assert heard(engine, "c", "host.containers.internal", server) == "said"
 
 
 def test_a_reload_of_all_networks_leaves_it_alone(shared_engine: Engine, rootfs: Path) -> None:

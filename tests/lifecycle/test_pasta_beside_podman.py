@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.images import leave_no_mount, podman
+from tests.support.served import PORT
 
 if TYPE_CHECKING:
     from tests.support.engine import Engine
@@ -21,10 +21,6 @@ OPTIONS = [
     "pasta:--map-gw,-m,1400",
     "pasta:--ipv4-only,-a,10.0.2.5,-n,24,-g,10.0.2.2,--dns-forward,10.0.2.3,-T,none",
 ]
-
-
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-PORT = 19780 + 20 * WORKER
 
 
 def told() -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.kernel.addresses import outer_address
+from tests.support.served import PORT, SERVE, SLEEP, asked
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     from tests.support.engine import Engine
 
 pytestmark = pytest.mark.oci_runtime("rootless")
-
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-PORT = 20080 + 20 * WORKER
-SLEEP = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
-SERVE = ["sh", "-c", "while :; do echo here | nc -l -p 80; done"]
 
 
 def kept(engine: Engine) -> list[str]:
@@ -52,10 +48,7 @@ def helpers(engine: Engine) -> dict[str, int]:
 
 
 def wait_until_idle(engine: Engine) -> None:
-    until = time.monotonic() + 10
-    while kept(engine) or helpers(engine):
-        assert time.monotonic() < until, "the sandbox stays"
-        time.sleep(0.1)
+    until(lambda: not (kept(engine) or helpers(engine)), "the sandbox stays", 10)
 
 
 @pytest.fixture(autouse=True)
@@ -74,20 +67,6 @@ def run(engine: Engine, rootfs: Path, name: str, *options: str, command: list[st
     return lines[lines.index("inet") + 1].partition("/")[0]
 
 
-def asked(host: str, port: int) -> str:
-    """What a server says, once it is up."""
-    until = time.monotonic() + 10
-    while True:
-        try:
-            with socket.create_connection((host, port), timeout=5) as connection:
-                if said := connection.makefile().read().strip():
-                    return said
-        except ConnectionError:
-            pass
-        assert time.monotonic() < until, "nobody answers"
-        time.sleep(0.02)
-
-
 def test_containers_reach_one_another(shared_engine: Engine, rootfs: Path) -> None:
     engine = shared_engine
     first = run(engine, rootfs, "first", command=SERVE)
@@ -100,7 +79,7 @@ def test_a_port_leads_into_a_container_which_sees_who_asks(shared_engine: Engine
     command = ["sh", "-c", "while :; do nc -l -p 80 -e netstat -tn; done"]
     run(engine, rootfs, "web", "-p", f"{PORT}:80", command=command)
     here = outer_address(ipv6=False)
-    assert f":{here}:" in asked(here, PORT)
+    assert f":{here}:" in asked(PORT, here)
     done = engine.cli(
         "run",
         "--rm",
@@ -137,7 +116,7 @@ def test_a_killed_supervisor_finds_it_again(shared_engine: Engine, rootfs: Path)
     second = run(engine, rootfs, "second")
     assert first != second
     assert helpers(engine) == was
-    assert asked("127.0.0.1", PORT + 2) == "here"
+    assert asked(PORT + 2) == "here"
     os.kill(engine.pid, signal.SIGKILL)
     engine.cli("rm", "-f", "-t", "0", "first", "second")
 
@@ -154,7 +133,7 @@ def test_a_helper_that_is_killed_is_back_and_containers_are_what_they_were(
     os.kill(victim, signal.SIGKILL)
     back = engine.await_event(lambda event: event["Status"] == "helper-restarted", since)
     assert back["TimeNano"] - begun < 2_000_000_000
-    assert asked("127.0.0.1", PORT + 3) == "here"
+    assert asked(PORT + 3) == "here"
     assert engine.inspect("web")["State"]["Pid"] == pid
 
 
@@ -164,7 +143,7 @@ def test_a_restart_by_policy_keeps_its_port(shared_engine: Engine, rootfs: Path)
     since = engine.last_seq()
     os.kill(engine.inspect("web")["State"]["Pid"], signal.SIGKILL)
     engine.await_event(lambda event: event["Status"] == "start", since)
-    assert asked("127.0.0.1", PORT + 4) == "here"
+    assert asked(PORT + 4) == "here"
 
 
 def test_what_only_root_can_is_refused(shared_engine: Engine, rootfs: Path) -> None:

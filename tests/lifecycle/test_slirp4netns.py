@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.runtimes import BY_USER
+from tests.support.served import PORT, SERVE, SLEEP, asked, heard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.oci_runtime(*BY_USER)
 
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-PORT = 19380 + 20 * WORKER
-SLEEP = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
-SERVE = ["sh", "-c", "while :; do echo here | nc -l -p 80; done"]
 OWN = "slirp4netns:port_handler=slirp4netns"
 FORWARDER = "supervisor.network.relay.forwarder"
 
@@ -57,20 +54,6 @@ def run(engine: Engine, rootfs: Path, *options: str, command: list[str] = SLEEP)
     engine.cli("run", "-d", "--name", "c", *options, "--rootfs", f"{rootfs}:O", *command)
 
 
-def asked(port: int, host: str = "127.0.0.1") -> str:
-    """What a server says, once it is up."""
-    until = time.monotonic() + 10
-    while True:
-        try:
-            with socket.create_connection((host, port), timeout=5) as connection:
-                if said := connection.recv(64).decode().strip():
-                    return said
-        except ConnectionError:
-            pass
-        assert time.monotonic() < until, "nobody answers"
-        time.sleep(0.02)
-
-
 def test_a_container_is_behind_a_router_that_answers_queries(shared_engine: Engine, rootfs: Path) -> None:
     engine = shared_engine
     run(engine, rootfs, "--network", "slirp4netns")
@@ -96,9 +79,7 @@ def test_its_options_reach_it(shared_engine: Engine, rootfs: Path) -> None:
     assert "mtu 1400" in shown
     assert "nameserver 10.9.0.3" in engine.out("exec", "c", "cat", "/etc/resolv.conf")
     with socket.create_server(("127.0.0.1", PORT)) as server:
-        server.settimeout(10)
-        engine.out("exec", "c", "sh", "-c", f"nc -w 1 10.9.0.2 {PORT} </dev/null & sleep 0.2")
-        server.accept()[0].close()
+        assert heard(engine, "c", "10.9.0.2", server) == "said"
 
 
 def test_ports_lead_into_it_and_are_free_afterwards(shared_engine: Engine, rootfs: Path) -> None:

@@ -73,10 +73,12 @@ def test_the_very_first_question_is_answered(net: Net) -> None:
 
 
 def test_on_the_default_network_nobody_serves_names(net: Net) -> None:
-    net.serve("web", "--network", "bridge")
-    net.run("b", "--network", "bridge")
-    assert net.asks("b", "web") == ""
-    assert not server(net)
+    """Whom the host asks is asked, also for a container's name."""
+    with upstream(net):
+        net.serve("web", "--network", "bridge", ports=(7,))
+        net.run("b", "--network", "bridge", "--dns", OUTSIDE)
+        assert net.asks("b", "web", 7).startswith("outside ")
+        assert not server(net)
 
 
 def test_on_two_networks_both_are_found_and_do_not_find_each_other(net: Net) -> None:
