@@ -77,7 +77,7 @@ PRUNE_OPTIONS: tuple[Option, ...] = (
     ("force", "f", FLAG, "", "Do not ask"),
 )
 CONNECT_OPTIONS: tuple[Option, ...] = (
-    ("alias", "", CSV, "NAME", "A further name of its on this network; may be repeated"),
+    ("alias", "", CSV, "NAME", "A further name for it on this network; may be repeated"),
     ("ip", "", TEXT, "IP", "Its IPv4 address on this network"),
     ("ip6", "", TEXT, "IP", "Its IPv6 address on this network"),
     ("mac-address", "", TEXT, "MAC", "The hardware address of its interface on this network"),

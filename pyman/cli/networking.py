@@ -26,7 +26,7 @@ NETWORKING_OPTIONS: tuple[Option, ...] = (
         "MODE",
         "Network: NETWORK[:OPTIONS], bridge, private, pasta, slirp4netns, none, host, container:NAME, ns:PATH",
     ),
-    ("network-alias", "", CSV, "NAME", "A further name of its on its networks"),
+    ("network-alias", "", CSV, "NAME", "A further name for it on its networks"),
     (
         "publish",
         "p",
@@ -72,7 +72,9 @@ def _networks(values: list[str]) -> dict[str, Any]:
     mode, colon, rest = first.partition(":")
     if first in ("", _DEFAULT):
         settings: dict[str, Any] = {"netns": {"nsmode": "private"}}
-    elif mode in _WORDS and not colon:
+    elif mode in _WORDS:
+        if colon:
+            raise InvalidArgument(f"option --network cannot be '{first}': {mode} has no options")
         settings = {"netns": {"nsmode": mode}}
     elif mode in _JOINED:
         settings = {"netns": {"nsmode": mode, "value": _place(first, mode, rest)}}

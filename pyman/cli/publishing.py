@@ -72,7 +72,7 @@ def _range(text: str) -> tuple[int, int]:
     """The first port, and how many."""
     first, dash, last = text.partition("-")
     numbers = (first, last) if dash else (first,)
-    if not all(is_decimal(number) and len(number) < 8 for number in numbers):
+    if not all(map(is_decimal, numbers)):
         raise _Unusable(
             f"'{text}' is not a port or FIRST-LAST" if text else "the container's port is missing"
         )

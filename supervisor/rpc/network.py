@@ -117,8 +117,8 @@ class NetworkHandlers:
             await entry.worker.ask(rq.ReloadNetworks(actor=actor_of(call)))
             return Result(name="", id=entry.container.id)
 
-        each = partial(self._engine.each, self._view(call), request.selection, work, keep=_is_on_networks)
-        return ResultsReply(results=await each())
+        results = await self._engine.each(self._view(call), request.selection, work, keep=_is_on_networks)
+        return ResultsReply(results=results)
 
     async def remove(self, request: api.RemoveNetworksRequest, call: Call) -> api.RemovedNetworksReply:
         _require(request.names)

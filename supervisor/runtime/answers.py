@@ -12,6 +12,7 @@ import outcome
 import trio
 
 from pyman.errors import EngineStopped, PymanError
+from supervisor.logging import log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -64,8 +65,8 @@ class Answer(Generic[T]):
 
 
 async def with_beside(main: Callable[[], Awaitable[T]], beside: Callable[[], Awaitable[Any]]) -> T:
-    """What `main` returns or raises, once `beside` is done as well; an error of that comes second. Errors come
-    as they are, not as a group."""
+    """What `main` returns or raises, once `beside` is done as well; an error of that comes second, and is logged where
+    both fail. Errors come as they are, not as a group."""
     other: outcome.Maybe[Any] = outcome.Value(None)
 
     async def run() -> None:
@@ -75,6 +76,8 @@ async def with_beside(main: Callable[[], Awaitable[T]], beside: Callable[[], Awa
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
         done = await outcome.acapture(main)
+    if isinstance(done, outcome.Error) and isinstance(other, outcome.Error):
+        log.warning("something else failed as well", error=str(other.error))
     value = done.unwrap()
     other.unwrap()
     return value

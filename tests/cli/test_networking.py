@@ -135,6 +135,7 @@ def test_a_port_that_cannot_be_is_refused_with_what_is_wrong(text: str, hint: st
         ("--network web --network bridge:ip=1.2.3.4",
          "cannot use --network bridge:ip=1.2.3.4 together with --network web: a mode comes first, and only further networks after it"),
         ("--network web --network web", "cannot use --network web more than once"),
+        ("--network none:x", "option --network cannot be 'none:x': none has no options"),
         ("--network web,", "option --network cannot be 'web,': the name of a network is missing"),
         ("--network :ip=1.2.3.4", "option --network cannot be ':ip=1.2.3.4': the name of a network is missing"),
         ("--network web:ip",

@@ -144,10 +144,10 @@ def test_a_container_on_two_networks_is_reached_on_both(net: Net) -> None:
     assert sorted(links) == ["lo", "one", "two"]
 
 
-def test_an_http_client_gets_a_file_of_a_published_server(net: Net) -> None:
-    """busybox's server; curl asks on the other host, and again and again over one connection."""
+def fetches(net: Net, network: str) -> None:
+    """From busybox's server; curl asks on the other host, and again and again over one connection."""
     script = "mkdir /www; head -c 3000000 /dev/zero >/www/big; echo hello >/www/index.html; exec httpd -f -v -p 80 -h /www"
-    net.run("web", "--network", "bridge", "-p", "8080:80", command=("sh", "-c", script))
+    net.run("web", "--network", network, "-p", "8080:80", command=("sh", "-c", script))
     curl = ("curl", "-sS", "--retry", "5", "--retry-all-errors", "--max-time", "20")
     assert net.outside.run(*curl, f"http://{HOST}:8080/index.html") == "hello\n"
     told = net.outside.run(
@@ -157,6 +157,10 @@ def test_an_http_client_gets_a_file_of_a_published_server(net: Net) -> None:
     assert (
         net.host.run(*curl, *[f"http://127.0.0.1:8080/index.html?{n}" for n in range(20)]) == "hello\n" * 20
     )
+
+
+def test_an_http_client_gets_a_file_of_a_published_server(net: Net) -> None:
+    fetches(net, "bridge")
 
 
 def test_containers_of_another_network_namespace_are_not_wired(net: Net) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.networking.conftest import HOST, HOST6, OUTSIDE, OUTSIDE6, ask
+from tests.networking.test_reaching import fetches
 from tests.support.hosts import inhabitants
 from tests.support.waiting import until
 
@@ -85,6 +86,11 @@ def test_the_forwarder_of_slirp4netns_is_whom_the_container_sees(net: Net, kind:
     assert ask(net.outside, HOST, 8080, kind) == "web 10.0.2.100"
     assert ask(net.outside, HOST6, 8080, kind) == "web 10.0.2.100"
     assert ask(net.host, "127.0.0.1", 8080, kind) == "web 10.0.2.100"
+
+
+@pytest.mark.parametrize("network", ["pasta", "slirp4netns", SLIRP])
+def test_an_http_client_gets_a_file_of_a_published_server(net: Net, network: str) -> None:
+    fetches(net, network)
 
 
 @pytest.mark.parametrize(("network", "program"), [("pasta", "passt"), (SLIRP, "slirp4netns")])

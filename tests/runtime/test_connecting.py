@@ -12,12 +12,15 @@ import trio
 
 from pyman.api.network import CreateNetworkRequest
 from pyman.api.spec import Namespace, NetworkWish
-from pyman.errors import DiskFull, NetworkFailed, NoSuchNetwork
+from pyman.errors import DiskFull, NetworkFailed, NoSuchNetwork, StorageFailed
 from supervisor.kernel import process
-from supervisor.network.kernel import netfilter
+from supervisor.logging import fields_of
+from supervisor.network.kernel import links, netfilter
 from supervisor.runtime.creation.creating import Creation
 from supervisor.runtime.life import connecting
 from supervisor.runtime.life import requests as rq
+from supervisor.runtime.life.preparing import Preparing
+from supervisor.runtime.networks.wired.bridged import Bridged
 from supervisor.runtime.networks.wired.rewiring import Rewiring
 from tests.runtime.faults import FullDisk
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from supervisor.kernel.process import ProcessRef
+    from supervisor.network.plans import Attachment
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.registry import Entry
     from tests.runtime.conftest import House
@@ -266,3 +270,61 @@ async def test_a_taking_back_that_fails_is_done_later(house: House, monkeypatch:
         with trio.fail_after(10):
             await entry.container.until(lambda: entry.container.observed.rewiring == "" or None)
         await is_on_one_alone(entry)
+
+
+async def test_what_fails_on_one_network_holds_up_no_other_one_and_all_of_it_is_told(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At a container's end. What is left goes with the container."""
+    real, tried = links.detach, list[str]()
+
+    def fails(attachment: Attachment) -> None:
+        tried.append(attachment.network)
+        if attachment.network != "two":
+            raise NetworkFailed(f"cannot leave {attachment.network}: not now")
+        real(attachment)
+
+    async with opened(house):
+        await connected(house, "one", "two")
+        wish = CreateNetworkRequest("three", network_interface=f"pmcnnc{os.getpid()}", dns_enabled=False)
+        await house.engine.services.networks.create(wish, None)
+        own = NetworkWish(options={"host_interface_name": f"pmcnnd{os.getpid()}"})
+        on = {"one": own, "two": NetworkWish(), "three": NetworkWish()}
+        entry = await house.run("sleep", "1000", netns=Namespace("bridge"), networks=on)
+        with monkeypatch.context() as patches:
+            patches.setattr(links, "detach", fails)
+            await entry.worker.ask(rq.Stop(timeout=0))
+        assert tried == ["one", "two", "three"]
+        assert "cannot leave one: not now; cannot leave three: not now" in str(
+            [fields_of(record) for record in caplog.records]
+        )
+        await entry.worker.ask(rq.Remove())
+    assert not on_bridge("one")
+
+
+async def test_a_network_and_a_root_filesystem_that_both_fail(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The one is told, the other one is logged, and nothing of either is left."""
+
+    async def fails(*_: object) -> None:
+        raise NetworkFailed("cannot make the bridge: not now")
+
+    async with opened(house):
+        entry = await connected(house, "one")
+        await entry.worker.ask(rq.Stop(timeout=0))
+        with monkeypatch.context() as patches:
+            patches.setattr(Bridged, "ground", fails)
+            patches.setattr(Preparing, "_prepare", lambda *_: refuse())
+            with pytest.raises(StorageFailed, match="no root filesystem"):
+                await entry.worker.ask(rq.Start())
+        assert "cannot make the bridge: not now" in [
+            fields_of(record).get("error") for record in caplog.records
+        ]
+        assert not entry.container.observed.attachments
+        assert await entry.worker.ask(rq.Start())
+        assert await interfaces(entry) == ["lo", "eth0"]
+
+
+def refuse() -> None:
+    raise StorageFailed("there is no root filesystem")

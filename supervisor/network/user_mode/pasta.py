@@ -98,7 +98,7 @@ def check_ports(ports: Iterable[Port]) -> None:
             raise InvalidArgument(
                 f"cannot publish port {port.container_port}/{port.protocol}: pasta forwards tcp and udp alone",
                 subject=f"{port.container_port}/{port.protocol}",
-                hint="give the container a network of its own: --network bridge",
+                hint="only containers of root on a bridge have others",
             )
 
 

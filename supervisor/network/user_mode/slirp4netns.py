@@ -140,7 +140,7 @@ def check_ports(options: Options, ports: Iterable[Port]) -> None:
             raise InvalidArgument(
                 f"cannot publish port {name}: slirp4netns forwards tcp and udp alone",
                 subject=name,
-                hint="give the container a network of its own: --network bridge",
+                hint="only containers of root on a bridge have others",
             )
         if options.port_handler == "slirp4netns" and is_ipv6(port.host_ip):
             raise InvalidArgument(

@@ -229,17 +229,13 @@ class Bridged:
         at_once = self.services.dependents(self.id) or any(
             wish.options for wish in self.container.definition.spec.networks.values()
         )
-        if at_once:
-            await attempt(partial(bridges.call, place, self._detach))
+        for attachment in observed.attachments if at_once else ():
+            await attempt(partial(bridges.call, place, partial(links.detach, attachment)))
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
             bridges.leave(self.id, network, place, "" if at_once else attachment.host_interface)
         if failures:
             raise _together(failures)
         self.left()
-
-    def _detach(self) -> None:
-        for attachment in self.container.observed.attachments:
-            links.detach(attachment)
 
 
 def _together(failures: Sequence[PymanError]) -> PymanError:
