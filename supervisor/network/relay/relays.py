@@ -51,6 +51,7 @@ class Loop:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._again: deque[Callable[[], None]] = deque()
+        self._starving: set[Callable[[], None]] = set()
         self.tick: Callable[[], float | None] = lambda: None
         """Asked before each wait: seconds that it may take."""
         self.running = True
@@ -64,10 +65,16 @@ class Loop:
         """Before it is closed: another process may have the same socket, and the kernel would go on watching it."""
         if self._handlers.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
+            self._again.extend(self._starving)
+            self._starving.clear()
 
     def again(self, work: Callable[[], None]) -> None:
         """After all others have had a turn."""
         self._again.append(work)
+
+    def once_there_is_room(self, work: Callable[[], None]) -> None:
+        """When some descriptor has been closed."""
+        self._starving.add(work)
 
     def run(self) -> None:
         while self.running:
@@ -246,7 +253,6 @@ class Acceptor:
         self._loop = loop
         self._listener = listener
         self._connect = connect
-        self._starving = False
         self._relays: set[Relay] = set()
         listener.setblocking(False)
         # Connections that have not ended keep nobody from listening with this socket once more.
@@ -263,11 +269,10 @@ class Acceptor:
             except BlockingIOError:
                 return
             except OSError as error:
-                # Without descriptors: as soon as a connection has ended. The others are a client's that has gone.
-                self._starving = error.errno in _EXHAUSTED
-                if self._starving:
+                if error.errno in _EXHAUSTED:
+                    self._loop.once_there_is_room(self._accept)
                     return
-                continue
+                continue  # a client has gone
             self._begin(client)
         self._loop.again(self._accept)
 
@@ -279,13 +284,7 @@ class Acceptor:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
             client.close()
             return
-        self._relays.add(Relay(self._loop, client, target, self._ended))
-
-    def _ended(self, relay: Relay) -> None:
-        self._relays.discard(relay)
-        if self._starving:
-            self._starving = False
-            self._loop.again(self._accept)
+        self._relays.add(Relay(self._loop, client, target, self._relays.discard))
 
     def close(self) -> None:
         """The host refuses connections from now on, whoever else has the socket, and those that there are end."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import trio
 
-from pyman.errors import NetworkFailed, NotSupported, PymanError
+from pyman.errors import NetworkFailed, PymanError
 from supervisor.kernel import files
 from supervisor.logging import log
 from supervisor.network import sandbox
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.container import Container
     from supervisor.runtime.services import Services
 
-__all__ = ["Sandbox", "check_ports"]
+__all__ = ["Sandbox"]
 
 T = TypeVar("T")
 
@@ -324,17 +324,6 @@ class Sandbox:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
-
-
-def check_ports(ports: Iterable[Port]) -> None:
-    """Whether an ordinary user can publish them on a bridge. NotSupported."""
-    for port in ports:
-        if port.protocol not in ("tcp", "udp"):
-            name = f"{port.host_port}/{port.protocol}"
-            raise NotSupported(
-                f"cannot publish port {name}: without root, tcp and udp alone are led into containers",
-                subject=name,
-            )
 
 
 def _lead(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from pyman.errors import PymanError
 from supervisor.logging import log
-from supervisor.runtime.networks.sandboxes.sandbox import check_ports
 from supervisor.runtime.networks.wired.bridged import Bridged
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ class Sandboxed(Bridged):
     async def plan(self) -> dict[str, Any]:
         planned = await super().plan()
         try:
-            check_ports(planned.get("ports", ()))
             await self.services.sandbox.look()
         except BaseException:
             self.drop()
