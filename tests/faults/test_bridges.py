@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.conftest import Faulty
-from tests.faults.test_killed_daemon import START_STEPS, kill_daemon, nothing_left, runs_once
+from tests.faults.test_killed_daemon import (
+    LET_GO,
+    START_STEPS,
+    kill_daemon,
+    nothing_left,
+    runs_once,
+    start_over_a_kill,
+)
 from tests.support import processes, sharing
 from tests.support.hosts import HostPlace, Machine, elements, leftovers
 from tests.support.runtimes import Place
@@ -58,27 +65,13 @@ def is_connected(engine: Faulty, host: Machine) -> None:
     assert engine.inspect("c")["NetworkSettings"]["Networks"]["n"]["IPAddress"] == ADDRESS
 
 
-@pytest.mark.parametrize("let_go", ["while no daemon runs", "after the next has begun"])
+@pytest.mark.parametrize("let_go", LET_GO)
 @pytest.mark.parametrize("step", START_STEPS)
 def test_a_daemon_killed_at_a_step_of_a_start_leaves_a_container_that_is_connected(
     engine: Faulty, host: Machine, rootfs: Path, step: str, let_go: str
 ) -> None:
     id = create(engine, rootfs)
-    engine.runtime.hold(step)
-    with engine.spawn("start", "c") as client:
-        held = engine.runtime.reached(step)
-        if let_go == "while no daemon runs":
-            with engine.stopped_daemon():
-                engine.runtime.let_go(step)
-                # That one has come up ahead of its time: the next daemon tells it to go on.
-                assert step == "before-start" or not processes.wait_gone([held], 10)
-        else:
-            kill_daemon(engine)
-            engine.wait_ready()
-            engine.runtime.let_go(step)
-        client.wait(20)
-    engine.cli("wait", "--condition", "running", "c")
-    runs_once(engine, id)
+    start_over_a_kill(engine, id, step, let_go)
     is_connected(engine, host)
     engine.cli("rm", "-f", "-t", "0", "c")
     nothing_left(engine, id)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.faults.conftest import Faulty
 
 START_STEPS = ["before-create", "after-create", "before-start", "after-start"]
+LET_GO = ["while no daemon runs", "after the next has begun"]
 
 
 def state(engine: Faulty, name: str) -> dict[str, Any]:
@@ -54,27 +55,33 @@ def nothing_left(engine: Faulty, id: str) -> None:
     assert not (engine.tmpdir / "containers" / id).exists()
 
 
-@pytest.mark.parametrize("let_go", ["while no daemon runs", "after the next has begun"])
-@pytest.mark.parametrize("step", START_STEPS)
-def test_a_start_comes_to_a_running_container(faulty: Faulty, rootfs: Path, step: str, let_go: str) -> None:
-    id = faulty.out("create", "--name", "c", "--rootfs", f"{rootfs}:O", "sleep", "1000")
-    faulty.runtime.hold(step)
-    with faulty.spawn("start", "c") as client:
-        held = faulty.runtime.reached(step)
-        if let_go == "while no daemon runs":
-            with faulty.stopped_daemon():
-                faulty.runtime.let_go(step)
+def start_over_a_kill(engine: Faulty, id: str, step: str, let_go: str) -> None:
+    """The container c starts, the daemon is killed while the OCI runtime is held at a step of that, and it runs.
+    `let_go`: one of LET_GO."""
+    engine.runtime.hold(step)
+    with engine.spawn("start", "c") as client:
+        held = engine.runtime.reached(step)
+        if let_go == LET_GO[0]:
+            with engine.stopped_daemon():
+                engine.runtime.let_go(step)
                 # conmon, or nobody, waits for it: it does what it has to do and ends.
                 assert step == "before-start" or not processes.wait_gone([held], 10)
             # That one has come up ahead of its time: the next daemon tells it to go on.
             assert not processes.wait_gone([held], 10)
         else:
-            kill_daemon(faulty)
-            faulty.wait_ready()
-            faulty.runtime.let_go(step)
+            kill_daemon(engine)
+            engine.wait_ready()
+            engine.runtime.let_go(step)
         client.wait(20)
-    faulty.cli("wait", "--condition", "running", "c")
-    runs_once(faulty, id)
+    engine.cli("wait", "--condition", "running", "c")
+    runs_once(engine, id)
+
+
+@pytest.mark.parametrize("let_go", LET_GO)
+@pytest.mark.parametrize("step", START_STEPS)
+def test_a_start_comes_to_a_running_container(faulty: Faulty, rootfs: Path, step: str, let_go: str) -> None:
+    id = faulty.out("create", "--name", "c", "--rootfs", f"{rootfs}:O", "sleep", "1000")
+    start_over_a_kill(faulty, id, step, let_go)
     faulty.cli("stop", "-t", "0", "c")
     events = statuses(faulty, id)
     assert events.count("start") == 1

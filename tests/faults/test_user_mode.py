@@ -13,7 +13,13 @@ import pytest
 
 from tests.faults.conftest import engines
 from tests.faults.gate import Program
-from tests.faults.test_killed_daemon import START_STEPS, kill_daemon, nothing_left, runs_once
+from tests.faults.test_killed_daemon import (
+    LET_GO,
+    START_STEPS,
+    kill_daemon,
+    nothing_left,
+    start_over_a_kill,
+)
 from tests.support import processes
 
 if TYPE_CHECKING:
@@ -83,16 +89,7 @@ def test_a_daemon_killed_at_a_step_of_the_oci_runtimes_leaves_a_container_with_o
     engine: Faulty, rootfs: Path, step: str
 ) -> None:
     id = create(engine, rootfs)
-    engine.runtime.hold(step)
-    with engine.spawn("start", "c") as client:
-        held = engine.runtime.reached(step)
-        with engine.stopped_daemon():
-            engine.runtime.let_go(step)
-            # That one has come up ahead of its time: the next daemon tells it to go on.
-            assert step == "before-start" or not processes.wait_gone([held], 10)
-        client.wait(20)
-    engine.cli("wait", "--condition", "running", "c")
-    runs_once(engine, id)
+    start_over_a_kill(engine, id, step, LET_GO[0])
     has_network(engine)
     ends(engine, id)
 
@@ -130,8 +127,9 @@ def test_a_program_that_fails_fails_the_start_and_leaves_nothing(
     ends(engine, id)
 
 
-def test_one_that_cannot_come_back_with_the_next_daemon_is_tried_again(
-    engine: Faulty, slirp: Program, rootfs: Path
+@pytest.mark.parametrize("daemon", ["goes on", "is killed as well"])
+def test_one_that_cannot_come_back_is_tried_again_and_the_container_goes_on(
+    engine: Faulty, slirp: Program, rootfs: Path, daemon: str
 ) -> None:
     id = create(engine, rootfs)
     engine.cli("start", "c")
@@ -139,30 +137,13 @@ def test_one_that_cannot_come_back_with_the_next_daemon_is_tried_again(
     (program,) = programs(engine)
     slirp.fail("none", "not now\n")
     since = engine.last_seq()
-    with engine.stopped_daemon():
+    with contextlib.nullcontext() if daemon == "goes on" else engine.stopped_daemon():
         os.kill(program, signal.SIGKILL)
+    engine.await_event(lambda event: event["Status"] == "helper-lost", since)
     assert engine.inspect("c")["State"]["Pid"] == pid
     slirp.obey()
     engine.await_event(lambda event: event["Status"] == "helper-restarted", since)
     told = [event["Status"] for event in engine.events(since) if event["Status"].startswith("helper-")]
     assert told == ["helper-lost", "helper-restarted"]
-    has_network(engine)
-    ends(engine, id)
-
-
-def test_one_that_cannot_come_back_is_tried_again_and_the_container_goes_on(
-    engine: Faulty, slirp: Program, rootfs: Path
-) -> None:
-    id = create(engine, rootfs)
-    engine.cli("start", "c")
-    pid = engine.inspect("c")["State"]["Pid"]
-    (program,) = programs(engine)
-    slirp.fail("none", "not now\n")
-    since = engine.last_seq()
-    os.kill(program, signal.SIGKILL)
-    engine.await_event(lambda event: event["Status"] == "helper-lost", since)
-    assert engine.inspect("c")["State"]["Pid"] == pid
-    slirp.obey()
-    engine.await_event(lambda event: event["Status"] == "helper-restarted", since)
     has_network(engine)
     ends(engine, id)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
 import shutil
-import tempfile
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +12,7 @@ from pyman.errors import InvalidArgument
 from supervisor.network.plans import Port
 from supervisor.network.user_mode import duplicates, pasta
 from tests.network.user_box import UserBox
+from tests.support import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,12 +109,8 @@ def box(host: Machine, outside: Machine) -> Iterator[UserBox]:
         host.run("ip", "route", "add", "default", "via", gateway)
         outside.run("ip", "addr", "add", peer, "dev", "lo", *(["nodad"] if ":" in peer else []))
         outside.run("ip", "route", "add", own, "dev", "wire", "src", peer)
-    directory = Path(tempfile.mkdtemp(prefix="pm-pasta-", dir="/tmp"))
-    try:
-        with UserBox(host, directory) as made:
-            yield made
-    finally:
-        shutil.rmtree(directory)
+    with UserBox(host) as made:
+        yield made
 
 
 def begin(box: UserBox, *options: str, ports: Sequence[Port] = ()) -> int:
@@ -164,8 +156,7 @@ def test_a_published_port_is_reached_and_the_true_source_address_stays(
 
 @needs_pasta
 def test_queries_reach_the_hosts_name_server(box: UserBox, outside: Machine) -> None:
-    box.outside("sh", "-c", "echo nameserver 192.0.2.2 > resolv; mount --bind resolv /etc/resolv.conf")
-    outside.answers(53, "answer", "192.0.2.2", kind="SOCK_DGRAM")
+    box.has_server(outside)
     begin(box)
     assert box.asks("169.254.1.1", 53, kind="SOCK_DGRAM").startswith("answer ")
 
@@ -180,10 +171,7 @@ def test_the_gateway_is_the_host_only_where_that_is_asked_for(box: UserBox, host
 @needs_pasta
 def test_it_ends_once_the_file_is_gone_that_names_the_namespace(box: UserBox) -> None:
     pid = begin(box)
-    pidfd = os.pidfd_open(pid)
-    with contextlib.closing(select.epoll()) as ended:
-        ended.register(pidfd, select.EPOLLIN)
-        box.outside("umount", "--lazy", "netns")
-        box.outside("rm", "netns")
-        assert ended.poll(5)
-    os.close(pidfd)
+    assert processes.alive(pid)
+    box.outside("umount", "--lazy", "netns")
+    box.outside("rm", "netns")
+    assert not processes.wait_gone([pid], 5)

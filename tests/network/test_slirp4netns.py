@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
 import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +12,7 @@ from pyman.errors import InvalidArgument, PortInUse
 from supervisor.network.plans import Port
 from supervisor.network.user_mode import duplicates, slirp4netns
 from tests.network.user_box import UserBox
+from tests.support import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,16 +80,12 @@ def test_ports_that_it_cannot_forward_are_refused() -> None:
 
 @pytest.fixture
 def box(host: Machine) -> Iterator[UserBox]:
-    directory = Path(tempfile.mkdtemp(prefix="pm-slirp-", dir="/tmp"))
-    try:
-        with UserBox(host, directory) as made:
-            yield made
-    finally:
-        shutil.rmtree(directory)
+    with UserBox(host) as made:
+        yield made
 
 
 def begin(box: UserBox, *words: str, exit_fd: int | None = None, forwards: bool = False) -> int:
-    """A pidfd of it; it is ready."""
+    """Its pid; it is ready."""
     options = slirp4netns.parse(words)
     readable, ready = os.pipe()
     try:
@@ -128,8 +121,7 @@ def test_ipv6_is_there_unless_it_is_not_wanted(box: UserBox) -> None:
 
 @needs_slirp4netns
 def test_queries_reach_the_hosts_name_server(box: UserBox, outside: Machine) -> None:
-    box.outside("sh", "-c", "echo nameserver 192.0.2.2 > resolv; mount --bind resolv /etc/resolv.conf")
-    outside.answers(53, "answer", "192.0.2.2", kind="SOCK_DGRAM")
+    box.has_server(outside)
     begin(box)
     assert box.asks("10.0.2.3", 53, kind="SOCK_DGRAM").startswith("answer ")
 
@@ -171,10 +163,8 @@ def test_a_port_that_somebody_has_is_named(box: UserBox, host: Machine) -> None:
 @needs_slirp4netns
 def test_it_ends_with_whoever_has_the_other_end_of_its_pipe(box: UserBox) -> None:
     readable, writable = os.pipe()
-    pidfd = os.pidfd_open(begin(box, exit_fd=readable))
+    pid = begin(box, exit_fd=readable)
     os.close(readable)
-    with contextlib.closing(select.epoll()) as ended:
-        ended.register(pidfd, select.EPOLLIN)
-        os.close(writable)
-        assert ended.poll(5)
-    os.close(pidfd)
+    assert processes.alive(pid)
+    os.close(writable)
+    assert not processes.wait_gone([pid], 5)

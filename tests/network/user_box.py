@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -22,15 +24,17 @@ __all__ = ["UserBox"]
 class UserBox(Machine):
     """`netns` is the container's. Helper programs run outside of it: on the host, as root of the user's namespace."""
 
-    def __init__(self, host: Machine, directory: Path) -> None:
-        """`directory`: of the user's, for what programs make."""
+    def __init__(self, host: Machine) -> None:
         super().__init__()
         self._host = host
-        self.directory = directory
+        self.directory = Path()
+        """Of the user's, for what programs make."""
         self._outer = -1
 
     def __enter__(self) -> Self:
         user = User.of()
+        self.directory = Path(tempfile.mkdtemp(prefix="pm-box-", dir="/tmp"))
+        self._stack.callback(shutil.rmtree, self.directory)
         user.owns(self.directory)
         inside = "unshare --net --kill-child --fork sh -c 'echo up; exec sleep infinity'"
         argv = [
@@ -72,6 +76,11 @@ class UserBox(Machine):
         if check and done.returncode:
             raise AssertionError(f"{words}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def has_server(self, outside: Machine) -> None:
+        """The user's name server is on another host. Its answer is `answer`."""
+        self.outside("sh", "-c", "echo nameserver 192.0.2.2 > resolv; mount --bind resolv /etc/resolv.conf")
+        outside.answers(53, "answer", "192.0.2.2", kind="SOCK_DGRAM")
 
     def begins(self, *words: str, pass_fds: Sequence[int] = ()) -> subprocess.Popen[str]:
         """A program of the user's on the host, for as long as the box is there."""
