@@ -5,8 +5,8 @@
 
 Its versions differ, and these files suit all of them (1.4 to 1.17 were tried or read). 1.4 ends when it finds a file that
 says nothing, or that is gone by then: a file is replaced as a whole, and that of a network without containers stays for a
-while, with an address at which nobody can serve. From 1.11 on what ends with %int is a network from which nothing is asked elsewhere. Files have the networks' ids
-for names: a network may be called like something that the program has there.
+while, with an address at which nobody can serve. From 1.11 on what ends with %int is a network from which nothing is asked
+elsewhere. Files have the networks' ids for names: a network may be called like something that the program has there.
 
 Everything blocks. StorageFailed, DiskFull.
 """

@@ -66,7 +66,8 @@ def add_name(path: str, name: str) -> None:
             return
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            os.write(descriptor, f"127.0.0.1\t{name}\n".encode())
+            newline = "\n" if text and not text.endswith("\n") else ""
+            os.write(descriptor, f"{newline}127.0.0.1\t{name}\n".encode())
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -227,6 +228,9 @@ def test_the_engine_tells_about_itself(shared_engine: Engine, fs: str) -> None:
     assert (mapping, rest) == ("<nil>", ["true", "false", "0", "linux"])
     assert int(controllers) > 2
     assert 0 <= float(idle) <= 100
+    form = "{{.Host.Pasta.Executable}} {{.Host.Slirp4netns.Executable}}"
+    wanted = [shutil.which("pasta"), shutil.which("slirp4netns")]
+    assert shared_engine.out("info", "-f", form).split() == wanted
     assert "\nsupervisor:\n  pid: " in shared_engine.cli("info").stdout
     shared_engine.cli("create", "--name", "web", "--rootfs", fs, "true")
     assert shared_engine.cli("system", "locks").stdout.splitlines()[1].endswith("web")

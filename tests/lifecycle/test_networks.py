@@ -178,6 +178,41 @@ def test_a_damaged_file_is_named_and_harms_nothing(net: Engine) -> None:
         torn.unlink()
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--subnet 10.251.30.128/25", "cannot use the subnet '10.251.30.128/25': network 'there' has '10.251.30.0/24'"),
+        ("--subnet 10.88.0.0/24", "network 'podman' has '10.88.0.0/16'"),
+        ("--subnet 127.0.0.0/24", "the host's interface 'lo' has '127.0.0.0/8'"),
+        ("--subnet 10.251.31.0/24 --subnet 10.251.31.0/25", "overlaps the subnet '10.251.31.0/24'"),
+        ("--subnet 10.251.31.0/24 --gateway 10.251.32.1", "cannot use the gateway '10.251.32.1'"),
+        ("--subnet 10.251.31.0/24 --gateway 10.251.31.1 --gateway 10.251.31.2", "gateway"),
+        ("--subnet 10.251.31.0/24 --ip-range 10.251.32.0/28", "it is not in the subnet"),
+        ("--subnet 10.251.31.0", "it is not in CIDR notation"),
+        ("--gateway 10.251.31.1", "gateway"),
+        ("--driver weave", "cannot use the network driver 'weave': there are bridge, macvlan, ipvlan"),
+        ("--driver macvlan --opt parent=nowhere", "the host has no interface 'nowhere'"),
+        ("--opt mtu=9", "'mtu=9'"),
+        ("--opt vlan=4095", "'vlan=4095'"),
+        ("--opt isolate=perhaps", "it is not true, false or strict"),
+        ("--opt colour=red", "cannot use the option 'colour'"),
+        ("--route 10.251.40.0/24,fd00::1", "they are of different kinds"),
+        ("--interface-name pmtest8", "'pmtest8': it is that of network 'there'"),
+    ],
+)  # fmt: skip
+@pytest.mark.oci_runtime("crun", "rootless")
+def test_a_network_that_cannot_be_is_refused_by_name_and_not_made(
+    net: Engine, options: str, said: str
+) -> None:
+    net.cli("network", "create", "--subnet", "10.251.30.0/24", "--interface-name", "pmtest8", "there")
+    seq = net.last_seq()
+    refused = net.cli("network", "create", *options.split(), "bad", check=False)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (125, "", 1)
+    assert said in refused.stderr
+    assert names(net) == ["podman", "there"]
+    assert net.events(seq) == []
+
+
 @pytest.mark.oci_runtime("crun")
 def test_bad_requests_are_refused_and_nothing_is_half_made(net: Engine) -> None:
     for parameters in (

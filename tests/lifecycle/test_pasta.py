@@ -226,7 +226,7 @@ def test_it_is_shown_by_its_name(shared_engine: Engine, rootfs: Path) -> None:
     [
         (["--network", "pasta:--netns,/x"], "that is the engine's to decide"),
         (["--network", "pasta", "-p", "80/sctp"], "tcp and udp alone"),
-        (["--network", "pasta:--nonsense"], "cannot start pasta"),
+        (["--network", "pasta:--nonsense"], "pasta: unrecognized option '--nonsense'"),
     ],
 )
 def test_what_it_cannot_do_is_said(

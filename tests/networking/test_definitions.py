@@ -168,6 +168,26 @@ def test_hairpin_and_the_way_to_the_host_are_of_udp_as_well(net: Net) -> None:
         assert net.asks(name, "host.containers.internal", 7, "udp").startswith("host "), name
 
 
+def test_a_container_with_ids_of_its_own_is_on_networks_as_others_are(net: Net) -> None:
+    """Its network namespace belongs to its user namespace."""
+    own = (
+        ("--userns", "keep-id")
+        if net.rootless
+        else ("--uidmap", "0:200000:5000", "--gidmap", "0:200000:5000")
+    )
+    net.serve("web", "--network", "bridge", "--user", "0", "-p", "8080:80", *own)
+    net.run("b", "--network", "bridge")
+    assert net.asks("b", net.address("web")).startswith("web ")
+    assert ask(net.outside, HOST, 8080).startswith("web ")
+    assert net.asks("web", OUTSIDE, 7).startswith("outside ")
+    net.engine.cli("network", "create", "n")
+    net.engine.cli("network", "connect", "n", "web")
+    net.run("c", "--network", "n")
+    assert net.asks("c", "web").startswith("web ")
+    net.engine.cli("network", "disconnect", "n", "web")
+    assert "eth1" not in net.inside("web", "ip", "-br", "link")
+
+
 def test_a_guest_that_ends_leaves_the_network_to_its_owner(net: Net) -> None:
     net.serve("owner", "--network", "bridge", "-p", "8080:80")
     for _ in range(2):

@@ -64,6 +64,19 @@ def test_with_pasta_the_true_source_address_stays(net: Net, kind: str) -> None:
     assert net.outside.asks(HOST, 8080, kind=kind, seconds=0.5) == ""
 
 
+@pytest.mark.parametrize("network", ["pasta", "slirp4netns", SLIRP])
+def test_published_ports_have_all_the_forms(net: Net, network: str) -> None:
+    """A range, both protocols, one that is chosen, and what is exposed."""
+    ports = ("-p", "8090-8092:80-82", "-p", "8093:80/udp", "-p", "83", "--expose", "84", "-P")
+    net.serve("web", "--network", network, *ports, ports=(80, 81, 82, 83, 84))
+    for port in (8090, 8091, 8092):
+        assert ask(net.host, "127.0.0.1", port).startswith("web "), port
+    assert ask(net.outside, HOST, 8093, "udp").startswith("web ")
+    for inner in ("83", "84"):
+        (chosen,) = net.engine.out("port", "web", inner).splitlines()
+        assert ask(net.host, "127.0.0.1", int(chosen.rpartition(":")[2])).startswith("web "), inner
+
+
 def test_a_port_at_one_address_is_not_reached_at_others(net: Net) -> None:
     net.serve("web", "--network", "pasta", "-p", "127.0.0.1:8080:80", "-p", "[::1]:8081:80")
     assert ask(net.host, "127.0.0.1", 8080).startswith("web ")

@@ -105,8 +105,9 @@ def test_a_host_without_a_hosts_file_has_no_names(host: Host) -> None:
     assert of_hosts(request())[:2] == ["127.0.0.1\tlocalhost", "::1\tlocalhost"]
 
 
-def test_a_name_is_added_to_the_file_of_another_one_once(host: Host) -> None:
-    path = host.write("theirs", "192.0.2.1\town\n")
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_name_is_added_to_the_file_of_another_one_once(host: Host, end: str) -> None:
+    path = host.write("theirs", f"192.0.2.1\town{end}")
     for name in ("guest", "guest", "own"):
         add_name(path, name)
     assert (host.directory / "theirs").read_text() == "192.0.2.1\town\n127.0.0.1\tguest\n"

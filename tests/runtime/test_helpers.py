@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 from pyman.errors import DeadlineExceeded, NetworkFailed
 from supervisor.kernel import ancestry, process
@@ -106,6 +107,31 @@ async def test_what_nobody_asks_for_is_ended(book: Book, tmp_path: Path) -> None
         await helpers.settle()
         assert not processes.alive(ref.pid)
         assert book.records() == []
+
+
+@pytest.mark.parametrize("left", [False, True])
+async def test_one_that_is_asked_for_while_it_is_being_ended_is_another_one(
+    book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: bool
+) -> None:
+    """`left`: by an earlier supervisor, and nobody had asked for it."""
+    monkeypatch.setattr(module, "_PATIENCE", 0.2)
+    async with AsyncExitStack() as supervisors:
+        helpers = await supervisors.enter_async_context(book.open())
+        former = await helpers.ensure(Worker(tmp_path, "stubborn"))
+        await comes(lambda: list(tmp_path.glob("began-*")), "it has not begun")
+        if left:
+            await supervisors.aclose()
+            helpers = await supervisors.enter_async_context(book.open())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(*((helpers.settle,) if left else (helpers.end, "worker-1")))
+            await trio.testing.wait_all_tasks_blocked()
+            ref = await helpers.ensure(Worker(tmp_path))
+        assert not processes.alive(former.pid)
+        assert processes.alive(ref.pid)
+        assert helpers.process_of("worker-1") == ref
+        assert book.records() == ["worker-1"]
+        assert book.events == []
+        await helpers.end("worker-1")
 
 
 @pytest.mark.parametrize("kind", ["plain", "tells", "forks"])

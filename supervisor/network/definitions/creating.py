@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from supervisor.network.definitions.live import Live
     from supervisor.settings.model import SubnetPool
 
-__all__ = ["BRIDGE_STEM", "Surroundings", "check_name", "define", "with_servers"]
+__all__ = ["Surroundings", "check_name", "define", "with_servers"]
 
-BRIDGE_STEM = "podman"
+_BRIDGE_STEM = "podman"
 """How the names of bridges begin that nobody has named: what firewalls know of Podman."""
 _MODES = frozenset(
     ("none", "host", "bridge", "private", "slirp4netns", "pasta", "container", "ns", "default")
@@ -125,9 +125,9 @@ def _free_name(around: Surroundings) -> str:
     taken = {*around.networks, *around.damaged, *around.live.interfaces}
     taken |= {each.network_interface for each in around.networks.values() if each.driver == "bridge"}
     number = 1  # 0 is the default network's
-    while f"{BRIDGE_STEM}{number}" in taken:
+    while f"{_BRIDGE_STEM}{number}" in taken:
         number += 1
-    return f"{BRIDGE_STEM}{number}"
+    return f"{_BRIDGE_STEM}{number}"
 
 
 def _options(driver: str, wish: CreateNetworkRequest) -> tuple[dict[str, str], str]:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from supervisor.settings.model import NetworkSettings
 
-__all__ = ["DEFAULT_BRIDGE", "DEFAULT_ID", "Directory", "Networks", "default_network"]
+__all__ = ["DEFAULT_ID", "Directory", "Networks", "default_network"]
 
-DEFAULT_BRIDGE = "podman0"
+_DEFAULT_BRIDGE = "podman0"
 DEFAULT_ID = "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9"
 """The same with every engine."""
 MOST_BYTES = 1 << 20
@@ -80,7 +80,7 @@ def default_network(settings: NetworkSettings, created: str) -> Network:
         Network(
             name=settings.default_network,
             id=DEFAULT_ID,
-            network_interface=DEFAULT_BRIDGE,
+            network_interface=_DEFAULT_BRIDGE,
             created=created,
             subnets=[Subnet(settings.default_subnet)],
             ipam_options={"driver": "host-local"},

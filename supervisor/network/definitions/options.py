@@ -13,10 +13,10 @@ from pyman.errors import InvalidArgument
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["DRIVERS", "INTERFACE_MOST", "check_interface_name", "checked_options"]
+__all__ = ["DRIVERS", "check_interface_name", "checked_options"]
 
 DRIVERS = ("bridge", "macvlan", "ipvlan")
-INTERFACE_MOST = 15
+_INTERFACE_MOST = 15
 """Characters of an interface's name in the kernel."""
 
 _INTERFACE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
@@ -55,11 +55,11 @@ def checked_options(driver: str, options: Mapping[str, str]) -> dict[str, str]:
 
 def check_interface_name(name: str, what: str) -> None:
     """`what`: for the message. InvalidArgument."""
-    if not _INTERFACE.fullmatch(name) or len(name) > INTERFACE_MOST:
+    if not _INTERFACE.fullmatch(name) or len(name) > _INTERFACE_MOST:
         raise InvalidArgument(
             f"cannot use the {what} '{name}'",
             subject=name,
-            hint=f"it may have {INTERFACE_MOST} letters, digits, '_', '.' and '-', and begins with a letter or digit",
+            hint=f"it may have {_INTERFACE_MOST} letters, digits, '_', '.' and '-', and begins with a letter or digit",
         )
 
 
@@ -102,7 +102,7 @@ def _isolate(value: str) -> str:
 
 
 def _vrf(value: str) -> str:
-    if not _INTERFACE.fullmatch(value) or len(value) > INTERFACE_MOST:
+    if not _INTERFACE.fullmatch(value) or len(value) > _INTERFACE_MOST:
         raise _Unusable("the name of an interface")
     return value
 

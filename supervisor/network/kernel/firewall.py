@@ -74,7 +74,8 @@ _CHAINS = {
         "ip saddr @subnets4 oifname != @bridges ip daddr != 224.0.0.0/4 masquerade",
         "ip6 saddr @subnets6 oifname != @bridges ip6 daddr != ff00::/8 masquerade",
     ),
-    # First what nearly every packet is. Ports that are published are so for everybody. What belongs to no connection would go out with the container's address.
+    # First what nearly every packet is. Ports that are published are so for everybody. What belongs to no connection would
+    # go out with the container's address.
     "forward": (
         "type filter hook forward priority filter; policy accept;",
         "ct state established,related accept",

@@ -23,7 +23,6 @@ __all__ = [
     "EXCLUSIVE",
     "NESTED",
     "NETFILTER",
-    "ROUTE",
     "Message",
     "Wire",
     "address",
@@ -34,7 +33,7 @@ __all__ = [
     "text",
 ]
 
-ROUTE, NETFILTER = 0, 12
+_ROUTE, NETFILTER = 0, 12
 ACK, EXCLUSIVE, CREATE = 0x04, 0x200, 0x400
 
 _REQUEST, _DUMP = 0x01, 0x300
@@ -68,7 +67,7 @@ class Message(NamedTuple):
 class Wire:
     """To the kernel's part of a protocol. Not for several threads at once."""
 
-    def __init__(self, protocol: int = ROUTE) -> None:
+    def __init__(self, protocol: int = _ROUTE) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         for option in (_CAP_ACK, _EXT_ACK, _STRICT):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)

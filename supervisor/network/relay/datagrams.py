@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     Client = tuple[Any, ...]
     Ancillary = tuple[tuple[int, int, bytes], ...]
 
-__all__ = ["IDLE", "MOST", "Receiver", "Sessions"]
+__all__ = ["Receiver", "Sessions"]
 
-IDLE = 90.0
+_IDLE = 90.0
 """Seconds without a datagram after which a session is no more."""
-MOST = 4096
+_MOST = 4096
 """Sessions at once; another one ends the one that has been idle for longest."""
 
 _DATAGRAMS = 64
@@ -40,7 +40,7 @@ _ANCILLARY = socket.CMSG_SPACE(20) + socket.CMSG_SPACE(12)
 class Sessions:
     """All of them, the one that has been idle for longest first."""
 
-    def __init__(self, idle: float = IDLE, most: int = MOST) -> None:
+    def __init__(self, idle: float = _IDLE, most: int = _MOST) -> None:
         self._idle, self._most = idle, most
         self._used: OrderedDict[_Session, float] = OrderedDict()
 

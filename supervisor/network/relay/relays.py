@@ -22,9 +22,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["EDGES", "Acceptor", "Loop", "Relay"]
+__all__ = ["Acceptor", "Loop", "Relay"]
 
-EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP
 _WRITABLE = select.EPOLLOUT | select.EPOLLHUP
 
@@ -177,8 +177,8 @@ class Relay:
         for end in (client, target):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        loop.add(client.fileno(), self._on_client, EDGES)
-        loop.add(target.fileno(), self._on_target, EDGES)
+        loop.add(client.fileno(), self._on_client, _EDGES)
+        loop.add(target.fileno(), self._on_target, _EDGES)
 
     def _on_client(self, events: int) -> None:
         if events & select.EPOLLERR:

@@ -186,7 +186,7 @@ def _wiring(worker: Worker, doing: str) -> Rewiring:
     raise InvalidArgument(
         f"cannot {_named(worker, doing)}: it was created with --network {mode}",
         subject=name,
-        hint="containers that are on a network can be put on others",
+        hint="it takes a container that was created on a network",
     )
 
 

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import trio
 
 from pyman import __version__
 from pyman.api.system import InfoReply, VersionReply
-from pyman.errors import PymanError
+from pyman.errors import NotSupported, PymanError
 from pyman.names import State
 from supervisor.kernel import cgroups, idmaps, mounts
 from supervisor.oci import resources
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from supervisor.kernel.idmaps import IdRange
     from supervisor.runtime.engine import Engine
+    from supervisor.settings.model import EngineSettings
 
 __all__ = ["API_VERSION", "Facts", "info", "version"]
 
@@ -165,6 +167,7 @@ def _host(engine: Engine) -> dict[str, Any]:
         "swapTotal": memory.get("SwapTotal", 0),
         "networkBackend": "pyman",
         "rootlessNetworkCmd": services.settings.network.default_rootless_network_cmd,
+        **_network_programs(services.settings.engine),
         "ociRuntime": {
             "name": runtime.name,
             "package": "Unknown",
@@ -184,6 +187,18 @@ def _host(engine: Engine) -> dict[str, Any]:
         },
         "uptime": _duration(uptime),
     }
+
+
+def _network_programs(settings: EngineSettings) -> dict[str, dict[str, str]]:
+    """The ones that there are."""
+    from supervisor.network.user_mode import programs  # only now: few ask
+
+    found = {}
+    for name, configured in (("pasta", ""), ("slirp4netns", settings.network_cmd_path)):
+        with suppress(NotSupported):
+            path = configured or programs.find(name, settings.helper_binaries_dir, package="")
+            found[name] = {"executable": path, "package": "Unknown"}
+    return found
 
 
 def _id_mappings(engine: Engine) -> dict[str, Any]:

@@ -134,6 +134,8 @@ class Helpers:
         self._disk = disk
         self._kept: dict[str, _Kept] = {}
         self._recorded: dict[str, _Recorded] = {}
+        self._unasked: dict[str, trio.Event] = {}
+        """Those that nobody has asked for and that are being ended, and when they are."""
 
     def load(self, records: Iterable[Record]) -> None:
         """What an earlier supervisor of this boot has left. StateDamaged."""
@@ -152,7 +154,8 @@ class Helpers:
     async def settle(self) -> None:
         """Whoever needs a helper has said so by now: end the others that were found."""
         for key in list(self._recorded):
-            await self.end(key)
+            if key in self._recorded and key not in self._kept:  # somebody may have asked for it meanwhile
+                await self.end(key)
 
     def process_of(self, key: str) -> ProcessRef | None:
         """The helper's, if it is there now."""
@@ -174,6 +177,7 @@ class Helpers:
         """
         assert _KEY.fullmatch(helper.key), helper.key  # noqa: S101 - the engine's own words
         while True:
+            await self._ended(helper.key)
             kept = self._kept.setdefault(helper.key, _Kept(helper))
             async with kept.turn:
                 if self._kept.get(helper.key) is not kept:
@@ -289,16 +293,26 @@ class Helpers:
                 kept.tending.cancel()
                 async with kept.turn:
                     if self._kept.get(key) is kept:
-                        del self._kept[key]
                         try:
                             await self._end(key, kept.process)
                         finally:
+                            del self._kept[key]
                             kept.take(None)
+            await self._ended(key)
             recorded = self._recorded.pop(key, None)
             if recorded is not None:
-                if not recorded.state.ready:
-                    await self._kill(key, recorded.state.process)
-                await self._end(key, recorded.state.process)
+                self._unasked[key] = trio.Event()
+                try:
+                    if not recorded.state.ready:
+                        await self._kill(key, recorded.state.process)
+                    await self._end(key, recorded.state.process)
+                finally:
+                    self._unasked.pop(key).set()
+
+    async def _ended(self, key: str) -> None:
+        """Nobody is ending one that nobody had asked for: it and the next one have the same record."""
+        if (unasked := self._unasked.get(key)) is not None:
+            await unasked.wait()
 
     async def _end(self, key: str, ref: ProcessRef | None) -> None:
         pidfd = process.open_pidfd(ref) if ref is not None else None

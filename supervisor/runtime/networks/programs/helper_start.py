@@ -43,8 +43,12 @@ __all__ = [
 _MARK, _ENGINE = "PYMAN_HELPER", "PYMAN_HELPER_OF"
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _SUFFIX = ".log"
-_SAID = 1 << 12
-"""Bytes at the end of what it printed that are looked at for its last words."""
+_SAID = 1 << 14
+"""Bytes at the end of what it printed that are looked at for its last words: an explanation of pasta's options fits in."""
+_NOISE = ("failed to connect to syslog", "Failed to send ")
+"""How lines begin that programs print where nobody listens to their log."""
+_USAGE = "usage:"
+"""Explains the options, after what is wrong with those that were given."""
 
 
 class Program(NamedTuple):
@@ -75,8 +79,6 @@ class Helper(ABC):
     subject_id: str = ""
     subject_name: str = ""
     """What it works for: the container, or the network, that its events are about."""
-    noise: tuple[str, ...] = ()
-    """How lines begin that it prints and that tell nothing."""
 
     @abstractmethod
     async def program(self, stack: ExitStack) -> Program:
@@ -176,19 +178,20 @@ def ended(layout: Layout, helper: Helper, status: int | None) -> str:
     if status is not None and os.WIFSIGNALED(status):
         return f"it was killed by signal {os.WTERMSIG(status)}"
     how = "it has ended" if status is None else f"it ended with exit status {os.WEXITSTATUS(status)}"
-    words = _last_words(_log(layout, helper.key), helper.noise)
+    words = _last_words(_log(layout, helper.key))
     return f"{how}: {words}" if words else how
 
 
-def _last_words(path: str, noise: tuple[str, ...]) -> str:
+def _last_words(path: str) -> str:
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _SAID))
             lines = file.read(_SAID).decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    said = (line.strip() for line in reversed(lines))
-    return next((line for line in said if line and not line.startswith(noise)), "")
+    said = [line.strip() for line in lines]
+    usage = next((at for at, line in enumerate(said) if at and line.lower().startswith(_USAGE)), len(said))
+    return next((line for line in reversed(said[:usage]) if line and not line.startswith(_NOISE)), "")
 
 
 def _log(layout: Layout, key: str) -> str:

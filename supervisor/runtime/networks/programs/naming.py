@@ -57,7 +57,6 @@ class _Server(Helper):
 
     key = KEY
     name = PROGRAM
-    noise = ("failed to connect to syslog",)
 
     def __init__(self, naming: Naming) -> None:
         self._naming = naming
