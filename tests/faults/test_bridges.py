@@ -37,6 +37,7 @@ def whole() -> Iterator[tuple[Faulty, Machine]]:
         with sharing.shared(engine):
             engine.cli("network", "create", "--subnet", SUBNET, "n")
             yield engine, host
+            assert leftovers(host, engine.path) == []
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def engine(whole: tuple[Faulty, Machine]) -> Iterator[Faulty]:
     faulty, host = whole
     yield faulty
     faulty.recover()
-    assert leftovers(host, faulty.path) == []
+    assert leftovers(host, faulty.path, idle=True) == []
 
 
 def create(engine: Faulty, rootfs: Path, *options: str) -> str:

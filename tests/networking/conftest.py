@@ -181,7 +181,8 @@ def _engine(whose: str, host: Machine, config: str) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module", params=["root", "user"])
 def module_net(request: pytest.FixtureRequest) -> Iterator[Net]:
-    """Behind `net`; tests do not use it directly. `CONFIG` of a module is its engine's containers.conf."""
+    """Behind `net`; tests do not use it directly. `CONFIG` of a module is its engine's containers.conf. Where `IDLE` is true,
+    what is idle after a test may go during the next one; after the last one it does."""
     with (
         Machine() as host,
         wired(host) as outside,
@@ -194,6 +195,8 @@ def module_net(request: pytest.FixtureRequest) -> Iterator[Net]:
         before = inhabitants(host)
         with sharing.shared(engine):
             yield Net(engine, host, outside)
+            left_over = leftovers(host, engine.path)
+        assert not left_over, left_over
         left = processes.wait_gone(inhabitants(host) - before, 5)
         assert not left, [processes.describe(pid) for pid in left]
 
@@ -210,6 +213,7 @@ def net(module_net: Net, request: pytest.FixtureRequest) -> Iterator[Net]:
     names = module_net.engine.out("network", "ls", "--quiet", "--noheading").split()
     if others := [name for name in names if name != DEFAULT]:
         module_net.engine.cli("network", "rm", *others)
-    if left := leftovers(module_net.host, module_net.engine.path):
+    idle = getattr(request.module, "IDLE", False)
+    if left := leftovers(module_net.host, module_net.engine.path, idle=idle):
         clear(module_net.host)
         pytest.fail("the test leaves on its host:\n  " + "\n  ".join(left), pytrace=False)

@@ -11,6 +11,7 @@ from tests.support.varlink import VarlinkError
 if TYPE_CHECKING:
     from tests.networking.conftest import Net
 
+IDLE = True
 CLIENTS = 8
 
 

@@ -15,6 +15,7 @@ from tests.networking.conftest import HOST, OUTSIDE, ask
 if TYPE_CHECKING:
     from tests.networking.conftest import Net
 
+IDLE = True
 BRIDGE = "podman1"
 """Of the first network."""
 KILLS, STEP = 6, 0.008

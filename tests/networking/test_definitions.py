@@ -12,6 +12,7 @@ from tests.networking.conftest import HOST, HOST6, OUTSIDE, OUTSIDE6, ask
 if TYPE_CHECKING:
     from tests.networking.conftest import Net
 
+IDLE = True
 CONFIG = """\
 [containers]
 netns = "private"

@@ -11,6 +11,7 @@ from tests.networking.conftest import HOST, HOST6, OUTSIDE, OUTSIDE6, ask, servi
 if TYPE_CHECKING:
     from tests.networking.conftest import Net
 
+IDLE = True
 DUAL = ("--ipv6", "--subnet", "10.90.1.0/24", "--subnet", "fd90:1::/64")
 
 

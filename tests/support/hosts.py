@@ -210,17 +210,33 @@ def clear(host: Machine) -> None:
     host.run("nft", "delete", "table", "inet", "pyman", check=False)
 
 
-def leftovers(host: Machine, *directories: Path) -> list[str]:
+def leftovers(host: Machine, *directories: Path, idle: bool = False) -> list[str]:
     """What containers have left on a host: interfaces, elements of the packet filter, and helper programs whose command
-    line names one of the directories. Waits for what is about to go."""
+    line names one of the directories. Waits for what is about to go. `idle`: bridges that nobody is on any more, and
+    helper programs, may rest for longer."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        found = [f"interface {name}" for name in host.links() if name not in OWN]
+        found = [f"interface {name}" for name in _strangers(host, idle=idle)]
         found += [f"packet filter: {element}" for element in elements(host)]
-        found += [f"helper {processes.describe(pid)}" for pid in helpers(*directories)]
+        if not idle:
+            found += [f"helper {processes.describe(pid)}" for pid in helpers(*directories)]
         if not found or time.monotonic() > deadline:
             return found
         time.sleep(0.02)
+
+
+def _strangers(host: Machine, *, idle: bool) -> list[str]:
+    """Interfaces that are not the host's own. `idle`: without bridges that nobody is on."""
+    links = json.loads(host.run("ip", "-json", "-details", "link"))
+    used = {link.get("master") for link in links}
+    return [
+        link["ifname"]
+        for link in links
+        if link["ifname"] not in OWN
+        and not (
+            idle and link.get("linkinfo", {}).get("info_kind") == "bridge" and link["ifname"] not in used
+        )
+    ]
 
 
 def helpers(*directories: Path) -> dict[int, str]:
