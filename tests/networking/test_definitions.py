@@ -198,6 +198,22 @@ def test_a_guest_that_ends_leaves_the_network_to_its_owner(net: Net) -> None:
     assert net.asks("owner", OUTSIDE, 7).startswith("outside ")
 
 
+@pytest.mark.parametrize("module_net", ["user"], indirect=True)
+def test_an_ordinary_users_macvlan_is_within_the_sandbox(net: Net) -> None:
+    """On no network of the host's, though the interface is called as the host's one."""
+    options = ("--driver", "macvlan", "--opt", "parent=wire", "--subnet", "10.90.27.0/24")
+    net.engine.cli("network", "create", *options, "lan")
+    net.serve("a", "--network", "lan")
+    net.run("b", "--network", "lan")
+    assert net.asks("b", net.address("a")) == f"a {net.address('b')}"
+    assert set(net.host.links()) == {"lo", "wire"}
+    net.outside.run("ip", "route", "add", "10.90.27.0/24", "dev", "wire")
+    try:
+        assert ask(net.outside, net.address("a"), 80, seconds=0.5) == ""
+    finally:
+        net.outside.run("ip", "route", "del", "10.90.27.0/24")
+
+
 @pytest.mark.parametrize("module_net", ["root"], indirect=True)
 class TestRoot:
     """What an ordinary user has nothing for."""
