@@ -42,7 +42,7 @@ class NetworkWish(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a container is on a network; what is empty is chosen."""
 
     static_ips: list[str] = []
-    """At most one of each kind, in the network's subnets."""
+    """At most one in each of the network's subnets."""
     aliases: list[str] = []
     """Names that it has there besides its own."""
     static_mac: str = ""

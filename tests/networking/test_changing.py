@@ -143,6 +143,11 @@ def test_a_reload_under_traffic_mends_what_was_flushed(net: Net) -> None:
         net.engine.cli("network", "reload", "--all")
     assert held[1] == "1", "the connection has ended"
     assert float(kept[0]) < LONGEST
+    with net.meanwhile_on(net.outside, "keep", HOST, "8080") as kept:
+        net.filter("nft", "flush", "ruleset")
+        net.engine.cli("network", "reload", "web")
+        assert ask(net.outside, HOST, 8080).startswith("web ")
+    assert float(kept[0]) < LONGEST, kept
     net.filter("nft", "flush", "ruleset")
     assert ask(net.outside, HOST, 8080, seconds=0.5) == ""
     net.engine.cli("network", "reload", "idle")  # whichever is named: the rules are one table
