@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.kernel.addresses import outer_address
+from tests.support import processes
 from tests.support.served import PORT, SERVE, SLEEP, asked, heard
 
 if TYPE_CHECKING:
@@ -25,16 +26,9 @@ pytestmark = pytest.mark.oci_runtime("rootless")
 
 def programs(engine: Engine) -> dict[int, list[str]]:
     """pasta's processes for containers of an engine, with their words."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                words = (entry / "cmdline").read_bytes().decode().split("\0")[:-1]
-            except OSError:
-                continue
-            if "--netns" in words and words[-1].startswith(f"{engine.path}/"):
-                found[int(entry.name)] = words
-    return found
+    told = {pid: processes.words(pid) for pid in processes.pids()}
+    ours = f"{engine.path}/"
+    return {pid: words for pid, words in told.items() if "--netns" in words and words[-1].startswith(ours)}
 
 
 @pytest.fixture(autouse=True)

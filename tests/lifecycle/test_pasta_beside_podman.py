@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import processes
 from tests.support.images import leave_no_mount, podman
 from tests.support.served import PORT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.engine import Engine
 
 pytestmark = pytest.mark.oci_runtime("rootless-trixie")
@@ -25,12 +27,9 @@ OPTIONS = [
 
 def told() -> set[str]:
     """What pasta was told for the container that has the port: options with their values, in no order."""
-    for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes().decode().split("\0")[1:-1]
-            if "--config-net" not in words or f"127.0.0.1/{PORT}-{PORT}:80-80" not in words:
-                continue
-        except OSError:
+    for pid in processes.pids():
+        words = processes.words(pid)[1:]
+        if "--config-net" not in words or f"127.0.0.1/{PORT}-{PORT}:80-80" not in words:
             continue
         options = re.split(r" (?=-[a-zA-Z-])", " ".join(words))
         return {option for option in options if not option.startswith(("--netns", "--pid"))}

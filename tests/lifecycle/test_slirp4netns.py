@@ -8,16 +8,17 @@ import signal
 import socket
 import time
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import processes
 from tests.support.runtimes import BY_USER
 from tests.support.served import PORT, SERVE, SLEEP, asked, heard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.engine import Engine
 
@@ -29,18 +30,9 @@ FORWARDER = "supervisor.network.relay.forwarder"
 
 def programs(engine: Engine, name: str = "slirp4netns") -> dict[int, list[str]]:
     """With their words: the supervisor's children, or the keeper's."""
-    found = {}
-    parents = {engine.pid, engine.keeper_pid}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                words = (entry / "cmdline").read_bytes().decode().split("\0")[:-1]
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            if parent in parents and any(word.endswith(name) for word in words):
-                found[int(entry.name)] = words
-    return found
+    children = processes.children(engine.pid) | processes.children(engine.keeper_pid)
+    told = {pid: processes.words(pid) for pid in children}
+    return {pid: words for pid, words in told.items() if any(word.endswith(name) for word in words)}
 
 
 @pytest.fixture(autouse=True)

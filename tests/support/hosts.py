@@ -243,8 +243,7 @@ def helpers(*directories: Path) -> dict[int, str]:
     """Helper programs, by pid, whose command line or cgroup names one of the directories."""
     found = {}
     for pid in sorted(processes.mentions(map(str, directories))):
-        with contextlib.suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        if words := processes.words(pid):
             name = "forwarder" if "supervisor.network.relay.forwarder" in words else Path(words[0]).name
             if name.startswith(_PROGRAMS):
                 found[pid] = name

@@ -29,6 +29,7 @@ __all__ = [
     "present_memory",
     "run",
     "wait_gone",
+    "words",
 ]
 
 
@@ -90,6 +91,11 @@ def describe(pid: int) -> str:
     words = _read(pid, "cmdline").replace("\0", " ").strip() or f"[{_read(pid, 'comm').strip()}]"
     state = _read(pid, "stat").rpartition(")")[2].split()[:1]
     return f"{pid} ({'zombie' if state == ['Z'] else 'alive'}, child of {parent(pid)}): {words}"
+
+
+def words(pid: int) -> list[str]:
+    """Its command line; empty: there is no such process, or it has none."""
+    return _read(pid, "cmdline").split("\0")[:-1]
 
 
 def mentions(needles: Iterable[str]) -> set[int]:
