@@ -36,6 +36,7 @@ __all__ = [
     "detach_inside",
     "ensure_bridge",
     "ensure_gone",
+    "is_there",
     "mend",
     "parts_of",
     "remove_bridge",
@@ -115,6 +116,12 @@ def _forward(setting: str) -> None:
     _set(setting, "1")
     if _get(setting) == "0":
         log.warning("the host does not forward what containers send", setting=f"{_SYSTEM}/{setting}")
+
+
+def is_there(network: NetworkPlan) -> bool:
+    """Something has the name of the network's bridge."""
+    with _wire(f"look for the bridge '{network.interface}' of network '{network.name}'") as wire:
+        return messages.find(wire, network.interface) is not None
 
 
 def parts_of(network: NetworkPlan) -> list[str]:
