@@ -16,6 +16,7 @@ from supervisor.network import ports as host_ports
 from supervisor.network.kernel import links
 from supervisor.network.names import SEARCH_DOMAIN
 from supervisor.network.planning import plan_of
+from supervisor.network.plans import is_ipv6
 from supervisor.oci.request import Networking
 from supervisor.runtime.networks.wired.taking import Taking
 
@@ -138,10 +139,12 @@ class Bridged:
         bridges = [each for each in observed.networks if each.driver == "bridge"]
         gateways = [subnet.gateway for each in bridges for subnet in each.subnets if subnet.gateway]
         served = [each for each in bridges if each.dns]
+        addresses = [each.address for on in observed.attachments for each in on.addresses]
         return Networking(
-            addresses=[each.address for on in observed.attachments for each in on.addresses],
+            addresses=addresses,
             host=self.host_at(gateways),
             forwarders=self.forwarders,
+            ipv6=any(map(is_ipv6, addresses)),
             servers=[subnet.gateway for each in served for subnet in each.subnets if subnet.gateway],
             searches=[SEARCH_DOMAIN] if served else [],
         )
