@@ -96,6 +96,7 @@ def _set_of_host(network: NetworkPlan) -> None:
     if not network.internal:
         _forward("ipv4/ip_forward")
     if any(is_ipv6(subnet.subnet) for subnet in network.subnets):
+        _set(f"ipv6/conf/{network.interface}/disable_ipv6", "0")  # as a host may have it for new interfaces
         _set(f"ipv6/conf/{network.interface}/accept_dad", "0")
         _set(f"ipv6/conf/{network.interface}/accept_ra", "0")
         if not network.internal:
@@ -230,6 +231,7 @@ def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> str:
         families = {is_ipv6(each.address) for each in attachment.addresses}
         _set(f"ipv6/conf/{name}/accept_ra", "0")
         if True in families:
+            _set(f"ipv6/conf/{name}/disable_ipv6", "0")
             _set(f"ipv6/conf/{name}/accept_dad", "0")
         wire.tell(
             messages.up(_LOOPBACK),
