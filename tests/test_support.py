@@ -19,6 +19,7 @@ import trio
 from tests.support import leaks, processes
 from tests.support.leaks import Belongings, hierarchies
 from tests.support.loopwatch import run_watched
+from tests.support.user_programs import copied
 
 if TYPE_CHECKING:
     from tests.support.leaks import Host
@@ -186,3 +187,10 @@ def test_the_oci_runtime_works_in_its_place(oci_runtime: Place, rootfs: Path, tm
         [*prefix, oci_runtime.runtime, "run", name], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_programs_that_are_copied_for_an_ordinary_user_can_start(tmp_path: Path) -> None:
+    programs = copied(tmp_path)
+    words = [str(programs / "python"), "-c", "import supervisor.daemon"]
+    run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
