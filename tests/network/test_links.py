@@ -85,6 +85,21 @@ def test_without_an_mtu_of_its_own_a_network_has_that_of_the_way_out(
     assert link_of(one, "eth0")["mtu"] == expected
 
 
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize("mtu", [1380, 9000])
+def test_who_comes_after_the_last_one_has_the_same_mtu(
+    host: Machine, one: Machine, two: Machine, mtu: int
+) -> None:
+    """The kernel would give a bridge on which nothing is 1500."""
+    host.run("ip", "link", "set", "wire", "mtu", str(mtu))
+    host.run("ip", "route", "add", "default", "via", "192.0.2.2")
+    made = connected(host, one, FIRST, 2)
+    host.does(lambda: links.detach(made))
+    assert link_of(host, "br1")["mtu"] == mtu
+    connected(host, two, FIRST, 3)
+    assert link_of(two, "eth0")["mtu"] == mtu
+
+
 def test_routes_are_for_the_kinds_of_addresses_that_a_container_has(host: Machine, one: Machine) -> None:
     network = with_(
         FIRST, metric=7, routes=[Route("10.9.0.0/16", "10.1.0.9"), Route("fd09::/64", "fd01::9", 5)]

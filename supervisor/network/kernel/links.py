@@ -65,7 +65,7 @@ def ensure_bridge(network: NetworkPlan) -> None:
                 )
             return
         if bridge is None:
-            wire.tell(_new_bridge(wire, network))
+            wire.tell(*_new_bridge(wire, network))
             bridge = _known(wire, name)
         elif network.vlan:
             wire.tell(messages.filtering(bridge.index))
@@ -82,7 +82,7 @@ def ensure_bridge(network: NetworkPlan) -> None:
         )
 
 
-def _new_bridge(wire: Wire, network: NetworkPlan) -> messages.Message:
+def _new_bridge(wire: Wire, network: NetworkPlan) -> list[messages.Message]:
     # With an address of its own: else it has the least of its ports', and what containers have learned of their gateway is
     # not true any more when one of them goes.
     mac = b"\x02" + hashlib.sha256(network.id.encode()).digest()[:5]
