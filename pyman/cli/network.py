@@ -22,6 +22,7 @@ __all__ = [
     "disconnect",
     "exists",
     "inspect",
+    "inspected",
     "list_networks",
     "prune",
     "reload",
@@ -329,7 +330,7 @@ def inspect(ctx: Context, args: Parsed) -> int:
 
         ctx.out(indented([shown(one) for one in reply["networks"]], "     "))
     else:
-        rows = [_inspected(one) for one in reply["networks"]]
+        rows = [inspected(one) for one in reply["networks"]]
         ctx.write(render(args.format, rows))
     errors = reply.get("errors") or ()
     for error in errors:
@@ -337,12 +338,13 @@ def inspect(ctx: Context, args: Parsed) -> int:
     return 125 if errors else 0
 
 
-def _inspected(network: Mapping[str, Any]) -> dict[str, Any]:
-    from pyman.cli.template_functions import Map
+def inspected(network: Mapping[str, Any]) -> dict[str, Any]:
+    """One network, for templates; its `document` is what is shown without one."""
+    from pyman.cli.template_functions import Map, Struct
 
     fields = _fields({key: value for key, value in network.items() if key != "containers"})
     containers = Map((id, _renamed(one)) for id, one in network["containers"].items())
-    return {**fields, "Network": fields, "Containers": containers}
+    return Struct({**fields, "Network": fields, "Containers": containers}, shown(network))
 
 
 # ---------------------------------------------------------------------- removing

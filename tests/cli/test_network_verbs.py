@@ -249,6 +249,18 @@ def test_inspect_of_everything_shows_networks_by_their_type(
     assert main(["inspect", "--type", "network", "web"]) == 0
     whole = capsys.readouterr().out
     assert run(capsys, "inspect", "web")[1] == whole
+    subject = {**error("NoSuchContainer", "cannot find 'web'"), "subject": "web"}
+    fake.answers["Container.Inspect"] = {"containers": [], "errors": [subject]}
+    fake.answers["Image.Inspect"] = {"images": [], "errors": [{**subject, "code": "NoSuchImage"}]}
+    fake.answers["Volume.List"] = {"volumes": []}
+    assert main(["inspect", "web"]) == 0
+    assert capsys.readouterr().out == whole
+    assert main(["inspect", "-f", "{{.Name}} {{.Created}} {{json .Options}}", "web"]) == 0
+    assert capsys.readouterr().out == 'web 2026-01-02 03:04:05.6 +0000 UTC {"mtu":"1400"}\n'
+    damaged = error("StorageFailed", "cannot use the file of a network '/x'")
+    fake.answers["Network.Inspect"] = {"networks": [], "errors": [damaged]}
+    assert main(["inspect", "web"]) == 125
+    assert capsys.readouterr().err == "Error: cannot use the file of a network '/x'\n"
     assert main(["inspect", "--type", "network", "--size", "web"]) == 125
     assert "cannot use --size together with --type network" in capsys.readouterr().err
 
