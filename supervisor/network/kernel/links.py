@@ -36,6 +36,7 @@ __all__ = [
     "detach_inside",
     "ensure_bridge",
     "ensure_gone",
+    "has_addresses",
     "mend",
     "parts_of",
     "remove_bridge",
@@ -220,7 +221,9 @@ def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> str:
     name, metric = attachment.interface, network.metric or _DEFAULT_METRIC
     with _wire(doing) as wire:
         own = _known(wire, name)
-        families = {is_ipv6(each.address) for each in attachment.addresses}
+        # A lease's address, and what needs it, whoever has the lease puts there.
+        addresses = [] if network.leased else attachment.addresses
+        families = {is_ipv6(each.address) for each in addresses}
         _set(f"ipv6/conf/{name}/accept_ra", "0")
         if True in families:
             _set(f"ipv6/conf/{name}/accept_dad", "0")
@@ -228,7 +231,7 @@ def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> str:
             messages.up(_LOOPBACK),
             # The others learn at once who has the addresses now.
             messages.settings(own.index, {_ARP_NOTIFY: 1, _RP_FILTER: _LOOSE}),
-            *(messages.address(own.index, each.address, each.prefix) for each in attachment.addresses),
+            *(messages.address(own.index, each.address, each.prefix) for each in addresses),
             messages.up(own.index),
             *(
                 messages.route(own.index, "", gateway, metric)
@@ -238,9 +241,23 @@ def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> str:
             *(
                 messages.route(own.index, each.destination, each.gateway, each.metric or _DEFAULT_METRIC)
                 for each in network.routes
+                if not network.leased
             ),
         )
         return own.mac
+
+
+def has_addresses(netns: int, attachment: Attachment) -> bool:
+    """Whether the container's interface has those that are known of it, and there are some."""
+
+    def work() -> bool:
+        with _wire(f"look at a container's interface on network '{attachment.network}'") as wire:
+            own = messages.find(wire, attachment.interface)
+            there = {(index, address) for index, address, _ in messages.addresses(wire)}
+            wanted = {(own.index if own is not None else 0, each.address) for each in attachment.addresses}
+            return bool(wanted) and wanted <= there
+
+    return inside.joined(netns, "network", work)
 
 
 def detach(attachment: Attachment) -> None:
