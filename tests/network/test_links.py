@@ -85,6 +85,21 @@ def test_without_an_mtu_of_its_own_a_network_has_that_of_the_way_out(
     assert link_of(one, "eth0")["mtu"] == expected
 
 
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize("mtu", [1380, 9000])
+def test_who_comes_after_the_last_one_has_the_same_mtu(
+    host: Machine, one: Machine, two: Machine, mtu: int
+) -> None:
+    """The kernel would give a bridge on which nothing is 1500."""
+    host.run("ip", "link", "set", "wire", "mtu", str(mtu))
+    host.run("ip", "route", "add", "default", "via", "192.0.2.2")
+    made = connected(host, one, FIRST, 2)
+    host.does(lambda: links.detach(made))
+    assert link_of(host, "br1")["mtu"] == mtu
+    connected(host, two, FIRST, 3)
+    assert link_of(two, "eth0")["mtu"] == mtu
+
+
 def test_routes_are_for_the_kinds_of_addresses_that_a_container_has(host: Machine, one: Machine) -> None:
     network = with_(
         FIRST, metric=7, routes=[Route("10.9.0.0/16", "10.1.0.9"), Route("fd09::/64", "fd01::9", 5)]
@@ -103,6 +118,19 @@ def test_without_an_address_of_ipv6_there_is_no_route_for_it(host: Machine, one:
     only = with_attachment(2, addresses=[Address("10.1.0.2", 24)])
     host.does(lambda: links.attach(one.netns, FIRST, only))
     assert "default" not in one.run("ip", "-6", "route")
+
+
+def test_where_new_interfaces_have_no_ipv6_those_of_networks_with_it_have(
+    host: Machine, one: Machine
+) -> None:
+    for machine in (host, one):
+        machine.run(
+            "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"
+        )
+    connected(host, one, FIRST, 2)
+    one.answers(80, "one", "::")
+    assert host.asks("fd01::2", 80) == "one fd01::1"
+    assert host.run("sysctl", "-n", "net.ipv6.conf.lo.disable_ipv6").strip() == "1"
 
 
 @pytest.mark.usefixtures("outside")

@@ -149,7 +149,8 @@ def test_a_container_has_the_address_that_the_server_of_its_network_gives(net: N
         assert route(net, "a")[0]["metric"] == 100
         assert f"{address}\tbox a" in net.engine.out("exec", "a", "cat", "/etc/hosts").splitlines()
         resolv = net.engine.out("exec", "a", "cat", "/etc/resolv.conf").splitlines()
-        assert resolv == ["search example.test", "nameserver 192.0.2.2", "nameserver 192.0.2.3"]
+        assert resolv[0].split()[:2] == ["search", "example.test"]  # the host's may follow
+        assert resolv[1:] == ["nameserver 192.0.2.2", "nameserver 192.0.2.3"]
         net.engine.cli("restart", "--time", "0", "a")
         net.await_up("a")
         assert ask(net.outside, net.address("a"), 80) == f"a {OUTSIDE}"

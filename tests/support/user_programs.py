@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.support.user import UserPlace
 
-__all__ = ["programs_for"]
+__all__ = ["copied", "programs_for"]
 
 TOP = Path(__file__).resolve().parents[2]
 _ONLY_FOR_TESTS = shutil.ignore_patterns(
@@ -51,16 +51,19 @@ def programs_for(place: UserPlace) -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="pm-programs-", dir="/tmp"))
     try:
         directory.chmod(0o755)
-        yield _copied(directory)
+        yield copied(directory)
     finally:
         shutil.rmtree(directory)
 
 
-def _copied(directory: Path) -> Path:
+def copied(directory: Path) -> Path:
+    """Programs of copies in a directory that everybody can enter."""
     site = next(Path(path) for path in sys.path if path.endswith("site-packages"))
     shutil.copytree(site, directory / "packages", ignore=_ONLY_FOR_TESTS, symlinks=True)
     for name in ("pyman", "supervisor"):
-        shutil.copytree(TOP / name, directory / "packages" / name, ignore=_ONLY_FOR_TESTS)
+        shutil.copytree(
+            TOP / name, directory / "packages" / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
     made = directory / "venv"
     subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", made], check=True)
     (next((made / "lib").glob("python3*/site-packages")) / "copied.pth").write_text(f"{directory}/packages\n")

@@ -37,6 +37,7 @@ __all__ = [
     "ensure_bridge",
     "ensure_gone",
     "has_addresses",
+    "is_there",
     "mend",
     "parts_of",
     "remove_bridge",
@@ -65,7 +66,7 @@ def ensure_bridge(network: NetworkPlan) -> None:
                 )
             return
         if bridge is None:
-            wire.tell(_new_bridge(wire, network))
+            wire.tell(*_new_bridge(wire, network))
             bridge = _known(wire, name)
         elif network.vlan:
             wire.tell(messages.filtering(bridge.index))
@@ -82,7 +83,7 @@ def ensure_bridge(network: NetworkPlan) -> None:
         )
 
 
-def _new_bridge(wire: Wire, network: NetworkPlan) -> messages.Message:
+def _new_bridge(wire: Wire, network: NetworkPlan) -> list[messages.Message]:
     # With an address of its own: else it has the least of its ports', and what containers have learned of their gateway is
     # not true any more when one of them goes.
     mac = b"\x02" + hashlib.sha256(network.id.encode()).digest()[:5]
@@ -96,6 +97,7 @@ def _set_of_host(network: NetworkPlan) -> None:
     if not network.internal:
         _forward("ipv4/ip_forward")
     if any(is_ipv6(subnet.subnet) for subnet in network.subnets):
+        _set(f"ipv6/conf/{network.interface}/disable_ipv6", "0")  # as a host may have it for new interfaces
         _set(f"ipv6/conf/{network.interface}/accept_dad", "0")
         _set(f"ipv6/conf/{network.interface}/accept_ra", "0")
         if not network.internal:
@@ -116,6 +118,12 @@ def _forward(setting: str) -> None:
     _set(setting, "1")
     if _get(setting) == "0":
         log.warning("the host does not forward what containers send", setting=f"{_SYSTEM}/{setting}")
+
+
+def is_there(network: NetworkPlan) -> bool:
+    """Something has the name of the network's bridge."""
+    with _wire(f"look for the bridge '{network.interface}' of network '{network.name}'") as wire:
+        return messages.find(wire, network.interface) is not None
 
 
 def parts_of(network: NetworkPlan) -> list[str]:
@@ -226,6 +234,7 @@ def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> str:
         families = {is_ipv6(each.address) for each in addresses}
         _set(f"ipv6/conf/{name}/accept_ra", "0")
         if True in families:
+            _set(f"ipv6/conf/{name}/disable_ipv6", "0")
             _set(f"ipv6/conf/{name}/accept_dad", "0")
         wire.tell(
             messages.up(_LOOPBACK),

@@ -89,13 +89,17 @@ class Interface(msgspec.Struct, frozen=True):
 # ---------------------------------------------------------------------- interfaces
 
 
-def bridge(name: str, mac: bytes, mtu: int, master: int, *, vlans: bool) -> Message:
+def bridge(name: str, mac: bytes, mtu: int, master: int, *, vlans: bool) -> list[Message]:
     """MTU and master: 0 for none. It need not be new."""
-    parts = [text(_NAME, name), attribute(_MAC, mac), _mtu(mtu)]
+    parts = [text(_NAME, name), attribute(_MAC, mac)]
     if master:
         parts.append(number(_MASTER, master))
     data = attribute(_VLAN_FILTERING, b"\x01") if vlans else b""
-    return _new(*parts, _information("bridge", data), but=(errno.EEXIST,))
+    made = [_new(*parts, _information("bridge", data), but=(errno.EEXIST,))]
+    if mtu:
+        # One that it is made with is the kernel's to change: to 1500 as soon as nothing is on the bridge.
+        made.append(_set(0, text(_NAME, name), _mtu(mtu)))
+    return made
 
 
 def pair(name: str, mtu: int, netns: int, interface: str, mac: str) -> Message:

@@ -16,6 +16,7 @@ from supervisor.network import ports as host_ports
 from supervisor.network.kernel import links
 from supervisor.network.names import SEARCH_DOMAIN
 from supervisor.network.planning import check_source, is_leased, plan_of
+from supervisor.network.plans import is_ipv6
 from supervisor.oci.request import Networking
 from supervisor.runtime.networks.wired.taking import Taking
 from supervisor.runtime.records import replaced
@@ -155,22 +156,19 @@ class Bridged:
         bridges = [each for each in observed.networks if each.driver == "bridge"]
         gateways = [subnet.gateway for each in bridges for subnet in each.subnets if subnet.gateway]
         served = [each for each in bridges if each.dns]
+        servers = [subnet.gateway for each in served for subnet in each.subnets if subnet.gateway]
         leased = [each for on in observed.attachments for each in on.servers]
+        searches = [SEARCH_DOMAIN] if served else []
+        searches += [each for on in observed.attachments for each in on.searches]
+        addresses = [each.address for on in observed.attachments for each in on.addresses]
         return Networking(
-            addresses=[each.address for on in observed.attachments for each in on.addresses],
+            addresses=addresses,
             host=self.host_at(gateways),
             forwarders=self.forwarders,
-            servers=[
-                *(subnet.gateway for each in served for subnet in each.subnets if subnet.gateway),
-                *leased,
-            ]
-            if served
-            else [],
+            ipv6=any(map(is_ipv6, addresses)),
+            servers=[*servers, *leased] if servers else [],
             leased=leased,
-            searches=[
-                *([SEARCH_DOMAIN] if served else []),
-                *(each for on in observed.attachments for each in on.searches),
-            ],
+            searches=searches,
         )
 
     def host_at(self, gateways: Sequence[str]) -> str | None:
