@@ -30,8 +30,9 @@ class Report:
 
         from supervisor.channel import described
 
-        self._write(json.dumps(described(error)).encode() + b"\n")
+        # Said first: whoever is told finds it in the log.
         say(f"Error: {error}")
+        self._write(json.dumps(described(error)).encode() + b"\n")
 
     def close(self) -> None:
         if self._pipe >= 0:

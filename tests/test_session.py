@@ -76,6 +76,7 @@ def test_the_exit_code_is_kept_when_the_container_ends_while_there_is_no_supervi
         "trap 'exit 42' TERM; sleep 60 & wait",
     )
     init = engine.inspect("quick")["State"]["Pid"]
+    engine.await_handler("quick", signal.SIGTERM)
     engine.kill_keeper()
     os.kill(init, signal.SIGTERM)
     assert not processes.wait_gone([init], 10)

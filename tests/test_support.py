@@ -89,6 +89,9 @@ def test_leaves_a_mount():
 def test_leaves_a_cgroup():
     os.mkdir({cgroup!r})
 
+def test_leaves_an_interface():
+    subprocess.run(["ip", "link", "add", {interface!r}, "type", "bridge"], check=True)
+
 def test_leaves_nothing():
     pass
 """
@@ -112,27 +115,33 @@ def _run(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
 def test_what_is_left_where_no_path_says_whose_it_is_fails_the_run(tmp_path: Path, workers: int) -> None:
     mount = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
     cgroup = Path(hierarchies()[0]) / f"{mount.name}-{secrets.token_hex(32)}"
+    interface = f"pm{secrets.token_hex(4)}"
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests/conftest.py").write_text(_CONFTEST.format(lock=str(tmp_path / "lock")))
-    (tmp_path / "tests/test_it.py").write_text(_LEAVES.format(mount=str(mount), cgroup=str(cgroup)))
+    (tmp_path / "tests/test_it.py").write_text(
+        _LEAVES.format(mount=str(mount), cgroup=str(cgroup), interface=interface)
+    )
     try:
         done = _run(tmp_path, f"--numprocesses={workers}")
         assert done.returncode == 1, done.stderr
         if workers:
+            where = f"/sys/class/net/{interface}"
             # The other worker may have seen it, too.
-            for kind, path in (("mount", mount), ("cgroup", cgroup)):
+            for kind, path in (("mount", mount), ("cgroup", cgroup), ("interface", where)):
                 (line,) = (line for line in done.stdout.splitlines() if f"{kind} {path}, left by " in line)
-                assert f"tests/test_it.py::test_leaves_a_{kind}" in line
-            assert "3 passed" in done.stdout
+                assert f"tests/test_it.py::test_leaves_a{'n' * (kind == 'interface')}_{kind}" in line
+            assert "4 passed" in done.stdout
         else:
             assert f"mount: {mount}\n" in done.stdout
             assert f"cgroup: {cgroup}\n" in done.stdout
+            assert f"interface: /sys/class/net/{interface}\n" in done.stdout
             # Whoever else tests on this host may have something for a moment, too.
-            assert re.search(r"3 passed, [2-9] errors", done.stdout)
+            assert re.search(r"4 passed, [3-9] errors", done.stdout)
     finally:
         subprocess.run(["umount", mount], check=True)
         mount.rmdir()
         cgroup.rmdir()
+        subprocess.run(["ip", "link", "del", interface], check=True)
 
 
 def test_a_step_that_computes_is_found() -> None:

@@ -1,7 +1,8 @@
 """The text of a container's /etc/resolv.conf.
 
-Of name servers, search domains and options each is what was configured and asked for, or else the host's. What the host
-asks on its own loopback no other network namespace reaches: such servers are left out.
+Of name servers, search domains and options each is what was configured and asked for, or else the host's; the domains of
+networks come before the host's. What the host asks on its own loopback, or by the name of an interface, no other network
+namespace reaches: such servers are left out.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ _REAL = {
 _NAMED = "/etc/netns"
 """`ip netns` has files for namespaces here."""
 _PUBLIC = ("8.8.8.8", "8.8.4.4")
+_PUBLIC_IPV6 = ("2001:4860:4860::8888", "2001:4860:4860::8844")
 """Podman's servers where none is left."""
-_LOOPBACK = re.compile(r"127\.|::1$")
+_ELSEWHERE = re.compile(r"^127\.|^::1$|%")
+"""The loopback, or an address that holds for one interface."""
 
 
 def resolv_conf(request: BuildRequest, network: str) -> str:
@@ -40,12 +43,14 @@ def resolv_conf(request: BuildRequest, network: str) -> str:
     servers = [*_servers(configured.dns_servers), *spec.dns_server]
     if told is not None and told.servers:  # they ask those for other names
         servers = list(told.servers)
-    searches = [*configured.dns_searches, *spec.dns_search] or ([] if told is None else list(told.searches))
+    if told is not None and told.leased:
+        servers = servers or list(told.leased)
+    searches = [*configured.dns_searches, *spec.dns_search]
     options = [*configured.dns_options, *spec.dns_option]
     if not (servers and searches and options):
         text = _of_host(request, network)
         servers = servers or _reachable(_nameservers(text), network, told)
-        searches = searches or _last(text, "search")
+        searches = searches or [*(told.searches if told is not None else ()), *_last(text, "search")]
         options = options or _last(text, "options")
     lines = [f"nameserver {server}\n" for server in servers]
     if searches and "." not in searches:
@@ -83,8 +88,8 @@ def _reachable(servers: list[str], network: str, told: Networking | None) -> lis
         return servers
     ipv6 = told is not None and told.ipv6
     found = [] if told is None else list(told.forwarders)
-    found += [server for server in servers if (ipv6 or ":" not in server) and not _LOOPBACK.match(server)]
-    return found or list(_PUBLIC)
+    found += [server for server in servers if (ipv6 or ":" not in server) and not _ELSEWHERE.search(server)]
+    return found or [*_PUBLIC, *(_PUBLIC_IPV6 if ipv6 else ())]
 
 
 def _nameservers(text: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ def test_a_stop_signal_that_is_handled_ends_it_without_sigkill(shared_engine: En
     script = "trap 'exit 5' USR1; while :; do sleep 0.1; done"
     create(shared_engine, rootfs, "polite", "sh", "-c", script, options=("--stop-signal", "USR1"))
     shared_engine.cli("start", "polite")
+    shared_engine.await_handler("polite", signal.SIGUSR1)
     shared_engine.cli("stop", "polite")
     assert state(shared_engine, "polite")["ExitCode"] == 5
     (stop,) = shared_engine.events(container=["polite"], event=["stop"])

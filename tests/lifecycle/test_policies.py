@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -67,16 +68,11 @@ def test_a_stop_cancels_a_pending_restart(shared_engine: Engine, rootfs: Path) -
 
 
 def test_a_users_kill_is_a_stop_and_a_hangup_is_a_signal(shared_engine: Engine, rootfs: Path) -> None:
-    for name, signal in (("killed", "KILL"), ("hung", "HUP")):
-        run(
-            shared_engine,
-            rootfs,
-            name,
-            "trap 'exit 1' HUP; while :; do sleep 0.05; done",
-            "--restart",
-            "always",
-        )
-        shared_engine.cli("kill", "-s", signal, name)
+    script = "trap 'exit 1' HUP; while :; do sleep 0.05; done"
+    for name, word in (("killed", "KILL"), ("hung", "HUP")):
+        run(shared_engine, rootfs, name, script, "--restart", "always")
+        shared_engine.await_handler(name, signal.SIGHUP)
+        shared_engine.cli("kill", "-s", word, name)
     await_status(shared_engine, "hung", "restart")
     await_status(shared_engine, "killed", "died")
     assert not told(shared_engine, "killed", "restart-scheduled")

@@ -120,6 +120,19 @@ def test_without_an_address_of_ipv6_there_is_no_route_for_it(host: Machine, one:
     assert "default" not in one.run("ip", "-6", "route")
 
 
+def test_where_new_interfaces_have_no_ipv6_those_of_networks_with_it_have(
+    host: Machine, one: Machine
+) -> None:
+    for machine in (host, one):
+        machine.run(
+            "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"
+        )
+    connected(host, one, FIRST, 2)
+    one.answers(80, "one", "::")
+    assert host.asks("fd01::2", 80) == "one fd01::1"
+    assert host.run("sysctl", "-n", "net.ipv6.conf.lo.disable_ipv6").strip() == "1"
+
+
 @pytest.mark.usefixtures("outside")
 def test_a_host_that_begins_to_forward_listens_to_routers_as_before(host: Machine) -> None:
     wire, other = "net.ipv6.conf.wire.accept_ra", "net.ipv6.conf.lo.accept_ra"

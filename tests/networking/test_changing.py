@@ -180,3 +180,14 @@ def test_a_reload_mends_interfaces_and_bridges(two: Net) -> None:
     net.engine.cli("network", "reload", "a", "b")
     assert net.address("a") == address
     assert net.asks("b", address) == f"a {net.address('b')}"
+
+
+def test_who_comes_after_somebody_has_deleted_a_bridge_finds_one(two: Net) -> None:
+    net = two
+    net.run("first", "--network", "first")
+    net.filter("ip", "link", "del", BRIDGE)
+    net.serve("second", "--network", "first")
+    net.run("third", "--network", "first")
+    assert net.asks("third", "second") == f"second {net.address('third')}"
+    net.engine.cli("network", "reload", "first")
+    assert net.asks("first", "second") == f"second {net.address('first')}"

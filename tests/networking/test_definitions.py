@@ -19,6 +19,8 @@ netns = "private"
 [network]
 default_subnet = "10.91.0.0/24"
 """
+IMPATIENT = ("--dns-option", "timeout:1", "--dns-option", "attempts:1")
+"""For who is to find out that a name server does not answer."""
 
 
 def refused(net: Net, *options: str) -> str:
@@ -48,7 +50,7 @@ def test_private_is_a_network_of_ones_own(net: Net) -> None:
 def test_without_names_containers_have_the_hosts_name_servers_and_reach_one_another(net: Net) -> None:
     net.engine.cli("network", "create", "--disable-dns", "plain")
     net.serve("web", "--network", "plain", "--network-alias", "www")
-    net.run("b", "--network", "plain")
+    net.run("b", "--network", "plain", *IMPATIENT)
     assert net.asks("b", net.address("web")) == f"web {net.address('b')}"
     for name in ("web", "www"):
         assert net.asks("b", name) == ""
@@ -128,12 +130,12 @@ def test_isolation_is_of_ipv6_as_well(net: Net) -> None:
 def test_name_servers_domains_and_options_of_a_container_are_its_own(net: Net) -> None:
     """Those of its networks' containers are still found first."""
     net.engine.cli("network", "create", "n")
-    options = ("--dns", "192.0.2.53", "--dns-search", "one.example", "--dns-option", "ndots:3")
+    options = ("--dns", "192.0.2.53", "--dns-search", "one.example", "--dns-option", "ndots:3", *IMPATIENT)
     net.serve("web", "--network", "n")
     net.run("a", "--network", "n", *options)
     lines = resolver(net, "a")
     assert lines[0].split()[:2] == ["search", "one.example"]
-    assert "options ndots:3" in lines
+    assert "options ndots:3 timeout:1 attempts:1" in lines
     assert net.asks("a", "web").startswith("web ")
     net.run("plain", "--network", "bridge", *options)
     assert [line for line in resolver(net, "plain") if line.startswith(("search", "nameserver"))] == [

@@ -134,6 +134,32 @@ def test_another_network_namespace_gets_servers_that_it_reaches(
     assert of_resolver("ns") == [f"nameserver {server}" for server in wanted]
 
 
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("nameserver 2001:db8::1\n", ["2001:db8::1"]),
+        ("nameserver fe80::1%eth0\nnameserver 192.0.2.1\n", ["192.0.2.1"]),
+        ("nameserver ::1\n", ["8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860::8844"]),
+    ],
+)
+def test_who_has_ipv6_gets_servers_that_he_reaches_by_it(host: Host, text: str, wanted: list[str]) -> None:
+    host.write("resolv.conf", text)
+    asked = msgspec.structs.replace(request(), networking=Networking(ipv6=True))
+    assert of_resolver("bridge", asked) == [f"nameserver {server}" for server in wanted]
+
+
+def test_the_domains_of_networks_come_before_the_hosts(host: Host) -> None:
+    host.write("resolv.conf", "search corp.example lab.example\nnameserver 192.0.2.1\n")
+    told = Networking(servers=["10.89.0.1"], searches=["dns.podman"])
+    for asked, first in (
+        ([], ["search dns.podman corp.example lab.example"]),
+        (["own.example"], ["search own.example"]),
+        (["."], []),
+    ):
+        on = msgspec.structs.replace(request(dns_search=asked), networking=told)
+        assert of_resolver("bridge", on) == [*first, "nameserver 10.89.0.1"]
+
+
 def test_the_hosts_own_network_has_its_servers(host: Host) -> None:
     text = "nameserver 127.0.0.53\nnameserver fe80::1%eth0\n"
     host.write("resolv.conf", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ def test_a_whole_life(shared_engine: UserEngine) -> None:
     )
     assert engine.out("exec", "web", "cat", "/proc/1/comm") == "sh"
     assert engine.out("ps", "--format", "{{.Names}}") == "web"
+    engine.await_handler("web", signal.SIGTERM)
     engine.cli("stop", "web")
     assert engine.inspect("web")["State"]["ExitCode"] == 3
     engine.cli("start", "web")

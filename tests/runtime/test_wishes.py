@@ -74,8 +74,8 @@ async def test_every_change_names_who_wanted_it(house: House) -> None:
     async with house.open():
         entry = await house.create("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done")
         await entry.worker.ask(rq.Start(actor=SOMEBODY))
-        await entry.worker.ask(rq.Restart(actor=SOMEBODY, timeout=5))
-        await entry.worker.ask(rq.Stop(actor=SOMEBODY, timeout=5))
+        await entry.worker.ask(rq.Restart(actor=SOMEBODY, timeout=1))
+        await entry.worker.ask(rq.Stop(actor=SOMEBODY, timeout=1))
         await entry.worker.ask(rq.Start(actor=SOMEBODY))
         await entry.worker.ask(rq.Remove(actor=SOMEBODY, force=True, timeout=0))
         nameless = {event.status for event in await house.events(entry) if event.actor is None}

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from tests.support import processes
 from tests.support.leaks import cgroup_directories, mount_points, remove_cgroups
 from tests.support.varlink import VarlinkError, Wire, call
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -267,6 +268,11 @@ class Engine:
                 f"pyman {words}: exit status {text.returncode}\n{text.stdout}{text.stderr}\n{self.log_text(20)}"
             )
         return text
+
+    def await_handler(self, name: str, number: int) -> None:
+        """Until the first process of a container is prepared for a signal, which it may ignore before."""
+        pid = self.inspect(name)["State"]["Pid"]
+        until(lambda: processes.handles(pid, number), f"{name} does not handle signal {number}")
 
     def out(self, *arguments: str | Path, **options: Any) -> str:
         """What `pyman` printed, without white space around it."""

@@ -7,6 +7,8 @@ import subprocess
 import tarfile
 from typing import TYPE_CHECKING
 
+from tests.support import processes
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -49,6 +51,7 @@ def _run(
     own = ("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF")
     if hasattr(engine.place, "user"):
         line = engine.command("unshare", "env", *(f"--unset={name}" for name in own), *line)
+    known = processes.mentions([str(engine.root)])
     done = subprocess.run(
         [*engine.place.prefix("/"), *line],
         input=stdin,
@@ -66,6 +69,11 @@ def _run(
         timeout=60,
         check=False,
     )
+    if (
+        "--rm" in words
+    ):  # Podman's conmon has one more Podman clean up, which mounts the store's directory once more
+        assert not processes.wait_gone(processes.mentions([str(engine.root)]) - known, 20)
+        leave_no_mount(engine)
     text = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
     if check and done.returncode:
         raise AssertionError(f"{' '.join(map(str, words))}: {done.returncode}\n{text.stdout}{text.stderr}")

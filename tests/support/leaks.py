@@ -1,6 +1,6 @@
-"""What a test must not leave behind: processes, descriptors, threads, mounts, cgroups, network namespaces.
+"""What a test must not leave behind: processes, descriptors, threads, mounts, cgroups, network namespaces and interfaces.
 
-`Belongings.now()` before and after a test; `leftovers` names what is new. Mounts, cgroups and namespaces are
+`Belongings.now()` before and after a test; `leftovers` names what is new. Mounts, cgroups, namespaces and interfaces are
 the whole host's, which other programs share: they count when they belong to this run (their path says so).
 With PYMAN_TESTS_ALONE set, as `scripts/test` does, any other one counts too unless a lock tells that another
 run of the tests is under way. A run of several workers cannot tell at once whose such a thing is: it is a suspect,
@@ -39,10 +39,10 @@ __all__ = [
     "still_there",
 ]
 
-KINDS = frozenset({"process", "descriptor", "thread", "mount", "cgroup", "namespace"})
+KINDS = frozenset({"process", "descriptor", "thread", "mount", "cgroup", "namespace", "interface"})
 LOCK = "/tmp/pyman-tests.lock"
 GRACE = 2.0
-"""Seconds that child processes, and threads, have to end once the test is over."""
+"""Seconds that child processes, threads and interfaces have to end once the test is over."""
 
 _CGROUP = re.compile(r"[-/][0-9a-f]{64}(\.scope)?$|/pyman-tests/.")
 """A container's, its monitor's, or a test's own. The parents stay: they are made once and shared."""
@@ -112,6 +112,10 @@ def _named_namespaces() -> set[str]:
     return found
 
 
+def _interfaces() -> set[str]:
+    return {entry.path for entry in os.scandir("/sys/class/net")}
+
+
 def _threads() -> set[threading.Thread]:
     """Threads that keep the process alive; Trio's cached workers are daemon threads and end by themselves."""
     return {thread for thread in threading.enumerate() if not thread.daemon}
@@ -145,8 +149,14 @@ class HostLock:
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
         return True
 
-    def blame(self, kind: str, paths: list[str]) -> list[str]:  # noqa: ARG002 - Host's signature
-        return paths if paths and self.alone() else []
+    def blame(self, kind: str, paths: list[str]) -> list[str]:
+        if not paths or not self.alone():
+            return []
+        deadline = time.monotonic() + GRACE
+        while kind == "interface" and paths and time.monotonic() < deadline:  # bridges rest before they go
+            time.sleep(0.02)
+            paths = [path for path in paths if still_there(kind, path)]
+        return paths
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -182,6 +192,8 @@ class Belongings:
     """Of mount namespaces that nobody else uses."""
     cgroups: frozenset[str]
     namespaces: frozenset[str]
+    interfaces: frozenset[str]
+    """Directories of the host's network interfaces."""
 
     @classmethod
     def now(cls, mount_namespaces: tuple[int, ...] = ()) -> Belongings:
@@ -194,6 +206,7 @@ class Belongings:
             inner_mounts=frozenset(path for pid in mount_namespaces for path in mount_points(pid)),
             cgroups=frozenset(cgroup_directories()),
             namespaces=frozenset(_named_namespaces()),
+            interfaces=frozenset(_interfaces()),
         )
 
     def leftovers(
@@ -225,6 +238,7 @@ class Belongings:
             ("mount", self.mounts, now.mounts),
             ("cgroup", self.cgroups, now.cgroups),
             ("namespace", self.namespaces, now.namespaces),
+            ("interface", self.interfaces, now.interfaces),
         ):
             new = sorted(after - before)
             mine = [path for path in new if path.startswith(ours)]

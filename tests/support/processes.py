@@ -21,6 +21,7 @@ __all__ = [
     "describe",
     "end",
     "family",
+    "handles",
     "highest_memory",
     "inhabitants",
     "mentions",
@@ -172,6 +173,14 @@ def present_memory(pid: int) -> int:
     """Bytes that it has now; from now on that counts as the most it ever had."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     return highest_memory(pid)
+
+
+def handles(pid: int, number: int) -> bool:
+    """Whether it has a handler for the signal; the first process of a container is not ended by one without."""
+    mask = next(
+        (line for line in _read(pid, "status").splitlines() if line.startswith("SigCgt:")), "SigCgt: 0"
+    )
+    return bool(int(mask.split()[1], 16) & 1 << number - 1)
 
 
 def highest_memory(pid: int) -> int:

@@ -37,7 +37,9 @@ __all__ = [
     "detach_inside",
     "ensure_bridge",
     "ensure_gone",
+    "has_addresses",
     "is_attached",
+    "is_there",
     "mend",
     "parts_of",
     "remove_bridge",
@@ -97,6 +99,7 @@ def _set_of_host(network: NetworkPlan) -> None:
     if not network.internal:
         _forward("ipv4/ip_forward")
     if any(is_ipv6(subnet.subnet) for subnet in network.subnets):
+        _set(f"ipv6/conf/{network.interface}/disable_ipv6", "0")  # as a host may have it for new interfaces
         _set(f"ipv6/conf/{network.interface}/accept_dad", "0")
         _set(f"ipv6/conf/{network.interface}/accept_ra", "0")
         if not network.internal:
@@ -117,6 +120,12 @@ def _forward(setting: str) -> None:
     _set(setting, "1")
     if _get(setting) == "0":
         log.warning("the host does not forward what containers send", setting=f"{_SYSTEM}/{setting}")
+
+
+def is_there(network: NetworkPlan) -> bool:
+    """Something has the name of the network's bridge."""
+    with _wire(f"look for the bridge '{network.interface}' of network '{network.name}'") as wire:
+        return messages.find(wire, network.interface) is not None
 
 
 def parts_of(network: NetworkPlan) -> list[str]:
@@ -240,15 +249,18 @@ def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> str:
     name, metric = attachment.interface, network.metric or _DEFAULT_METRIC
     with _wire(doing) as wire:
         own = _known(wire, name)
-        families = {is_ipv6(each.address) for each in attachment.addresses}
+        # A lease's address, and what needs it, whoever has the lease puts there.
+        addresses = [] if network.leased else attachment.addresses
+        families = {is_ipv6(each.address) for each in addresses}
         _set(f"ipv6/conf/{name}/accept_ra", "0")
         if True in families:
+            _set(f"ipv6/conf/{name}/disable_ipv6", "0")
             _set(f"ipv6/conf/{name}/accept_dad", "0")
         wire.tell(
             messages.up(_LOOPBACK),
             # The others learn at once who has the addresses now.
             messages.settings(own.index, {_ARP_NOTIFY: 1, _RP_FILTER: _LOOSE}),
-            *(messages.address(own.index, each.address, each.prefix) for each in attachment.addresses),
+            *(messages.address(own.index, each.address, each.prefix) for each in addresses),
             messages.up(own.index),
             *(
                 messages.route(own.index, "", gateway, metric)
@@ -258,9 +270,23 @@ def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> str:
             *(
                 messages.route(own.index, each.destination, each.gateway, each.metric or _DEFAULT_METRIC)
                 for each in network.routes
+                if not network.leased
             ),
         )
         return own.mac
+
+
+def has_addresses(netns: int, attachment: Attachment) -> bool:
+    """Whether the container's interface has those that are known of it, and there are some."""
+
+    def work() -> bool:
+        with _wire(f"look at a container's interface on network '{attachment.network}'") as wire:
+            own = messages.find(wire, attachment.interface)
+            there = {(index, address) for index, address, _ in messages.addresses(wire)}
+            wanted = {(own.index if own is not None else 0, each.address) for each in attachment.addresses}
+            return bool(wanted) and wanted <= there
+
+    return inside.joined(netns, "network", work)
 
 
 def detach(attachment: Attachment) -> None:

@@ -233,13 +233,14 @@ class Starting:
         """From a conmon that waits for its start byte to a container that waits for its start."""
         worker = self._worker
         then_start = worker.observed.wanted is Wanted.RUNNING
-        init = await worker.body.create(request, monitor, then_start=then_start, place=place)
+        init, found = await worker.body.create(request, monitor, then_start=then_start, place=place)
         observed = worker.observed
         await worker.note(
             Fact.INITIALIZED,
             init=init,
             asked_by=observed.asked_by if observed.wanted is Wanted.RUNNING else None,
             events=[worker.event(EventStatus.INIT, observed.asked_by)],
+            **found,
         )
         worker.watch()
         self.keep_log()

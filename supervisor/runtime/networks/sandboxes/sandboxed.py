@@ -61,11 +61,12 @@ class Sandboxed(Bridged):
     def forwarders(self) -> list[str]:
         return list(self.services.sandbox.servers)
 
-    async def connect(self, init: ProcessRef) -> None:
-        await super().connect(init)
+    async def connect(self, init: ProcessRef) -> dict[str, Any]:
+        found = await super().connect(init)
         if self.container.observed.ports:
             # Should the forwarder have died meanwhile: the sockets are the monitor's by now.
             await self.lead(self.container.observed)
+        return found
 
     async def adopt(self, init: ProcessRef) -> None:
         """The container runs on without what cannot be."""

@@ -79,11 +79,18 @@ class Bridges:
         async with self._lock:
             self._hold(container, network)
             place = identity(netns)
-            if self._made.get(network.id) != place:
+            if self._made.get(network.id) != place or await self._is_missing(network, netns):
                 if network.driver == "bridge":
                     await self._tidying.expect(network)
                     await self._make(network, netns)
                 self._made[network.id] = place
+
+    async def _is_missing(self, network: NetworkPlan, netns: int | None) -> bool:
+        """Somebody has removed the bridge behind our back. Asked only where names are served at its address, before anybody is
+        on it: to attach a container finds out by itself."""
+        if network.driver != "bridge" or not network.dns:
+            return False
+        return not await self.call(netns, partial(links.is_there, network))
 
     async def _make(self, network: NetworkPlan, netns: int | None) -> None:
         if not await self.call(netns, partial(_make, network)):

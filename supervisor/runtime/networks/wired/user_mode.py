@@ -11,7 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import trio
 
@@ -147,9 +147,10 @@ class UserMode(Unwired, ABC):
         if not self.container.observed.attachments:
             self.services.allocation.give_back(self.container.id)
 
-    async def connect(self, init: ProcessRef) -> None:
+    async def connect(self, init: ProcessRef) -> dict[str, Any]:
         for helper in self._helpers(init):
             await self.services.helpers.ensure(helper)
+        return {}
 
     async def adopt(self, init: ProcessRef) -> None:
         """The container runs on without its network until that can be."""
@@ -180,10 +181,20 @@ class UserMode(Unwired, ABC):
         return NetworkFailed(f"cannot take down the network of container '{name}': {reason}", subject=name)
 
 
+class Owner(Protocol):
+    """Whoever has one for a container."""
+
+    container: Container
+
+    def key(self, name: str) -> str: ...
+
+    async def in_thread(self, work: Callable[[], None]) -> None: ...
+
+
 class OfContainer(Helper):
     """One that works in a container's network namespace, and for as long as that container runs."""
 
-    def __init__(self, wiring: UserMode, init: ProcessRef, name: str) -> None:
+    def __init__(self, wiring: Owner, init: ProcessRef, name: str) -> None:
         container = wiring.container
         self.key = wiring.key(name)
         self.name = name
