@@ -208,6 +208,18 @@ async def test_one_that_cannot_be_begun_leaves_nothing(book: Book, tmp_path: Pat
         assert helpers.process_of("worker-1") is None
 
 
+@pytest.mark.parametrize("name", ["none", "null"])
+async def test_a_device_that_it_cannot_open_is_told(book: Book, tmp_path: Path, name: str) -> None:
+    """Programs say what they were doing, or nothing but that it failed."""
+    worker = Worker(tmp_path, "fails")
+    worker.device = f"/dev/{name}"
+    async with book.open() as helpers:
+        with pytest.raises(NetworkFailed, match="worker: no such thing") as caught:
+            await helpers.ensure(worker)
+    cannot = "it needs /dev/none, which cannot be opened here (no such file or directory)"
+    assert caught.value.hint == (cannot if name == "none" else "")
+
+
 async def test_one_that_does_not_become_ready_is_ended(
     book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
