@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "attach",
+    "attach_anew",
     "detach",
     "detach_inside",
     "ensure_bridge",
     "ensure_gone",
     "has_addresses",
+    "is_attached",
     "is_there",
     "mend",
     "parts_of",
@@ -179,6 +181,24 @@ def mend(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: b
         inside.joined(netns, "network", lambda: _configure(network, attachment, doing))
     except NetworkFailed:
         attach(netns, network, attachment, hairpin=hairpin)
+
+
+def is_attached(netns: int, network: NetworkPlan, attachment: Attachment) -> bool:
+    """Whether a container has its interface on a network, whatever may be missing of addresses and routes."""
+    if network.driver == "bridge":
+        return _is_on_bridge(network, attachment)
+
+    def has() -> bool:
+        with _wire(f"look at the interfaces of a container on network '{network.name}'") as wire:
+            return messages.find(wire, attachment.interface) is not None
+
+    return inside.joined(netns, "network", has)
+
+
+def attach_anew(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool = False) -> None:
+    """Where its bridge is not the one any more that it is on."""
+    detach_inside(netns, attachment)
+    attach(netns, network, attachment, hairpin=hairpin)
 
 
 def _is_on_bridge(network: NetworkPlan, attachment: Attachment) -> bool:

@@ -47,6 +47,8 @@ _SAID = 1 << 14
 """Bytes at the end of what it printed that are looked at for its last words: an explanation of pasta's options fits in."""
 _NOISE = ("failed to connect to syslog", "Failed to send ")
 """How lines begin that programs print where nobody listens to their log."""
+_WARNING = "WARNING: Support for "
+"""What slirp4netns says whatever becomes of it, also behind a reason that has no end of line."""
 _USAGE = "usage:"
 """Explains the options, after what is wrong with those that were given."""
 
@@ -189,7 +191,7 @@ def _last_words(path: str) -> str:
             lines = file.read(_SAID).decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    said = [line.strip() for line in lines]
+    said = [line.partition(_WARNING)[0].strip() for line in lines]
     usage = next((at for at, line in enumerate(said) if at and line.lower().startswith(_USAGE)), len(said))
     return next((line for line in reversed(said[:usage]) if line and not line.startswith(_NOISE)), "")
 
