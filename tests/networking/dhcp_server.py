@@ -1,6 +1,6 @@
 """A DHCP server that says what a file says, whatever that is: `key value` lines, looked at for each answer.
 
-`address`, `server`, `mask`, `router`, `dns` are addresses, `lease` seconds, `option NUMBER` bytes in hexadecimal digits. What
+`address`, `server`, `mask`, `router`, `dns` are addresses, `lease` seconds, `option NUMBER` bytes in hexadecimal digits; `refuses yes`: requests are. What
 it is asked it prints: `discover`, `request ADDRESS`, `release ADDRESS`, each with the client's hardware address and name.
 """
 
@@ -11,7 +11,7 @@ import sys
 _HEAD = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s4s")
 _COOKIE = b"\x63\x82\x53\x63"
 _KINDS = {1: "discover", 3: "request", 4: "decline", 7: "release"}
-_OFFER, _ACK = 2, 5
+_OFFER, _ACK, _NAK = 2, 5, 6
 
 
 def say(*words: str) -> None:
@@ -58,7 +58,8 @@ def answer(server: socket.socket, data: bytes, path: str) -> None:
     values = {words[0]: words[1] for words in said if words[0] != "option"}
     if "address" not in values:
         return
-    given = [(53, bytes([_OFFER if kind == "discover" else _ACK]))]
+    answered = _OFFER if kind == "discover" else _NAK if "refuses" in values else _ACK
+    given = [(53, bytes([answered]))]
     given.append((54, socket.inet_aton(values["server"])))
     given.append((51, struct.pack("!I", int(values.get("lease", "600")))))
     for number, key in ((1, "mask"), (3, "router"), (6, "dns")):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.networking.conftest import OUTSIDE, ask
+from tests.networking.conftest import HOST, OUTSIDE, ask
 from tests.networking.test_definitions import refused
 from tests.support import processes
 from tests.support.waiting import until
@@ -239,6 +239,25 @@ def test_a_killed_client_is_back_and_the_address_stays(net: Net, server: Server,
     assert not told(net, "lease-changed", "lease-lost")
 
 
+def test_a_lease_that_is_lost_takes_the_address_and_the_next_one_brings_another(
+    net: Net, server: Server
+) -> None:
+    net.serve("a", "--network", "lan")
+    server.says("192.0.2.150", "refuses yes")
+    os.kill(client(net), signal.SIGUSR1)
+    until(lambda: shown(net, "a") == ("", ""), "not lost")
+    assert addresses_at(client(net)) == ""
+    assert route(net, "a") == []
+    assert "192.0.2.150" not in net.engine.out("exec", "a", "cat", "/etc/hosts")
+    server.says("192.0.2.151", f"router {OUTSIDE}")
+    until(lambda: shown(net, "a") == ("192.0.2.151", OUTSIDE), "nothing new")
+    assert ask(net.outside, "192.0.2.151", 80) == f"a {OUTSIDE}"
+    assert told(net, "lease-changed", "lease-lost") == [
+        ("lease-lost", ""),
+        ("lease-changed", "192.0.2.151/24"),
+    ]
+
+
 def test_what_a_server_says_is_run_by_nobody(net: Net, server: Server) -> None:
     """Names are taken for names, or for nothing. As many as a client has room for."""
     hostile = "x'$(touch m)`touch m`\n\"; touch m\nip=6.6.6.6"
@@ -294,3 +313,102 @@ def test_reload_brings_back_an_interface_that_somebody_has_removed(net: Net, ser
         net.engine.cli("network", "reload", "a")
     assert float(kept[0]) < 1
     assert not any(each.startswith("release") for each in server.asked[asked:])
+
+
+def test_a_supervisor_that_is_killed_while_a_start_waits_is_followed_by_one_that_starts(
+    net: Net, server: Server
+) -> None:
+    server.says("")
+    net.engine.cli(
+        "create", "--name", "a", "--stop-timeout", "0", "--network", "lan", *net.root, "sleep", "1000"
+    )
+    with net.engine.spawn("start", "a") as starts:
+        until(lambda: server.asked, "nobody asks")
+        server.says("192.0.2.150", f"router {OUTSIDE}")
+        net.engine.kill()
+        starts.communicate(timeout=20)
+    net.engine.cli("wait", "--condition", "running", "a")
+    assert net.address("a") == "192.0.2.150"
+    until(lambda: shown(net, "a") == ("192.0.2.150", OUTSIDE), "not known")
+    assert len(clients(net)) == 1
+    net.engine.cli("rm", "--force", "a")
+    assert not clients(net)
+
+
+def test_a_connection_that_was_begun_when_the_supervisor_was_killed_is_taken_back(
+    net: Net, server: Server
+) -> None:
+    net.serve("a", "--network", "bridge")
+    server.says("")
+    with net.engine.spawn("network", "connect", "lan", "a") as connects:
+        until(lambda: server.asked, "nobody asks")
+        net.engine.kill()
+        connects.communicate(timeout=20)
+    until(lambda: "eth1" not in net.inside("a", "ip", "-br", "link"), "its interface is left")
+    until(lambda: not clients(net), "its client is left")
+    assert list(net.engine.inspect("a")["NetworkSettings"]["Networks"]) == ["podman"]
+
+
+def test_a_connection_without_a_server_is_none(net: Net) -> None:
+    net.serve("a", "--network", "bridge")
+    done = net.engine.cli("network", "connect", "lan", "a", check=False)
+    assert done.returncode == 125
+    assert "network 'lan': no DHCP server has given it an address" in done.stderr
+    assert "eth1" not in net.inside("a", "ip", "-br", "link")
+    assert not clients(net)
+    assert list(net.engine.inspect("a")["NetworkSettings"]["Networks"]) == ["podman"]
+
+
+def test_a_container_that_ends_while_there_is_no_supervisor_gives_its_lease_back(
+    net: Net, server: Server
+) -> None:
+    net.run("a", "--network", "lan")
+    first, supervisor = net.pid("a"), net.engine.pid
+    net.engine.drain_notices()
+    os.kill(supervisor, signal.SIGSTOP)
+    os.kill(first, signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)
+    net.engine.wait_ready()
+    net.engine.cli("wait", "a")
+    until(lambda: any(each.startswith("release 192.0.2.150") for each in server.asked), "not given back")
+    until(lambda: not clients(net), "its client is left")
+
+
+def test_a_container_that_its_policy_restarts_asks_anew(net: Net, server: Server) -> None:
+    net.serve("a", "--network", "lan", "--restart", "always")
+    former = client(net)
+    server.says("192.0.2.151", f"router {OUTSIDE}")
+    net.kill("a")
+    until(lambda: former not in clients(net) and shown(net, "a")[0] == "192.0.2.151", "not followed")
+    until(lambda: ask(net.outside, "192.0.2.151", 80) == f"a {OUTSIDE}", "not reached")
+    assert "192.0.2.150" not in net.engine.out("exec", "a", "cat", "/etc/hosts")
+    assert "192.0.2.151" in net.engine.out("exec", "a", "cat", "/etc/hosts")
+    assert len(clients(net)) == 1
+
+
+def test_a_bridge_of_somebody_elses_may_lead_to_a_server(net: Net, server: Server) -> None:
+    net.host.run("ip", "link", "add", "br0", "type", "bridge")
+    try:
+        # The host goes on at its address, on the bridge that the wire is on.
+        net.host.run("ip", "addr", "del", "192.0.2.1/24", "dev", "wire")
+        net.host.run("ip", "link", "set", "wire", "master", "br0")
+        net.host.run("ip", "addr", "add", "192.0.2.1/24", "dev", "br0")
+        net.host.run("ip", "link", "set", "br0", "up")
+        options = ("--interface-name", "br0", "--opt", "mode=unmanaged", "--ipam-driver", "dhcp")
+        net.engine.cli("network", "create", *options, "own")
+        net.serve("a", "--network", "own", "-p", "8080:80")
+        assert shown(net, "a", "own") == ("192.0.2.150", OUTSIDE)
+        assert ask(net.outside, "192.0.2.150", 80) == f"a {OUTSIDE}"
+        assert ask(net.outside, HOST, 8080).startswith("a ")
+        server.says("192.0.2.151", f"router {OUTSIDE}")
+        os.kill(client(net), signal.SIGUSR1)
+        until(lambda: shown(net, "a", "own")[0] == "192.0.2.151", "not followed")
+        assert ask(net.outside, HOST, 8080).startswith("a ")
+        net.engine.cli("rm", "--force", "a")
+        net.engine.cli("network", "rm", "own")
+    finally:
+        net.host.run("ip", "link", "set", "wire", "nomaster")
+        net.host.run("ip", "link", "del", "br0")
+        net.host.run("ip", "addr", "add", "192.0.2.1/24", "dev", "wire")
+        for way in ("192.0.2.2",):
+            net.host.run("ip", "route", "replace", "default", "via", way)

@@ -10,7 +10,7 @@ import os
 import uuid
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -125,9 +125,8 @@ class Body:
 
     async def create(
         self, request: MonitorRequest, monitor: ProcessRef, *, then_start: bool = False, place: bool = True
-    ) -> tuple[ProcessRef, dict[str, Any]]:
-        """Let conmon call the OCI runtime; the container's first process, not yet running its command, and what else the
-        record says of the run from then on.
+    ) -> ProcessRef:
+        """Let conmon call the OCI runtime; the container's first process, not yet running its command.
 
         `then_start`: the call that runs it comes up meanwhile. `place`: conmon is moved meanwhile.
         """
@@ -156,7 +155,7 @@ class Body:
                 f"cannot start container '{self._container.name}': its first process ended at once",
                 subject=self._container.name,
             )
-        return found, await self.wiring.connect(found)
+        return found
 
     async def place(self, monitor: ProcessRef) -> None:
         """Move conmon to a cgroup of its own. The kernel may take 15 ms for it, and a tenth of a millisecond just
