@@ -66,7 +66,9 @@ _CHUNK = 1 << 16
 _LONGEST_PATH = 107
 """What fits into a socket address, without the NUL."""
 _ABOUT_CONTAINERS = "what was begun goes on, look at it with 'pyman ps --all'"
-_ABOUT_OTHERS = "the next one finishes what was begun or takes it back: look, and run the command again if need be"
+_ABOUT_OTHERS = (
+    "the next one finishes what was begun or takes it back: look, and run the command again if need be"
+)
 """What has become of a call whose supervisor has gone."""
 
 

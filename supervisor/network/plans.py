@@ -44,6 +44,12 @@ class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
     mac: str = ""
     aliases: list[str] = []
     """Names besides the container's own."""
+    gateway: str = ""
+    """With a lease: what the DHCP server has named."""
+    servers: list[str] = []
+    """With a lease: whom the DHCP server has told to ask for names."""
+    searches: list[str] = []
+    """With a lease: domains in which it has told to look for them."""
     words: list[str] = []
     """Of a network that is a program's: its options, as they were configured and asked for when the run began."""
 
@@ -112,6 +118,8 @@ class NetworkPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     it."""
     broadcast_limit: int | None = None
     """Of macvlan (bclim)."""
+    leased: bool = False
+    """A DHCP server there gives the addresses."""
 
     @property
     def default_routes(self) -> list[str]:

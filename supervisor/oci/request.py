@@ -45,6 +45,8 @@ class Networking(msgspec.Struct, frozen=True):
     """By which it finds the host; empty: the host's first one; None: by none."""
     servers: list[str] = []
     """Who is asked for names; none: whom the host asks."""
+    leased: list[str] = []
+    """Who is asked for names where nobody names others: as a DHCP server says, instead of whom the host asks."""
     forwarders: list[str] = []
     """Who asks the host's servers for it, and comes before them where nobody names others."""
     ipv6: bool = False

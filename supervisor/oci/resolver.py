@@ -43,6 +43,8 @@ def resolv_conf(request: BuildRequest, network: str) -> str:
     servers = [*_servers(configured.dns_servers), *spec.dns_server]
     if told is not None and told.servers:  # they ask those for other names
         servers = list(told.servers)
+    if told is not None and told.leased:
+        servers = servers or list(told.leased)
     searches = [*configured.dns_searches, *spec.dns_search]
     options = [*configured.dns_options, *spec.dns_option]
     if not (servers and searches and options):

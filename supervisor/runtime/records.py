@@ -172,6 +172,11 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of the host that lead into it, for the same time."""
 
     @property
+    def leased(self) -> bool:
+        """DHCP servers give addresses of its."""
+        return any(network.leased for network in self.networks)
+
+    @property
     def holds(self) -> bool:
         """Addresses or ports are its own."""
         return bool(self.attachments or self.ports)

@@ -170,6 +170,14 @@ def test_what_it_cannot_do_is_said(
     assert shared_engine.out("ps", "-aq") == ""
 
 
+def test_its_own_reason_is_told_and_not_what_it_always_says(shared_engine: Engine, rootfs: Path) -> None:
+    """It ends the line of neither, and the reason is not the last."""
+    network = "slirp4netns:outbound_addr6=fe80::1%nowhere"
+    done = shared_engine.cli("run", "--network", network, "--rootfs", f"{rootfs}:O", "true", check=False)
+    assert "outbound-addr has to be valid" in done.stderr
+    assert "WARNING" not in done.stderr
+
+
 # ------------------------------------------------------------------ ports by the forwarder
 
 

@@ -217,6 +217,14 @@ def test_an_ordinary_users_macvlan_is_within_the_sandbox(net: Net) -> None:
         net.outside.run("ip", "route", "del", "10.90.27.0/24")
 
 
+@pytest.mark.parametrize("module_net", ["user"], indirect=True)
+def test_no_server_gives_addresses_in_the_sandbox(net: Net) -> None:
+    net.engine.cli("network", "create", "--driver", "macvlan", "--opt", "parent=wire", "lan")
+    assert "a DHCP server, and in an ordinary user's sandbox there is none" in refused(
+        net, "--network", "lan"
+    )
+
+
 @pytest.mark.parametrize("module_net", ["root"], indirect=True)
 class TestRoot:
     """What an ordinary user has nothing for."""

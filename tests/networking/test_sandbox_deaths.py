@@ -121,6 +121,29 @@ def test_where_somebody_has_taken_it_away_there_is_another_one(net: Net) -> None
     assert net.asks("b", net.address("web")).startswith("web ")
 
 
+@pytest.mark.parametrize("programs", ["killed", "alive"])
+def test_who_lives_on_where_it_is_gone_is_put_on_the_next_one(net: Net, programs: str) -> None:
+    """As when everything that was in the user's mount namespace was killed at once: conmons, programs and supervisor."""
+    net.engine.cli("network", "create", "n")
+    net.serve("web", "--network", "n", "--network", "podman", "-p", "8080:80")
+    net.run("a", "--network", "n")
+    place, supervisor = f"{net.engine.path}/tmp/sandbox/netns", net.engine.pid
+    os.kill(supervisor, signal.SIGSTOP)
+    net.host.run(
+        "nsenter",
+        f"--user=/proc/{supervisor}/ns/user",
+        f"--mount=/proc/{supervisor}/ns/mnt",
+        *("umount", "--lazy", place),
+    )
+    for pid in helpers(net.engine.path) if programs == "killed" else ():
+        os.kill(pid, signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)
+    until(lambda: ask(net.outside, HOST, 8080) == f"web {OUTSIDE}", "its port is not led", 10)
+    until(lambda: net.asks("a", "web").startswith("web "), "it is not found by its name", 10)
+    assert space(net)
+    assert net.asks("a", OUTSIDE, 7).startswith("outside ")
+
+
 @pytest.mark.parametrize("supervisor", ["there", "killed"])
 def test_a_reset_leaves_nothing_of_it(net: Net, supervisor: str) -> None:
     net.serve("web", "--network", "bridge", "-p", "8080:80")

@@ -28,8 +28,23 @@ VLAN = Network("vlan", "c" * 64, "macvlan", "eth0")
 SHARED = Network("shared", "d" * 64, "ipvlan", "eth0", subnets=[Subnet("10.89.3.0/24")])
 ODD = Network("odd", "e" * 64, "plugged")
 LEASED = Network("leased", "9" * 64, "macvlan", "eth0", ipam_options={"driver": "dhcp"})
+UNWIRED = Network("unwired", "8" * 64, network_interface="podman3", ipam_options={"driver": "dhcp"})
+ALIKE = Network("alike", "7" * 64, "ipvlan", "eth0", ipam_options={"driver": "dhcp"})
 KNOWN = Networks(
-    {each.name: each for each in (Network("podman", "f" * 64), WEB, DUAL, VLAN, SHARED, ODD, LEASED)},
+    {
+        each.name: each
+        for each in (
+            Network("podman", "f" * 64),
+            WEB,
+            DUAL,
+            VLAN,
+            SHARED,
+            ODD,
+            LEASED,
+            UNWIRED,
+            ALIKE,
+        )
+    },
     {"damaged": StorageFailed("cannot use the file of a network '/x'")},
 )
 
@@ -117,7 +132,9 @@ def test_addresses_names_and_interfaces_are_written_in_one_form() -> None:
         ("nope", NetworkWish(), NoSuchNetwork, "cannot find network 'nope'"),
         ("damaged", NetworkWish(), StorageFailed, "cannot use the file of a network '/x'"),
         ("odd", NetworkWish(), NotSupported, "its driver 'plugged' is not known"),
-        ("leased", NetworkWish(), NotSupported, "its addresses come from a DHCP server, and none is asked"),
+        ("leased", NetworkWish(["10.1.2.3"]), InvalidArgument, "on network 'leased': its DHCP server gives the"),
+        ("unwired", NetworkWish(), NotSupported, "a DHCP server, and on a bridge of its own there is none"),
+        ("alike", NetworkWish(), NotSupported, "which cannot tell containers of the driver ipvlan from their host"),
         ("web", NetworkWish(["10.89.1"]), InvalidArgument, "the address '10.89.1': it is not an IP address"),
         ("web", NetworkWish(["10.89.2.5"]), InvalidArgument, "'10.89.2.5': it is in no subnet of network 'web'"),
         ("web", NetworkWish(["fd00::5"]), InvalidArgument, "'fd00::5': it is in no subnet of network 'web'"),
@@ -152,6 +169,14 @@ def test_what_cannot_be_on_a_network_is_refused_by_name(
     with pytest.raises(error) as caught:
         choosing.settled([(name, wish)], KNOWN)
     assert said in str(caught.value)
+
+
+def test_an_ordinary_users_network_has_no_dhcp_server() -> None:
+    assert list(choosing.settled([("leased", NetworkWish())], KNOWN)) == ["leased"]
+    with pytest.raises(NotSupported, match="in an ordinary user's sandbox there is none"):
+        choosing.settled([("leased", NetworkWish())], KNOWN, rootless=True)
+    with pytest.raises(NotSupported, match="in an ordinary user's sandbox there is none"):
+        choosing.further({}, LEASED, NetworkWish(), rootless=True)
 
 
 def test_one_network_or_interface_is_not_had_twice() -> None:

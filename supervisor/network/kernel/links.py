@@ -32,10 +32,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "attach",
+    "attach_anew",
     "detach",
     "detach_inside",
     "ensure_bridge",
     "ensure_gone",
+    "has_addresses",
+    "is_attached",
     "is_there",
     "mend",
     "parts_of",
@@ -180,6 +183,24 @@ def mend(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: b
         attach(netns, network, attachment, hairpin=hairpin)
 
 
+def is_attached(netns: int, network: NetworkPlan, attachment: Attachment) -> bool:
+    """Whether a container has its interface on a network, whatever may be missing of addresses and routes."""
+    if network.driver == "bridge":
+        return _is_on_bridge(network, attachment)
+
+    def has() -> bool:
+        with _wire(f"look at the interfaces of a container on network '{network.name}'") as wire:
+            return messages.find(wire, attachment.interface) is not None
+
+    return inside.joined(netns, "network", has)
+
+
+def attach_anew(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool = False) -> None:
+    """Where its bridge is not the one any more that it is on."""
+    detach_inside(netns, attachment)
+    attach(netns, network, attachment, hairpin=hairpin)
+
+
 def _is_on_bridge(network: NetworkPlan, attachment: Attachment) -> bool:
     """Without asking for all that are on it."""
     with _wire(f"look at the bridge '{network.interface}'") as wire:
@@ -228,7 +249,9 @@ def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> str:
     name, metric = attachment.interface, network.metric or _DEFAULT_METRIC
     with _wire(doing) as wire:
         own = _known(wire, name)
-        families = {is_ipv6(each.address) for each in attachment.addresses}
+        # A lease's address, and what needs it, whoever has the lease puts there.
+        addresses = [] if network.leased else attachment.addresses
+        families = {is_ipv6(each.address) for each in addresses}
         _set(f"ipv6/conf/{name}/accept_ra", "0")
         if True in families:
             _set(f"ipv6/conf/{name}/disable_ipv6", "0")
@@ -237,7 +260,7 @@ def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> str:
             messages.up(_LOOPBACK),
             # The others learn at once who has the addresses now.
             messages.settings(own.index, {_ARP_NOTIFY: 1, _RP_FILTER: _LOOSE}),
-            *(messages.address(own.index, each.address, each.prefix) for each in attachment.addresses),
+            *(messages.address(own.index, each.address, each.prefix) for each in addresses),
             messages.up(own.index),
             *(
                 messages.route(own.index, "", gateway, metric)
@@ -247,9 +270,23 @@ def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> str:
             *(
                 messages.route(own.index, each.destination, each.gateway, each.metric or _DEFAULT_METRIC)
                 for each in network.routes
+                if not network.leased
             ),
         )
         return own.mac
+
+
+def has_addresses(netns: int, attachment: Attachment) -> bool:
+    """Whether the container's interface has those that are known of it, and there are some."""
+
+    def work() -> bool:
+        with _wire(f"look at a container's interface on network '{attachment.network}'") as wire:
+            own = messages.find(wire, attachment.interface)
+            there = {(index, address) for index, address, _ in messages.addresses(wire)}
+            wanted = {(own.index if own is not None else 0, each.address) for each in attachment.addresses}
+            return bool(wanted) and wanted <= there
+
+    return inside.joined(netns, "network", work)
 
 
 def detach(attachment: Attachment) -> None:

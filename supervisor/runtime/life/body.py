@@ -155,7 +155,6 @@ class Body:
                 f"cannot start container '{self._container.name}': its first process ended at once",
                 subject=self._container.name,
             )
-        await self.wiring.connect(found)
         return found
 
     async def place(self, monitor: ProcessRef) -> None:

@@ -76,6 +76,11 @@ class Changing:
 
     # Imported here, as what only containers on networks need.
 
+    async def leases_changed(self) -> None:
+        from supervisor.runtime.life import leasing
+
+        await leasing.follow(self._worker)
+
     async def connect(self, request: rq.Connect) -> None:
         from supervisor.runtime.life import connecting
 

@@ -41,8 +41,11 @@ async def connect(worker: Worker, request: rq.Connect) -> None:
             raise _refusal(worker, f"connect {{}} to network '{network.name}'", "it is on it")
         request.answer.give(False)  # as Podman
         return
-    as_device = bool(worker.services.settings.containers.interface_name)
-    networks = choosing.further(definition.spec.networks, network, request.wish, as_device=as_device)
+    settings = worker.services.settings
+    as_device, rootless = bool(settings.containers.interface_name), settings.rootless
+    networks = choosing.further(
+        definition.spec.networks, network, request.wish, as_device=as_device, rootless=rootless
+    )
     new, event = _changed(worker, networks), _event(worker, EventStatus.CONNECT, network.name, request)
     init = _init(worker)
     try:
@@ -114,6 +117,10 @@ async def reload(worker: Worker, request: rq.ReloadNetworks) -> None:
         raise _refusal(worker, doing, f"it is {worker.observed.state}")
     await _settle(worker)
     await wiring.mend(init)
+    if worker.observed.leased:
+        from supervisor.runtime.life import leasing
+
+        await leasing.follow(worker)
     request.answer.give(None)
 
 
@@ -121,11 +128,16 @@ async def reload(worker: Worker, request: rq.ReloadNetworks) -> None:
 
 
 async def _carry_out(
-    worker: Worker, work: Callable[[], Awaitable[None]], new: Definition, event: EventDraft, **changes: Any
+    worker: Worker,
+    work: Callable[[], Awaitable[dict[str, Any]]],
+    new: Definition,
+    event: EventDraft,
+    **changes: Any,
 ) -> None:
     try:
-        await work()
+        changes |= await work()
         await worker.redefine(new, [event], rewiring="", **changes)
+        worker.watch_leases()
     except PymanError:
         if _init(worker) is not None:
             await take_back(worker)

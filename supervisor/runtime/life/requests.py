@@ -180,6 +180,7 @@ class NoticeKind(Enum):
     STOP_LATE = "the stop signal did not help in time"
     KILL_LATE = "SIGKILL did not help in time"
     RESTART_DUE = "the time of the policy's restart has come"
+    LEASE_CHANGED = "a DHCP server may have given it another address"
     NEEDS_READY = "what it depends on is ready, or cannot be"
     TAKE_UP = "something failed in the middle and is to be taken up again"
 

@@ -166,7 +166,8 @@ class Starting:
                 monitor = await worker.body.spawn(request)
                 await worker.note(monitor=monitor, monitor_state="ok")
                 made = True
-                await self._create(request, monitor)
+                init = await self._create(request, monitor)
+            await self._connect(init)
         except PymanError as error:
             await self.undo(error, made=made)
             raise
@@ -192,7 +193,8 @@ class Starting:
         try:
             try:
                 async with worker.services.starts:
-                    await self._create(request, monitor, place=False)
+                    init = await self._create(request, monitor, place=False)
+                await self._connect(init)
             except PymanError as error:
                 await self.undo(error, made=True)
                 raise
@@ -229,17 +231,23 @@ class Starting:
             **{**run, **changes},
         )
 
-    async def _create(self, request: MonitorRequest, monitor: ProcessRef, *, place: bool = True) -> None:
-        """From a conmon that waits for its start byte to a container that waits for its start."""
+    async def _create(
+        self, request: MonitorRequest, monitor: ProcessRef, *, place: bool = True
+    ) -> ProcessRef:
+        """From a conmon that waits for its start byte to a first process that waits for its start."""
+        then_start = self._worker.observed.wanted is Wanted.RUNNING
+        return await self._worker.body.create(request, monitor, then_start=then_start, place=place)
+
+    async def _connect(self, init: ProcessRef) -> None:
+        """It is on its networks, and the container is there. Others need not wait for those who give addresses."""
         worker = self._worker
-        then_start = worker.observed.wanted is Wanted.RUNNING
-        init = await worker.body.create(request, monitor, then_start=then_start, place=place)
-        observed = worker.observed
+        found, observed = await worker.body.wiring.connect(init), worker.observed
         await worker.note(
             Fact.INITIALIZED,
             init=init,
             asked_by=observed.asked_by if observed.wanted is Wanted.RUNNING else None,
             events=[worker.event(EventStatus.INIT, observed.asked_by)],
+            **found,
         )
         worker.watch()
         self.keep_log()

@@ -91,6 +91,7 @@ class Worker:
         self._awaits_needs = False
         self._timers: dict[NoticeKind, trio.CancelScope] = {}
         self._watches: list[trio.CancelScope] = []
+        self._leases: trio.CancelScope | None = None
         self._pause = PAUSE_LEAST
         self._bug = ""
         """The last internal error: the same one is told with its traceback but once."""
@@ -120,6 +121,7 @@ class Worker:
             NoticeKind.STOP_LATE: self.stopping.stop_late,
             NoticeKind.KILL_LATE: self.stopping.kill_late,
             NoticeKind.RESTART_DUE: self.starting.restart_due,
+            NoticeKind.LEASE_CHANGED: self.changing.leases_changed,
             NoticeKind.NEEDS_READY: self.starting.needs_ready,
             NoticeKind.TAKE_UP: Recovery(self).adopt,
         }
@@ -323,11 +325,28 @@ class Worker:
             scope = trio.CancelScope()
             self._watches.append(scope)
             self._nursery.start_soon(self._tell_end, scope, pidfd, Notice(kind, observed.run))
+        self.watch_leases()
+
+    def watch_leases(self) -> None:
+        """Follow what DHCP servers give, if they do; what is watched already is watched on."""
+        if self.observed.leased and self._leases is None:
+            self._leases = trio.CancelScope()
+            self._nursery.start_soon(self._tell_leases, self._leases, self.observed.run)
+
+    async def _tell_leases(self, scope: trio.CancelScope, run: int) -> None:
+        from supervisor.runtime.networks.wired.leasing import Leasing
+
+        notice = Notice(NoticeKind.LEASE_CHANGED, run)
+        with scope:
+            await Leasing(self.services, self.container).watch(partial(self._send.send, notice))
 
     def unwatch(self) -> None:
         """No end and no timer is told from here on."""
         for scope in (*self._watches, *self._timers.values()):
             scope.cancel()
+        if self._leases is not None:
+            self._leases.cancel()
+            self._leases = None
         self._watches.clear()
         self._timers.clear()
         for pidfd in (self.monitor_fd, self.init_fd):

@@ -44,8 +44,9 @@ class Wiring(Protocol):
     def told(self) -> Networking | None:
         """What its hosts and resolv.conf say. None: nothing of networks."""
 
-    async def connect(self, init: ProcessRef) -> None:
-        """The network namespace of a container whose command does not run yet. NetworkFailed."""
+    async def connect(self, init: ProcessRef) -> dict[str, Any]:
+        """The network namespace of a container whose command does not run yet; what the record says besides from then on.
+        NetworkFailed, NotSupported, StorageFailed, DiskFull, DeadlineExceeded."""
 
     async def adopt(self, init: ProcessRef) -> None:
         """A container that runs, and was connected by an earlier supervisor."""
@@ -75,8 +76,9 @@ class Unwired:
     def told(self) -> Networking | None:
         return None
 
-    async def connect(self, init: ProcessRef) -> None:
-        pass
+    async def connect(self, init: ProcessRef) -> dict[str, Any]:
+        del init
+        return {}
 
     async def adopt(self, init: ProcessRef) -> None:
         pass

@@ -132,7 +132,8 @@ def _on(plan: NetworkPlan, attachment: Attachment, aliases: list[str]) -> Inspec
     )
     found: dict[str, Any] = {}
     if v4:
-        found.update(ip_address=v4[0].address, ip_prefix_len=v4[0].prefix, gateway=_gateway(plan, v4[0]))
+        gateway = attachment.gateway if plan.leased else _gateway(plan, v4[0])
+        found.update(ip_address=v4[0].address, ip_prefix_len=v4[0].prefix, gateway=gateway)
     if v6:
         found.update(
             global_ipv6_address=v6[0].address,

@@ -10,7 +10,7 @@ from pyman.api.spec import NetworkWish
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.network.definitions.addresses import check_host_address, parse_address
 from supervisor.network.definitions.options import DRIVERS, check_interface_name
-from supervisor.network.planning import check_source
+from supervisor.network.planning import check_source, is_leased
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,11 @@ _HOST_INTERFACE = "host_interface_name"
 
 
 def settled(
-    wishes: Sequence[tuple[str, NetworkWish]], known: Networks, *, as_device: bool = False
+    wishes: Sequence[tuple[str, NetworkWish]],
+    known: Networks,
+    *,
+    as_device: bool = False,
+    rootless: bool = False,
 ) -> dict[str, NetworkWish]:
     """`wishes`: with names, ids, or beginnings of ids. `as_device`: who names no interface gets one that is called as the
     network's on the host. InvalidArgument, NotSupported, NoSuchNetwork, AmbiguousId,
@@ -41,15 +45,22 @@ def settled(
             raise InvalidArgument(
                 f"cannot be on network '{network.name}' more than once", subject=network.name
             )
+        check_source(network, rootless=rootless)
         found[network.name] = _checked(network, wish, as_device=as_device)
     return _with_interfaces(found)
 
 
 def further(
-    networks: Mapping[str, NetworkWish], network: Network, wish: NetworkWish, *, as_device: bool = False
+    networks: Mapping[str, NetworkWish],
+    network: Network,
+    wish: NetworkWish,
+    *,
+    as_device: bool = False,
+    rootless: bool = False,
 ) -> dict[str, NetworkWish]:
     """Those that a container is on, with one more (`settled`). InvalidArgument, NotSupported."""
     _refuse_many(len(networks) + 1)
+    check_source(network, rootless=rootless)
     return _with_interfaces({**networks, network.name: _checked(network, wish, as_device=as_device)})
 
 
@@ -66,7 +77,6 @@ def _checked(network: Network, wish: NetworkWish, *, as_device: bool) -> Network
             subject=network.name,
             hint=f"known are {', '.join(DRIVERS)}",
         )
-    check_source(network)
     if len(wish.aliases) > _MOST:
         raise InvalidArgument(f"cannot have more than {_MOST} aliases on network '{network.name}'")
     for alias in wish.aliases:
@@ -95,6 +105,12 @@ def _addresses(network: Network, texts: Iterable[str]) -> list[str]:
     found: dict[object, str] = {}
     for text in texts:
         address = parse_address(text, "address")
+        if is_leased(network):
+            raise InvalidArgument(
+                f"cannot use the address '{address}' on network '{network.name}': its DHCP server gives the addresses",
+                subject=str(address),
+                hint="let the server know the container by --mac-address",
+            )
         fits = [(block, gateway) for block, gateway in blocks if address in block]
         if not fits:
             subnets = ", ".join(str(block) for block, _ in blocks)

@@ -125,7 +125,9 @@ async def _networks(services: Services, spec: ContainerSpec) -> dict[str, Networ
         choosing,  # only now: most are on the default network alone
     )
 
-    return choosing.settled(wishes, await services.networks.known(), as_device=as_device)
+    return choosing.settled(
+        wishes, await services.networks.known(), as_device=as_device, rootless=settings.rootless
+    )
 
 
 def _check_user_mode(spec: ContainerSpec, settings: Settings) -> None:

@@ -47,6 +47,8 @@ _SAID = 1 << 14
 """Bytes at the end of what it printed that are looked at for its last words: an explanation of pasta's options fits in."""
 _NOISE = ("failed to connect to syslog", "Failed to send ")
 """How lines begin that programs print where nobody listens to their log."""
+_WARNING = "WARNING: Support for "
+"""What slirp4netns says whatever becomes of it, also behind a reason that has no end of line."""
 _USAGE = "usage:"
 """Explains the options, after what is wrong with those that were given."""
 
@@ -79,6 +81,8 @@ class Helper(ABC):
     subject_id: str = ""
     subject_name: str = ""
     """What it works for: the container, or the network, that its events are about."""
+    device: str = ""
+    """One that it has to open; it does not always say so itself."""
 
     @abstractmethod
     async def program(self, stack: ExitStack) -> Program:
@@ -170,7 +174,18 @@ def status_of(pidfd: Pidfd, reaped: Reaped) -> int | None:
 
 
 def failed(layout: Layout, helper: Helper, status: int | None) -> NetworkFailed:
-    return NetworkFailed(f"cannot start {helper.name}: {ended(layout, helper, status)}", subject=helper.name)
+    hint = _hint(helper.device) if helper.device else ""
+    message = f"cannot start {helper.name}: {ended(layout, helper, status)}"
+    return NetworkFailed(message, subject=helper.name, hint=hint)
+
+
+def _hint(device: str) -> str:
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        return f"it needs {device}, which cannot be opened here ({reason})"
+    return ""
 
 
 def ended(layout: Layout, helper: Helper, status: int | None) -> str:
@@ -189,7 +204,7 @@ def _last_words(path: str) -> str:
             lines = file.read(_SAID).decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    said = [line.strip() for line in lines]
+    said = [line.partition(_WARNING)[0].strip() for line in lines]
     usage = next((at for at, line in enumerate(said) if at and line.lower().startswith(_USAGE)), len(said))
     return next((line for line in reversed(said[:usage]) if line and not line.startswith(_NOISE)), "")
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from pyman.errors import PymanError
 from supervisor.logging import log
+from supervisor.network.kernel import links
 from supervisor.runtime.networks.wired.bridged import Bridged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from supervisor.kernel.process import ProcessRef
+    from supervisor.network.plans import Attachment, NetworkPlan
     from supervisor.runtime.records import Observed
 
 __all__ = ["Sandboxed"]
@@ -59,21 +61,49 @@ class Sandboxed(Bridged):
     def forwarders(self) -> list[str]:
         return list(self.services.sandbox.servers)
 
-    async def connect(self, init: ProcessRef) -> None:
-        await super().connect(init)
+    async def connect(self, init: ProcessRef) -> dict[str, Any]:
+        found = await super().connect(init)
         if self.container.observed.ports:
             # Should the forwarder have died meanwhile: the sockets are the monitor's by now.
             await self.lead(self.container.observed)
+        return found
 
     async def adopt(self, init: ProcessRef) -> None:
         """The container runs on without what cannot be."""
-        for step in (partial(self.services.sandbox.adopt, self.container), partial(super().adopt, init)):
+        steps = self._adopt_attachments, self._adopt_sandbox, super().adopt
+        for step in steps:
             try:
-                await step()
+                await step(init)
             except PymanError as error:
                 log.warning("cannot bring back a network", container=self.id, error=str(error))
+
+    async def _adopt_attachments(self, init: ProcessRef) -> None:
+        """The sandbox may have gone with the last process that kept it, and the container is on no bridge then. Before its
+        programs come, which look at what is there."""
+        place, bridges, observed = await self.place(), self.services.bridges, self.container.observed
+        with self.inside(init) as netns:
+            lost = await bridges.call(place, partial(_lost, netns, observed))
+            if lost:
+                log.warning("a container's bridges are gone, and made anew", container=self.id)
+                await bridges.rebuild(place)
+                await bridges.call(place, partial(_attach_anew, netns, lost, hairpin=bool(observed.ports)))
+
+    async def _adopt_sandbox(self, init: ProcessRef) -> None:
+        del init
+        await self.services.sandbox.adopt(self.container)
 
     async def turn_over(self) -> None:
         """The forwarder has the former monitor's sockets: the next run needs the ports itself."""
         await super().turn_over()
         await self.lead_no_more()
+
+
+def _lost(netns: int, observed: Observed) -> list[tuple[NetworkPlan, Attachment]]:
+    """What it is not on, though it should be."""
+    on = zip(observed.networks, observed.attachments, strict=True)
+    return [each for each in on if not links.is_attached(netns, *each)]
+
+
+def _attach_anew(netns: int, lost: Sequence[tuple[NetworkPlan, Attachment]], *, hairpin: bool) -> None:
+    for each in lost:
+        links.attach_anew(netns, *each, hairpin=hairpin)

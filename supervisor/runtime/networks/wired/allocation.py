@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from pyman.errors import AddressInUse, InvalidArgument, NetworkFailed, PortInUse
-from supervisor.network.planning import check_source
 from supervisor.network.plans import Address, Attachment, is_ipv6
 
 if TYPE_CHECKING:
@@ -76,8 +75,7 @@ class Allocation:
 
     def take(self, container: str, network: Network, wish: NetworkWish, interface: str) -> Attachment:
         """Addresses of all of a network's subnets, or none of them. InvalidArgument: one that is wished for lies in no
-        subnet, or is not for containers. Held: none is free. NotSupported: others would give them."""
-        check_source(network)
+        subnet, or is not for containers. Held: none is free. Of a network with a DHCP server it has none."""
         taken: list[Address] = []
         managed = network.ipam_options.get("driver", "host-local") == "host-local"
         self._check_wishes(network, wish.static_ips if managed else [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
@@ -15,19 +15,22 @@ from supervisor.logging import log
 from supervisor.network import ports as host_ports
 from supervisor.network.kernel import links
 from supervisor.network.names import SEARCH_DOMAIN
-from supervisor.network.planning import plan_of
+from supervisor.network.planning import check_source, is_leased, plan_of
 from supervisor.network.plans import is_ipv6
 from supervisor.oci.request import Networking
 from supervisor.runtime.networks.wired.taking import Taking
+from supervisor.runtime.records import replaced
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+    from pyman.api.network import Network
     from supervisor.kernel.process import ProcessRef
     from supervisor.network.definitions.directory import Networks
     from supervisor.network.plans import Attachment, NetworkPlan, Port
     from supervisor.runtime.container import Container
+    from supervisor.runtime.networks.wired.leasing import Leasing
     from supervisor.runtime.records import Observed
     from supervisor.runtime.services import Services
 
@@ -69,10 +72,24 @@ class Bridged:
         networks, attachments = [], []
         for name, wish in wishes.items():
             network = known.find(name)
+            self.check_source(network)
             take = partial(self.services.allocation.take, self.id, network, wish, wish.interface_name)
             attachments.append(await self.taking.patiently(take))
             networks.append(plan_of(network, self.services.settings.network.dns_bind_port))
         return networks, attachments
+
+    def check_source(self, network: Network) -> None:
+        """That the addresses there can be had. NotSupported."""
+        check_source(network, rootless=self.services.settings.rootless)
+        if is_leased(network):
+            self.leasing.find()
+
+    @cached_property
+    def leasing(self) -> Leasing:
+        """Of networks with a DHCP server alone."""
+        from supervisor.runtime.networks.wired.leasing import Leasing
+
+        return Leasing(self.services, self.container)
 
     async def _claim(self, ports: Sequence[Port]) -> None:
         self._close()
@@ -139,14 +156,19 @@ class Bridged:
         bridges = [each for each in observed.networks if each.driver == "bridge"]
         gateways = [subnet.gateway for each in bridges for subnet in each.subnets if subnet.gateway]
         served = [each for each in bridges if each.dns]
+        servers = [subnet.gateway for each in served for subnet in each.subnets if subnet.gateway]
+        leased = [each for on in observed.attachments for each in on.servers]
+        searches = [SEARCH_DOMAIN] if served else []
+        searches += [each for on in observed.attachments for each in on.searches]
         addresses = [each.address for on in observed.attachments for each in on.addresses]
         return Networking(
             addresses=addresses,
             host=self.host_at(gateways),
             forwarders=self.forwarders,
             ipv6=any(map(is_ipv6, addresses)),
-            servers=[subnet.gateway for each in served for subnet in each.subnets if subnet.gateway],
-            searches=[SEARCH_DOMAIN] if served else [],
+            servers=[*servers, *leased] if servers else [],
+            leased=leased,
+            searches=searches,
         )
 
     def host_at(self, gateways: Sequence[str]) -> str | None:
@@ -158,11 +180,23 @@ class Bridged:
         """Who asks the host's name servers for the container, if it cannot do that itself."""
         return []
 
-    async def connect(self, init: ProcessRef) -> None:
-        if not self.container.observed.attachments:
-            return  # it has been taken off all of them
+    async def connect(self, init: ProcessRef) -> dict[str, Any]:
+        observed = self.container.observed
+        if not observed.attachments:
+            return {}  # it has been taken off all of them
         with self.inside(init) as netns:
             await self.services.bridges.call(await self.place(), partial(self._attach, netns))
+        if not observed.leased:
+            return {}
+        found = await self.leasing.get(init)
+        await self.follow(observed, replaced(observed, **found))
+        return found
+
+    async def follow(self, former: Observed, now: Observed) -> None:
+        """Its files and its ports, after a change of addresses. NetworkFailed, NotSupported, StorageFailed, DiskFull."""
+        from supervisor.runtime.networks.wired.rewiring import Rewiring
+
+        await Rewiring(self.services, self.container, self).follow(former, now)
 
     @contextmanager
     def inside(self, init: ProcessRef) -> Iterator[int]:
@@ -185,8 +219,10 @@ class Bridged:
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
             links.attach(netns, network, attachment, hairpin=bool(observed.ports))
 
-    async def adopt(self, init: ProcessRef) -> None:  # noqa: ARG002 - Wiring's signature
+    async def adopt(self, init: ProcessRef) -> None:
         """Interfaces, rules and sockets are the kernel's and conmon's: they are there still."""
+        if self.container.observed.leased:
+            await self.leasing.adopt(init)
         try:
             await self.name_again()
         except PymanError as error:
@@ -209,7 +245,9 @@ class Bridged:
     # ------------------------------------------------------------------ after the run
 
     async def turn_over(self) -> None:
-        """Interfaces go with the namespace; addresses, rules and bridges are the next run's as well."""
+        """Interfaces go with the namespace; addresses, rules and bridges are the next run's as well. A lease is not."""
+        if self.container.observed.leased:
+            await self.leasing.end(self.container.observed.networks)
 
     async def take_down(self) -> None:
         observed = self.container.observed
@@ -224,6 +262,8 @@ class Bridged:
             except PymanError as error:
                 failures.append(error)
 
+        if observed.leased:
+            await attempt(partial(self.leasing.end, observed.networks))
         if self.has_names():
             await attempt(partial(self.services.naming.left, self.id))
         await attempt(self.lead_no_more)

@@ -7,7 +7,7 @@ on a file in the container's run directory; and pasta ends by itself once that f
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyman.errors import NetworkFailed
 from supervisor.kernel import mounts
@@ -72,9 +72,9 @@ class ByPasta(UserMode):
             ipv6=any(":" in address for address in setup.own),
         )
 
-    async def connect(self, init: ProcessRef) -> None:
+    async def connect(self, init: ProcessRef) -> dict[str, Any]:
         try:
-            await super().connect(init)
+            return await super().connect(init)
         except NetworkFailed as error:
             if self._setup().own:
                 raise

@@ -42,7 +42,8 @@ class Rewiring:
         self._wiring = wiring
 
     async def allot(self, network: Network, wish: NetworkWish) -> Attachment:
-        """What it is to have on one more network. InvalidArgument, AddressInUse, NetworkFailed."""
+        """What it is to have on one more network. InvalidArgument, AddressInUse, NetworkFailed, NotSupported."""
+        self._wiring.check_source(network)
         take = partial(self._services.allocation.take, self._id, network, wish, wish.interface_name)
         return await self._wiring.taking.patiently(take)
 
@@ -75,8 +76,9 @@ class Rewiring:
                 return network, attachment
         return None
 
-    async def put_on(self, name: str, init: ProcessRef) -> None:
-        """NetworkFailed, NotSupported, StorageFailed, DiskFull."""
+    async def put_on(self, name: str, init: ProcessRef) -> dict[str, Any]:
+        """What the record says besides from then on. NetworkFailed, NotSupported, StorageFailed, DiskFull."""
+        changes: dict[str, Any] = {}
         if (found := self._on(name)) is not None:
             network, attachment = found
             observed, bridges = self._container.observed, self._services.bridges
@@ -88,11 +90,13 @@ class Rewiring:
             if network.dns:
                 join, servers = self._services.naming.joined, self._wiring.forwarders
                 await join(self._container, [network], [attachment], place=place, servers=servers)
-            former = replaced(observed, **self.without(name))
-            await self._lead(former, observed)
-            await self._rewrite(former, observed)
+            if network.leased:
+                changes = await self._wiring.leasing.get(init, [network.id])
+                observed = replaced(observed, **changes)
+            await self.follow(replaced(observed, **self.without(name)), observed)
+        return changes
 
-    async def take_off(self, name: str, init: ProcessRef) -> None:
+    async def take_off(self, name: str, init: ProcessRef) -> dict[str, Any]:
         """It need not have come on it altogether. Errors as `put_on`."""
         if (found := self._on(name)) is not None:
             network, attachment = found
@@ -102,14 +106,19 @@ class Rewiring:
             await self._lead(former, rest)
             if network.dns:
                 await self._services.naming.left(self._id, [network.id])
+            if network.leased:
+                await self._wiring.leasing.end([network])
             with self._wiring.inside(init) as netns:
                 await bridges.call(place, partial(_detach, netns, attachment))
                 # The default route has gone with it, where it led there.
                 await bridges.call(place, partial(_mend, netns, rest))
+            if rest.leased:
+                self._wiring.leasing.renew(rest)
             bridges.leave(self._id, network, place)
             if not rest.attachments:
                 self._wiring.left()
             await self._rewrite(former, rest)
+        return {}
 
     async def put_back(self, name: str, init: ProcessRef) -> None:
         """It has been taken off it in part. Errors as `put_on`."""
@@ -127,7 +136,14 @@ class Rewiring:
         await self._wiring.heal()
         with self._wiring.inside(init) as netns:
             await bridges.call(place, partial(_mend, netns, observed))
+            if observed.leased:
+                await self._wiring.leasing.mend(init, netns)
         await self._wiring.name_again(anew=True)
+
+    async def follow(self, former: Observed, now: Observed) -> None:
+        """After a change of addresses. Errors as `put_on`."""
+        await self._lead(former, now)
+        await self._rewrite(former, now)
 
     async def _lead(self, former: Observed, now: Observed) -> None:
         """Published ports lead to the first address of either kind."""

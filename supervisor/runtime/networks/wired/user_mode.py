@@ -11,7 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import trio
 
@@ -19,6 +19,7 @@ from pyman.errors import NetworkFailed, NotSupported, PymanError
 from supervisor.kernel import inside, process
 from supervisor.network.plans import Attachment, Port
 from supervisor.network.user_mode import duplicates
+from supervisor.network.user_mode.programs import TUN
 from supervisor.runtime.networks.programs.helper_start import Helper
 from supervisor.runtime.networks.wired.taking import Taking
 from supervisor.runtime.networks.wiring import Unwired
@@ -147,9 +148,10 @@ class UserMode(Unwired, ABC):
         if not self.container.observed.attachments:
             self.services.allocation.give_back(self.container.id)
 
-    async def connect(self, init: ProcessRef) -> None:
+    async def connect(self, init: ProcessRef) -> dict[str, Any]:
         for helper in self._helpers(init):
             await self.services.helpers.ensure(helper)
+        return {}
 
     async def adopt(self, init: ProcessRef) -> None:
         """The container runs on without its network until that can be."""
@@ -180,10 +182,20 @@ class UserMode(Unwired, ABC):
         return NetworkFailed(f"cannot take down the network of container '{name}': {reason}", subject=name)
 
 
+class Owner(Protocol):
+    """Whoever has one for a container."""
+
+    container: Container
+
+    def key(self, name: str) -> str: ...
+
+    async def in_thread(self, work: Callable[[], None]) -> None: ...
+
+
 class OfContainer(Helper):
     """One that works in a container's network namespace, and for as long as that container runs."""
 
-    def __init__(self, wiring: UserMode, init: ProcessRef, name: str) -> None:
+    def __init__(self, wiring: Owner, init: ProcessRef, name: str) -> None:
         container = wiring.container
         self.key = wiring.key(name)
         self.name = name
@@ -230,6 +242,7 @@ class OfContainer(Helper):
 class Connecting(OfContainer):
     """One that makes the container's interface."""
 
+    device = TUN
     _search = ""
     """What the namespace's setting was."""
 

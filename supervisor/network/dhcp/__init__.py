@@ -1,0 +1,1 @@
+"""Addresses that a DHCP server gives to containers."""

@@ -1,0 +1,414 @@
+"""Containers whose addresses a DHCP server gives, on the host's own wire: busybox's server, and one that says anything."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.networking.conftest import HOST, OUTSIDE, ask
+from tests.networking.test_definitions import refused
+from tests.support import processes
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.networking.conftest import Net
+
+pytestmark = pytest.mark.parametrize("module_net", ["root"], indirect=True)
+"""An ordinary user's networks are in the sandbox, where nobody gives addresses: test_definitions.py."""
+
+CONFIG = """\
+[containers]
+netns = "private"
+"""
+IDLE = True
+_SERVER = ("/usr/bin/python3", "-c", (Path(__file__).parent / "dhcp_server.py").read_text())
+_MAC = "92:d0:c6:0a:29:35"
+
+
+@contextlib.contextmanager
+def udhcpd(net: Net, directory: Path) -> Iterator[None]:
+    """busybox's, on the other host."""
+    config = directory / "udhcpd.conf"
+    config.write_text(
+        "start 192.0.2.100\nend 192.0.2.149\ninterface wire\n"
+        f"lease_file {directory}/leases\npidfile {directory}/pid\n"
+        "option subnet 255.255.255.0\noption router 192.0.2.2\noption dns 192.0.2.2 192.0.2.3\n"
+        f"option domain example.test\noption lease 600\nstatic_lease {_MAC} 192.0.2.177\n"
+    )
+    (directory / "leases").touch()
+    words = net.outside.words("busybox", "udhcpd", "-f", "-a", "1", str(config))
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            until(lambda: "started" in server.stderr.readline(), "no server")  # type: ignore[union-attr]
+            reader = threading.Thread(target=server.stderr.read)
+            reader.start()
+            yield
+        finally:
+            server.kill()
+            reader.join()
+
+
+class Server:
+    """What `dhcp_server.py` says, and what it was asked."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.asked: list[str] = []
+
+    def says(self, address: str, *more: str) -> None:
+        made = self._path.with_suffix(".new")
+        lines = (f"address {address}",) if address else ()
+        made.write_text("\n".join((*lines, f"server {OUTSIDE}", "mask 255.255.255.0", *more)) + "\n")
+        made.rename(self._path)
+
+
+@pytest.fixture
+def server(net: Net, tmp_path: Path) -> Iterator[Server]:
+    said = Server(tmp_path / "says")
+    said.says("192.0.2.150", f"router {OUTSIDE}")
+    words = net.outside.words(*_SERVER, "wire", str(tmp_path / "says"))
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "up\n"
+        lines = program.stdout
+
+        def collect() -> None:
+            for line in lines:
+                said.asked.append(line.strip())
+
+        reader = threading.Thread(target=collect)
+        reader.start()
+        try:
+            yield said
+        finally:
+            program.kill()
+            reader.join()
+
+
+@pytest.fixture(autouse=True)
+def lan(net: Net) -> str:
+    net.engine.cli("network", "create", "--driver", "macvlan", "--opt", "parent=wire", "lan")
+    return "lan"
+
+
+def clients(net: Net) -> dict[int, list[str]]:
+    """Of this engine's containers: they are in no network namespace of ours, and work in its directories."""
+    found = {}
+    for pid in processes.pids():
+        with contextlib.suppress(OSError):
+            words = processes.words(pid)
+            place = os.readlink(f"/proc/{pid}/cwd")
+            if "udhcpc" in " ".join(words[:2]) and place.startswith(str(net.engine.path)):
+                found[pid] = words
+    return found
+
+
+def client(net: Net) -> int:
+    (pid,) = clients(net)
+    return pid
+
+
+def shown(net: Net, name: str, network: str = "lan") -> tuple[str, str]:
+    """The address and the gateway that inspect has."""
+    on = net.engine.inspect(name)["NetworkSettings"]["Networks"][network]
+    return on["IPAddress"], on["Gateway"]
+
+
+def told(net: Net, *kinds: str) -> list[tuple[str, str]]:
+    return [
+        (event["Status"], event["Attributes"].get("address", ""))
+        for event in net.engine.events()
+        if event["Type"] == "network" and event["Status"] in kinds
+    ]
+
+
+def route(net: Net, name: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(net.inside(name, "ip", "-json", "route", "show", "default"))
+    return found
+
+
+def test_a_container_has_the_address_that_the_server_of_its_network_gives(net: Net, tmp_path: Path) -> None:
+    with udhcpd(net, tmp_path):
+        net.serve("a", "--network", "lan", "--hostname", "box")
+        address = net.address("a")
+        assert 100 <= int(address.rpartition(".")[2]) < 150
+        assert shown(net, "a") == (address, OUTSIDE)
+        assert ask(net.outside, address, 80) == f"a {OUTSIDE}"
+        assert net.asks("a", OUTSIDE, 7) == f"outside {address}"
+        assert route(net, "a")[0]["metric"] == 100
+        assert f"{address}\tbox a" in net.engine.out("exec", "a", "cat", "/etc/hosts").splitlines()
+        resolv = net.engine.out("exec", "a", "cat", "/etc/resolv.conf").splitlines()
+        assert resolv[0].split()[:2] == ["search", "example.test"]  # the host's may follow
+        assert resolv[1:] == ["nameserver 192.0.2.2", "nameserver 192.0.2.3"]
+        net.engine.cli("restart", "--time", "0", "a")
+        net.await_up("a")
+        assert ask(net.outside, net.address("a"), 80) == f"a {OUTSIDE}"
+        net.engine.cli("stop", "a")
+        assert not clients(net)
+
+
+def test_the_server_knows_a_container_by_its_hardware_address(net: Net, tmp_path: Path) -> None:
+    with udhcpd(net, tmp_path):
+        net.run("a", "--network", f"lan:mac={_MAC}")
+        assert net.address("a") == "192.0.2.177"
+        line = refused(net, "--network", "lan", "--ip", "192.0.2.77")
+        assert (
+            "cannot use the address '192.0.2.77' on network 'lan': its DHCP server gives the addresses"
+            in line
+        )
+
+
+def test_nothing_is_left_where_no_server_answers(net: Net) -> None:
+    line = refused(net, "--name", "a", "--network", "lan")
+    assert "network 'lan': no DHCP server has given it an address within 10 s" in line
+    assert not clients(net)
+
+
+def test_a_lease_is_given_back_and_the_server_learns_the_name(net: Net, server: Server) -> None:
+    net.run("a", "--network", f"lan:mac={_MAC}", "--hostname", "box")
+    assert net.address("a") == "192.0.2.150"
+    assert f"discover 0.0.0.0 {_MAC} box" in server.asked
+    net.engine.cli("stop", "a")
+    until(lambda: any(each.startswith("release 192.0.2.150") for each in server.asked), "not given back")
+
+
+def test_another_address_is_followed_everywhere(net: Net, server: Server) -> None:
+    net.serve("a", "--network", "lan")
+    server.says("192.0.2.151", "router 192.0.2.3", "dns 192.0.2.9")
+    os.kill(client(net), signal.SIGUSR1)
+    until(lambda: shown(net, "a") == ("192.0.2.151", "192.0.2.3"), "not followed")
+    assert net.address("a") == "192.0.2.151"
+    assert [each["gateway"] for each in route(net, "a")] == ["192.0.2.3"]
+    assert ask(net.outside, "192.0.2.151", 80) == f"a {OUTSIDE}"
+    hosts = net.engine.out("exec", "a", "cat", "/etc/hosts")
+    assert "192.0.2.151" in hosts
+    assert "192.0.2.150" not in hosts
+    assert "nameserver 192.0.2.9" in net.engine.out("exec", "a", "cat", "/etc/resolv.conf")
+    assert told(net, "lease-changed", "lease-lost") == [("lease-changed", "192.0.2.151/24")]
+
+
+def test_what_changes_while_there_is_no_supervisor_is_seen_by_the_next(net: Net, server: Server) -> None:
+    net.serve("a", "--network", "lan")
+    before, supervisor = clients(net), net.engine.pid
+    net.engine.drain_notices()
+    server.says("192.0.2.152", f"router {OUTSIDE}")
+    os.kill(supervisor, signal.SIGSTOP)
+    os.kill(client(net), signal.SIGUSR1)
+    until(lambda: "192.0.2.152" in addresses_at(client(net)), "not changed")
+    os.kill(supervisor, signal.SIGKILL)
+    net.engine.wait_ready()
+    until(lambda: shown(net, "a")[0] == "192.0.2.152", "not followed")
+    assert clients(net) == before
+    assert ask(net.outside, "192.0.2.152", 80) == f"a {OUTSIDE}"
+    assert told(net, "lease-changed") == [("lease-changed", "192.0.2.152/24")]
+
+
+def addresses_at(pid: int) -> str:
+    """Without asking the supervisor."""
+    argv = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-4", "-o", "address", "show", "dev", "eth0"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20).stdout
+
+
+@pytest.mark.parametrize("supervisor", ["alive", "killed"])
+def test_a_killed_client_is_back_and_the_address_stays(net: Net, server: Server, supervisor: str) -> None:
+    net.serve("a", "--network", "lan")
+    pid, killed = net.pid("a"), client(net)
+    with net.meanwhile_on(net.outside, "keep", "192.0.2.150", "80") as kept:
+        if supervisor == "killed":
+            net.engine.kill(wait=False)
+        os.kill(killed, signal.SIGKILL)
+        if supervisor == "killed":
+            net.engine.wait_ready()
+        until(lambda: clients(net) and client(net) != killed, "not back", 2 if supervisor == "alive" else 5)
+        until(lambda: len(told(net, "helper-lost", "helper-restarted")) == 2, "not told")
+    assert float(kept[0]) < 1
+    assert net.pid("a") == pid
+    until(lambda: len(server.asked) == 4, f"asked: {server.asked}")  # offered and given, twice
+    assert shown(net, "a") == ("192.0.2.150", OUTSIDE)
+    assert not told(net, "lease-changed", "lease-lost")
+
+
+def test_a_lease_that_is_lost_takes_the_address_and_the_next_one_brings_another(
+    net: Net, server: Server
+) -> None:
+    net.serve("a", "--network", "lan")
+    server.says("192.0.2.150", "refuses yes")
+    os.kill(client(net), signal.SIGUSR1)
+    until(lambda: shown(net, "a") == ("", ""), "not lost")
+    assert addresses_at(client(net)) == ""
+    assert route(net, "a") == []
+    assert "192.0.2.150" not in net.engine.out("exec", "a", "cat", "/etc/hosts")
+    server.says("192.0.2.151", f"router {OUTSIDE}")
+    until(lambda: shown(net, "a") == ("192.0.2.151", OUTSIDE), "nothing new")
+    assert ask(net.outside, "192.0.2.151", 80) == f"a {OUTSIDE}"
+    assert told(net, "lease-changed", "lease-lost") == [
+        ("lease-lost", ""),
+        ("lease-changed", "192.0.2.151/24"),
+    ]
+
+
+def test_what_a_server_says_is_run_by_nobody(net: Net, server: Server) -> None:
+    """Names are taken for names, or for nothing. As many as a client has room for."""
+    hostile = "x'$(touch m)`touch m`\n\"; touch m\nip=6.6.6.6"
+    texts = [f"option {number} {hostile.encode().hex()}" for number in (12, 14, 15, 17, 40, 56)]
+    server.says("192.0.2.150", f"router {OUTSIDE}", "dns 192.0.2.9", *texts)
+    net.run("a", "--network", "lan", "--dns-search", "plain.test")
+    assert net.address("a") == "192.0.2.150"
+    resolv = net.engine.out("exec", "a", "cat", "/etc/resolv.conf").splitlines()
+    assert resolv == ["search plain.test", "nameserver 192.0.2.9"]
+    server.says("192.0.2.151", "dns 127.0.0.1", *texts)
+    os.kill(client(net), signal.SIGUSR1)
+    until(lambda: shown(net, "a") == ("192.0.2.151", ""), "not followed")
+    names = os.listdir(f"/proc/{client(net)}/cwd")
+    assert "bound" in names
+    assert "m" not in names
+
+
+def test_an_address_that_no_host_has_is_none(net: Net, server: Server) -> None:
+    server.says("127.0.0.1")
+    assert "no DHCP server has given it an address" in refused(net, "--network", "lan")
+
+
+def test_a_running_container_comes_on_it_and_off_it(net: Net, server: Server) -> None:
+    net.serve("a", "--network", "bridge")
+    bridged = net.address("a")
+    net.engine.cli("network", "connect", "lan", "a")
+    assert net.address("a", "eth1") == "192.0.2.150"
+    assert shown(net, "a")[0] == "192.0.2.150"
+    assert ask(net.outside, "192.0.2.150", 80) == f"a {OUTSIDE}"
+    assert "192.0.2.150\t" in net.engine.out("exec", "a", "cat", "/etc/hosts")
+    assert [each["dev"] for each in route(net, "a")] == ["eth0"]
+    server.says("192.0.2.151", f"router {OUTSIDE}")
+    os.kill(client(net), signal.SIGUSR1)
+    until(lambda: shown(net, "a")[0] == "192.0.2.151", "not followed")
+    net.engine.cli("network", "disconnect", "podman", "a")
+    until(lambda: [each["dev"] for each in route(net, "a")] == ["eth1"], "no default route")
+    assert bridged not in net.engine.out("exec", "a", "cat", "/etc/hosts")
+    net.engine.cli("network", "disconnect", "lan", "a")
+    assert not clients(net)
+    assert any(each.startswith("release 192.0.2.151") for each in server.asked)
+    assert "eth1" not in net.inside("a", "ip", "-br", "link")
+
+
+def test_reload_brings_back_an_interface_that_somebody_has_removed(net: Net, server: Server) -> None:
+    net.serve("a", "--network", "lan")
+    net.inside("a", "ip", "link", "delete", "eth0")
+    server.says("192.0.2.153", f"router {OUTSIDE}")
+    net.engine.cli("network", "reload", "a")
+    assert shown(net, "a") == ("192.0.2.153", OUTSIDE)
+    assert ask(net.outside, "192.0.2.153", 80) == f"a {OUTSIDE}"
+    asked = len(server.asked)
+    with net.meanwhile_on(net.outside, "keep", "192.0.2.153", "80") as kept:
+        net.engine.cli("network", "reload", "a")
+    assert float(kept[0]) < 1
+    assert not any(each.startswith("release") for each in server.asked[asked:])
+
+
+def test_a_supervisor_that_is_killed_while_a_start_waits_is_followed_by_one_that_starts(
+    net: Net, server: Server
+) -> None:
+    server.says("")
+    net.engine.cli(
+        "create", "--name", "a", "--stop-timeout", "0", "--network", "lan", *net.root, "sleep", "1000"
+    )
+    with net.engine.spawn("start", "a") as starts:
+        until(lambda: server.asked, "nobody asks")
+        server.says("192.0.2.150", f"router {OUTSIDE}")
+        net.engine.kill()
+        starts.communicate(timeout=20)
+    net.engine.cli("wait", "--condition", "running", "a")
+    assert net.address("a") == "192.0.2.150"
+    until(lambda: shown(net, "a") == ("192.0.2.150", OUTSIDE), "not known")
+    assert len(clients(net)) == 1
+    net.engine.cli("rm", "--force", "a")
+    assert not clients(net)
+
+
+def test_a_connection_that_was_begun_when_the_supervisor_was_killed_is_taken_back(
+    net: Net, server: Server
+) -> None:
+    net.serve("a", "--network", "bridge")
+    server.says("")
+    with net.engine.spawn("network", "connect", "lan", "a") as connects:
+        until(lambda: server.asked, "nobody asks")
+        net.engine.kill()
+        connects.communicate(timeout=20)
+    until(lambda: "eth1" not in net.inside("a", "ip", "-br", "link"), "its interface is left")
+    until(lambda: not clients(net), "its client is left")
+    assert list(net.engine.inspect("a")["NetworkSettings"]["Networks"]) == ["podman"]
+
+
+def test_a_connection_without_a_server_is_none(net: Net) -> None:
+    net.serve("a", "--network", "bridge")
+    done = net.engine.cli("network", "connect", "lan", "a", check=False)
+    assert done.returncode == 125
+    assert "network 'lan': no DHCP server has given it an address" in done.stderr
+    assert "eth1" not in net.inside("a", "ip", "-br", "link")
+    assert not clients(net)
+    assert list(net.engine.inspect("a")["NetworkSettings"]["Networks"]) == ["podman"]
+
+
+def test_a_container_that_ends_while_there_is_no_supervisor_gives_its_lease_back(
+    net: Net, server: Server
+) -> None:
+    net.run("a", "--network", "lan")
+    first, supervisor = net.pid("a"), net.engine.pid
+    net.engine.drain_notices()
+    os.kill(supervisor, signal.SIGSTOP)
+    os.kill(first, signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)
+    net.engine.wait_ready()
+    net.engine.cli("wait", "a")
+    until(lambda: any(each.startswith("release 192.0.2.150") for each in server.asked), "not given back")
+    until(lambda: not clients(net), "its client is left")
+
+
+def test_a_container_that_its_policy_restarts_asks_anew(net: Net, server: Server) -> None:
+    net.serve("a", "--network", "lan", "--restart", "always")
+    former = client(net)
+    server.says("192.0.2.151", f"router {OUTSIDE}")
+    net.kill("a")
+    until(lambda: former not in clients(net) and shown(net, "a")[0] == "192.0.2.151", "not followed")
+    until(lambda: ask(net.outside, "192.0.2.151", 80) == f"a {OUTSIDE}", "not reached")
+    assert "192.0.2.150" not in net.engine.out("exec", "a", "cat", "/etc/hosts")
+    assert "192.0.2.151" in net.engine.out("exec", "a", "cat", "/etc/hosts")
+    assert len(clients(net)) == 1
+
+
+def test_a_bridge_of_somebody_elses_may_lead_to_a_server(net: Net, server: Server) -> None:
+    net.host.run("ip", "link", "add", "br0", "type", "bridge")
+    try:
+        # The host goes on at its address, on the bridge that the wire is on.
+        net.host.run("ip", "addr", "del", "192.0.2.1/24", "dev", "wire")
+        net.host.run("ip", "link", "set", "wire", "master", "br0")
+        net.host.run("ip", "addr", "add", "192.0.2.1/24", "dev", "br0")
+        net.host.run("ip", "link", "set", "br0", "up")
+        options = ("--interface-name", "br0", "--opt", "mode=unmanaged", "--ipam-driver", "dhcp")
+        net.engine.cli("network", "create", *options, "own")
+        net.serve("a", "--network", "own", "-p", "8080:80")
+        assert shown(net, "a", "own") == ("192.0.2.150", OUTSIDE)
+        assert ask(net.outside, "192.0.2.150", 80) == f"a {OUTSIDE}"
+        assert ask(net.outside, HOST, 8080).startswith("a ")
+        server.says("192.0.2.151", f"router {OUTSIDE}")
+        os.kill(client(net), signal.SIGUSR1)
+        until(lambda: shown(net, "a", "own")[0] == "192.0.2.151", "not followed")
+        assert ask(net.outside, HOST, 8080).startswith("a ")
+        net.engine.cli("rm", "--force", "a")
+        net.engine.cli("network", "rm", "own")
+    finally:
+        net.host.run("ip", "link", "set", "wire", "nomaster")
+        net.host.run("ip", "link", "del", "br0")
+        net.host.run("ip", "addr", "add", "192.0.2.1/24", "dev", "wire")
+        for way in ("192.0.2.2",):
+            net.host.run("ip", "route", "replace", "default", "via", way)
