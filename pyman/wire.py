@@ -65,6 +65,11 @@ MAX_REPLY = 256 << 20
 _CHUNK = 1 << 16
 _LONGEST_PATH = 107
 """What fits into a socket address, without the NUL."""
+_ABOUT_CONTAINERS = "what was begun goes on, look at it with 'pyman ps --all'"
+_ABOUT_OTHERS = (
+    "the next one finishes what was begun or takes it back: look, and run the command again if need be"
+)
+"""What has become of a call whose supervisor has gone."""
 
 
 # -- JSON ---------------------------------------------------------------------------------------
@@ -524,7 +529,7 @@ class Connection:
             f"cannot finish {method}: the supervisor went away"
             if method
             else "cannot go on: no call is under way",
-            hint="what was begun goes on, look at it with 'pyman ps --all'",
+            hint=_ABOUT_CONTAINERS if method.startswith("Container.") else _ABOUT_OTHERS,
         ) from problem
 
 

@@ -1,6 +1,6 @@
 """`pyman inspect`, `container inspect` and `image inspect`: everything known of objects, as JSON or by a template.
 
-What is no container may be an image, or a volume: `inspect` looks there, too, unless --type says otherwise.
+What is no container may be an image, a volume or a network: `inspect` looks there, too, unless --type says otherwise.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ _MOMENTS = frozenset(("Created", "StartedAt", "FinishedAt", "CheckpointedAt", "R
 
 def _with_moments(fields: dict[str, Any]) -> dict[str, Any]:
     """For templates: times are printed as Go prints them."""
-    from pyman.cli.template_functions import Moment
+    from pyman.cli.template_functions import Moment, Struct
 
+    if isinstance(fields, Struct):  # a network, which has them already
+        return fields
     made = {key: Moment(item) if key in _MOMENTS else item for key, item in fields.items()}
     state = fields.get("State")
     return {**made, "State": _with_moments(state)} if state else made
@@ -109,7 +111,7 @@ def _network_inspect(ctx: Context, args: Parsed) -> int:
 
 
 def _any(ctx: Context, args: Parsed) -> int:
-    """Containers first, then images, then volumes, in the order of the names."""
+    """Containers first, then images, volumes and networks, in the order of the names."""
     if not args.arguments:
         raise InvalidArgument(
             f"'pyman {args.command}' needs a container or an image", hint="give names or ids, or --latest"
@@ -145,7 +147,7 @@ def _containers(ctx: Context, args: Parsed) -> tuple[list[dict[str, Any]], list[
 
 
 def _images(ctx: Context, names: list[str]) -> Iterator[dict[str, Any] | str]:
-    """For each name the image, else the volume, or why there is none."""
+    """For each name the image, else the volume or the network, or why there is none."""
     if not names:
         return
     reply = ctx.call("Image.Inspect", {"names": names})
@@ -158,9 +160,7 @@ def _images(ctx: Context, names: list[str]) -> Iterator[dict[str, Any] | str]:
         if error is None:
             yield next(found)
         elif error["code"] == "NoSuchImage":
-            yield volumes.get(name) or (
-                f"cannot find '{name}': neither a container nor an image nor a volume has that name or id"
-            )
+            yield volumes.get(name) or _network(ctx, name)
         else:
             yield sentence(error)
 
@@ -175,11 +175,24 @@ def _volumes(ctx: Context, names: list[str]) -> dict[str, dict[str, Any]]:
     return {one["Name"]: shown(one) for one in reply if one["Name"] in names}
 
 
+def _network(ctx: Context, name: str) -> dict[str, Any] | str:
+    """One network, or why there is none."""
+    from pyman.cli.network import inspected
+
+    reply = ctx.call("Network.Inspect", {"names": [name]})
+    if reply["networks"]:
+        return inspected(reply["networks"][0])
+    (error,) = reply["errors"]
+    if error["code"] != "NoSuchNetwork":
+        return sentence(error)
+    return f"cannot find '{name}': no container, image, volume or network has that name or id"
+
+
 def _show(ctx: Context, args: Parsed, found: list[dict[str, Any]], failures: list[str]) -> int:
     if not args.format or is_json(args.format):
         from pyman.cli.jsontext import indented
 
-        ctx.out(indented(found, "     "))
+        ctx.out(indented([getattr(one, "document", one) for one in found], "     "))
     else:
         from pyman.cli.table import render
 

@@ -22,6 +22,7 @@ __all__ = [
     "disconnect",
     "exists",
     "inspect",
+    "inspected",
     "list_networks",
     "prune",
     "reload",
@@ -297,16 +298,22 @@ def _full(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fields(network: Mapping[str, Any]) -> dict[str, Any]:
     """For templates: the names that Go has for the fields."""
-    from pyman.cli.template_functions import Moment
+    from pyman.cli.template_functions import Map, Moment, Struct
 
-    fields: dict[str, Any] = {_go(key): value if key in _MAPS else _renamed(value) for key, value in network.items()}  # fmt: skip
+    fields: dict[str, Any] = {_go(key): Map(value) if key in _MAPS else _renamed(value) for key, value in network.items()}  # fmt: skip
     fields["Created"] = Moment(network["created"])
-    return fields
+    return Struct(fields, shown(network))
 
 
 def _renamed(value: Any) -> Any:
+    """`json` shows it as the document does."""
+    from pyman.cli.template_functions import Map, Struct
+
     if isinstance(value, dict):
-        return {_go(key): _renamed(item) for key, item in value.items()}
+        fields = {_go(key): _renamed(item) for key, item in value.items() if key != "interfaces"}
+        if "interfaces" in value:  # by names that are a container's
+            fields["Interfaces"] = Map((name, _renamed(one)) for name, one in value["interfaces"].items())
+        return Struct(fields, _full(value))
     if isinstance(value, list):
         return [_renamed(item) for item in value]
     return value
@@ -323,7 +330,7 @@ def inspect(ctx: Context, args: Parsed) -> int:
 
         ctx.out(indented([shown(one) for one in reply["networks"]], "     "))
     else:
-        rows = [_inspected(one) for one in reply["networks"]]
+        rows = [inspected(one) for one in reply["networks"]]
         ctx.write(render(args.format, rows))
     errors = reply.get("errors") or ()
     for error in errors:
@@ -331,10 +338,13 @@ def inspect(ctx: Context, args: Parsed) -> int:
     return 125 if errors else 0
 
 
-def _inspected(network: Mapping[str, Any]) -> dict[str, Any]:
+def inspected(network: Mapping[str, Any]) -> dict[str, Any]:
+    """One network, for templates; its `document` is what is shown without one."""
+    from pyman.cli.template_functions import Map, Struct
+
     fields = _fields({key: value for key, value in network.items() if key != "containers"})
-    containers = {id: _renamed(one) for id, one in network["containers"].items()}
-    return {**fields, "Network": fields, "Containers": containers}
+    containers = Map((id, _renamed(one)) for id, one in network["containers"].items())
+    return Struct({**fields, "Network": fields, "Containers": containers}, shown(network))
 
 
 # ---------------------------------------------------------------------- removing

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["FUNCTIONS", "MAPS", "NO_VALUE", "Map", "Moment", "Unfit", "show", "true"]
+__all__ = ["FUNCTIONS", "MAPS", "NO_VALUE", "Map", "Moment", "Struct", "Unfit", "show", "true"]
 
 MAPS = frozenset(("Annotations", "Attributes", "GraphOptions", "Labels", "Networks", "Ports"))
 """Fields that are maps: any key may be asked for."""
@@ -27,6 +27,16 @@ class Map(dict[str, "Any"]):
     """A dict that Go would call a map."""
 
     __slots__ = ()
+
+
+class Struct(dict[str, "Any"]):
+    """A struct whose fields have other names in JSON, or are not there if they say nothing: its `document`."""
+
+    __slots__ = ("document",)
+
+    def __init__(self, found: dict[str, Any], document: dict[str, Any]) -> None:
+        super().__init__(found)
+        self.document = document
 
 
 class Moment(str):
@@ -246,13 +256,25 @@ def _go_type(value: Any) -> str:
     return names.get(type(value), "map[string]interface {}")
 
 
+def _json(value: Any) -> str:
+    return compact(_documents(value))
+
+
+def _documents(value: Any) -> Any:
+    if isinstance(value, Struct):
+        return value.document
+    if isinstance(value, Map):
+        return {key: _documents(item) for key, item in value.items()}
+    return [_documents(item) for item in value] if isinstance(value, list) else value
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "eq": _equal,
     "ge": lambda first, second: not _less(first, second),
     "gt": lambda first, second: not _less(first, second) and first != second,
     "index": _index,
     "join": _join,
-    "json": compact,
+    "json": _json,
     "le": lambda first, second: _less(first, second) or first == second,
     "len": _length,
     "lower": lambda text: _text(text, "lower").lower(),

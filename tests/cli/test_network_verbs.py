@@ -216,6 +216,32 @@ def test_documents_are_podmans(fake: FakeSupervisor, capsys: pytest.CaptureFixtu
     assert run(capsys, "inspect", "-f", template, "web")[1] == "web web 0\nx x 0\n"
 
 
+def test_templates_see_maps_and_documents_as_podmans_do(
+    fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest = {"name": "box", "interfaces": {"eth0": {"subnets": [{"ipnet": "10.89.0.2/24", "gateway": ""}]}}}
+    fake.answers["Network.Inspect"] = {"networks": [{**DOCUMENT, "containers": {"ab": guest}}]}
+
+    def shown(template: str) -> str:
+        return run(capsys, "inspect", "-f", template, "web")[1].rstrip("\n")
+
+    assert shown("{{.Options}} {{.Options.isolate}} {{.IPAMOptions}}") == (
+        "map[mtu:1400] <no value> map[driver:host-local]"
+    )
+    assert shown("{{json .Options}} {{json .Labels}}") == '{"mtu":"1400"} {"b":"c","a":""}'
+    subnets = '[{"subnet":"10.89.0.0/24","gateway":"10.89.0.1","lease_range":{"start_ip":"10.89.0.9"}},{"subnet":"fd00::/64"}]'
+    assert shown("{{json .Subnets}}") == subnets
+    assert shown("{{json .Network}}").startswith('{"name":"web","id":')
+    assert shown("{{range .Subnets}}{{.LeaseRange}} {{end}}") == "{10.89.0.9 } <nil> "
+    assert '"ipnet":"10.89.0.2/24"' in shown("{{json .Containers}}")
+    interfaces = "{{range $name, $one := .Interfaces}} {{$name}} {{$one.Subnets}}{{end}}"
+    assert (
+        shown(f"{{{{range .Containers}}}}{{{{.Name}}}}{interfaces}{{{{end}}}}")
+        == "box eth0 [{10.89.0.2/24 }]"
+    )
+    assert shown("{{.Containers.nope}}") == "<no value>"
+
+
 def test_inspect_of_everything_shows_networks_by_their_type(
     fake: FakeSupervisor, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +249,18 @@ def test_inspect_of_everything_shows_networks_by_their_type(
     assert main(["inspect", "--type", "network", "web"]) == 0
     whole = capsys.readouterr().out
     assert run(capsys, "inspect", "web")[1] == whole
+    subject = {**error("NoSuchContainer", "cannot find 'web'"), "subject": "web"}
+    fake.answers["Container.Inspect"] = {"containers": [], "errors": [subject]}
+    fake.answers["Image.Inspect"] = {"images": [], "errors": [{**subject, "code": "NoSuchImage"}]}
+    fake.answers["Volume.List"] = {"volumes": []}
+    assert main(["inspect", "web"]) == 0
+    assert capsys.readouterr().out == whole
+    assert main(["inspect", "-f", "{{.Name}} {{.Created}} {{json .Options}}", "web"]) == 0
+    assert capsys.readouterr().out == 'web 2026-01-02 03:04:05.6 +0000 UTC {"mtu":"1400"}\n'
+    damaged = error("StorageFailed", "cannot use the file of a network '/x'")
+    fake.answers["Network.Inspect"] = {"networks": [], "errors": [damaged]}
+    assert main(["inspect", "web"]) == 125
+    assert capsys.readouterr().err == "Error: cannot use the file of a network '/x'\n"
     assert main(["inspect", "--type", "network", "--size", "web"]) == 125
     assert "cannot use --size together with --type network" in capsys.readouterr().err
 

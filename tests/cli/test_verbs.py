@@ -276,8 +276,9 @@ def test_inspect_prints_a_list_and_an_error_for_what_was_not_found(
     fake.answers["Container.Inspect"] = {"containers": [INSPECTED], "errors": [NOPE]}
     fake.answers["Image.Inspect"] = {"images": [], "errors": [{**NOPE, "code": "NoSuchImage"}]}
     fake.answers["Volume.List"] = {"volumes": []}
+    fake.answers["Network.Inspect"] = {"networks": [], "errors": [{**NOPE, "code": "NoSuchNetwork"}]}
     status, out, err = run(capsys, "inspect", "web", "nope")
-    sentence = "cannot find 'nope': neither a container nor an image nor a volume has that name or id"
+    sentence = "cannot find 'nope': no container, image, volume or network has that name or id"
     assert (status, err) == (125, f"Error: {sentence}\n")
     assert out.startswith('[\n     {\n          "Id": "6c86')
     assert json.loads(out) == [{key: value for key, value in INSPECTED.items() if key != "SizeRw"}]
@@ -299,6 +300,7 @@ def test_inspect_finds_images_among_containers_and_keeps_the_order(
         "errors": [{**NOPE, "code": "NoSuchImage"}],
     }
     fake.answers["Volume.List"] = {"volumes": []}
+    fake.answers["Network.Inspect"] = {"networks": [], "errors": [{**NOPE, "code": "NoSuchNetwork"}]}
     names = ["one", "c1", "nope", "odd", "two", "c2"]
     status, out, err = run(capsys, "inspect", "-f", "{{.Id}}", *names)
     assert (status, out) == (125, "i1\nc1\ni2\nc2\n")

@@ -38,7 +38,7 @@ def test_one_of_each_subnet_within_its_range() -> None:
     four, six = took(allocation, "c1", on)
     assert int(four.rpartition(".")[2]) > 127
     assert {six, took(allocation, "c2", on)[1]} == {"fd00::10", "fd00::11"}
-    with pytest.raises(Held, match="every address of fd00::/64"):
+    with pytest.raises(Held, match="every address of fd00::/64 from fd00::10 to fd00::11 is"):
         took(allocation, "c3", on)
     # The other subnet's was given back with the failure.
     assert took(allocation, "c4", network(on.subnets[0]))[0].startswith("10.1.2.")

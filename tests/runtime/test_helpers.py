@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 
-from pyman.errors import DeadlineExceeded, NetworkFailed
+from pyman.errors import DeadlineExceeded, NetworkFailed, NotSupported
 from supervisor.kernel import ancestry, process
 from supervisor.runtime.networks.programs import helper_book as module
 from supervisor.runtime.networks.programs.helper_start import end_all
@@ -24,6 +24,9 @@ from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import ExitStack
+
+    from supervisor.runtime.networks.programs.helper_start import Program
 
 pytestmark = pytest.mark.holds_loop(0)
 
@@ -206,6 +209,38 @@ async def test_one_that_cannot_be_begun_leaves_nothing(book: Book, tmp_path: Pat
             await helpers.ensure(Worker(tmp_path, "fails"))
         assert book.records() == []
         assert helpers.process_of("worker-1") is None
+
+
+@pytest.mark.parametrize("name", ["none", "null"])
+async def test_a_device_that_it_cannot_open_is_told(book: Book, tmp_path: Path, name: str) -> None:
+    """Programs say what they were doing, or nothing but that it failed."""
+    worker = Worker(tmp_path, "fails")
+    worker.device = f"/dev/{name}"
+    async with book.open() as helpers:
+        with pytest.raises(NetworkFailed, match="worker: no such thing") as caught:
+            await helpers.ensure(worker)
+    cannot = "it needs /dev/none, which cannot be opened here (no such file or directory)"
+    assert caught.value.hint == (cannot if name == "none" else "")
+
+
+async def test_one_that_could_never_be_begun_can_be_ended(
+    book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its program was removed while nobody looked, and its container is stopped then."""
+    worker = Worker(tmp_path)
+
+    async def nowhere(stack: ExitStack) -> Program:
+        del stack
+        raise NotSupported("cannot find the program 'worker'")
+
+    async with book.open() as helpers:
+        first = await helpers.ensure(worker)
+    os.kill(first.pid, signal.SIGKILL)
+    monkeypatch.setattr(worker, "program", nowhere)
+    async with book.open() as helpers:
+        await helpers.insist(worker)
+        await helpers.end(worker.key)
+        assert book.records() == []
 
 
 async def test_one_that_does_not_become_ready_is_ended(

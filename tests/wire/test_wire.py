@@ -272,12 +272,19 @@ def test_more_than_sixteen_are_not_sent(connection: wire.Connection) -> None:
 # The other end goes away
 
 
-def test_a_connection_that_breaks_in_mid_call_says_that_the_work_goes_on(
-    server: Scripted, connection: wire.Connection
+@pytest.mark.parametrize(
+    ("method", "hint"),
+    [
+        ("Container.Stop", "what was begun goes on"),
+        ("Network.Connect", "finishes what was begun or takes it back"),
+    ],
+)
+def test_a_connection_that_breaks_in_mid_call_says_what_becomes_of_the_work(
+    server: Scripted, connection: wire.Connection, method: str, hint: str
 ) -> None:
-    server.script["Container.Stop"] = lambda talk: talk.hang_up()
-    with pytest.raises(EngineUnavailable, match=r"cannot finish Container\.Stop: .* goes on"):
-        connection.call("Container.Stop")
+    server.script[method] = lambda talk: talk.hang_up()
+    with pytest.raises(EngineUnavailable, match=f"cannot finish {method}: .* {hint}"):
+        connection.call(method)
     assert len(server.calls) == 1, "a request that was sent is never sent twice"
 
 

@@ -12,7 +12,10 @@ from supervisor.kernel import children
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["find", "knows"]
+__all__ = ["TUN", "find", "knows"]
+
+TUN = "/dev/net/tun"
+"""The device that makes the interface of a program's network."""
 
 _known: dict[tuple[str, int, int, str], bool] = {}
 """By path, size and time of change: an installed program is another one after an upgrade."""

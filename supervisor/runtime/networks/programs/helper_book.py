@@ -98,6 +98,7 @@ class _Kept:
         self.pidfd: Pidfd | None = None
         """None: it is not there."""
         self.lost = False
+        self.recorded = False
         self.turn = trio.Lock()
         self.tending = trio.CancelScope()
         self.tended = False
@@ -214,6 +215,7 @@ class Helpers:
         if recorded is None:
             return None
         state = recorded.state
+        kept.recorded = True
         kept.lost = state.lost
         if not state.ready or state.process is None:
             await self._kill(kept.helper.key, state.process)
@@ -249,6 +251,7 @@ class Helpers:
         state = _State(waiting.ref, lost=kept.lost)
         record = PutRecord(KIND, helper.key, "", None, _encode(definition), _encode(state))
         await self._database.commit([record])
+        kept.recorded = True
         await self._in_thread(partial(cgroups.place, waiting.ref.pid, cgroup_of(self._layout, helper.key)))
         waiting.release()
         with trio.move_on_after(_READY) as scope:
@@ -294,7 +297,7 @@ class Helpers:
                 async with kept.turn:
                     if self._kept.get(key) is kept:
                         try:
-                            await self._end(key, kept.process)
+                            await self._end(key, kept.process, recorded=kept.recorded)
                         finally:
                             del self._kept[key]
                             kept.take(None)
@@ -314,7 +317,7 @@ class Helpers:
         if (unasked := self._unasked.get(key)) is not None:
             await unasked.wait()
 
-    async def _end(self, key: str, ref: ProcessRef | None) -> None:
+    async def _end(self, key: str, ref: ProcessRef | None, *, recorded: bool = True) -> None:
         pidfd = process.open_pidfd(ref) if ref is not None else None
         if pidfd is not None:
             with pidfd:
@@ -323,7 +326,8 @@ class Helpers:
                     pidfd.send_signal(signal.SIGKILL)
                     if not await pidfd.ends_within(_DEATH):
                         raise DeadlineExceeded(f"cannot end '{key}': the kernel holds it", subject=key)
-        await self._forget(key)
+        if recorded:  # else it could not be begun yet
+            await self._forget(key)
 
     async def _forget(self, key: str) -> None:
         """Nothing of it is left."""

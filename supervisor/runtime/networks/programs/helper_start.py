@@ -81,6 +81,8 @@ class Helper(ABC):
     subject_id: str = ""
     subject_name: str = ""
     """What it works for: the container, or the network, that its events are about."""
+    device: str = ""
+    """One that it has to open; it does not always say so itself."""
 
     @abstractmethod
     async def program(self, stack: ExitStack) -> Program:
@@ -172,7 +174,18 @@ def status_of(pidfd: Pidfd, reaped: Reaped) -> int | None:
 
 
 def failed(layout: Layout, helper: Helper, status: int | None) -> NetworkFailed:
-    return NetworkFailed(f"cannot start {helper.name}: {ended(layout, helper, status)}", subject=helper.name)
+    hint = _hint(helper.device) if helper.device else ""
+    message = f"cannot start {helper.name}: {ended(layout, helper, status)}"
+    return NetworkFailed(message, subject=helper.name, hint=hint)
+
+
+def _hint(device: str) -> str:
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        return f"it needs {device}, which cannot be opened here ({reason})"
+    return ""
 
 
 def ended(layout: Layout, helper: Helper, status: int | None) -> str:

@@ -32,6 +32,7 @@ _ADDRESSING = frozenset({"-a", "--address", "-n", "--netmask", "-g", "--gateway"
 
 class WayOut(Helper):
     key = "sandbox-network"
+    device = programs.TUN
     netns = -1
     """A descriptor of the sandbox, before it is begun."""
 

@@ -199,9 +199,10 @@ class Allocation:
             if free(number):
                 self._last[key] = number
                 return number
-        message = (
-            f"cannot put a container on network '{network.name}': every address of {subnet.subnet} is taken"
-        )
+        where = subnet.subnet
+        if subnet.lease_range is not None:
+            where += f" from {block[first - base]} to {block[last - base]}"
+        message = f"cannot put a container on network '{network.name}': every address of {where} is taken"
         holders = {holder for (net, _), holder in self._holders.items() if net == network.id}
         raise Held(holders, NetworkFailed, message, network.name)
 

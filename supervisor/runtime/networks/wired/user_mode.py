@@ -19,6 +19,7 @@ from pyman.errors import NetworkFailed, NotSupported, PymanError
 from supervisor.kernel import inside, process
 from supervisor.network.plans import Attachment, Port
 from supervisor.network.user_mode import duplicates
+from supervisor.network.user_mode.programs import TUN
 from supervisor.runtime.networks.programs.helper_start import Helper
 from supervisor.runtime.networks.wired.taking import Taking
 from supervisor.runtime.networks.wiring import Unwired
@@ -241,6 +242,7 @@ class OfContainer(Helper):
 class Connecting(OfContainer):
     """One that makes the container's interface."""
 
+    device = TUN
     _search = ""
     """What the namespace's setting was."""
 
