@@ -188,6 +188,10 @@ class Control:
                 self.server.replace(_listeners(sockets))
             else:
                 self._start.listeners = sockets
+            if self.is_ready and not os.path.lexists(self._engine.layout.tmp):
+                # After a logout. What belongs there is made anew by a daemon that comes up, which finds what lives.
+                log.warning("the run directory is gone: beginning anew", directory=self._engine.layout.tmp)
+                os.kill(self.facts.pid, signal.SIGKILL)
         if "reaped" in message:
             pid, start_time, status = message["reaped"]
             self._engine.reaped.note(ProcessRef(pid, start_time), status)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -142,6 +144,23 @@ def test_who_lives_on_where_it_is_gone_is_put_on_the_next_one(net: Net, programs
     until(lambda: net.asks("a", "web").startswith("web "), "it is not found by its name", 10)
     assert space(net)
     assert net.asks("a", OUTSIDE, 7).startswith("outside ")
+
+
+def test_after_a_logout_has_removed_the_run_directory_networks_are_there_again(net: Net) -> None:
+    """For containers that live on, and for those that come."""
+    net.engine.cli("network", "create", "n")
+    net.serve("web", "--network", "n", "-p", "8080:80")
+    net.engine.drain_notices()
+    gone = [net.engine.tmpdir, Path(net.engine.socket).parent]
+    for directory in gone:
+        directory.rename(f"{directory}-gone")
+    for directory in gone:
+        shutil.rmtree(f"{directory}-gone")
+    net.engine.wait_ready()
+    until(lambda: ask(net.outside, HOST, 8080) == f"web {OUTSIDE}", "its port is not led", 10)
+    net.serve("b", "--network", "n", "-p", "8081:80")
+    assert ask(net.outside, HOST, 8081) == f"b {OUTSIDE}"
+    assert net.asks("b", "web").startswith("web ")
 
 
 @pytest.mark.parametrize("supervisor", ["there", "killed"])
