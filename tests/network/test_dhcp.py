@@ -216,17 +216,22 @@ def test_a_name_that_is_none_is_not_told_to_the_server() -> None:
     assert client.arguments("eth0", "", "10.1.2.3")[-2:] == ["-r", "10.1.2.3"]
 
 
-def test_the_client_is_found_as_a_program_of_its_own_or_in_busybox(
+async def test_the_client_is_found_as_a_program_of_its_own_or_in_busybox(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert [os.path.basename(each) for each in client.find([])][-1:] == [client.PROGRAM]
+    found = await client.find([], deadline=10)
+    assert os.path.basename(found[-1]) == client.PROGRAM
     own = tmp_path / client.PROGRAM
     shutil.copy("/bin/true", own)
-    assert client.find([str(tmp_path)]) == [str(own)]
+    assert await client.find([str(tmp_path)], deadline=10) == [str(own)]
+    own.unlink()
     usual = shutil.which
-    monkeypatch.setattr(shutil, "which", lambda name, path: usual(name, path=path) if name == "ip" else None)
+    # One that is made without it, as Debian's is not.
+    shutil.copy("/bin/true", tmp_path / "busybox")
+    known = {"ip": usual("ip"), "busybox": str(tmp_path / "busybox")}
+    monkeypatch.setattr(shutil, "which", lambda name, path: known.get(name))  # noqa: ARG005 - as it is called
     with pytest.raises(NotSupported, match="cannot find the program 'udhcpc'") as caught:
-        client.find([])
+        await client.find([], deadline=10)
     assert caught.value.hint == "install the package udhcpc, or busybox-static"
 
 

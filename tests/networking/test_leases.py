@@ -169,6 +169,26 @@ def test_the_server_knows_a_container_by_its_hardware_address(net: Net, tmp_path
         )
 
 
+def test_the_default_route_leads_to_the_first_of_two_networks(net: Net, tmp_path: Path) -> None:
+    net.engine.cli(
+        "network", "create", "--driver", "macvlan", "--opt", "parent=wire", "--opt", "metric=7", "low"
+    )
+    net.engine.cli("network", "create", "--driver", "macvlan", "--opt", "parent=wire", "--internal", "closed")
+    with udhcpd(net, tmp_path):
+        net.run("a", "--network", "lan", "--network", "closed", "--network", "low")
+        assert len({net.address("a", f"eth{number}") for number in range(3)}) == 3
+        assert [(each["dev"], each["metric"]) for each in route(net, "a")] == [("eth2", 7), ("eth0", 100)]
+        assert len(clients(net)) == 3
+        net.engine.cli("rm", "--force", "a")
+        assert not clients(net)
+
+
+def test_a_container_with_users_of_its_own_gets_an_address(net: Net, server: Server) -> None:
+    net.serve("a", "--network", "lan", "--uidmap", "0:200000:5000", "--gidmap", "0:200000:5000")
+    assert ask(net.outside, "192.0.2.150", 80) == f"a {OUTSIDE}"
+    assert len(server.asked) == 2
+
+
 def test_nothing_is_left_where_no_server_answers(net: Net) -> None:
     line = refused(net, "--name", "a", "--network", "lan")
     assert "network 'lan': no DHCP server has given it an address within 10 s" in line

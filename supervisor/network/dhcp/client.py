@@ -115,13 +115,17 @@ exit 0
 """
 
 
-def find(directories: Iterable[str]) -> list[str]:
-    """The words that it is begun with. NotSupported: it is not there, or what its script needs."""
+async def find(directories: Iterable[str], *, deadline: float) -> list[str]:
+    """The words that it is begun with. `deadline`: seconds for a busybox to say whether it has it. NotSupported: it is not
+    there, or what its script needs."""
     directories = list(directories)
     programs.find("ip", (), package="iproute2")
-    for name, words in ((PROGRAM, []), ("busybox", [PROGRAM])):
-        with suppress(NotSupported):
-            return [programs.find(name, directories, package=PROGRAM), *words]
+    with suppress(NotSupported):
+        return [programs.find(PROGRAM, directories, package=PROGRAM)]
+    with suppress(NotSupported):
+        busybox = programs.find("busybox", directories, package=PROGRAM)
+        if await programs.knows(busybox, PROGRAM, deadline=deadline):
+            return [busybox, PROGRAM]
     raise NotSupported(
         f"cannot find the program '{PROGRAM}', which asks DHCP servers for addresses",
         subject=PROGRAM,

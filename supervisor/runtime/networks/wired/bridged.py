@@ -72,17 +72,17 @@ class Bridged:
         networks, attachments = [], []
         for name, wish in wishes.items():
             network = known.find(name)
-            self.check_source(network)
+            await self.check_source(network)
             take = partial(self.services.allocation.take, self.id, network, wish, wish.interface_name)
             attachments.append(await self.taking.patiently(take))
             networks.append(plan_of(network, self.services.settings.network.dns_bind_port))
         return networks, attachments
 
-    def check_source(self, network: Network) -> None:
+    async def check_source(self, network: Network) -> None:
         """That the addresses there can be had. NotSupported."""
         check_source(network, rootless=self.services.settings.rootless)
         if is_leased(network):
-            self.leasing.find()
+            await self.leasing.find()
 
     @cached_property
     def leasing(self) -> Leasing:

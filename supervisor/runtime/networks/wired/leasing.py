@@ -26,7 +26,7 @@ from supervisor.runtime.networks.wired.user_mode import OfContainer
 from supervisor.runtime.records import replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable
     from contextlib import ExitStack
 
     from supervisor.kernel.process import ProcessRef
@@ -62,9 +62,10 @@ class Leasing:
         """Where clients work."""
         return f"{self.services.layout.container_bundle(self.container.id)}/dhcp"
 
-    def find(self) -> list[str]:
+    async def find(self) -> list[str]:
         """The client. NotSupported."""
-        return client.find(self.services.settings.engine.helper_binaries_dir)
+        settings = self.services.settings
+        return await client.find(settings.engine.helper_binaries_dir, deadline=settings.pyman.call_deadline)
 
     # ------------------------------------------------------------------ clients
 
@@ -73,9 +74,13 @@ class Leasing:
         which nobody gives any; clients are there all the same. NotSupported, StorageFailed, DeadlineExceeded."""
         wanted = [each for each in _leased(self.container.observed) if on is None or each[0].id in on]
         for network, attachment in wanted:
-            await self.services.helpers.ensure(_Client(self, init, network, attachment, anew=True))
-        await self._answered([attachment for _, attachment in wanted])
+            await self._begin(init, network, attachment)
+            # One after the other: the default route leads to the first that has one.
+            await self._answered(attachment)
         return {"attachments": await self.found(self.container.observed)}
+
+    async def _begin(self, init: ProcessRef, network: NetworkPlan, attachment: Attachment) -> None:
+        await self.services.helpers.ensure(_Client(self, init, network, attachment, anew=True))
 
     async def adopt(self, init: ProcessRef) -> None:
         """Clients of an earlier supervisor, or new ones as soon as there can be."""
@@ -99,16 +104,16 @@ class Leasing:
         if failure is not None:
             raise failure
 
-    async def mend(self, init: ProcessRef, netns: int) -> None:
-        """Where an address is missing on the interface, it is asked for anew. Errors as `get`."""
-        missing = [
-            network
-            for network, attachment in _leased(self.container.observed)
-            if not await self._is_there(netns, attachment)
-        ]
-        if missing:
-            await self.end(missing)
-            await self.get(init, [network.id for network in missing])
+    async def mend(self, init: ProcessRef, netns: int, *, waits: bool) -> None:
+        """Where an address is missing on the interface, it is asked for anew. `waits`: until it is there; else the record
+        follows. Errors as `get`."""
+        for network, attachment in _leased(self.container.observed):
+            if await self._is_there(netns, attachment):
+                continue
+            await self.end([network])
+            await self._begin(init, network, attachment)
+            if waits:
+                await self._answered(attachment)
         self.renew(self.container.observed)
 
     async def _is_there(self, netns: int, attachment: Attachment) -> bool:
@@ -142,15 +147,14 @@ class Leasing:
             )
             return None
 
-    async def _answered(self, attachments: Sequence[Attachment]) -> None:
-        """Until there is a lease for each of them. NetworkFailed."""
-        waiting = list(attachments)
-        with trio.move_on_after(_ANSWER), Inotify() as inotify:
+    async def _answered(self, attachment: Attachment) -> None:
+        """Until there is a lease. NetworkFailed."""
+        with trio.move_on_after(_ANSWER) as scope, Inotify() as inotify:
             inotify.add(self.directory, MOVED_TO)
-            while waiting := [each for each in waiting if self._lease(each) is None]:
+            while self._lease(attachment) is None:
                 await inotify.read()
-        if waiting:
-            name, network = self.container.name, waiting[0].network
+        if scope.cancelled_caught:
+            name, network = self.container.name, attachment.network
             raise NetworkFailed(
                 f"cannot connect container '{name}' to network '{network}': no DHCP server has given it an address within"
                 f" {_ANSWER:g} s",
@@ -193,7 +197,7 @@ class _Client(OfContainer):
     async def _program(self, stack: ExitStack) -> Program:
         del stack
         container, attachment = self._leasing.container, self._attachment
-        words = self._leasing.find()
+        words = await self._leasing.find()
         now = [each for each in container.observed.attachments if each.network_id == self._network.id]
         had = [address.address for each in now for address in each.addresses]
         arguments = client.arguments(attachment.interface, container.definition.hostname, "".join(had[:1]))

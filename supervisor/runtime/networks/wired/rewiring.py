@@ -43,7 +43,7 @@ class Rewiring:
 
     async def allot(self, network: Network, wish: NetworkWish) -> Attachment:
         """What it is to have on one more network. InvalidArgument, AddressInUse, NetworkFailed, NotSupported."""
-        self._wiring.check_source(network)
+        await self._wiring.check_source(network)
         take = partial(self._services.allocation.take, self._id, network, wish, wish.interface_name)
         return await self._wiring.taking.patiently(take)
 
@@ -122,13 +122,13 @@ class Rewiring:
 
     async def put_back(self, name: str, init: ProcessRef) -> None:
         """It has been taken off it in part. Errors as `put_on`."""
-        await self.mend(init)
+        await self.mend(init, waits=False)
         observed = self._container.observed
         await self._rewrite(replaced(observed, **self.without(name)), observed)
 
-    async def mend(self, init: ProcessRef) -> None:
-        """What is missing of what it has on networks, and of all that the packet filter has to know. NetworkFailed,
-        NotSupported."""
+    async def mend(self, init: ProcessRef, *, waits: bool = True) -> None:
+        """What is missing of what it has on networks, and of all that the packet filter has to know. `waits`: for DHCP
+        servers as well. NetworkFailed, NotSupported."""
         observed, bridges = self._container.observed, self._services.bridges
         place = await self._wiring.place()
         bridges.note(self._id, observed)
@@ -137,7 +137,7 @@ class Rewiring:
         with self._wiring.inside(init) as netns:
             await bridges.call(place, partial(_mend, netns, observed))
             if observed.leased:
-                await self._wiring.leasing.mend(init, netns)
+                await self._wiring.leasing.mend(init, netns, waits=waits)
         await self._wiring.name_again(anew=True)
 
     async def follow(self, former: Observed, now: Observed) -> None:
