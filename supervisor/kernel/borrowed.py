@@ -1,4 +1,4 @@
-"""Sockets of another process, taken out of it: the same ones, not copies of what they are bound to.
+"""Descriptors of another process, taken out of it: the same sockets, not copies of what they are bound to; the same locks.
 
 It takes the rights of a tracer. OSError ENOSYS: a kernel before 5.6; EPERM: the host forbids it (Yama).
 """
@@ -16,7 +16,7 @@ from supervisor.kernel.process import open_pidfd
 if TYPE_CHECKING:
     from supervisor.kernel.process import ProcessRef
 
-__all__ = ["sockets_of"]
+__all__ = ["file_of", "sockets_of"]
 
 _PIDFD_GETFD = 438
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -49,23 +49,47 @@ def _descriptors(pid: int) -> list[int]:
         names = sorted(map(int, os.listdir(directory)))
     except FileNotFoundError:  # it ends
         return []
-    return [name for name in names if _is_socket(f"{directory}/{name}")]
+    return [name for name in names if _target(f"{directory}/{name}").startswith("socket:")]
 
 
-def _is_socket(path: str) -> bool:
+def file_of(ref: ProcessRef, path: str) -> int:
+    """A descriptor that exactly that process has of a file, with its locks, for the caller to close; -1: there is none."""
+    pidfd = open_pidfd(ref)
+    if pidfd is None:
+        return -1
+    directory = f"/proc/{ref.pid}/fd"
+    with pidfd:
+        try:
+            names = os.listdir(directory)
+        except FileNotFoundError:  # it ends
+            return -1
+        for name in names:
+            if _target(f"{directory}/{name}") == path:
+                return _got(pidfd.fd, int(name))
+    return -1
+
+
+def _target(path: str) -> str:
     try:
-        return os.readlink(path).startswith("socket:")
+        return os.readlink(path)
     except FileNotFoundError:  # closed meanwhile, as somebody's who was attached
-        return False
+        return ""
 
 
-def _taken(pidfd: int, number: int) -> socket.socket | None:
+def _got(pidfd: int, number: int) -> int:
+    """-1: it is closed meanwhile, or the process ends."""
     descriptor = _libc.syscall(_PIDFD_GETFD, pidfd, number, 0)
     if descriptor < 0:
         code = ctypes.get_errno()
-        if code in (errno.EBADF, errno.ESRCH):  # closed meanwhile, or it ends
-            return None
-        raise OSError(code, os.strerror(code))
+        if code not in (errno.EBADF, errno.ESRCH):
+            raise OSError(code, os.strerror(code))
+    return int(descriptor)
+
+
+def _taken(pidfd: int, number: int) -> socket.socket | None:
+    descriptor = _got(pidfd, number)
+    if descriptor < 0:
+        return None
     taken = socket.socket(fileno=descriptor)
     if taken.family in _FAMILIES:
         return taken

@@ -24,11 +24,11 @@ _FLOCK = struct.Struct("hhqqi4x")
 class OfdLock:
     """A lock file. `start` and `length` are in bytes; length 0 reaches to the end, however the file grows."""
 
-    def __init__(self, path: str, *, mode: int = 0o600) -> None:
-        """Opens the file, making it if needed. OSError."""
+    def __init__(self, path: str, *, mode: int = 0o600, fd: int = -1) -> None:
+        """Opens the file, making it if needed. `fd`: one of it that is there, and is the lock's from now on. OSError."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self.path = path
-        self._fd = os.open(path, flags, mode)
+        self._fd = os.open(path, flags, mode) if fd < 0 else fd
 
     @property
     def fd(self) -> int:

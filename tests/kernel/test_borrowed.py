@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.kernel import borrowed
+from supervisor.kernel.locks import OfdLock
 from supervisor.kernel.process import ref_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from supervisor.kernel.process import ProcessRef
 
@@ -31,13 +33,14 @@ sys.stdin.read()
 
 
 @contextlib.contextmanager
-def holding(*sockets: socket.socket) -> Iterator[ProcessRef]:
+def holding(*sockets: socket.socket | OfdLock) -> Iterator[ProcessRef]:
     """A process that has these, and other descriptors."""
+    numbers = [each.fd if isinstance(each, OfdLock) else each.fileno() for each in sockets]
     with subprocess.Popen(
         [sys.executable, "-c", _HOLDER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        pass_fds=[each.fileno() for each in sockets],
+        pass_fds=numbers,
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"up\n"
@@ -124,3 +127,21 @@ def test_what_is_forbidden_is_said_and_nothing_stays_open(monkeypatch: pytest.Mo
         with pytest.raises(PermissionError):
             borrowed.sockets_of(ref)
         assert [each.fileno() for each in taken] == [-1]
+
+
+def test_locks_of_a_file_are_changed_by_a_descriptor_that_was_taken(tmp_path: Path) -> None:
+    path = str(tmp_path / "locks")
+    with OfdLock(path) as other:
+        with OfdLock(path) as held:
+            assert held.try_acquire(5, 1)
+            with holding(held) as ref:
+                held.close()
+                assert borrowed.file_of(ref, f"{path}-not") == -1
+                assert not other.try_acquire(5, 1)
+                with OfdLock(path, fd=borrowed.file_of(ref, path)) as taken:
+                    assert taken.try_acquire(6, 1)
+                    taken.release(5, 1)
+                assert other.try_acquire(5, 1)
+                assert not other.try_acquire(6, 1)
+        assert borrowed.file_of(ref, path) == -1
+        assert other.try_acquire(6, 1)

@@ -31,7 +31,7 @@ TALK = ("/usr/bin/python3", "-c", (Path(__file__).parent / "talk.py").read_text(
 HOST, OUTSIDE = "192.0.2.1", "192.0.2.2"
 HOST6, OUTSIDE6 = "fd02::1", "fd02::2"
 DEFAULT = "podman"
-_CONFIG = """\
+CONFIG = """\
 [containers]
 netns = "private"
 """
@@ -188,7 +188,7 @@ def module_net(request: pytest.FixtureRequest) -> Iterator[Net]:
         wired(host) as outside,
         serving(host, "serve", "host", "7"),
         serving(outside, "serve", "outside", "7"),
-        _engine(request.param, host, getattr(request.module, "CONFIG", _CONFIG)) as engine,
+        _engine(request.param, host, getattr(request.module, "CONFIG", CONFIG)) as engine,
     ):
         for way in ("192.0.2.2", "fd02::2"):
             host.run("ip", "route", "add", "default", "via", way)

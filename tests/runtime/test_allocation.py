@@ -6,7 +6,7 @@ import pytest
 
 from pyman.api.network import LeaseRange, Network, Subnet
 from pyman.api.spec import NetworkWish
-from pyman.errors import InvalidArgument
+from pyman.errors import AddressInUse, InvalidArgument
 from supervisor.network.plans import Port
 from supervisor.runtime.networks.wired.allocation import Allocation, Held
 
@@ -61,6 +61,29 @@ def test_a_wish_is_granted_outside_of_the_range_and_to_one_alone() -> None:
     with pytest.raises(Held) as caught:
         took(allocation, "c2", on, wish)
     assert caught.value.holders == ["c1"]
+
+
+def test_what_containers_of_other_engines_have_is_passed_over_and_refused_by_name() -> None:
+    allocation, on = Allocation(), network(Subnet("10.1.2.0/29", "10.1.2.1"))
+    asked: list[str] = []
+
+    def claim(id: str, address: str) -> bool:
+        assert id == on.id
+        asked.append(address)
+        return address == "10.1.2.3"
+
+    (given,) = allocation.take("c1", on, ANY, "eth0", claim).addresses
+    assert given.address == "10.1.2.3"
+    assert len(set(asked)) == len(asked)
+    with pytest.raises(Held, match="every address"):
+        allocation.take("c2", on, ANY, "eth0", lambda *_: False)
+    with pytest.raises(
+        AddressInUse, match=r"'10\.1\.2\.4' on network 'net': a container of another engine has it"
+    ):
+        allocation.take("c2", on, NetworkWish(static_ips=["10.1.2.4"]), "eth0", lambda *_: False)
+    allocation.give_back("c1")
+    (other,) = allocation.take("c1", on, ANY, "eth0", lambda _, address: address != "10.1.2.3").addresses
+    assert other.address != "10.1.2.3"  # which it had before
 
 
 @pytest.mark.parametrize(

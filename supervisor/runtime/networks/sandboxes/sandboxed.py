@@ -30,6 +30,9 @@ class Sandboxed(Bridged):
             raise
         return planned
 
+    def claims(self, monitor: ProcessRef | None = None) -> None:
+        """The sandbox is the engine's own."""
+
     async def place(self) -> int:
         return await self.services.sandbox.place(self.id)
 

@@ -18,7 +18,7 @@ from pyman.errors import AddressInUse, InvalidArgument, NetworkFailed, PortInUse
 from supervisor.network.plans import Address, Attachment, is_ipv6
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from pyman.api.network import Network, Subnet
     from pyman.api.spec import NetworkWish
@@ -49,6 +49,12 @@ class _Range(NamedTuple):
     """Those in it that are nobody's: the gateway's, the subnet's own, its broadcast address."""
 
 
+def _nobody_else(network: str, address: str) -> bool:
+    """Where there is one engine alone."""
+    del network, address
+    return True
+
+
 class Allocation:
     """One for an engine."""
 
@@ -73,9 +79,17 @@ class Allocation:
                 key = attachment.network_id, subnet
                 self._last[key] = max(self._last.get(key, 0), int(ip_address(address.address)))
 
-    def take(self, container: str, network: Network, wish: NetworkWish, interface: str) -> Attachment:
+    def take(
+        self,
+        container: str,
+        network: Network,
+        wish: NetworkWish,
+        interface: str,
+        claim: Callable[[str, str], bool] = _nobody_else,
+    ) -> Attachment:
         """Addresses of all of a network's subnets, or none of them. InvalidArgument: one that is wished for lies in no
-        subnet, or is not for containers. Held: none is free. Of a network with a DHCP server it has none."""
+        subnet, or is not for containers. Held: none is free. Of a network with a DHCP server it has none. `claim`: whether
+        it can have an address there of which the other engines know; by the network's id."""
         taken: list[Address] = []
         managed = network.ipam_options.get("driver", "host-local") == "host-local"
         self._check_wishes(network, wish.static_ips if managed else [])
@@ -84,9 +98,9 @@ class Allocation:
                 block = ip_network(subnet.subnet)
                 wished = next((each for each in wish.static_ips if ip_address(each) in block), "")
                 number = (
-                    self._wished(network, subnet, wished)
+                    self._wished(network, subnet, wished, claim)
                     if wished
-                    else self._free(container, network, subnet)
+                    else self._free(container, network, subnet, claim)
                 )
                 address = str(block[number - int(block[0])])
                 self._holders[network.id, address] = container
@@ -164,7 +178,7 @@ class Allocation:
                     hint=f"its subnets: {subnets}",
                 )
 
-    def _wished(self, network: Network, subnet: Subnet, text: str) -> int:
+    def _wished(self, network: Network, subnet: Subnet, text: str, claim: Callable[[str, str], bool]) -> int:
         """A wish may lie outside of the range that others get theirs from, as with Podman."""
         number = int(ip_address(text))
         if number in _range(subnet).closed:
@@ -177,9 +191,14 @@ class Allocation:
             raise Held(
                 [holder], AddressInUse, f"cannot use the address '{text}' on network '{network.name}'", text
             )
+        if not claim(network.id, str(ip_address(text))):
+            message = f"cannot use the address '{text}' on network '{network.name}': a container of another engine has it"
+            raise AddressInUse(message, subject=text)
         return number
 
-    def _free(self, container: str, network: Network, subnet: Subnet) -> int:
+    def _free(
+        self, container: str, network: Network, subnet: Subnet, claim: Callable[[str, str], bool]
+    ) -> int:
         first, last, closed = _range(subnet)
         block = ip_network(subnet.subnet)
         former = self._former.get(container, {}).get((network.id, subnet.subnet), -1)
@@ -189,16 +208,20 @@ class Allocation:
         def free(number: int) -> bool:
             return number not in closed and (network.id, str(block[number - base])) not in self._holders
 
-        if first <= former <= last and free(former):
+        if first <= former <= last and free(former) and claim(network.id, str(block[former - base])):
             return former
         begin = self._last.get(key, first + count // 2)
         used = sum(1 for net, _ in self._holders if net == network.id)
-        # One of so many in a row has to be free, unless none is.
-        for step in range(1, min(count, used + len(closed) + 1) + 1):
+        # One of so many in a row has to be free, unless none is, or others have it.
+        step, most = 1, used + len(closed) + 1
+        while step <= min(count, most):
             number = first + (begin + step - first) % count
             if free(number):
-                self._last[key] = number
-                return number
+                if claim(network.id, str(block[number - base])):
+                    self._last[key] = number
+                    return number
+                most += 1
+            step += 1
         where = subnet.subnet
         if subnet.lease_range is not None:
             where += f" from {block[first - base]} to {block[last - base]}"

@@ -18,12 +18,13 @@ from supervisor.network.names import SEARCH_DOMAIN
 from supervisor.network.planning import check_source, is_leased, plan_of
 from supervisor.network.plans import is_ipv6
 from supervisor.oci.request import Networking
+from supervisor.runtime.networks.wired.claims import Claims
 from supervisor.runtime.networks.wired.taking import Taking
 from supervisor.runtime.records import replaced
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from pyman.api.network import Network
     from supervisor.kernel.process import ProcessRef
@@ -49,16 +50,21 @@ class Bridged:
         self.taking = Taking(services, container.id)
         self.sockets: list[socket.socket] = []
         """That hold ports of the host, until conmon has them."""
+        self._claims: Claims | None = None
+        """Its addresses, until conmon has them."""
 
     # ------------------------------------------------------------------ before the run
 
     async def plan(self) -> dict[str, Any]:
         observed = self.container.observed
-        if observed.attachments:  # a restart by policy keeps them
-            await self._claim(observed.ports)
-            return {}
-        known = await self.services.networks.known()
+        self._close()
+        self._claims = self.claims()
         try:
+            if observed.attachments:  # a restart by policy keeps them
+                self._claim_again(observed.attachments)
+                await self._claim(observed.ports)
+                return {}
+            known = await self.services.networks.known()
             networks, attachments = await self._on_networks(known)
             ports = await self.taking.ports(self.container.definition.spec.portmappings)
             await self._claim(ports)
@@ -67,14 +73,27 @@ class Bridged:
             raise
         return {"attachments": attachments, "networks": networks, "ports": ports}
 
+    def claims(self, monitor: ProcessRef | None = None) -> Claims | None:
+        """For addresses; `monitor`: of a run that goes on. None: no other engine is where the bridges are."""
+        return Claims(self.services.layout.sockets, monitor)
+
+    def _claim_again(self, attachments: Iterable[Attachment]) -> None:
+        """They are kept in any case."""
+        claims = self._claims
+        for each in attachments if claims is not None else ():
+            for on in each.addresses:
+                if claims is not None and not claims.take(each.network_id, on.address):
+                    log.warning(
+                        "another engine's container has an address", container=self.id, address=on.address
+                    )
+
     async def _on_networks(self, known: Networks) -> tuple[list[NetworkPlan], list[Attachment]]:
         wishes = self.container.definition.spec.networks
         networks, attachments = [], []
         for name, wish in wishes.items():
             network = known.find(name)
             await self.check_source(network)
-            take = partial(self.services.allocation.take, self.id, network, wish, wish.interface_name)
-            attachments.append(await self.taking.patiently(take))
+            attachments.append(await self.taking.addresses(network, wish, self._claims))
             networks.append(plan_of(network, self.services.settings.network.dns_bind_port))
         return networks, attachments
 
@@ -92,7 +111,6 @@ class Bridged:
         return Leasing(self.services, self.container)
 
     async def _claim(self, ports: Sequence[Port]) -> None:
-        self._close()
         if ports:
             claim, disk = partial(host_ports.claim, ports), self.services.disk
             self.sockets = await trio.to_thread.run_sync(claim, limiter=disk)
@@ -106,9 +124,13 @@ class Bridged:
         sockets, self.sockets = self.sockets, []
         for each in sockets:
             each.close()
+        if self._claims is not None:
+            self._claims.close()
+            self._claims = None
 
     def held(self) -> Sequence[int]:
-        return [each.fileno() for each in self.sockets]
+        sockets = [each.fileno() for each in self.sockets]
+        return sockets if self._claims is None else [*sockets, *self._claims.held()]
 
     # ------------------------------------------------------------------ the run
 

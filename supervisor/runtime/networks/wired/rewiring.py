@@ -6,6 +6,7 @@ that it is taken off it still is. All of it can be repeated.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,9 @@ class Rewiring:
     async def allot(self, network: Network, wish: NetworkWish) -> Attachment:
         """What it is to have on one more network. InvalidArgument, AddressInUse, NetworkFailed, NotSupported."""
         await self._wiring.check_source(network)
-        take = partial(self._services.allocation.take, self._id, network, wish, wish.interface_name)
-        return await self._wiring.taking.patiently(take)
+        claims = self._wiring.claims(self._container.observed.monitor)
+        with claims or nullcontext():
+            return await self._wiring.taking.addresses(network, wish, claims)
 
     def plan_of(self, network: Network) -> NetworkPlan:
         return plan_of(network, self._services.settings.network.dns_bind_port)
@@ -57,9 +59,12 @@ class Rewiring:
     def give_back(self, former: Observed) -> None:
         """What it had on networks before that it has not now."""
         now = {network.id for network in self._container.observed.networks}
-        for network in former.networks:
-            if network.id not in now:
-                self.give_up(network.id)
+        left = [each for each in former.attachments if each.network_id not in now]
+        for attachment in left:
+            self.give_up(attachment.network_id)
+        if (claims := self._wiring.claims(former.monitor)) is not None:
+            with claims:
+                claims.give_back(left)
 
     def without(self, name: str) -> dict[str, Any]:
         """What the record says when it is off a network."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -14,7 +15,10 @@ from supervisor.runtime.records import Wanted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from pyman.api.spec import PortMapping
+    from pyman.api.network import Network
+    from pyman.api.spec import NetworkWish, PortMapping
+    from supervisor.network.plans import Attachment
+    from supervisor.runtime.networks.wired.claims import Claims
     from supervisor.runtime.services import Services
 
 __all__ = ["Taking"]
@@ -50,6 +54,11 @@ class Taking:
             who = "another container" if holder is None else f"container '{holder.name}'"
             message += f": {who} has it"
         raise refusal.kind(message, subject=refusal.subject)
+
+    async def addresses(self, network: Network, wish: NetworkWish, claims: Claims | None) -> Attachment:
+        """Of one network. InvalidArgument, AddressInUse, NetworkFailed."""
+        take = partial(self._services.allocation.take, self._id, network, wish, wish.interface_name)
+        return await self.patiently(take if claims is None else partial(take, claim=claims.take))
 
     async def ports(self, mappings: Iterable[PortMapping]) -> list[Port]:
         """Of the host, one by one. PortInUse."""

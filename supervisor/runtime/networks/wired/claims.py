@@ -1,0 +1,91 @@
+"""Addresses that no other engine of this host gives a container of its own: engines tell one another nothing.
+
+An address is one byte of a file beside the engines' sockets, locked by a descriptor that the container's monitor has. So it
+is claimed for as long as the container lives, whatever becomes of the engine, and nobody has to give it back. Of a container
+that runs, claims are changed by that descriptor, taken out of the monitor: locks are the open file's, whoever has it.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Self
+
+from supervisor.kernel.locks import OfdLock
+from supervisor.logging import log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from supervisor.kernel.process import ProcessRef
+    from supervisor.network.plans import Attachment
+
+__all__ = ["Claims"]
+
+_FILE = "addresses"
+_NETWORK = "/proc/self/ns/net"
+_BITS = 62
+"""Of a place in the file, which two addresses do not share by chance."""
+
+
+class Claims:
+    """Of one container."""
+
+    def __init__(self, directory: str, monitor: ProcessRef | None = None) -> None:
+        """`directory`: of the engines' sockets. Where it cannot be used nothing is claimed, and everything can be had.
+        `monitor`: of one that runs."""
+        self._host = 0
+        self._lock: OfdLock | None = None
+        self._has_some = False
+        try:
+            self._host = os.stat(_NETWORK).st_ino
+            path = f"{directory}/{_FILE}"
+            self._lock = OfdLock(path, fd=-1 if monitor is None else _of_monitor(monitor, path))
+        except OSError as error:
+            log.warning("cannot claim addresses of containers", directory=directory, error=error.strerror)
+
+    def take(self, network: str, address: str) -> bool:
+        """False: another engine's container has it. `network`: its id."""
+        if self._lock is None:
+            return True
+        try:
+            taken = self._lock.try_acquire(self._place_of(network, address), 1)
+        except OSError as error:
+            log.warning("cannot claim an address of a container", address=address, error=error.strerror)
+            return True
+        self._has_some = self._has_some or taken
+        return taken
+
+    def give_back(self, attachments: Iterable[Attachment]) -> None:
+        """They need not have been taken."""
+        if self._lock is None:
+            return
+        for each in attachments:
+            for on in each.addresses:
+                self._lock.release(self._place_of(each.network_id, on.address), 1)
+
+    def _place_of(self, network: str, address: str) -> int:
+        """Hosts that are network namespaces share the file."""
+        words = f"{self._host} {network} {address}".encode()
+        return int.from_bytes(blake2b(words, digest_size=8).digest(), "big") >> (64 - _BITS)
+
+    def held(self) -> list[int]:
+        """The descriptor by which they are claimed, if there are any."""
+        return [self._lock.fd] if self._lock is not None and self._has_some else []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def _of_monitor(monitor: ProcessRef, path: str) -> int:
+    from supervisor.kernel.borrowed import file_of
+
+    return file_of(monitor, path)
