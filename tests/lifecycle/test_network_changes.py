@@ -231,7 +231,9 @@ def test_a_network_that_containers_are_on_is_not_removed(engine: Engine, rootfs:
     assert parts() == {}
 
 
-def test_containers_that_do_not_end_by_themselves_are_waited_for_together(engine: Engine, rootfs: Path) -> None:
+def test_containers_that_do_not_end_by_themselves_are_waited_for_together(
+    engine: Engine, rootfs: Path
+) -> None:
     deaf = ["sh", "-c", "trap '' TERM; while :; do sleep 1000; done"]
     for name in ("a", "b", "c"):
         run(engine, rootfs, name, "--network", "one", command=deaf)
