@@ -218,8 +218,19 @@ class NetworkBook:
         """`remove`, after the containers that are on it. `timeout`: seconds until SIGKILL; none: their own."""
         network = (await self.known()).find(name)
         self._refuse_default(network)
-        for user in self.users().get(network.name, ()):
-            await self._remove_container(user.id, timeout, actor)
+        failures: list[PymanError] = []
+
+        async def remove(container: str) -> None:
+            try:
+                await self._remove_container(container, timeout, actor)
+            except PymanError as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:  # each may take as long as its command does to end
+            for user in self.users().get(network.name, ()):
+                nursery.start_soon(remove, user.id)
+        if failures:
+            raise failures[0]
         return await self.remove(network.id, actor)
 
     def _refuse_default(self, network: Network) -> None:
