@@ -32,10 +32,15 @@ def sockets_of(ref: ProcessRef) -> list[socket.socket]:
     found: list[socket.socket] = []
     try:
         with pidfd:
-            for name in _descriptors(ref.pid):
-                taken = _taken(pidfd.fd, name)
-                if taken is not None:
-                    found.append(taken)
+            try:
+                for name in _descriptors(ref.pid):
+                    taken = _taken(pidfd.fd, name)
+                    if taken is not None:
+                        found.append(taken)
+            except PermissionError:
+                # Nobody but root may look at one that has ended and was not waited for.
+                if not pidfd.exited():
+                    raise
     except BaseException:
         for each in found:
             each.close()

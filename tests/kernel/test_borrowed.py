@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from supervisor.kernel.process import ProcessRef
 
+_NOBODY = 65534
 _HOLDER = """
 import os, socket, sys
 any_file = os.open("/dev/null", os.O_RDONLY)
@@ -99,6 +100,21 @@ def test_who_has_ended_has_none() -> None:
     with bound(socket.SOCK_STREAM) as tcp, holding(tcp) as ref:
         pass
     assert borrowed.sockets_of(ref) == []
+
+
+def test_who_has_ended_and_was_not_waited_for_has_none() -> None:
+    """Its directory of descriptors is root's by then."""
+    if os.geteuid() != 0:
+        pytest.skip("only root has other users' processes")
+    with subprocess.Popen(["/bin/true"], user=_NOBODY, group=_NOBODY) as child:
+        ref = ref_of(child.pid)
+        assert ref is not None
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        os.seteuid(_NOBODY)
+        try:
+            assert borrowed.sockets_of(ref) == []
+        finally:
+            os.seteuid(0)
 
 
 def test_another_process_with_its_number_is_let_alone() -> None:

@@ -238,6 +238,18 @@ def test_by_force_those_go_first_who_need_another_one_on_it(engine: Engine, root
     assert engine.out("ps", "-aq") == ""
 
 
+def test_containers_that_do_not_end_by_themselves_are_waited_for_together(
+    engine: Engine, rootfs: Path
+) -> None:
+    deaf = ["sh", "-c", "trap '' TERM; while :; do sleep 1000; done"]
+    for name in ("a", "b", "c"):
+        run(engine, rootfs, name, "--network", "one", command=deaf)
+    begun = time.monotonic()
+    assert engine.out("network", "rm", "--force", "-t", "2", "one") == "one"
+    assert 2 <= time.monotonic() - begun < 4
+    assert engine.out("ps", "-aq") == ""
+
+
 def test_what_somebody_has_broken_is_made_anew(engine: Engine, rootfs: Path) -> None:
     run(engine, rootfs, "box", "--network", "one", "-p", f"{PORT}:80", command=SERVE)
     run(engine, rootfs, "other", "--network", "two")
