@@ -4,7 +4,8 @@
     migrate [--new-runtime NAME]  write every definition in this version's form, or for another OCI runtime
     check [--repair]              compare the state with itself; a running supervisor is asked instead
     reset                         remove every container and everything that pyman has written
-    unshare [COMMAND …]           run a command, or a shell, in the user's namespaces
+    unshare [--rootless-netns] [-- COMMAND …]
+                                  run a command, or a shell, in the user's namespaces
 
 A running supervisor is asked to end first, and its lock is held until the work is done, so that none comes
 back meanwhile. Containers are stopped for migrate and reset, by a supervisor if one can be started: it
@@ -31,6 +32,8 @@ from pyman.errors import (
     DeadlineExceeded,
     EngineUnavailable,
     InvalidArgument,
+    NetworkFailed,
+    NotSupported,
     PymanError,
     StorageFailed,
 )
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _VERBS = ("renumber", "migrate", "check", "reset", "unshare")
+_NETNS = "--rootless-netns"
 _END_PATIENCE = 300.0
 """Seconds for a supervisor to stop its containers and end."""
 _START_PATIENCE = 60.0
@@ -67,8 +71,9 @@ _START_PATIENCE = 60.0
 
 def run(words: Sequence[str]) -> int:
     """Carry out one verb: `[options] maintain VERB [options]`. The exit status."""
-    if words[-1:] == ["unshare"] or ("--" in words and words[: words.index("--")][-1:] == ["unshare"]):
-        return _unshare(words[words.index("--") + 1 :] if "--" in words else ())
+    own = list(words[: words.index("--")] if "--" in words else words)
+    if "unshare" in own[-2:]:
+        return _unshare(own, words[len(own) + 1 :])
     repair = "--repair" in words
     before = parse([word for word in words if word != "--repair"])
     after = parse(before.words[2:], ("new-runtime",))
@@ -103,12 +108,17 @@ def _enter_namespaces() -> None:
     os.environ.update(identity.marks(uid, gid), XDG_RUNTIME_DIR=runtime)
 
 
-def _unshare(command: Sequence[str]) -> int:
+def _unshare(own: Sequence[str], command: Sequence[str]) -> int:
+    arguments = parse([word for word in own if word != _NETNS])
+    if arguments.words[1:] != ["unshare"]:
+        raise InvalidArgument(f"cannot maintain '{' '.join(arguments.words[1:])}'")
     if os.geteuid() == 0:
         raise InvalidArgument(
             "cannot unshare: root needs no user namespace", hint="run it as an ordinary user"
         )
     _enter_namespaces()
+    if _NETNS in own:
+        _join_bridges(_Work(arguments.options).sandbox)
     command = command or [os.environ.get("SHELL") or "/bin/sh"]
     try:
         os.execvp(command[0], list(command))  # noqa: S606 - this process becomes it
@@ -121,12 +131,37 @@ def _unshare(command: Sequence[str]) -> int:
         raise CommandNotExecutable(f"cannot run '{command[0]}': {reason}", subject=command[0]) from None
 
 
+def _join_bridges(path: str) -> None:
+    """The network namespace with the user's bridges."""
+    from supervisor.kernel import inside, namespaces
+    from supervisor.network import sandbox  # few commands need it
+
+    netns = sandbox.find(path)
+    if netns is None:
+        raise NotSupported(
+            "cannot join the network namespace of bridges: there is none",
+            subject=path,
+            hint="it is there while a container on a bridge runs",
+        )
+    try:
+        namespaces.join(netns, inside.KINDS["network"][1])
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise NetworkFailed(f"cannot join the network namespace of bridges: {reason}", subject=path) from None
+    finally:
+        os.close(netns)
+
+
 class _Work:
     def __init__(self, options: Mapping[str, str]) -> None:
         self._options = options
         chosen = msgspec.convert({name.replace("-", "_"): text for name, text in options.items()}, Options)
         self._settings: Settings = load(chosen, os.environ, owner(os.environ))
         self._layout = Layout.of(self._settings)
+
+    @property
+    def sandbox(self) -> str:
+        return f"{self._layout.sandbox}/netns"
 
     # -- the verbs ------------------------------------------------------------------------------
 

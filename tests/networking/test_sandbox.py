@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.networking.conftest import HOST, OUTSIDE, ask
+from tests.networking.conftest import HOST, OUTSIDE, TALK, ask
 from tests.support.hosts import helpers
 from tests.support.waiting import until
 
@@ -93,6 +93,18 @@ def test_many_at_once_share_it(net: Net) -> None:
         addresses = {each.split()[3] for each in pool.map(live, range(16))}
     assert len(addresses) == 16
     is_gone(net)
+
+
+def test_commands_of_the_user_reach_containers_on_bridges(net: Net) -> None:
+    """By addresses that nobody has on the host."""
+    join = ("unshare", "--rootless-netns")
+    refused = net.engine.cli(*join, "true", check=False)
+    assert refused.returncode == 125
+    assert "it is there while a container on a bridge runs" in refused.stderr
+    net.serve("a", "--network", "bridge")
+    told = net.engine.out(*join, *TALK, "ask", net.address("a"), "80", "tcp", "2")
+    assert told == "a 10.88.0.1"
+    assert net.engine.cli(*join, "sh", "-c", "exit 7", check=False).returncode == 7
 
 
 @pytest.mark.parametrize("name", ["forwarder", "pasta"])
