@@ -109,7 +109,7 @@ class EventStatus(_Word):
 
     # Not known to Podman.
     HELPER_LOST = "helper-lost"
-    """A program that works for networks (a name server, pasta, a port forwarder) has ended unasked."""
+    """A program that works for networks (a name server, pasta, a port forwarder, a DHCP client) has ended unasked."""
     HELPER_RESTARTED = "helper-restarted"
     LEASE_CHANGED = "lease-changed"
     """A DHCP server has given a running container another address; `Attributes` say which, and on which network."""

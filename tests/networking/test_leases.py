@@ -144,6 +144,9 @@ def test_a_container_has_the_address_that_the_server_of_its_network_gives(net: N
         address = net.address("a")
         assert 100 <= int(address.rpartition(".")[2]) < 150
         assert shown(net, "a") == (address, OUTSIDE)
+        (link,) = json.loads(net.inside("a", "ip", "-4", "-json", "address", "show", "dev", "eth0"))
+        # It ends with the lease, whoever is there.
+        assert 590 < link["addr_info"][0]["valid_life_time"] <= 600
         assert ask(net.outside, address, 80) == f"a {OUTSIDE}"
         assert net.asks("a", OUTSIDE, 7) == f"outside {address}"
         assert route(net, "a")[0]["metric"] == 100

@@ -148,11 +148,15 @@ class Leasing:
             return None
 
     async def _answered(self, attachment: Attachment) -> None:
-        """Until there is a lease. NetworkFailed."""
-        with trio.move_on_after(_ANSWER) as scope, Inotify() as inotify:
-            inotify.add(self.directory, MOVED_TO)
-            while self._lease(attachment) is None:
-                await inotify.read()
+        """Until there is a lease. NetworkFailed, StorageFailed."""
+        look = partial(self._lease, attachment)
+        try:
+            with trio.move_on_after(_ANSWER) as scope, Inotify() as inotify:
+                inotify.add(self.directory, MOVED_TO)
+                while await trio.to_thread.run_sync(look, limiter=self.services.disk) is None:
+                    await inotify.read()
+        except OSError as error:
+            raise files.storage_error(error, "watch", self.directory) from error
         if scope.cancelled_caught:
             name, network = self.container.name, attachment.network
             raise NetworkFailed(
