@@ -231,6 +231,13 @@ def test_a_network_that_containers_are_on_is_not_removed(engine: Engine, rootfs:
     assert parts() == {}
 
 
+def test_by_force_those_go_first_who_need_another_one_on_it(engine: Engine, rootfs: Path) -> None:
+    run(engine, rootfs, "needed", "--network", "one")
+    run(engine, rootfs, "other", "--network", "one", "--requires", "needed")
+    assert engine.out("network", "rm", "--force", "-t", "0", "one") == "one"
+    assert engine.out("ps", "-aq") == ""
+
+
 def test_containers_that_do_not_end_by_themselves_are_waited_for_together(
     engine: Engine, rootfs: Path
 ) -> None:

@@ -25,6 +25,7 @@ from supervisor.logging import log
 from supervisor.network.definitions import live
 from supervisor.network.definitions.creating import Surroundings, check_name, define, with_servers
 from supervisor.network.definitions.directory import Directory, Networks, default_network
+from supervisor.runtime.in_the_way import remove_all
 from supervisor.runtime.intended import Intents
 from supervisor.runtime.locking import Locks
 from supervisor.runtime.views.times import rfc3339
@@ -218,20 +219,12 @@ class NetworkBook:
         """`remove`, after the containers that are on it. `timeout`: seconds until SIGKILL; none: their own."""
         network = (await self.known()).find(name)
         self._refuse_default(network)
-        failures: list[PymanError] = []
-
-        async def remove(container: str) -> None:
-            try:
-                await self._remove_container(container, timeout, actor)
-            except PymanError as error:
-                failures.append(error)
-
-        async with trio.open_nursery() as nursery:  # each may take as long as its command does to end
-            for user in self.users().get(network.name, ()):
-                nursery.start_soon(remove, user.id)
-        if failures:
-            raise failures[0]
+        users = partial(self._users_of, network.name)
+        await remove_all(users, lambda id: self._remove_container(id, timeout, actor))
         return await self.remove(network.id, actor)
+
+    def _users_of(self, name: str) -> Sequence[User]:
+        return self.users().get(name, ())
 
     def _refuse_default(self, network: Network) -> None:
         if network.name == self.default_name:

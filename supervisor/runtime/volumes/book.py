@@ -23,6 +23,7 @@ from pyman.api.system import Problem
 from pyman.errors import AmbiguousId, NameInUse, NoSuchVolume, PymanError, StateDamaged, VolumeInUse
 from pyman.names import EventStatus
 from supervisor.logging import log
+from supervisor.runtime.in_the_way import remove_all
 from supervisor.runtime.volumes import driver
 from supervisor.runtime.volumes.entry import Entry, recorded
 from supervisor.runtime.volumes.ground import Ground
@@ -294,8 +295,8 @@ class Volumes:
 
     async def remove_used(self, entry: Entry, timeout: float | None, actor: Actor | None) -> bool:
         """`remove`, after the containers that use it. `timeout`: seconds until SIGKILL; none: their own."""
-        for container in self.users(entry.name):
-            await self.remove_container(container.id, timeout, actor)
+        users = partial(self.users, entry.name)
+        await remove_all(users, lambda id: self.remove_container(id, timeout, actor))
         return await self.remove(entry, actor)
 
     def _refuse_used(self, entry: Entry) -> None:
