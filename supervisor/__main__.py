@@ -29,7 +29,11 @@ def main(words: Sequence[str] | None = None) -> int:
             status = daemon_start.run(words[1:])
             gc.freeze()  # or whoever ends it waits while the interpreter looks for cycles in all of it
             return status
-        if "maintain" in words and parse(words).words[:1] == ["maintain"]:
+        if "maintain" in words and (given := parse(words)).words[:1] == ["maintain"]:
+            if given.words[1:2] == ["unshare"]:
+                from supervisor import unshare
+
+                unshare.run(given.options, given.words[2:])
             from supervisor import maintain
 
             return maintain.run(words)

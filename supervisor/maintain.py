@@ -4,7 +4,6 @@
     migrate [--new-runtime NAME]  write every definition in this version's form, or for another OCI runtime
     check [--repair]              compare the state with itself; a running supervisor is asked instead
     reset                         remove every container and everything that pyman has written
-    unshare [COMMAND …]           run a command, or a shell, in the user's namespaces
 
 A running supervisor is asked to end first, and its lock is held until the work is done, so that none comes
 back meanwhile. Containers are stopped for migrate and reset, by a supervisor if one can be started: it
@@ -26,8 +25,6 @@ import msgspec
 import trio
 
 from pyman.errors import (
-    CommandNotExecutable,
-    CommandNotFound,
     DeadlineExceeded,
     EngineUnavailable,
     InvalidArgument,
@@ -35,20 +32,20 @@ from pyman.errors import (
     StorageFailed,
 )
 from pyman.names import STATES_WITH_PROCESS
-from pyman.wire import Connection, owner, runtime_directory
+from pyman.wire import Connection, owner
 from pyman.wire import decode as decode_json
 from supervisor import instance, logging
 from supervisor.arguments import COMMAND, parse, spelled
 from supervisor.channel import error_of
 from supervisor.demolition import demolish
-from supervisor.listeners import private_directory
 from supervisor.oci.runtimes import find_runtimes
-from supervisor.rootless import entering, identity
+from supervisor.rootless import entering
 from supervisor.runtime.records import Definition, ExecDefinition, Observed, decode, encode, replaced
 from supervisor.runtime.volumes.records import Volume, VolumeObserved
 from supervisor.settings.layout import Layout, make_directories
 from supervisor.settings.load import Options, load
 from supervisor.state import offline
+from supervisor.unshare import enter_namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_VERBS = ("renumber", "migrate", "check", "reset", "unshare")
+_VERBS = ("renumber", "migrate", "check", "reset")
 _END_PATIENCE = 300.0
 """Seconds for a supervisor to stop its containers and end."""
 _START_PATIENCE = 60.0
@@ -67,8 +64,6 @@ _START_PATIENCE = 60.0
 
 def run(words: Sequence[str]) -> int:
     """Carry out one verb: `[options] maintain VERB [options]`. The exit status."""
-    if words[-1:] == ["unshare"] or ("--" in words and words[: words.index("--")][-1:] == ["unshare"]):
-        return _unshare(words[words.index("--") + 1 :] if "--" in words else ())
     repair = "--repair" in words
     before = parse([word for word in words if word != "--repair"])
     after = parse(before.words[2:], ("new-runtime",))
@@ -82,7 +77,7 @@ def run(words: Sequence[str]) -> int:
             f"cannot maintain '{wrong}'", subject=wrong, hint=f"give one of {', '.join(_VERBS)}"
         )
     if os.geteuid() != 0:
-        _enter_namespaces()
+        enter_namespaces()
     work = _Work(options)
     if verb == "renumber":
         return work.renumber()
@@ -91,34 +86,6 @@ def run(words: Sequence[str]) -> int:
     if verb == "check":
         return work.check(repair=repair)
     return work.reset()
-
-
-def _enter_namespaces() -> None:
-    """As the keeper does it, before there is a second thread."""
-    uid, gid = os.geteuid(), os.getegid()
-    runtime = runtime_directory(os.environ, uid)
-    private_directory(f"{runtime}/pyman")
-    if warning := entering.enter(f"{runtime}/pyman"):
-        sys.stderr.write(f"Warning: {warning}\n")
-    os.environ.update(identity.marks(uid, gid), XDG_RUNTIME_DIR=runtime)
-
-
-def _unshare(command: Sequence[str]) -> int:
-    if os.geteuid() == 0:
-        raise InvalidArgument(
-            "cannot unshare: root needs no user namespace", hint="run it as an ordinary user"
-        )
-    _enter_namespaces()
-    command = command or [os.environ.get("SHELL") or "/bin/sh"]
-    try:
-        os.execvp(command[0], list(command))  # noqa: S606 - this process becomes it
-    except FileNotFoundError:
-        raise CommandNotFound(
-            f"cannot run '{command[0]}': there is no such command", subject=command[0]
-        ) from None
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise CommandNotExecutable(f"cannot run '{command[0]}': {reason}", subject=command[0]) from None
 
 
 class _Work:

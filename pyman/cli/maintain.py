@@ -34,7 +34,9 @@ RENUMBER_OPTIONS: tuple[Option, ...] = ()
 MIGRATE_OPTIONS: tuple[Option, ...] = (
     ("new-runtime", "", TEXT, "NAME", "Give every container another OCI runtime"),
 )
-UNSHARE_OPTIONS: tuple[Option, ...] = ()
+UNSHARE_OPTIONS: tuple[Option, ...] = (
+    ("rootless-netns", "", FLAG, "", "Also in the network namespace of the user's bridges"),
+)
 RESET_OPTIONS: tuple[Option, ...] = (("force", "f", FLAG, "", "Do not ask"),)
 
 
@@ -56,7 +58,8 @@ def reset(ctx: Context, args: Parsed) -> int:
 
 
 def unshare(ctx: Context, args: Parsed) -> int:
-    return _become(ctx, "unshare", "--", *args.arguments)
+    options = ("--rootless-netns",) if args.rootless_netns else ()
+    return _become(ctx, "unshare", *options, "--", *args.arguments)
 
 
 def _become(ctx: Context, action: str, *words: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.networking.conftest import HOST, OUTSIDE, ask
+from tests.networking.conftest import HOST, OUTSIDE, TALK, ask
 from tests.support.hosts import helpers
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.networking.conftest import Net
 
 pytestmark = pytest.mark.parametrize("module_net", ["user"], indirect=True)
@@ -93,6 +96,18 @@ def test_many_at_once_share_it(net: Net) -> None:
         addresses = {each.split()[3] for each in pool.map(live, range(16))}
     assert len(addresses) == 16
     is_gone(net)
+
+
+def test_commands_of_the_user_reach_containers_on_bridges(net: Net) -> None:
+    """By addresses that nobody has on the host."""
+    join = ("unshare", "--rootless-netns")
+    refused = net.engine.cli(*join, "true", check=False)
+    assert refused.returncode == 125
+    assert "it is there while a container on a bridge runs" in refused.stderr
+    net.serve("a", "--network", "bridge")
+    told = net.engine.out(*join, *TALK, "ask", net.address("a"), "80", "tcp", "2")
+    assert told == "a 10.88.0.1"
+    assert net.engine.cli(*join, "sh", "-c", "exit 7", check=False).returncode == 7
 
 
 @pytest.mark.parametrize("name", ["forwarder", "pasta"])
@@ -189,18 +204,38 @@ def test_a_port_in_use_is_named_and_nothing_stays(net: Net) -> None:
     assert ask(net.outside, HOST, 8080) == f"web {OUTSIDE}"
 
 
-def test_a_host_without_a_way_out_has_bridges_nevertheless(net: Net) -> None:
-    """And they lead out once it has one, whatever supervisor there is by then."""
+@contextlib.contextmanager
+def offline(net: Net) -> Iterator[None]:
     ways = ("192.0.2.2", "fd02::2")
     for way in ways:
         net.host.run("ip", "route", "del", "default", "via", way)
     try:
-        net.serve("web", "--network", "bridge", "-p", "8080:80")
-        assert ask(net.outside, HOST, 8080) == f"web {OUTSIDE}"
-        assert "nameserver 10.0.2.3" in net.engine.out("exec", "web", "cat", "/etc/resolv.conf")
+        yield
     finally:
         for way in ways:
             net.host.run("ip", "route", "add", "default", "via", way)
+
+
+def test_who_comes_while_the_host_is_offline_asks_as_the_others_do(net: Net) -> None:
+    """Through the way out that is there, and has what it was begun with."""
+    net.serve("web", "--network", "bridge")
+    with offline(net):
+        net.run("late", "--network", "bridge")
+        net.engine.kill()
+        net.run("later", "--network", "bridge")
+    asked = {net.engine.out("exec", name, "cat", "/etc/resolv.conf") for name in ("web", "late", "later")}
+    assert len(asked) == 1
+    assert "nameserver 169.254.1.1" in asked.pop()
+    assert net.asks("later", OUTSIDE, 7).startswith("outside ")
+
+
+def test_a_host_without_a_way_out_has_bridges_nevertheless(net: Net) -> None:
+    """And they lead out once it has one, whatever supervisor there is by then."""
+    is_gone(net)
+    with offline(net):
+        net.serve("web", "--network", "bridge", "-p", "8080:80")
+        assert ask(net.outside, HOST, 8080) == f"web {OUTSIDE}"
+        assert "nameserver 10.0.2.3" in net.engine.out("exec", "web", "cat", "/etc/resolv.conf")
     assert net.asks("web", OUTSIDE, 7).startswith("outside ")
     net.engine.kill()
     net.run("late", "--network", "bridge")

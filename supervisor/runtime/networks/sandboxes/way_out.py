@@ -48,6 +48,8 @@ class WayOut(Helper):
         """The host, as containers see it; None: not at all."""
         self._begun = ""
         """The one that is there, whatever would be chosen now."""
+        self._told: Sequence[str] = ()
+        """A pasta that is there was told this, whatever the host has become meanwhile."""
 
     async def look(self) -> list[str]:
         """What it is begun with, but where the sandbox is: `servers` and `host` follow from it. NotSupported,
@@ -64,7 +66,8 @@ class WayOut(Helper):
         deadline = settings.pyman.call_deadline
         maps_guest = await programs.knows(path, pasta.GUEST_MAP, deadline=deadline)
         pasta.check(settings.network.pasta_options)
-        words = [*_addresses(settings.network.pasta_options), *settings.network.pasta_options]
+        configured = settings.network.pasta_options
+        words = self._told or [*_addresses(configured), *configured]
         setup = pasta.set_up(words, [], maps_guest=maps_guest)
         self.servers = setup.servers
         self.host = setup.host or first_address(setup.own) or None
@@ -82,25 +85,28 @@ class WayOut(Helper):
     async def adopt(self, ref: ProcessRef) -> None:
         """One that an earlier supervisor has begun. Errors as `look`."""
         if not self._begun:
-            program = os.path.basename(next(iter(words_of(ref.pid)), ""))
-            self._begun = slirp4netns.PROGRAM if program == slirp4netns.PROGRAM else pasta.PROGRAM
+            path, *words = words_of(ref.pid) or [""]
+            is_pasta = os.path.basename(path) != slirp4netns.PROGRAM
+            self._begun = pasta.PROGRAM if is_pasta else slirp4netns.PROGRAM
+            self._told = words if is_pasta else ()
             await self.look()
 
     def forget(self) -> None:
         """There is none any more."""
         self.netns = -1
-        self._begun = ""
+        self._begun, self._told = "", ()
 
     def _found(self, package: str) -> str:
         return programs.find(self.name, self._settings().engine.helper_binaries_dir, package=package)
 
     async def program(self, stack: ExitStack) -> Program:
         del stack
-        self._begun = ""
+        self._begun, self._told = "", ()
         argv = await self.look()
         self._begun = self.name
         if self.name == slirp4netns.PROGRAM:
             return Program(argv, descriptors=(self.netns,), ready=slirp4netns.READY)
+        self._told = argv[1:]
         await pasta.end_former(self.pid_file)
         return Program(argv, pid_file=self.pid_file)
 
