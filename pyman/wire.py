@@ -65,6 +65,8 @@ MAX_REPLY = 256 << 20
 _CHUNK = 1 << 16
 _LONGEST_PATH = 107
 """What fits into a socket address, without the NUL."""
+_QUESTIONS = frozenset({"Exists", "History", "Info", "Inspect", "List", "Top", "Version", "Why"})
+"""Calls that change nothing."""
 _ABOUT_CONTAINERS = "what was begun goes on, look at it with 'pyman ps --all'"
 _ABOUT_OTHERS = (
     "the next one finishes what was begun or takes it back: look, and run the command again if need be"
@@ -373,10 +375,17 @@ class Connection:
     ) -> dict[str, Json]:
         """The reply's parameters. Raises what the supervisor raised, or EngineUnavailable.
 
-        `method` is `Container.List` or a full name. The descriptors stay the caller's.
+        `method` is `Container.List` or a full name. The descriptors stay the caller's. What only asks is asked of the next
+        supervisor, if one goes away without an answer.
         """
         self.send(method, parameters, descriptors, more=False)
-        reply = self.receive()
+        try:
+            reply = self.receive()
+        except EngineUnavailable:
+            if method.rpartition(".")[2] not in _QUESTIONS:
+                raise
+            self.send(method, parameters, descriptors, more=False)  # to the next one
+            reply = self.receive()
         reply.close()
         if reply.continues:
             self.close()

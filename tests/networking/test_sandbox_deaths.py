@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -144,6 +145,35 @@ def test_who_lives_on_where_it_is_gone_is_put_on_the_next_one(net: Net, programs
     until(lambda: net.asks("a", "web").startswith("web "), "it is not found by its name", 10)
     assert space(net)
     assert net.asks("a", OUTSIDE, 7).startswith("outside ")
+
+
+def test_ports_follow_a_container_whose_monitor_was_killed(net: Net) -> None:
+    """Then nobody but the forwarder has them, and they are led to another address when a network is gone."""
+    net.engine.cli("network", "create", "n")
+    net.serve("web", "--network", "n", "--network", "podman", "-p", "8080:80", "-p", "8080:80/udp")
+    os.kill(net.engine.inspect("web")["State"]["ConmonPid"], signal.SIGKILL)
+    for verb in ("disconnect", "connect"):
+        net.engine.cli("network", verb, "n", "web")
+        for kind in ("tcp", "udp"):
+            assert ask(net.outside, HOST, 8080, kind) == f"web {OUTSIDE}"
+
+
+def test_a_change_of_networks_that_fails_takes_no_port_away(net: Net) -> None:
+    """Somebody has taken it, when nobody was there who had it, and gives it back."""
+    net.engine.cli("network", "create", "n")
+    net.serve("web", "--network", "n", "--network", "podman", "-p", "8080:80")
+    supervisor = net.engine.pid
+    holders = [net.engine.inspect("web")["State"]["ConmonPid"], helper(net, "forwarder")]
+    os.kill(supervisor, signal.SIGSTOP)
+    for pid in holders:
+        os.kill(pid, signal.SIGKILL)
+    assert not processes.wait_gone(holders, 5)
+    with net.host.does(lambda: socket.create_server(("", 8080))):
+        os.kill(supervisor, signal.SIGCONT)
+        refused = net.engine.cli("network", "disconnect", "n", "web", check=False)
+        assert (refused.returncode, "cannot publish port 8080/tcp" in refused.stderr) == (126, True)
+    net.engine.cli("network", "reload", "web")
+    assert ask(net.outside, HOST, 8080) == f"web {OUTSIDE}"
 
 
 def test_after_a_logout_has_removed_the_run_directory_networks_are_there_again(net: Net) -> None:

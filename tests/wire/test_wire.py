@@ -285,7 +285,23 @@ def test_a_connection_that_breaks_in_mid_call_says_what_becomes_of_the_work(
     server.script[method] = lambda talk: talk.hang_up()
     with pytest.raises(EngineUnavailable, match=f"cannot finish {method}: .* {hint}"):
         connection.call(method)
-    assert len(server.calls) == 1, "a request that was sent is never sent twice"
+    assert len(server.calls) == 1, "a request that may change something is never sent twice"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_only_asks_is_asked_of_the_next_one(
+    server: Scripted, connection: wire.Connection, times: int
+) -> None:
+    """Once: it is not asked for ever."""
+    server.script["Container.List"] = lambda talk: (
+        talk.hang_up() if len(server.calls) <= times else talk.send({"containers": []})
+    )
+    if times == 1:
+        assert connection.call("Container.List") == {"containers": []}
+    else:
+        with pytest.raises(EngineUnavailable, match=r"cannot finish Container\.List"):
+            connection.call("Container.List")
+    assert len(server.calls) == 2
 
 
 def test_a_peer_that_went_away_between_two_calls_is_replaced(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import trio
 
-from pyman.errors import NetworkFailed, PymanError
+from pyman.errors import NetworkFailed, PortInUse, PymanError
 from supervisor.kernel import files
 from supervisor.logging import log
 from supervisor.network import sandbox
@@ -276,11 +276,14 @@ class Sandbox:
         argv = forwarding.command(self._control, control.fileno(), keep=keep)
         return Program(argv, descriptors=(control.fileno(),), network=self._netns)
 
-    async def heal(self, container: str) -> None:
-        """What others have removed of the ways out and in. NetworkFailed, DeadlineExceeded."""
-        await self.ready(container)
-        if container in self._published:
-            await self._lead_surely(container)
+    async def heal(self, container: Container) -> None:
+        """What others have removed of the ways out and in, or an attempt to lead ports elsewhere. NetworkFailed, PortInUse,
+        DeadlineExceeded."""
+        await self.ready(container.id)
+        observed = container.observed
+        if observed.ports and observed.attachments:
+            self._published[container.id] = _Published(observed.ports, observed.attachments)
+            await self._lead_surely(container.id)
         if self._published:
             await self._lead_back()
 
@@ -334,7 +337,12 @@ def _lead(
     given: Sequence[socket.socket],
 ) -> None:
     with ExitStack() as stack:
-        sockets = holders(published.ports, monitor, given, stack)
+        try:
+            sockets = holders(published.ports, monitor, given, stack)
+        except PortInUse:
+            # Where the monitor has ended, nobody but the forwarder has them, if it leads them yet.
+            forwarding.drop(control, container)
+            sockets = holders(published.ports, monitor, given, stack)
         forwarding.drop(control, container)  # what was left of an attempt
         forwarding.lead(control, container, sockets, _targets(published))
 

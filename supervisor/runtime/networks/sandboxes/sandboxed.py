@@ -51,7 +51,7 @@ class Sandboxed(Bridged):
             await self.services.sandbox.unpublish(self.id)
 
     async def heal(self) -> None:
-        await self.services.sandbox.heal(self.id)
+        await self.services.sandbox.heal(self.container)
 
     def left(self) -> None:
         self.services.sandbox.left(self.id)
