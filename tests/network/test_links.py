@@ -57,6 +57,16 @@ def test_who_takes_an_address_over_is_reached_at_once(host: Machine, one: Machin
     assert host.asks("10.1.0.2", 80, seconds=0.5) == "two 10.1.0.1"
 
 
+def test_a_bridge_that_somebody_has_set_down_is_up_for_the_next(
+    host: Machine, one: Machine, two: Machine
+) -> None:
+    connected(host, one, FIRST, 2)
+    one.answers(80, "one")
+    host.run("ip", "link", "set", "br1", "down")
+    host.does(lambda: links.attach(two.netns, FIRST, attachment(FIRST, 3)))
+    assert two.asks("10.1.0.2", 80) == "one 10.1.0.3"
+
+
 def test_a_container_has_the_hardware_address_that_was_chosen_or_tells_its_own(
     host: Machine, one: Machine, two: Machine
 ) -> None:

@@ -182,10 +182,11 @@ def test_a_reload_mends_interfaces_and_bridges(two: Net) -> None:
     assert net.asks("b", address) == f"a {net.address('b')}"
 
 
-def test_who_comes_after_somebody_has_deleted_a_bridge_finds_one(two: Net) -> None:
+@pytest.mark.parametrize("change", ["link del", "addr flush", "link set down"])
+def test_who_comes_after_somebody_has_broken_a_bridge_finds_it_whole(two: Net, change: str) -> None:
     net = two
     net.run("first", "--network", "first")
-    net.filter("ip", "link", "del", BRIDGE)
+    net.filter("ip", *change.split(), "dev", BRIDGE)
     net.serve("second", "--network", "first")
     net.run("third", "--network", "first")
     assert net.asks("third", "second") == f"second {net.address('third')}"

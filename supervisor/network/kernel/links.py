@@ -123,9 +123,10 @@ def _forward(setting: str) -> None:
 
 
 def is_there(network: NetworkPlan) -> bool:
-    """Something has the name of the network's bridge."""
+    """Something has the name of the network's bridge, and is up."""
     with _wire(f"look for the bridge '{network.interface}' of network '{network.name}'") as wire:
-        return messages.find(wire, network.interface) is not None
+        found = messages.find(wire, network.interface)
+        return found is not None and found.is_up
 
 
 def parts_of(network: NetworkPlan) -> list[str]:
@@ -212,8 +213,11 @@ def _make_pair(
     wire: Wire, netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool
 ) -> None:
     name = attachment.host_interface
-    if messages.find(wire, network.interface) is None:
-        ensure_bridge(network)  # another engine has found nobody on it, a moment ago
+    there = messages.find(wire, network.interface)
+    if there is None or not there.is_up:
+        ensure_bridge(
+            network
+        )  # another engine has found nobody on it, a moment ago; or somebody has broken it
     bridge = _known(wire, network.interface, "bridge")
     wire.tell(
         messages.remove(name),  # an earlier attempt's

@@ -84,6 +84,7 @@ class Interface(msgspec.Struct, frozen=True):
     mtu: int = 0
     mac: str = ""
     master: int = 0
+    is_up: bool = False
 
 
 # ---------------------------------------------------------------------- interfaces
@@ -306,13 +307,15 @@ def way_out(wire: Wire) -> Interface | None:
 def _interface(body: bytes) -> Interface:
     values = dict(netlink.attributes(body[_LINK.size :]))
     information = dict(netlink.attributes(values.get(_INFORMATION, b"")))
+    _, _, index, flags, _ = _LINK.unpack_from(body)
     return Interface(
-        index=_LINK.unpack_from(body)[2],
+        index=index,
         name=_text(values.get(_NAME)),
         kind=_text(information.get(_KIND)),
         mtu=_number(values.get(_MTU)),
         mac=values.get(_MAC, b"").hex(":"),
         master=_number(values.get(_MASTER)),
+        is_up=bool(flags & _UP),
     )
 
 

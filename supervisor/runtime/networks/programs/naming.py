@@ -128,7 +128,8 @@ class Naming:
     ) -> None:
         """A container has addresses on networks, whose bridges are there. `place`: a descriptor of the network namespace in
         which they are, None: this process's own. `servers`: whom to ask for other names where neither network nor container
-        says it; none: whom the host asks. `again`: makes the bridges, should they not be there any more.
+        says it; none: whom the host asks. `again`: makes the bridges what they should be, whatever others have done to
+        them.
 
         NetworkFailed, StorageFailed, DiskFull, DeadlineExceeded; the container has no names there then.
         """

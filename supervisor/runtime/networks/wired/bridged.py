@@ -160,18 +160,18 @@ class Bridged:
     async def ground(self) -> None:
         observed = self.container.observed
         place = await self.ready_place()
-        hold = partial(self._hold, observed.networks, place)
-        await hold()
+        await self._hold(observed.networks, place)
         if observed.ports:
             await self.lead(observed)
         if self.has_names():
             join, servers = self.services.naming.joined, self.forwarders
             on, having = observed.networks, observed.attachments
-            await join(self.container, on, having, place=place, servers=servers, again=hold)
+            again = partial(self._hold, on, place, anew=True)
+            await join(self.container, on, having, place=place, servers=servers, again=again)
 
-    async def _hold(self, networks: Iterable[NetworkPlan], place: int | None) -> None:
+    async def _hold(self, networks: Iterable[NetworkPlan], place: int | None, *, anew: bool = False) -> None:
         for network in networks:
-            await self.services.bridges.hold(self.id, network, place)
+            await self.services.bridges.hold(self.id, network, place, anew=anew)
 
     def has_names(self) -> bool:
         """On one of its networks containers find one another by their names."""

@@ -74,12 +74,15 @@ class Bridges:
     def users(self, network_id: str) -> frozenset[str]:
         return frozenset(self._users.get(network_id, ()))
 
-    async def hold(self, container: str, network: NetworkPlan, netns: int | None) -> None:
-        """There is the bridge, for as long as the container does not leave it. NetworkFailed, NotSupported."""
+    async def hold(
+        self, container: str, network: NetworkPlan, netns: int | None, *, anew: bool = False
+    ) -> None:
+        """There is the bridge, for as long as the container does not leave it. `anew`: whatever is known of it. NetworkFailed,
+        NotSupported."""
         async with self._lock:
             self._hold(container, network)
             place = identity(netns)
-            if self._made.get(network.id) != place or await self._is_missing(network, netns):
+            if anew or self._made.get(network.id) != place or await self._is_missing(network, netns):
                 if network.driver == "bridge":
                     await self._tidying.expect(network)
                     await self._make(network, netns)
