@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.networking.conftest import CONFIG, HOST, Net, ask
-from tests.support import sharing
+from tests.support import processes, sharing
 from tests.support.engine import Engine
-from tests.support.hosts import HostPlace
+from tests.support.hosts import HostPlace, inhabitants
 from tests.support.runtimes import make_place
 from tests.support.waiting import until
 
@@ -76,3 +76,18 @@ def test_a_restart_by_policy_keeps_it(net: Net, other: Net) -> None:
     until(lambda: net.engine.inspect("a")["State"]["Pid"] not in (0, first), "it is not there again")
     refused = other.engine.cli("run", "--rm", "--ip", "10.88.0.79", *other.root, "true", check=False)
     assert "a container of another engine has it" in refused.stderr
+
+
+def test_where_the_other_serves_names_its_program_is_named(net: Net, other: Net) -> None:
+    for each in (net, other):
+        each.engine.cli("network", "create", "--subnet", "10.90.9.0/24", "shared")
+    net.serve("a", "--network", "shared")
+    (server,) = (pid for pid in inhabitants(net.host) if "aardvark-dns" in processes.describe(pid))
+    words = ("run", "--rm", "--network", "shared", *other.root, "true")
+    refused = other.engine.cli(*words, check=False)
+    assert f"at 10.90.9.1, port 53: process {server} (aardvark-dns) has that" in refused.stderr
+    net.engine.cli("rm", "--force", "--time", "0", "a")
+    until(lambda: len(net.host.links()) == 2, "the bridge is still there", 5)
+    other.engine.cli(*words)
+    for each in (net, other):
+        each.engine.cli("network", "rm", "shared")

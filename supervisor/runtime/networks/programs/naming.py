@@ -46,6 +46,8 @@ _CALM = 5.0
 """Seconds after which the program has read, for certain, what it was told to."""
 _PATIENCE = 5.0
 """Seconds for the program to answer to a name."""
+_RETOLD = 1.0
+"""Seconds without an answer until the program is told to try once more."""
 _AGAIN = 0.002
 """Seconds until it is asked again, then twice as long each time."""
 _ROOM = 1 << 12
@@ -122,10 +124,11 @@ class Naming:
         *,
         place: int | None = None,
         servers: Sequence[str] = (),
+        again: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         """A container has addresses on networks, whose bridges are there. `place`: a descriptor of the network namespace in
         which they are, None: this process's own. `servers`: whom to ask for other names where neither network nor container
-        says it; none: whom the host asks.
+        says it; none: whom the host asks. `again`: makes the bridges, should they not be there any more.
 
         NetworkFailed, StorageFailed, DiskFull, DeadlineExceeded; the container has no names there then.
         """
@@ -138,7 +141,7 @@ class Naming:
                 self._put(zone, guest)
             await self._serve(place)
             for zone, guest in known:
-                await self._known(zone, guest, place)
+                await self._known(zone, guest, place, again)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self.left(container.id, [zone.network for zone, _ in known])
@@ -322,7 +325,9 @@ class Naming:
 
     # ------------------------------------------------------------------ whether it serves
 
-    async def _known(self, zone: Zone, guest: Guest, place: int | None) -> None:
+    async def _known(
+        self, zone: Zone, guest: Guest, place: int | None, again: Callable[[], Awaitable[object]] | None
+    ) -> None:
         """NetworkFailed: it does not know the guest, at some address at which it should serve."""
         address, name = guest.addresses[0], guest.id[:12]
         port = self._port()
@@ -331,19 +336,47 @@ class Naming:
             wait = _AGAIN
             with await self._socket(gateway, place) as asking, trio.move_on_after(_PATIENCE):
                 await asking.connect((gateway, port))
+                retold = trio.current_time() + _RETOLD
                 while not told:
                     with trio.move_on_after(wait):
                         told = await _ask(asking, name, address)
                         if not told:
                             await trio.sleep(wait)
                     wait = min(wait * 2, 0.5)
+                    if not told and trio.current_time() >= retold:
+                        if again is not None:
+                            await again()
+                        await self._tell_again()
+                        retold = trio.current_time() + _RETOLD
             if not told:
-                why = "nobody answers" if told is None else "it is another one that answers"
-                raise NetworkFailed(
-                    f"cannot serve names at {gateway}, port {port}: {why}",
-                    subject=zone.network,
-                    hint="is another name server there, or does a packet filter stand in the way?",
-                )
+                raise await self._unserved(zone, gateway, place, answers=told is not None)
+
+    async def _tell_again(self) -> None:
+        """It tries a port once, and does not come back to it. Another engine's program may just have been leaving that, or
+        its last container the bridge, which nobody was on yet."""
+        async with self._turn:
+            if self.is_used():
+                await self._helpers.ensure(self._server)
+                self._helpers.signal(KEY, signal.SIGHUP)
+
+    async def _unserved(self, zone: Zone, gateway: str, place: int | None, *, answers: bool) -> NetworkFailed:
+        """With the name of whoever is in the way, if there is one."""
+        from supervisor.kernel.udp_holders import holder_of
+
+        port, own = self._port(), self._helpers.process_of(KEY)
+        look = partial(holder_of, gateway, port, but=own.pid if own is not None else 0)
+        other = await self._in_thread(partial(in_place, place, look))
+        if other:
+            why, hint = (
+                f"{other} has that",
+                "end it, or choose another port as dns_bind_port in containers.conf",
+            )
+        else:
+            why = "it is another one that answers" if answers else "nobody answers"
+            hint = "is another name server there, or does a packet filter stand in the way?"
+        return NetworkFailed(
+            f"cannot serve names at {gateway}, port {port}: {why}", subject=zone.network, hint=hint
+        )
 
     async def _socket(self, gateway: str, place: int | None) -> trio.socket.SocketType:
         family = socket.AF_INET6 if is_ipv6(gateway) else socket.AF_INET

@@ -158,15 +158,20 @@ class Bridged:
         """It is on no bridge any more."""
 
     async def ground(self) -> None:
-        observed, bridges = self.container.observed, self.services.bridges
+        observed = self.container.observed
         place = await self.ready_place()
-        for network in observed.networks:
-            await bridges.hold(self.id, network, place)
+        hold = partial(self._hold, observed.networks, place)
+        await hold()
         if observed.ports:
             await self.lead(observed)
         if self.has_names():
             join, servers = self.services.naming.joined, self.forwarders
-            await join(self.container, observed.networks, observed.attachments, place=place, servers=servers)
+            on, having = observed.networks, observed.attachments
+            await join(self.container, on, having, place=place, servers=servers, again=hold)
+
+    async def _hold(self, networks: Iterable[NetworkPlan], place: int | None) -> None:
+        for network in networks:
+            await self.services.bridges.hold(self.id, network, place)
 
     def has_names(self) -> bool:
         """On one of its networks containers find one another by their names."""
