@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyman.errors import InvalidArgument
+from pyman.errors import InvalidArgument, NotSupported
 from supervisor.network.plans import Port
-from supervisor.network.user_mode import duplicates, pasta
+from supervisor.network.user_mode import duplicates, pasta, programs
 from tests.network.user_box import UserBox
 from tests.support import processes
 
@@ -175,3 +175,10 @@ def test_it_ends_once_the_file_is_gone_that_names_the_namespace(box: UserBox) ->
     box.outside("umount", "--lazy", "netns")
     box.outside("rm", "netns")
     assert not processes.wait_gone([pid], 5)
+
+
+def test_where_it_is_not_installed_it_is_said_what_else_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name, path: None)  # noqa: ARG005 - as it is called
+    with pytest.raises(NotSupported, match="cannot find the program 'pasta'") as caught:
+        programs.find(pasta.PROGRAM, [], package="passt", instead="--network slirp4netns")
+    assert caught.value.hint == "install the package passt, or use --network slirp4netns"

@@ -21,14 +21,14 @@ _known: dict[tuple[str, int, int, str], bool] = {}
 """By path, size and time of change: an installed program is another one after an upgrade."""
 
 
-def find(name: str, directories: Iterable[str], *, package: str) -> str:
-    """Its path: in one of the directories, or where programs usually are. NotSupported: it is nowhere."""
+def find(name: str, directories: Iterable[str], *, package: str, instead: str = "") -> str:
+    """Its path: in one of the directories, or where programs usually are. NotSupported: it is nowhere. `instead`: what can
+    be done without it."""
     places = os.pathsep.join([*directories, children.CLEAN_ENVIRONMENT["PATH"]])
     found = shutil.which(name, path=places)
     if found is None:
-        raise NotSupported(
-            f"cannot find the program '{name}'", subject=name, hint=f"install the package {package}"
-        )
+        hint = f"install the package {package}" + (f", or use {instead}" if instead else "")
+        raise NotSupported(f"cannot find the program '{name}'", subject=name, hint=hint)
     return found
 
 

@@ -62,7 +62,7 @@ class WayOut(Helper):
             self.servers = [options.server]
             self.host = options.gateway if options.allow_host_loopback else first_address() or None
             return [path, *slirp4netns.arguments(options, self.netns, exit_fd=None, forwards=False)]
-        path = self._found("passt")
+        path = self._found("passt", 'default_rootless_network_cmd = "slirp4netns" in containers.conf')
         deadline = settings.pyman.call_deadline
         maps_guest = await programs.knows(path, pasta.GUEST_MAP, deadline=deadline)
         pasta.check(settings.network.pasta_options)
@@ -96,8 +96,9 @@ class WayOut(Helper):
         self.netns = -1
         self._begun, self._told = "", ()
 
-    def _found(self, package: str) -> str:
-        return programs.find(self.name, self._settings().engine.helper_binaries_dir, package=package)
+    def _found(self, package: str, instead: str = "") -> str:
+        directories = self._settings().engine.helper_binaries_dir
+        return programs.find(self.name, directories, package=package, instead=instead)
 
     async def program(self, stack: ExitStack) -> Program:
         del stack

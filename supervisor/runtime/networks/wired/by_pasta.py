@@ -52,7 +52,9 @@ class ByPasta(UserMode):
 
     async def _settle(self) -> None:
         settings = self.services.settings
-        self._program = programs.find(pasta.PROGRAM, settings.engine.helper_binaries_dir, package="passt")
+        directories = settings.engine.helper_binaries_dir
+        instead = "--network slirp4netns"
+        self._program = programs.find(pasta.PROGRAM, directories, package="passt", instead=instead)
         self._maps_guest = await programs.knows(
             self._program, pasta.GUEST_MAP, deadline=settings.pyman.call_deadline
         )
