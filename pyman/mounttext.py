@@ -298,11 +298,15 @@ class _Wish:
 
 
 def _split(text: str) -> list[str]:
+    """InvalidArgument."""
     if '"' not in text:
         return text.split(",")
     import csv
 
-    rows = list(csv.reader([text]))
+    try:
+        rows = list(csv.reader([text]))
+    except csv.Error as error:
+        raise InvalidArgument(f"option --mount cannot be {text!r}: its quotes cannot be read") from error
     return rows[0] if rows else []
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pyman.errors import InvalidArgument, NotSupported
@@ -120,6 +120,7 @@ _words = st.lists(
 
 
 @given(st.one_of(st.text(max_size=30), _words))
+@example('\r"')
 def test_any_text_is_understood_or_refused(text: str) -> None:
     for read in (
         partial(volume_fields, absolute=_absolute),

@@ -167,10 +167,11 @@ def test_conmon_killed_while_no_daemon_runs_is_noticed_by_the_next(
     engine = shared_engine
     run(engine, rootfs, "unwatched", "while :; do sleep 0.1; done")
     before = state(engine, "unwatched")
+    seq = engine.last_seq()
     with stopped_daemon(engine):
         os.kill(before["ConmonPid"], signal.SIGKILL)
     assert state(engine, "unwatched")["Pid"] == before["Pid"]
-    assert "monitor-lost" in statuses(engine, "unwatched")
+    engine.await_event(is_("unwatched", "monitor-lost"), seq)
     engine.cli("stop", "-t", "0", "unwatched")
     assert died(engine, "unwatched") == ["137"]
 

@@ -18,7 +18,9 @@ WHO = ("root", "user")
 UNIT = "served.service"
 ALL = ("NotifyAccess=all",)
 SOON = ("--no-block",)
-WAITS = "read line </told/go; systemd-notify --ready --status=up; exec sleep 1000"
+TOLD = "until read line </told/go; do :; done"
+"""Again where it opened the FIFO while whoever had told the last time was still about to close it."""
+WAITS = f"{TOLD}; systemd-notify --ready --status=up; exec sleep 1000"
 """A command that says that it is ready once it is told to."""
 
 
@@ -141,7 +143,7 @@ def test_so_it_does_if_the_supervisor_was_killed_meanwhile(service: Service, roo
 def test_a_command_that_stays_is_the_main_process_and_ends_as_the_container_does(
     service: Service, root: str
 ) -> None:
-    ends = WAITS.replace("exec sleep 1000", "read line </told/go; exit 7")
+    ends = WAITS.replace("exec sleep 1000", f"{TOLD}; exit 7")
     service.begin("--rootfs", root, "sh", "-c", ends, how=SOON)
     service.go()
     service.joined()
