@@ -68,8 +68,8 @@ def test_a_daemon_that_is_killed_leaves_nothing_of_secrets_of_containers(
             engine.kill()
             client.communicate(timeout=30)
     until(lambda: not left(engine), "every container has come to its end")
-    until(lambda: os.listdir(engine.root / "pyman" / "trash") == [], "what is left of them is deleted")
-    assert os.listdir(engine.root / "pyman" / "containers") == []
+    for name in ("containers", "trash"):
+        until(lambda name=name: os.listdir(engine.root / "pyman" / name) == [], name)  # type: ignore[misc]
     assert "/mounts/given" not in Path("/proc/self/mountinfo").read_text()
     assert engine.out("run", "--rm", *secrets, "--rootfs", f"{rootfs}:O", "sh", "-c", "cat /run/secrets/word; echo :$WORD") == f"{WORD}:{WORD}"  # fmt: skip
 
