@@ -111,6 +111,7 @@ def test_output_is_bounded_and_kept_as_asked_for(
     written = json.loads((open_to_all / f"{id}-healthcheck.log").read_text())
     assert written["Status"] == "healthy"
     assert len(written["Log"]) == 2
+    engine.cli("rm", "--force", "--time", "0", "loud")  # which writes in a directory that goes
 
 
 def test_what_an_unhealthy_container_comes_to(shared_engine: Engine, rootfs: Path) -> None:

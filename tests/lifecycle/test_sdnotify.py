@@ -133,9 +133,9 @@ def test_a_container_says_that_it_is_ready_and_nothing_else(
         "MAINPID=1\\nREADY=1\\nSTATUS=x",
         "WATCHDOG=1",
     )
-    assert manager.told() == monitor(shared_engine)
-    assert manager.told() == "READY=1"
-    assert manager.told() == "WATCHDOG=1"
+    found = [manager.told() for _ in range(3)]
+    found.remove(monitor(shared_engine))  # which the supervisor tells, not the container
+    assert found == ["READY=1", "WATCHDOG=1"]
     assert manager.nothing_more()
     assert shared_engine.out("logs", "c") == "/run/notify/notify.sock"
 
