@@ -76,14 +76,15 @@ def test_ports_that_an_image_exposes_are_published(net: Net) -> None:
     assert ask(net.outside, HOST, int(chosen.rpartition(":")[2])).startswith("web ")
 
 
-def test_a_container_reaches_itself_and_others_by_published_ports(net: Net) -> None:
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_a_container_reaches_itself_and_others_by_published_ports(net: Net, kind: str) -> None:
     """Hairpin: out by the host's address, and in again."""
-    net.serve("web", "--network", "bridge", "-p", "8080:80")
+    net.serve("web", "--network", "bridge", "-p", f"8080:80/{kind}")
     net.engine.cli("network", "create", "second")
     net.run("near", "--network", "bridge")
     net.run("far", "--network", "second")
     for name in ("web", "near", "far"):
-        assert net.asks(name, HOST, 8080).startswith("web ")
+        assert net.asks(name, HOST, 8080, kind).startswith("web "), name
 
 
 def test_ipv6_has_all_of_it(net: Net) -> None:
