@@ -74,7 +74,7 @@ async def demolish(settings: Settings, layout: Layout) -> int:
     await _empty_store(settings, layout)
     if not settings.rootless and os.path.exists(layout.database):  # a user's bridges end with their namespace
         with _named("end", "networks"):
-            await trio.to_thread.run_sync(ending.end_all, layout.database)
+            await trio.to_thread.run_sync(ending.end_all, layout.database, layout.sockets)
     offline.reset(layout.database, layout.lock_file)
     await _remove_directories(layout)
     return len(ids)

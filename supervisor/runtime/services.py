@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -209,10 +209,11 @@ class Services:
     @cached_property
     def bridges(self) -> Bridges:
         from supervisor.runtime.networks.wired.bridges import Bridges
+        from supervisor.runtime.networks.wired.claims import Claims
 
         if self.settings.rootless:
             return Bridges(self.disk, None, self.spawn, publishes=False)
-        return Bridges(self.disk, self.database, self.spawn)
+        return Bridges(self.disk, self.database, self.spawn, claims=partial(Claims, self.layout.sockets))
 
     @cached_property
     def helpers(self) -> Helpers:

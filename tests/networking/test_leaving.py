@@ -13,6 +13,7 @@ from pyman.errors import NetworkFailed
 from supervisor.network.kernel import firewall, netfilter
 from supervisor.runtime.networks.wired.ending import end_all
 from tests.networking.conftest import HOST
+from tests.support import processes
 from tests.support.hosts import elements
 from tests.support.waiting import until
 
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.parametrize("module_net", ["root"], indirect=True)
 
 BRIDGE = "podman0"
 OWN = {"lo", "wire"}
+SOCKETS = "/run/pyman"
 
 
 def is_idle(net: Net) -> None:
@@ -171,11 +173,18 @@ def test_a_reset_leaves_nothing_on_the_host(net: Net) -> None:
     net.engine.start()
 
 
+def _end_without_supervisor(net: Net, name: str) -> None:
+    state = net.engine.inspect(name)["State"]
+    net.engine.kill_keeper()
+    os.kill(state["Pid"], signal.SIGKILL)
+    assert not processes.wait_gone({state["ConmonPid"]}, 5)
+
+
 def test_what_no_supervisor_can_take_away_any_more_the_records_tell(net: Net) -> None:
     net.serve("one", "--publish", "8080:80")
     held = os.open(f"/proc/{net.pid('one')}/ns/net", os.O_RDONLY)
-    net.engine.kill_keeper()
-    net.host.does(lambda: end_all(str(net.engine.root / "pyman" / "state.db")))
+    _end_without_supervisor(net, "one")
+    net.host.does(lambda: end_all(str(net.engine.root / "pyman" / "state.db"), SOCKETS))
     os.close(held)
     assert set(net.host.links()) == OWN
     assert not elements(net.host)
@@ -188,15 +197,15 @@ def test_of_that_one_failure_leaves_nothing_else(net: Net, monkeypatch: pytest.M
         raise NetworkFailed("cannot set up the packet filter: no")
 
     net.serve("one", "--publish", "8080:80")
-    net.engine.kill_keeper()
+    _end_without_supervisor(net, "one")
     state = str(net.engine.root / "pyman" / "state.db")
     with monkeypatch.context() as patches:
         patches.setattr(firewall, "unpublish", fails)
         with pytest.raises(NetworkFailed, match="filter: no"):
-            net.host.does(lambda: end_all(state))
+            net.host.does(lambda: end_all(state, SOCKETS))
     assert set(net.host.links()) == OWN
     assert elements(net.host)
-    net.host.does(lambda: end_all(state))
+    net.host.does(lambda: end_all(state, SOCKETS))
     assert not elements(net.host)
     netfilter.close()
     net.engine.start()

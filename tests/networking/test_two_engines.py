@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.networking.conftest import CONFIG, HOST, Net, ask
+from supervisor.runtime.networks.wired.claims import Claims
+from tests.networking.conftest import CONFIG, HOST, OUTSIDE, TALK, Net, ask
 from tests.support import processes, sharing
 from tests.support.engine import Engine
-from tests.support.hosts import HostPlace, inhabitants
+from tests.support.hosts import OWN, HostPlace, elements, inhabitants
 from tests.support.runtimes import make_place
 from tests.support.waiting import until
 
@@ -21,6 +23,9 @@ pytestmark = pytest.mark.parametrize("module_net", ["root"], indirect=True)
 """An ordinary user's engines have a sandbox each."""
 
 IDLE = True
+BRIDGE = "podman0"
+BARE = sorted(OWN)
+WITH = sorted((*OWN, BRIDGE))
 
 
 @pytest.fixture
@@ -87,7 +92,55 @@ def test_where_the_other_serves_names_its_program_is_named(net: Net, other: Net)
     refused = other.engine.cli(*words, check=False)
     assert f"at 10.90.9.1, port 53: process {server} (aardvark-dns) has that" in refused.stderr
     net.engine.cli("rm", "--force", "--time", "0", "a")
-    until(lambda: len(net.host.links()) == 2, "the bridge is still there", 5)
+    until(lambda: sorted(net.host.links()) == BARE, "the bridge is still there", 5)
     other.engine.cli(*words)
     for each in (net, other):
         each.engine.cli("network", "rm", "shared")
+
+
+@pytest.fixture
+def claims(net: Net) -> Iterator[Claims]:
+    """Another engine's. What is claimed by them is not any more when they are closed."""
+    with net.host.does(lambda: Claims("/run/pyman")) as claims:
+        yield claims
+
+
+def test_a_bridge_that_another_engine_needs_stays_until_it_does_not(net: Net, claims: Claims) -> None:
+    net.run("a")
+    assert not claims.no_one_needs(BRIDGE)
+    assert claims.need(BRIDGE)
+    net.engine.cli("rm", "--force", "a")
+    until(lambda: sorted(net.host.links()) == WITH, "the container has not gone")
+    told = elements(net.host)
+    assert any(BRIDGE in each for each in told)
+    time.sleep(2.5)  # looked at twice
+    assert sorted(net.host.links()) == WITH
+    assert elements(net.host) == told
+    claims.close()
+    until(lambda: sorted(net.host.links()) == BARE, "the bridge is still there", 5)
+    assert not elements(net.host)
+
+
+def test_who_takes_a_bridge_away_is_waited_for(net: Net, claims: Claims) -> None:
+    net.run("box")
+    net.engine.cli("network", "disconnect", "podman", "box")
+    until(lambda: sorted(net.host.links()) == BARE, "the bridge is still there", 5)
+    for words in (("run", "--rm", *net.root, "true"), ("network", "connect", "podman", "box")):
+        until(lambda: claims.no_one_needs(BRIDGE), "somebody needs it")
+        with net.engine.spawn(*words) as coming:
+            time.sleep(0.5)
+            assert coming.poll() is None
+            claims.need_no_more(BRIDGE)
+            assert coming.wait(20) == 0
+
+
+def test_a_bridge_is_needed_from_before_it_is_made(net: Net, other: Net) -> None:
+    """Whoever comes while the last one's bridge is being taken away has all that he needs."""
+    net.engine.cli("run", "--rm", *net.root, "true")
+    for _ in range(4):
+        begun = time.monotonic()
+        while time.monotonic() - begun < 1.3:  # the other's bridge goes meanwhile
+            told = other.engine.out("run", "--rm", *other.root, *TALK, "ask", OUTSIDE, "7", "tcp", "2")
+            assert told == f"outside {HOST}"
+        net.engine.cli("run", "--rm", *net.root, "true")
+        time.sleep(0.9)

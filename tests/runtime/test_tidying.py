@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 import trio.testing
 
@@ -28,8 +29,9 @@ async def test_who_removes_a_network_waits_for_what_is_taken_away_already(
         begun.set()
         await may_end.wait()
 
-    async def bridge_gone(network: NetworkPlan, netns: int | None) -> None:
+    async def bridge_gone(network: NetworkPlan, netns: int | None) -> bool:
         told.append(f"the bridge of {network.name} is gone from {netns}")
+        return True
 
     async def removal() -> None:
         await tidying.now(WEB.id)
@@ -45,3 +47,40 @@ async def test_who_removes_a_network_waits_for_what_is_taken_away_already(
         may_end.set()
     # The one that had left just now was to rest for a moment more: for who removes the network it does not.
     assert told == ["the bridge of web is gone from None", "removed"]
+
+
+async def test_one_that_somebody_is_about_to_be_on_is_looked_at_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    del autojump_clock
+    looked: list[float] = []
+
+    async def interfaces_gone(names: Sequence[str], netns: int | None) -> None:
+        raise AssertionError((names, netns))
+
+    async def bridge_gone(network: NetworkPlan, netns: int | None) -> bool:
+        assert (network, netns) == (WEB, None)
+        looked.append(trio.current_time() - begun)
+        return len(looked) == 3
+
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        tidying = Tidying(None, nursery.start_soon, interfaces_gone, bridge_gone)
+        tidying.note(WEB, None)
+    assert looked == pytest.approx([1, 2, 3])
+
+
+async def test_but_not_by_a_supervisor_that_ends() -> None:
+    async def interfaces_gone(names: Sequence[str], netns: int | None) -> None:
+        raise AssertionError((names, netns))
+
+    async def bridge_gone(network: NetworkPlan, netns: int | None) -> bool:
+        looked.append((network, netns))
+        return False
+
+    looked: list[tuple[NetworkPlan, int | None]] = []
+    async with trio.open_nursery() as nursery:
+        tidying = Tidying(None, nursery.start_soon, interfaces_gone, bridge_gone)
+        tidying.note(WEB, None)
+        await tidying.settle()
+    assert looked == [(WEB, None)]

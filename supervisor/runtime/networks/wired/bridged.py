@@ -51,7 +51,7 @@ class Bridged:
         self.sockets: list[socket.socket] = []
         """That hold ports of the host, until conmon has them."""
         self._claims: Claims | None = None
-        """Its addresses, until conmon has them."""
+        """Its addresses and bridges, until conmon has them."""
 
     # ------------------------------------------------------------------ before the run
 
@@ -62,10 +62,12 @@ class Bridged:
         try:
             if observed.attachments:  # a restart by policy keeps them
                 self._claim_again(observed.attachments)
+                await self._need(observed.networks)
                 await self._claim(observed.ports)
                 return {}
             known = await self.services.networks.known()
             networks, attachments = await self._on_networks(known)
+            await self._need(networks)
             ports = await self.taking.ports(self.container.definition.spec.portmappings)
             await self._claim(ports)
         except BaseException:
@@ -74,7 +76,7 @@ class Bridged:
         return {"attachments": attachments, "networks": networks, "ports": ports}
 
     def claims(self, monitor: ProcessRef | None = None) -> Claims | None:
-        """For addresses; `monitor`: of a run that goes on. None: no other engine is where the bridges are."""
+        """For addresses and bridges; `monitor`: of a run that goes on. None: no other engine is where the bridges are."""
         return Claims(self.services.layout.sockets, monitor)
 
     def _claim_again(self, attachments: Iterable[Attachment]) -> None:
@@ -96,6 +98,10 @@ class Bridged:
             attachments.append(await self.taking.addresses(network, wish, self._claims))
             networks.append(plan_of(network, self.services.settings.network.dns_bind_port))
         return networks, attachments
+
+    async def _need(self, networks: Iterable[NetworkPlan]) -> None:
+        for network in networks:
+            await self.taking.bridge(network, self._claims)
 
     async def check_source(self, network: Network) -> None:
         """That the addresses there can be had. NotSupported."""

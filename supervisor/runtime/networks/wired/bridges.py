@@ -6,6 +6,7 @@ time; what the kernel is told happens in a thread, in the network namespace in w
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from supervisor.network.plans import Attachment, NetworkPlan, Port
+    from supervisor.runtime.networks.wired.claims import Claims
     from supervisor.runtime.records import Observed
     from supervisor.state.database import Database
 
@@ -39,10 +41,12 @@ class Bridges:
         spawn: Callable[[Callable[[], Awaitable[Any]]], object],
         *,
         publishes: bool = True,
+        claims: Callable[[], Claims] | None = None,
     ) -> None:
         """`database`: None: what is left ends with the namespace that it is in. `publishes`: the packet filter there leads
-        ports into containers."""
+        ports into containers. `claims`: of bridges; None: no other engine is where they are."""
         self._disk = disk
+        self._claims = claims
         self._publishes = publishes
         self._tidying = Tidying(database, spawn, self._interfaces_gone, self._bridge_gone)
         self.recover = self._tidying.recover
@@ -89,9 +93,8 @@ class Bridges:
                 self._made[network.id] = place
 
     async def _is_missing(self, network: NetworkPlan, netns: int | None) -> bool:
-        """Somebody has removed the bridge behind our back. Asked only where names are served at its address, before anybody is
-        on it: to attach a container finds out by itself."""
-        if network.driver != "bridge" or not network.dns:
+        """Somebody has removed the bridge behind our back, as another engine does that finds nobody on it."""
+        if network.driver != "bridge":
             return False
         return not await self.call(netns, partial(links.is_there, network))
 
@@ -116,12 +119,15 @@ class Bridges:
     async def _interfaces_gone(self, names: Sequence[str], netns: int | None) -> None:
         await self.call(netns, partial(links.ensure_gone, names))
 
-    async def _bridge_gone(self, network: NetworkPlan, netns: int | None) -> None:
+    async def _bridge_gone(self, network: NetworkPlan, netns: int | None) -> bool:
         async with self._lock:
-            if network.id not in self._users:
-                self._made.pop(network.id, None)
-                await self.call(netns, partial(take_away, network))
+            if network.id in self._users:
+                return True
+            self._made.pop(network.id, None)
+            settled = await self.call(netns, partial(take_away, network, self._claims))
+            if settled:
                 await self._tidying.forget(network)
+            return settled
 
     async def publish(
         self, container: str, ports: Sequence[Port], attachments: Sequence[Attachment], netns: int | None
@@ -186,8 +192,14 @@ def _rebuild(networks: Sequence[NetworkPlan], published: Sequence[tuple[Port, Se
     firewall.rebuild(networks, published)
 
 
-def take_away(network: NetworkPlan) -> None:
-    """What it has on the host, unless another engine's containers are on it, which need it, too."""
-    if not links.parts_of(network):
+def take_away(network: NetworkPlan, claims: Callable[[], Claims] | None) -> bool:
+    """What it has on the host, unless another engine's containers are on it, which need it, too. False: one that is not on
+    it needs it: it is about to be, or has just been. `claims`: as `Bridges` has them."""
+    with claims() if claims is not None else nullcontext() as held:
+        if links.parts_of(network):
+            return True
+        if held is not None and not held.no_one_needs(network.interface):
+            return False
         firewall.remove_network(network)
         links.remove_bridge(network)
+        return True

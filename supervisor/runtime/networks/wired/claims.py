@@ -1,8 +1,11 @@
-"""Addresses that no other engine of this host gives a container of its own: engines tell one another nothing.
+"""What the engines of a host have to agree on, who tell one another nothing: whose an address is, and who needs a bridge.
 
-An address is one byte of a file beside the engines' sockets, locked by a descriptor that the container's monitor has. So it
-is claimed for as long as the container lives, whatever becomes of the engine, and nobody has to give it back. Of a container
+Either is one byte of a file beside the engines' sockets, locked by a descriptor that the container's monitor has. So it is
+claimed for as long as the container lives, whatever becomes of the engine, and nobody has to give it back. Of a container
 that runs, claims are changed by that descriptor, taken out of the monitor: locks are the open file's, whoever has it.
+
+No other engine gives an address that is claimed to a container of its own. A bridge is needed by many, and taken away by
+an engine that finds nobody who needs it.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Claims"]
 
 _FILE = "addresses"
-_NETWORK = "/proc/self/ns/net"
+_NETWORK = "/proc/thread-self/ns/net"
 _BITS = 62
 """Of a place in the file, which two addresses do not share by chance."""
 
@@ -56,6 +59,25 @@ class Claims:
         self._has_some = self._has_some or taken
         return taken
 
+    def need(self, bridge: str) -> bool:
+        """Nobody takes it away from now on. False: somebody is doing so just now."""
+        return self._lock_bridge(bridge, shared=True)
+
+    def no_one_needs(self, bridge: str) -> bool:
+        """And nobody comes to need it until these claims are closed."""
+        return self._lock_bridge(bridge, shared=False)
+
+    def _lock_bridge(self, bridge: str, *, shared: bool) -> bool:
+        if self._lock is None:
+            return True
+        try:
+            locked = self._lock.try_acquire(self._place_of("bridge", bridge), 1, shared=shared)
+        except OSError as error:
+            log.warning("cannot claim a bridge", bridge=bridge, error=error.strerror)
+            return True
+        self._has_some = self._has_some or locked
+        return locked
+
     def give_back(self, attachments: Iterable[Attachment]) -> None:
         """They need not have been taken."""
         if self._lock is None:
@@ -64,9 +86,14 @@ class Claims:
             for on in each.addresses:
                 self._lock.release(self._place_of(each.network_id, on.address), 1)
 
-    def _place_of(self, network: str, address: str) -> int:
-        """Hosts that are network namespaces share the file."""
-        words = f"{self._host} {network} {address}".encode()
+    def need_no_more(self, bridge: str) -> None:
+        """It need not have been."""
+        if self._lock is not None:
+            self._lock.release(self._place_of("bridge", bridge), 1)
+
+    def _place_of(self, kind: str, name: str) -> int:
+        """`kind`: of an address its network's id. Hosts that are network namespaces share the file."""
+        words = f"{self._host} {kind} {name}".encode()
         return int.from_bytes(blake2b(words, digest_size=8).digest(), "big") >> (64 - _BITS)
 
     def held(self) -> list[int]:

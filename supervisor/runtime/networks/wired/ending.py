@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pyman.errors import NetworkFailed
 from supervisor.network.kernel import firewall, links
 from supervisor.runtime.networks.wired.bridges import take_away
+from supervisor.runtime.networks.wired.claims import Claims
 from supervisor.runtime.networks.wired.tidying import noted
 from supervisor.runtime.recovery.refresh import records
 from supervisor.state.database import Database
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["end_all"]
 
 
-def end_all(database: str) -> None:
-    """After the containers have ended. StateDamaged, StorageFailed: the records cannot be read. NetworkFailed: what failed
+def end_all(database: str, sockets: str) -> None:
+    """After the containers have ended. `sockets`: the directory of the engines' sockets, where claims are. StateDamaged, StorageFailed: the records cannot be read. NetworkFailed: what failed
     first; everything else is gone all the same, since nobody has the records afterwards."""
     with Database.open(database) as state:
         loaded = state.load()
@@ -34,7 +35,7 @@ def end_all(database: str) -> None:
         if observed.ports:
             works.append(partial(firewall.unpublish, observed.ports, observed.attachments))
     works.append(partial(links.ensure_gone, interfaces))
-    works += [partial(take_away, network) for network in networks.values()]
+    works += [partial(take_away, network, partial(Claims, sockets)) for network in networks.values()]
     failures: list[NetworkFailed] = []
     for work in works:
         try:

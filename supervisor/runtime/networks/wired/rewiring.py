@@ -41,30 +41,43 @@ class Rewiring:
         self._container = container
         self._id = container.id
         self._wiring = wiring
+        self._allotted: list[Attachment] = []
+        """Where it is not yet, not even by the record."""
 
     async def allot(self, network: Network, wish: NetworkWish) -> Attachment:
         """What it is to have on one more network. InvalidArgument, AddressInUse, NetworkFailed, NotSupported."""
         await self._wiring.check_source(network)
         claims = self._wiring.claims(self._container.observed.monitor)
+        taking = self._wiring.taking
         with claims or nullcontext():
-            return await self._wiring.taking.addresses(network, wish, claims)
+            attachment = await taking.addresses(network, wish, claims)
+            self._allotted.append(attachment)
+            await taking.bridge(self.plan_of(network), claims)
+            return attachment
 
     def plan_of(self, network: Network) -> NetworkPlan:
         return plan_of(network, self._services.settings.network.dns_bind_port)
 
-    def give_up(self, network_id: str) -> None:
+    def give_up(self, network: Network) -> None:
         """What it was to have there."""
-        self._services.allocation.give_back(self._id, network_id)
+        self._give_back(self._container.observed, self._allotted, [self.plan_of(network)])
 
     def give_back(self, former: Observed) -> None:
         """What it had on networks before that it has not now."""
         now = {network.id for network in self._container.observed.networks}
-        left = [each for each in former.attachments if each.network_id not in now]
-        for attachment in left:
-            self.give_up(attachment.network_id)
+        attachments = [each for each in former.attachments if each.network_id not in now]
+        self._give_back(former, attachments, [each for each in former.networks if each.id not in now])
+
+    def _give_back(
+        self, former: Observed, attachments: Iterable[Attachment], networks: Iterable[NetworkPlan]
+    ) -> None:
+        for attachment in attachments:
+            self._services.allocation.give_back(self._id, attachment.network_id)
         if (claims := self._wiring.claims(former.monitor)) is not None:
             with claims:
-                claims.give_back(left)
+                claims.give_back(attachments)
+                for network in networks:
+                    claims.need_no_more(network.interface)
 
     def without(self, name: str) -> dict[str, Any]:
         """What the record says when it is off a network."""

@@ -1,4 +1,7 @@
-"""Addresses and ports that a container takes for its coming run. What another one has that has just ended is waited for."""
+"""Addresses and ports that a container takes for its coming run. What another one has that has just ended is waited for.
+
+So is another engine that is taking away a bridge just now.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from pyman.names import State
+from supervisor.logging import log
 from supervisor.network.plans import Port
 from supervisor.runtime.networks.wired.allocation import Held
 from supervisor.runtime.records import Wanted
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 
     from pyman.api.network import Network
     from pyman.api.spec import NetworkWish, PortMapping
-    from supervisor.network.plans import Attachment
+    from supervisor.network.plans import Attachment, NetworkPlan
     from supervisor.runtime.networks.wired.claims import Claims
     from supervisor.runtime.services import Services
 
@@ -25,6 +29,8 @@ __all__ = ["Taking"]
 
 T = TypeVar("T")
 
+_LOOK = 0.005
+"""Seconds until another engine is looked at again."""
 _ENDED = (State.STOPPED, State.REMOVING)
 """States of containers of which something is being taken away."""
 
@@ -59,6 +65,16 @@ class Taking:
         """Of one network. InvalidArgument, AddressInUse, NetworkFailed."""
         take = partial(self._services.allocation.take, self._id, network, wish, wish.interface_name)
         return await self.patiently(take if claims is None else partial(take, claim=claims.take))
+
+    async def bridge(self, network: NetworkPlan, claims: Claims | None) -> None:
+        """That there is going to be one of a network for as long as the container needs it."""
+        if claims is None or network.driver != "bridge":
+            return
+        with trio.move_on_after(self._services.settings.pyman.call_deadline):
+            while not claims.need(network.interface):  # noqa: ASYNC110 - of locks of files nobody is told
+                await trio.sleep(_LOOK)
+            return
+        log.warning("another engine does not get done with taking a bridge away", bridge=network.interface)
 
     async def ports(self, mappings: Iterable[PortMapping]) -> list[Port]:
         """Of the host, one by one. PortInUse."""

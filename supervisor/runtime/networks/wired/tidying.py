@@ -49,14 +49,14 @@ class _Left(NamedTuple):
 
 class Tidying:
     """`interfaces_gone`: there is none of these in a namespace any more, whoever holds the container's. `bridge_gone`: there
-    is no bridge of a network, if nobody is on it."""
+    is no bridge of a network, if nobody is on it; False: that is not so yet."""
 
     def __init__(
         self,
         database: Database | None,
         spawn: Callable[[Callable[[], Awaitable[Any]]], object],
         interfaces_gone: Callable[[Sequence[str], int | None], Awaitable[None]],
-        bridge_gone: Callable[[NetworkPlan, int | None], Awaitable[None]],
+        bridge_gone: Callable[[NetworkPlan, int | None], Awaitable[bool]],
     ) -> None:
         """`database`: None: nothing need be recorded."""
         self._database = database
@@ -138,10 +138,9 @@ class Tidying:
         try:
             if interfaces := [each.interface for each in left if each.interface]:
                 await self._interfaces_gone(interfaces, last.netns)
-            if trio.current_time() - last.at < _REST and not idle:
+            rests = trio.current_time() - last.at < _REST and not idle
+            if rests or (not await self._bridge_gone(last.network, last.netns) and not self._hurry.is_set()):
                 self.note(last.network, last.netns)
-            else:
-                await self._bridge_gone(last.network, last.netns)
         except PymanError as error:  # the next supervisor tries it again
             log.warning("cannot remove what a network has left", network=last.network.name, error=str(error))
 
