@@ -231,6 +231,10 @@ def test_the_engine_tells_about_itself(shared_engine: Engine, fs: str) -> None:
     form = "{{.Host.Pasta.Executable}} {{.Host.Slirp4netns.Executable}}"
     wanted = [shutil.which("pasta"), shutil.which("slirp4netns")]
     assert shared_engine.out("info", "-f", form).split() == wanted
+    form = (
+        "{{.Host.NetworkBackend}} {{.Host.NetworkBackendInfo.Backend}} {{.Host.NetworkBackendInfo.DNS.Path}}"
+    )
+    assert shared_engine.out("info", "-f", form) == "pyman pyman /usr/lib/podman/aardvark-dns"
     assert "\nsupervisor:\n  pid: " in shared_engine.cli("info").stdout
     shared_engine.cli("create", "--name", "web", "--rootfs", fs, "true")
     assert shared_engine.cli("system", "locks").stdout.splitlines()[1].endswith("web")

@@ -15,7 +15,7 @@ import trio
 
 from pyman import __version__
 from pyman.api.system import InfoReply, VersionReply
-from pyman.errors import NotSupported, PymanError
+from pyman.errors import NetworkFailed, NotSupported, PymanError
 from pyman.names import State
 from supervisor.kernel import cgroups, idmaps, mounts
 from supervisor.oci import resources
@@ -189,11 +189,15 @@ def _host(engine: Engine) -> dict[str, Any]:
     }
 
 
-def _network_programs(settings: EngineSettings) -> dict[str, dict[str, str]]:
+def _network_programs(settings: EngineSettings) -> dict[str, Any]:
     """The ones that there are."""
     from supervisor.network.user_mode import programs  # only now: few ask
+    from supervisor.runtime.networks.programs import naming
 
-    found = {}
+    backend: dict[str, Any] = {"backend": "pyman", "version": __version__}
+    with suppress(NetworkFailed):
+        backend["dns"] = {"path": naming.find(settings.helper_binaries_dir), "package": "Unknown"}
+    found: dict[str, Any] = {"networkBackendInfo": backend}
     for name, configured in (("pasta", ""), ("slirp4netns", settings.network_cmd_path)):
         with suppress(NotSupported):
             path = configured or programs.find(name, settings.helper_binaries_dir, package="")

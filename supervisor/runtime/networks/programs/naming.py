@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["KEY", "Naming"]
+__all__ = ["KEY", "Naming", "find"]
 
 KEY = "aardvark-dns"
 _PORT = 53
@@ -309,7 +309,7 @@ class Naming:
             if self._guests.get(network):
                 await self._write_one(network)
         await self._remove_emptied()
-        path = _find(settings.engine.helper_binaries_dir)
+        path = find(settings.engine.helper_binaries_dir)
         argv = [path, "--config", self._directory.path, "--port", str(self._port()), "run"]
         return Program(argv, network=self._place, pid_file=self._directory.pid_file)
 
@@ -408,7 +408,8 @@ def _is_in(ref: ProcessRef, network: int) -> bool:
         return False
 
 
-def _find(directories: Sequence[str]) -> str:
+def find(directories: Sequence[str]) -> str:
+    """Where the program is. NetworkFailed: it is not installed."""
     for directory in directories:
         path = os.path.join(directory, PROGRAM)
         if os.access(path, os.X_OK):
