@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.networking.conftest import HOST, OUTSIDE, OUTSIDE6, ask
-from tests.networking.test_naming import upstream
-from tests.networking.test_sandbox import BACK, is_gone
+from tests.networking.conftest import HOST, OUTSIDE, OUTSIDE6, ask, await_answer, upstream
+from tests.networking.sandboxes import is_gone
 from tests.support import processes
-from tests.support.waiting import until
+from tests.support.hosts import inhabitants
 
 if TYPE_CHECKING:
     from tests.networking.conftest import Net
@@ -34,11 +34,7 @@ pytestmark = [
 def program(net: Net) -> int:
     """Its pid; 0: it does not run."""
     found = net.host.run("pgrep", "--exact", "slirp4netns", check=False).split()
-    mine = [
-        pid
-        for pid in map(int, found)
-        if os.stat(f"/proc/{pid}/ns/net").st_ino == os.fstat(net.host.netns).st_ino
-    ]
+    mine = [pid for pid in map(int, found) if pid in inhabitants(net.host)]
     assert len(mine) < 2, [processes.describe(pid) for pid in mine]
     return mine[0] if mine else 0
 
@@ -82,7 +78,7 @@ def test_killed_it_is_back_and_the_container_stays(net: Net) -> None:
     os.kill(former, signal.SIGKILL)
     net.engine.await_event(lambda event: event["Status"] == "helper-restarted", since)
     assert program(net) not in (0, former)
-    until(lambda: net.asks("a", OUTSIDE, 7).startswith("outside "), "there is no way out", BACK)
+    await_answer(partial(net.asks, "a", OUTSIDE, 7), "outside ")
     assert net.pid("a") == init
 
 
