@@ -116,7 +116,7 @@ def test_a_static_address_is_the_containers_alone(net: Net) -> None:
     net.engine.cli("stop", "a")
     net.run("b", "--network", "n:ip=10.90.5.77")
     done = net.engine.cli("start", "a", check=False)
-    assert done.returncode == 126
+    assert done.returncode == 125
     assert "10.90.5.77" in done.stderr
     net.engine.cli("rm", "--force", "b")
     net.engine.cli("start", "a")
