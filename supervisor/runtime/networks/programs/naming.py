@@ -20,7 +20,7 @@ from supervisor.kernel import process
 from supervisor.network.kernel.place import in_place
 from supervisor.network.names import PROGRAM, Directory, answer, guest_of, question, zone_of
 from supervisor.network.plans import is_ipv6
-from supervisor.runtime.networks.programs.helper_start import Helper, Program
+from supervisor.runtime.networks.programs.helper import Helper, Program
 from supervisor.runtime.networks.programs.rest import Rest
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from supervisor.network import sandbox
 from supervisor.network.kernel.place import in_place
 from supervisor.network.plans import is_ipv6
 from supervisor.network.relay import forwarding
-from supervisor.runtime.networks.programs.helper_start import Helper, Program
+from supervisor.runtime.networks.programs.helper import Helper, Program
 from supervisor.runtime.networks.programs.rest import Rest
 from supervisor.runtime.networks.sandboxes.way_out import WayOut
 from supervisor.runtime.networks.wired.holding import holders

@@ -20,7 +20,7 @@ from supervisor.kernel import inside, process
 from supervisor.network.plans import Attachment, Port
 from supervisor.network.user_mode import duplicates
 from supervisor.network.user_mode.programs import TUN
-from supervisor.runtime.networks.programs.helper_start import Helper
+from supervisor.runtime.networks.programs.helper import Helper
 from supervisor.runtime.networks.wired.taking import Taking
 from supervisor.runtime.networks.wiring import Unwired
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.process import ProcessRef
     from supervisor.oci.request import Networking
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.programs.helper_start import Program
+    from supervisor.runtime.networks.programs.helper import Program
     from supervisor.runtime.services import Services
     from supervisor.settings.model import Settings
 
