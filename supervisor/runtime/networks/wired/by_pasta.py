@@ -16,7 +16,8 @@ from supervisor.network import ports as host_ports
 from supervisor.network.user_mode import pasta, programs
 from supervisor.oci.request import Networking
 from supervisor.runtime.networks.programs.helper import Program
-from supervisor.runtime.networks.wired.user_mode import Connecting, UserMode, unlink
+from supervisor.runtime.networks.programs.in_container import InterfaceHelper
+from supervisor.runtime.networks.wired.user_mode import UserMode, unlink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +106,7 @@ class ByPasta(UserMode):
             unlink(path)
 
 
-class _Pasta(Connecting):
+class _Pasta(InterfaceHelper):
     def __init__(self, wiring: ByPasta, init: ProcessRef) -> None:
         super().__init__(wiring, init, pasta.PROGRAM)
         self._wiring = wiring

@@ -16,8 +16,9 @@ from supervisor.network.relay import forwarding
 from supervisor.network.user_mode import programs, slirp4netns
 from supervisor.oci.request import Networking
 from supervisor.runtime.networks.programs.helper import Program
+from supervisor.runtime.networks.programs.in_container import ContainerHelper, InterfaceHelper
 from supervisor.runtime.networks.wired.holding import holders
-from supervisor.runtime.networks.wired.user_mode import Connecting, OfContainer, UserMode, unlink
+from supervisor.runtime.networks.wired.user_mode import UserMode, unlink
 
 if TYPE_CHECKING:
     import socket
@@ -142,7 +143,7 @@ class BySlirp4netns(UserMode):
             unlink(f"{self.bundle}/{name}")
 
 
-class _Slirp4netns(Connecting):
+class _Slirp4netns(InterfaceHelper):
     def __init__(self, wiring: BySlirp4netns, init: ProcessRef) -> None:
         super().__init__(wiring, init, slirp4netns.PROGRAM)
         self._wiring = wiring
@@ -171,7 +172,7 @@ class _Slirp4netns(Connecting):
             slirp4netns.forward(self._wiring.bundle, self._ports)
 
 
-class _Forwarder(OfContainer):
+class _Forwarder(ContainerHelper):
     def __init__(self, wiring: BySlirp4netns, init: ProcessRef) -> None:
         super().__init__(wiring, init, _PORTS)
         self._wiring = wiring

@@ -22,7 +22,7 @@ from supervisor.network.dhcp import client, lease
 from supervisor.network.kernel import links
 from supervisor.network.plans import Address
 from supervisor.runtime.networks.programs.helper import Program
-from supervisor.runtime.networks.wired.user_mode import OfContainer
+from supervisor.runtime.networks.programs.in_container import ContainerHelper
 from supervisor.runtime.records import replaced
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class Leasing:
             log.warning("cannot follow leases", container=self.container.id, error=str(failure))
 
 
-class _Client(OfContainer):
+class _Client(ContainerHelper):
     def __init__(
         self,
         leasing: Leasing,
