@@ -14,10 +14,10 @@ import msgspec
 import pytest
 import trio
 
-from pyman.errors import NetworkFailed
-from supervisor.kernel import ancestry
+from pyman.errors import NetworkFailed, NotSupported
+from supervisor.kernel import ancestry, children
 from supervisor.network.kernel import links
-from supervisor.runtime.networks.programs import naming as module
+from supervisor.runtime.networks.programs import asking
 from supervisor.runtime.networks.programs.helper_start import end_all
 from supervisor.runtime.networks.programs.naming import KEY, Naming
 from tests.runtime.helping import Book
@@ -80,7 +80,7 @@ class Names:
 
     async def join(self, guest: Guest, *on: tuple[NetworkPlan, Attachment], **more: Any) -> None:
         plans, attachments = zip(*on, strict=True)
-        await self.naming.joined(cast("Container", guest), plans, attachments, place=self.host.netns, **more)
+        await self.naming.joined(cast("Container", guest), plans, attachments, netns=self.host.netns, **more)
 
 
 def _with(settings: Settings, programs: str) -> Settings:
@@ -346,7 +346,7 @@ async def test_the_next_supervisor_goes_on_without_it_until_it_can_be_begun(
     processes.wait_gone([ref.pid], 5)
     whole, names.settings = names.settings, _with(names.settings, str(tmp_path / "nowhere"))
     async with names.open() as naming:
-        await naming.rejoined(cast("Container", WEB), [one], [first], place=names.host.netns)
+        await naming.rejoined(cast("Container", WEB), [one], [first], netns=names.host.netns)
         assert [event.status for event in names.book.events] == ["helper-lost"]
         assert names.book.events[0].attributes["reason"] == "it was killed by signal 9"
         names.settings = whole
@@ -406,7 +406,7 @@ def other(names: Names) -> Iterator[None]:
 async def test_where_another_one_serves_it_is_refused_and_nothing_is_left(
     names: Names, web: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 0.3)
+    monkeypatch.setattr(asking, "_PATIENCE", 0.3)
     one = network(1)
     wired = wire(names.host, web, one, attachment(one, 2))
     async with names.open() as naming:
@@ -417,10 +417,14 @@ async def test_where_another_one_serves_it_is_refused_and_nothing_is_left(
         assert not Path(names.book.layout.names).exists()
 
 
-async def test_without_the_program_it_is_refused(names: Names, tmp_path: Path) -> None:
+async def test_without_the_program_it_is_refused(
+    names: Names, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names.settings = _with(names.settings, str(tmp_path / "nowhere"))
+    monkeypatch.setitem(children.CLEAN_ENVIRONMENT, "PATH", str(tmp_path))
     one = network(1)
     async with names.open():
-        with pytest.raises(NetworkFailed, match="aardvark-dns is not installed"):
+        with pytest.raises(NotSupported, match="cannot find the program 'aardvark-dns'") as caught:
             await names.join(WEB, (one, attachment(one, 2)))
+        assert "--disable-dns" in caught.value.hint
         assert names.book.records() == []

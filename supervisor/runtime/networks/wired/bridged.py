@@ -173,7 +173,7 @@ class Bridged:
             join, servers = self.services.naming.joined, self.forwarders
             on, having = observed.networks, observed.attachments
             again = partial(self._hold, on, place, anew=True)
-            await join(self.container, on, having, place=place, servers=servers, again=again)
+            await join(self.container, on, having, netns=place, servers=servers, again=again)
 
     async def _hold(self, networks: Iterable[NetworkPlan], place: int | None, *, anew: bool = False) -> None:
         for network in networks:
@@ -270,7 +270,7 @@ class Bridged:
                 self.container,
                 observed.networks,
                 observed.attachments,
-                place=place,
+                netns=place,
                 servers=servers,
                 anew=anew,
             )

@@ -107,7 +107,7 @@ class Rewiring:
                 await bridges.call(place, attach)
             if network.dns:
                 join, servers = self._services.naming.joined, self._wiring.forwarders
-                await join(self._container, [network], [attachment], place=place, servers=servers)
+                await join(self._container, [network], [attachment], netns=place, servers=servers)
             if network.leased:
                 changes = await self._wiring.leasing.get(init, [network.id])
                 observed = replaced(observed, **changes)
