@@ -6,7 +6,12 @@ away.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "Address",
@@ -15,6 +20,7 @@ __all__ = [
     "Port",
     "Route",
     "Subnet",
+    "first_addresses",
     "is_ipv6",
 ]
 
@@ -131,3 +137,13 @@ class NetworkPlan(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def is_ipv6(address: str) -> bool:
     return ":" in address
+
+
+def first_addresses(attachments: Iterable[Attachment]) -> dict[bool, str]:
+    """Where a container's published ports lead: its first address of either kind, by whether it is of IPv6. Nothing but a
+    bridge leads ports, so those on others do not count, and who is on none has none."""
+    found: dict[bool, str] = {}
+    for attachment in attachments:
+        for each in attachment.addresses if attachment.driver == "bridge" else ():
+            found.setdefault(is_ipv6(each.address), each.address)
+    return found

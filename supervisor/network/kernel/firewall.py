@@ -16,7 +16,7 @@ from pyman.errors import NetworkFailed
 from supervisor.network.kernel import connections, elements, nft
 from supervisor.network.kernel.elements import Element, Set
 from supervisor.network.kernel.refusing import told
-from supervisor.network.plans import is_ipv6
+from supervisor.network.plans import first_addresses, is_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -141,12 +141,13 @@ def remove_network(network: NetworkPlan) -> None:
 
 
 def publish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
-    """Lead ports of the host into a container: to its first address of either kind. A container that has gone, and of which
+    """Lead ports of the host into a container: to its first address of either kind; if it is on no bridge they lead
+    nowhere. A container that has gone, and of which
     nobody could tell the packet filter, has them no longer."""
     ports = list(ports)
     with told(_DOING):
         elements.add(_TABLE, _SETS, [each for port in ports for each in _of_port(port, attachments)])
-        _forget(ports, frozenset(filter(None, (_first(attachments, ipv6=each) for each in (False, True)))))
+        _forget(ports, frozenset(first_addresses(attachments).values()))
 
 
 def unpublish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
@@ -198,12 +199,11 @@ def _of_network(network: NetworkPlan) -> list[Element]:
 
 
 def _of_port(port: Port, attachments: Sequence[Attachment]) -> list[Element]:
-    found = []
+    found, firsts = [], first_addresses(attachments)
     for ipv6 in (False, True):
         if port.host_ip and is_ipv6(port.host_ip) != ipv6:
             continue
-        target = _first(attachments, ipv6=ipv6)
-        if not target:
+        if (target := firsts.get(ipv6)) is None:
             continue
         family = "6" if ipv6 else "4"
         service = (port.protocol, str(port.host_port))
@@ -213,11 +213,3 @@ def _of_port(port: Port, attachments: Sequence[Attachment]) -> list[Element]:
         else:
             found.append(Element(f"publish{family}at", (port.host_ip, *service), value))
     return found
-
-
-def _first(attachments: Sequence[Attachment], *, ipv6: bool) -> str:
-    for attachment in attachments:
-        for address in attachment.addresses:
-            if attachment.driver == "bridge" and is_ipv6(address.address) == ipv6:
-                return address.address
-    return ""

@@ -14,7 +14,7 @@ import trio
 
 from supervisor.network.kernel import links
 from supervisor.network.planning import plan_of
-from supervisor.network.plans import is_ipv6
+from supervisor.network.plans import first_addresses
 from supervisor.oci import live_files, resolver
 from supervisor.oci.hosts import HOSTS
 from supervisor.runtime.records import replaced
@@ -165,7 +165,7 @@ class Rewiring:
 
     async def _lead(self, former: Observed, now: Observed) -> None:
         """Published ports lead to the first address of either kind."""
-        if now.ports and _targets(former.attachments) != _targets(now.attachments):
+        if now.ports and first_addresses(former.attachments) != first_addresses(now.attachments):
             await self._wiring.lead(now)
 
     async def _rewrite(self, former: Observed, now: Observed) -> None:
@@ -199,12 +199,3 @@ def _detach(netns: int, attachment: Attachment) -> None:
 def _mend(netns: int, observed: Observed) -> None:
     for network, attachment in zip(observed.networks, observed.attachments, strict=True):
         links.mend(netns, network, attachment, hairpin=bool(observed.ports))
-
-
-def _targets(attachments: Iterable[Attachment]) -> dict[bool, str]:
-    """The first addresses on bridges, by whether they are of IPv6."""
-    found: dict[bool, str] = {}
-    for attachment in attachments:
-        for address in attachment.addresses if attachment.driver == "bridge" else []:
-            found.setdefault(is_ipv6(address.address), address.address)
-    return found
