@@ -51,7 +51,7 @@ class ByPasta(UserMode):
     def _configured(self) -> list[str]:
         return options_of(self.container.definition.spec, self.services.settings)
 
-    async def _settle(self) -> None:
+    async def _find_program(self) -> None:
         settings = self.services.settings
         directories = settings.engine.helper_binaries_dir
         instead = "--network slirp4netns"
@@ -60,7 +60,7 @@ class ByPasta(UserMode):
             self._program, pasta.GUEST_MAP, deadline=settings.pyman.call_deadline
         )
 
-    def _look(self, ports: Sequence[Port]) -> None:
+    def _check_ports(self, ports: Sequence[Port]) -> None:
         host_ports.probe(ports)
 
     def _setup(self) -> Setup:
@@ -89,7 +89,7 @@ class ByPasta(UserMode):
 
     async def begin(self) -> tuple[str, Setup]:
         """The program, and what it is told now."""
-        await self._settle()
+        await self._find_program()
         return self._program, self._setup()
 
     @property

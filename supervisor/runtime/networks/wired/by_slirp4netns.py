@@ -69,10 +69,10 @@ class BySlirp4netns(UserMode):
             return engine.network_cmd_path
         return programs.find(slirp4netns.PROGRAM, engine.helper_binaries_dir, package="slirp4netns")
 
-    async def _settle(self) -> None:
+    async def _find_program(self) -> None:
         self.find()
 
-    def _look(self, ports: Sequence[Port]) -> None:
+    def _check_ports(self, ports: Sequence[Port]) -> None:
         self._close()
         if self.forwards:
             host_ports.probe(ports)

@@ -67,11 +67,11 @@ class UserMode(Unwired, ABC):
         return recorded[0].words if recorded else self._configured()
 
     @abstractmethod
-    async def _settle(self) -> None:
+    async def _find_program(self) -> None:
         """Find out what has to be known before a run. NotSupported."""
 
     @abstractmethod
-    def _look(self, ports: Sequence[Port]) -> None:
+    def _check_ports(self, ports: Sequence[Port]) -> None:
         """Whether the host's ports can be had. Blocks. PortInUse, NetworkFailed, PermissionDenied."""
 
     @abstractmethod
@@ -95,7 +95,7 @@ class UserMode(Unwired, ABC):
     # ------------------------------------------------------------------ Wiring
 
     async def plan(self) -> dict[str, Any]:
-        await self._settle()
+        await self._find_program()
         observed = self.container.observed
         if observed.attachments:  # a restart by policy keeps its ports
             await self._look_at(observed.ports)
@@ -111,7 +111,7 @@ class UserMode(Unwired, ABC):
 
     async def _look_at(self, ports: Sequence[Port]) -> None:
         if ports:
-            await self.in_thread(partial(self._look, ports))
+            await self.in_thread(partial(self._check_ports, ports))
 
     def drop(self) -> None:
         if not self.container.observed.attachments:
