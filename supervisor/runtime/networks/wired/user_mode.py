@@ -68,7 +68,7 @@ class UserMode(Unwired, ABC):
 
     @abstractmethod
     async def _find_program(self) -> None:
-        """Find out what has to be known before a run. NotSupported."""
+        """And what has to be known of it before a run. NotSupported."""
 
     @abstractmethod
     def _check_ports(self, ports: Sequence[Port]) -> None:
