@@ -117,7 +117,8 @@ def test_a_thousand_mappings_cost_what_one_does(host: Machine, one: Machine) -> 
     assert host.asks("127.0.0.1", 10999) == "one 10.1.0.1"
     assert host.does(firewall.is_there)
     assert among_many < 2 * alone + 0.001
-    assert max(min(publishing), min(unpublishing)) < 0.1
+    # Where the machine is a slow one, in less than what half of them take one by one.
+    assert max(min(publishing), min(unpublishing)) < max(0.1, 500 * alone)
 
 
 @pytest.mark.usefixtures("table")

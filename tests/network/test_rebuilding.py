@@ -20,8 +20,10 @@ def published(host: Machine) -> list[Any]:
     return [entry[0]["concat"][1] for entry in elements_of(host, "publish4")]
 
 
-def ruleset(host: Machine) -> str:
-    return host.run("nft", "-s", "list", "table", "inet", "pyman")
+def table(host: Machine) -> list[str]:
+    """Its sets and chains, in whatever order they were made."""
+    told = host.run("nft", "-s", "list", "table", "inet", "pyman").strip()
+    return sorted(each.strip() for each in told.removeprefix("table inet pyman {")[:-1].split("\n\n"))
 
 
 def test_another_engines_networks_and_ports_stay(host: Machine) -> None:
@@ -57,12 +59,12 @@ def test_what_others_have_done_to_the_table_is_noticed_and_undone(
     host.run("nft", "add", "rule", "inet", "pymanother", "forward", "accept")
     host.does(make)
     assert host.does(firewall.is_there)
-    before = ruleset(host)
+    before = table(host)
     host.run("nft", *change)
     assert not host.does(firewall.is_there)
     host.does(make)
     assert host.does(firewall.is_there)
-    assert ruleset(host) == before
+    assert table(host) == before
 
 
 @pytest.mark.parametrize("emptied", [("set", "bridges"), ("map", "publish4")])
@@ -71,12 +73,12 @@ def test_what_others_have_taken_out_of_it_is_put_back(host: Machine, emptied: tu
         firewall.rebuild([FIRST, SECOND], [(Port(82, 80), [OURS])])
 
     host.does(make)
-    before = ruleset(host)
+    before = table(host)
     kind, name = emptied
     host.run("nft", "flush", kind, "inet", "pyman", name)
-    assert ruleset(host) != before
+    assert table(host) != before
     host.does(make)
-    assert ruleset(host) == before
+    assert table(host) == before
 
 
 def test_other_sets_of_the_same_names_make_way(host: Machine) -> None:
