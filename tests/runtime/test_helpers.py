@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import ExitStack
 
-    from supervisor.runtime.networks.programs.helper import Program
+    from supervisor.runtime.networks.programs.helper_program import Program
 
 pytestmark = pytest.mark.holds_loop(0)
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.gated import Gated
     from supervisor.kernel.process import Pidfd
     from supervisor.runtime.answers import Answer
-    from supervisor.runtime.networks.programs.helper import Helper, Program
+    from supervisor.runtime.networks.programs.helper_program import Helper, Program
     from supervisor.runtime.services import Reaped
     from supervisor.settings.layout import Layout
     from supervisor.state.changes import Record

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from supervisor.kernel.gated import Gated
     from supervisor.kernel.process import Pidfd, ProcessRef
-    from supervisor.runtime.networks.programs.helper import Helper, Program
+    from supervisor.runtime.networks.programs.helper_program import Helper, Program
     from supervisor.runtime.services import Reaped
     from supervisor.settings.layout import Layout
 

@@ -14,7 +14,7 @@ from pyman.errors import NetworkFailed
 from supervisor.kernel import inside, process
 from supervisor.network.user_mode import duplicates
 from supervisor.network.user_mode.programs import TUN
-from supervisor.runtime.networks.programs.helper import Helper
+from supervisor.runtime.networks.programs.helper_program import Helper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from supervisor.kernel.process import ProcessRef
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.programs.helper import Program
+    from supervisor.runtime.networks.programs.helper_program import Program
 
 __all__ = ["ContainerHelper", "InterfaceHelper", "Owner"]
 

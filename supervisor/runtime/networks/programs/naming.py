@@ -18,7 +18,7 @@ from supervisor.kernel import process
 from supervisor.network.names import PROGRAM, ZoneFiles, guest_of, zone_of
 from supervisor.network.user_mode import programs
 from supervisor.runtime.networks.programs.asking import Asking
-from supervisor.runtime.networks.programs.helper import Helper, Program
+from supervisor.runtime.networks.programs.helper_program import Helper, Program
 from supervisor.runtime.networks.programs.rest import Rest
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from supervisor.network import sandbox
 from supervisor.network.kernel.place import in_place
 from supervisor.network.plans import first_addresses
 from supervisor.network.relay import forwarding
-from supervisor.runtime.networks.programs.helper import Helper, Program
+from supervisor.runtime.networks.programs.helper_program import Helper, Program
 from supervisor.runtime.networks.wired.holding import holders
 
 if TYPE_CHECKING:

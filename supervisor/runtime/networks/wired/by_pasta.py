@@ -15,7 +15,7 @@ from supervisor.kernel.addresses import first_address
 from supervisor.network import ports as host_ports
 from supervisor.network.user_mode import pasta, programs
 from supervisor.oci.request import Networking
-from supervisor.runtime.networks.programs.helper import Program
+from supervisor.runtime.networks.programs.helper_program import Program
 from supervisor.runtime.networks.programs.in_container import InterfaceHelper
 from supervisor.runtime.networks.wired.user_mode import UserMode, unlink
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from supervisor.network.plans import Port
     from supervisor.network.user_mode.pasta import Setup
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.programs.helper import Helper
+    from supervisor.runtime.networks.programs.helper_program import Helper
     from supervisor.runtime.services import Services
     from supervisor.settings.model import Settings
 

@@ -21,7 +21,7 @@ from supervisor.logging import log
 from supervisor.network.dhcp import client, lease
 from supervisor.network.kernel import links
 from supervisor.network.plans import Address
-from supervisor.runtime.networks.programs.helper import Program
+from supervisor.runtime.networks.programs.helper_program import Program
 from supervisor.runtime.networks.programs.helper_start import last_words
 from supervisor.runtime.networks.programs.in_container import ContainerHelper
 from supervisor.runtime.records import replaced

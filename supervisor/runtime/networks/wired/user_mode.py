@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from supervisor.network.plans import Port
     from supervisor.oci.request import Networking
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.programs.helper import Helper
+    from supervisor.runtime.networks.programs.helper_program import Helper
     from supervisor.runtime.services import Services
 
 __all__ = ["UserMode", "unlink"]
