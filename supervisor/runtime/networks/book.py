@@ -120,7 +120,8 @@ class NetworkBook:
     # ------------------------------------------------------------------ making
 
     async def create(self, wish: CreateNetworkRequest, actor: Actor | None) -> tuple[Network, bool]:
-        """The network, and whether it is new. InvalidArgument, NameInUse, DiskFull, StorageFailed, DeadlineExceeded."""
+        """The network, and whether it is new. InvalidArgument, NameInUse, NetworkFailed, DiskFull, StorageFailed,
+        DeadlineExceeded."""
         if wish.name:
             check_name(wish.name)
         await self._intents.wait_settled()
