@@ -35,7 +35,7 @@ class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
     network: str
     network_id: str
     driver: str = "bridge"
-    """bridge, macvlan or ipvlan."""
+    """bridge, macvlan or ipvlan; pasta or slirp4netns where that program is the whole network, which has its name."""
     interface: str = "eth0"
     """In the container."""
     host_interface: str = ""

@@ -15,6 +15,7 @@ import pytest
 from pyman.errors import NetworkFailed
 from supervisor.network import sandbox
 from supervisor.network.relay import forwarding
+from tests.support.served import PORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,7 +55,7 @@ def led(host: Machine, tmp_path: Path) -> Iterator[Led]:
 
 def ask(port: int, host: str = "127.0.0.1", kind: int = socket.SOCK_STREAM) -> str:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as one:
-        one.settimeout(5)
+        one.settimeout(20)
         one.connect((host, port))
         if kind == socket.SOCK_DGRAM:
             one.send(b"?")
@@ -111,7 +112,7 @@ def test_both_directions_carry_megabytes_and_half_a_close(
         connection.sendall(received)
 
     port = led.lead("one", ("127.0.0.1", served(echo)))
-    with socket.create_connection(("127.0.0.1", port), 10) as one:
+    with socket.create_connection(("127.0.0.1", port), 20) as one:
         one.sendall(sent)
         one.shutdown(socket.SHUT_WR)
         received = bytearray()
@@ -123,17 +124,25 @@ def test_both_directions_carry_megabytes_and_half_a_close(
 def test_one_that_does_not_read_holds_up_nobody(
     led: Led, host: Machine, served: Callable[[Callable[[socket.socket], None]], int]
 ) -> None:
-    wait, done = threading.Event(), list[bool]()
-    slow = led.lead("one", ("127.0.0.1", served(lambda _: done.extend([wait.wait(20)]))))
+    wait, ended = threading.Event(), threading.Event()
+
+    def hold(_: socket.socket) -> None:
+        wait.wait(60)
+        ended.set()
+
+    slow = led.lead("one", ("127.0.0.1", served(hold)))
     host.answers(80, "quick")
     quick = led.lead("two", ("127.0.0.1", 80))
-    with socket.create_connection(("127.0.0.1", slow), 10) as one:
-        one.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                one.send(bytes(1 << 20))
-        assert ask(quick) == "quick 127.0.0.1"
-        wait.set()
+    with socket.create_connection(("127.0.0.1", slow), 20) as one:
+        try:
+            one.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    one.send(bytes(1 << 20))
+            assert ask(quick) == "quick 127.0.0.1"
+            assert not ended.is_set()
+        finally:
+            wait.set()
 
 
 def test_who_cannot_be_reached_is_a_broken_connection(led: Led) -> None:
@@ -148,7 +157,7 @@ def test_a_reset_is_passed_on(led: Led, served: Callable[[Callable[[socket.socke
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
     port = led.lead("one", ("127.0.0.1", served(reset)))
-    with socket.create_connection(("127.0.0.1", port), 10) as one:
+    with socket.create_connection(("127.0.0.1", port), 20) as one:
         one.send(b"x")
         with pytest.raises(ConnectionResetError):
             one.recv(1)
@@ -156,13 +165,10 @@ def test_a_reset_is_passed_on(led: Led, served: Callable[[Callable[[socket.socke
 
 def test_what_is_dropped_refuses_although_somebody_holds_the_socket(led: Led, host: Machine) -> None:
     host.answers(80, "inside")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number = free.getsockname()[1]
+    number = PORT + 63  # the kernel lets go of one that it has chosen itself as soon as nobody listens
     with socket.socket() as port:
-        port.bind(
-            ("127.0.0.1", number)
-        )  # one that was not chosen is kept by a socket that does not listen any more
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        port.bind(("127.0.0.1", number))
         forwarding.lead(led.path, "one", [port], [(["127.0.0.1"], 80)])
         assert forwarding.summary(led.path, "one") == forwarding.summary_of([(["127.0.0.1"], 80)])
         assert ask(number) == "inside 127.0.0.1"
@@ -185,7 +191,7 @@ def test_who_connects_while_there_is_no_forwarder_waits_for_the_next(host: Machi
         forwarding.lead(first.path, "one", [port], [(["127.0.0.1"], 80)])
         first.process.send_signal(signal.SIGKILL)
         first.process.wait()
-        waiting = stack.enter_context(socket.create_connection(port.getsockname(), 10))
+        waiting = stack.enter_context(socket.create_connection(port.getsockname(), 20))
         with pytest.raises(NetworkFailed, match="does not answer"):
             forwarding.summary(first.path, "one")
         second = Led(host, tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import pytest
 from pyman.errors import NetworkFailed
 from supervisor.network.kernel import firewall, nft
 from supervisor.network.plans import Port
-from tests.network.test_paths import FIRST, SECOND, attachment
+from tests.network.plans import FIRST, SECOND, attachment, elements_of
 
 if TYPE_CHECKING:
     from tests.support.hosts import Machine
@@ -20,8 +19,13 @@ OURS, THEIRS = attachment(FIRST, 2), attachment(SECOND, 2)
 
 
 def published(host: Machine) -> list[Any]:
-    told = json.loads(host.run("nft", "-j", "list", "map", "inet", "pyman", "publish4"))
-    return [entry[0]["concat"][1] for entry in told["nftables"][1]["map"].get("elem", [])]
+    return [entry[0]["concat"][1] for entry in elements_of(host, "publish4")]
+
+
+def table(host: Machine) -> list[str]:
+    """Its sets and chains, in whatever order they were made."""
+    told = host.run("nft", "-s", "list", "table", "inet", "pyman").strip()
+    return sorted(each.strip() for each in told.removeprefix("table inet pyman {")[:-1].split("\n\n"))
 
 
 def test_another_engines_networks_and_ports_stay(host: Machine) -> None:
@@ -38,22 +42,45 @@ def test_another_engines_networks_and_ports_stay(host: Machine) -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        ("flush", "ruleset"),
+        ("flush", "table", "inet", "pyman"),
         ("flush", "chain", "inet", "pyman", "forward"),
+        ("delete", "chain", "inet", "pyman", "guard"),
         ("add", "rule", "inet", "pyman", "forward", "drop"),
-        ("flush", "set", "inet", "pyman", "bridges"),
-        ("flush", "map", "inet", "pyman", "publish4"),
         ("delete", "table", "inet", "pyman"),
     ],
 )
-def test_what_somebody_has_done_is_undone(host: Machine, change: tuple[str, ...]) -> None:
+def test_what_others_have_done_to_the_table_is_noticed_and_undone(
+    host: Machine, change: tuple[str, ...]
+) -> None:
+    def make() -> None:
+        firewall.rebuild([FIRST, SECOND], [(Port(82, 80), [OURS])])
+
+    host.run("nft", "add", "table", "inet", "pymanother")
+    host.run("nft", "add", "chain", "inet", "pymanother", "forward")
+    host.run("nft", "add", "rule", "inet", "pymanother", "forward", "accept")
+    host.does(make)
+    assert host.does(firewall.is_there)
+    before = table(host)
+    host.run("nft", *change)
+    assert not host.does(firewall.is_there)
+    host.does(make)
+    assert host.does(firewall.is_there)
+    assert table(host) == before
+
+
+@pytest.mark.parametrize("emptied", [("set", "bridges"), ("map", "publish4")])
+def test_what_others_have_taken_out_of_it_is_put_back(host: Machine, emptied: tuple[str, str]) -> None:
     def make() -> None:
         firewall.rebuild([FIRST, SECOND], [(Port(82, 80), [OURS])])
 
     host.does(make)
-    before = host.run("nft", "-s", "list", "ruleset")
-    host.run("nft", *change)
+    before = table(host)
+    kind, name = emptied
+    host.run("nft", "flush", kind, "inet", "pyman", name)
+    assert table(host) != before
     host.does(make)
-    assert host.run("nft", "-s", "list", "ruleset") == before
+    assert table(host) == before
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,7 @@ def _family(address: str) -> int:
 
 
 def find(wire: Wire, name: str) -> Interface | None:
+    """The interface of this host that has the name. OSError."""
     try:
         return _interface(wire.ask(_GET_LINK, _LINK.pack(0, 0, 0, 0, 0) + text(_NAME, name)))
     except OSError as error:

@@ -91,8 +91,8 @@ class Wire:
                 raise failure
 
     def failures(self, messages: Sequence[Message]) -> list[OSError | None]:
-        """The outcome of each message, in order: as many as `portions` gives. In a netfilter transaction that was refused
-        only the messages that caused it have an error."""
+        """The outcome of each message, in order; they are as many as one of `portions`. In a netfilter transaction that was
+        refused, only the messages that caused it have an error. OSError."""
         first = self._send(messages)
         found: list[OSError | None] = [None] * len(messages)
         for _, number, body in self._answers():

@@ -35,6 +35,7 @@ __all__ = [
     "ended",
     "failed",
     "kill_all",
+    "last_words",
     "launched",
     "ready",
     "status_of",
@@ -193,13 +194,14 @@ def ended(layout: Layout, helper: Helper, status: int | None) -> str:
     if status is not None and os.WIFSIGNALED(status):
         return f"it was killed by signal {os.WTERMSIG(status)}"
     how = "it has ended" if status is None else f"it ended with exit status {os.WEXITSTATUS(status)}"
-    words = _last_words(_log(layout, helper.key))
+    words = last_words(layout, helper.key)
     return f"{how}: {words}" if words else how
 
 
-def _last_words(path: str) -> str:
+def last_words(layout: Layout, key: str) -> str:
+    """What one has printed last that tells something; empty: nothing. Blocks."""
     try:
-        with open(path, "rb") as file:
+        with open(_log(layout, key), "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _SAID))
             lines = file.read(_SAID).decode("utf-8", "replace").splitlines()
     except OSError:

@@ -36,6 +36,8 @@ __all__ = ["Rewiring"]
 
 
 class Rewiring:
+    """Of one container, for one request."""
+
     def __init__(self, services: Services, container: Container, wiring: Bridged) -> None:
         self._services = services
         self._container = container
