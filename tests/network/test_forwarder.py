@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 class Led:
     """A forwarder into a namespace; the ports are this machine's own loopback."""
 
-    def __init__(self, host: Machine, directory: Path, *, keep: bool = False) -> None:
+    def __init__(self, host: Machine, directory: Path, *, transparent: bool = False) -> None:
         self.path = str(directory / "control")
         with forwarding.listen(self.path) as control:
-            argv = forwarding.command(self.path, control.fileno(), keep=keep)
+            argv = forwarding.command(self.path, control.fileno(), transparent=transparent)
             self.process = host.does(lambda: subprocess.Popen(argv, pass_fds=[control.fileno()]))
 
     def lead(
@@ -170,10 +170,10 @@ def test_what_is_dropped_refuses_although_somebody_holds_the_socket(led: Led, ho
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         port.bind(("127.0.0.1", number))
         forwarding.lead(led.path, "one", [port], [(["127.0.0.1"], 80)])
-        assert forwarding.led(led.path, "one") == forwarding.told([(["127.0.0.1"], 80)])
+        assert forwarding.summary(led.path, "one") == forwarding.summary_of([(["127.0.0.1"], 80)])
         assert ask(number) == "inside 127.0.0.1"
         forwarding.drop(led.path, "one")
-        assert forwarding.led(led.path, "one") == (0, 0)
+        assert forwarding.summary(led.path, "one") == (0, 0)
         with pytest.raises(ConnectionRefusedError):
             ask(number)
         # It is the same socket that is led again, as after a forwarder's end.
@@ -193,7 +193,7 @@ def test_who_connects_while_there_is_no_forwarder_waits_for_the_next(host: Machi
         first.process.wait()
         waiting = stack.enter_context(socket.create_connection(port.getsockname(), 20))
         with pytest.raises(NetworkFailed, match="does not answer"):
-            forwarding.led(first.path, "one")
+            forwarding.summary(first.path, "one")
         second = Led(host, tmp_path)
         stack.callback(second.close)
         forwarding.lead(second.path, "one", [port], [(["127.0.0.1"], 80)])
@@ -208,7 +208,7 @@ def test_a_thousand_ports_are_led_at_once(led: Led, host: Machine) -> None:
             port.bind(("127.0.0.1", 0))
         forwarding.lead(led.path, "one", ports, [(["127.0.0.1"], 80)] * len(ports))
         numbers = [port.getsockname()[1] for port in ports]
-    assert forwarding.led(led.path, "one") == forwarding.told([(["127.0.0.1"], 80)] * 1000)
+    assert forwarding.summary(led.path, "one") == forwarding.summary_of([(["127.0.0.1"], 80)] * 1000)
     assert {ask(number) for number in numbers[::100]} == {"inside 127.0.0.1"}
 
 
@@ -243,12 +243,12 @@ def test_bad_messages_are_refused_and_harm_nobody(led: Led, host: Machine) -> No
         assert b"error" in caller.recv(1000)
     with socket.socket() as unbound, pytest.raises(NetworkFailed):
         forwarding.lead(led.path, "two", [unbound], [(["no address"], 1)])
-    assert forwarding.led(led.path, "one") == forwarding.told([(["127.0.0.1"], 80)])
+    assert forwarding.summary(led.path, "one") == forwarding.summary_of([(["127.0.0.1"], 80)])
     assert ask(port) == "inside 127.0.0.1"
 
 
 def test_it_has_no_rights(led: Led) -> None:
-    forwarding.led(led.path, "one")
+    forwarding.summary(led.path, "one")
     with open(f"/proc/{led.process.pid}/status", encoding="ascii") as file:
         status = dict(line.split(":\t") for line in file.read().splitlines() if ":\t" in line)
     assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
@@ -277,7 +277,7 @@ def test_a_container_sees_the_clients_own_address(
     one.answers(80, "inside", inside, kind=kind)
     two.does(sandbox.lead_back)
     two.does(sandbox.lead_back)
-    led = Led(two, tmp_path, keep=True)
+    led = Led(two, tmp_path, transparent=True)
     try:
         for number, address in ((8080, "::"), (8081, here)):  # of both families, and of its own
             with host.does(lambda: bound(number, address, getattr(socket, kind))) as port:  # noqa: B023 - at once

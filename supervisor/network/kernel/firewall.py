@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["add_network", "is_there", "publish", "rebuild", "remove_network", "unpublish"]
 
 _TABLE = "pyman"
+_INET = f"inet {_TABLE}"
 _DOING = "set up the packet filter"
 _SERVICE = ("inet_proto", "inet_service")
 _SETS = {
@@ -104,6 +105,7 @@ def _text() -> str:
 _RULES = _text()
 _VERSION = f"rules-{hashlib.sha256(_RULES.encode()).hexdigest()[:8]}"
 """A chain without rules, whose name tells by which rules the table was made."""
+_WHOLE = f"table {_INET} {{\n{_RULES}\nchain {_VERSION} {{ }}\n}}"
 
 
 def is_there() -> bool:
@@ -115,17 +117,28 @@ def is_there() -> bool:
 
 def rebuild(networks: Iterable[NetworkPlan], published: Iterable[tuple[Port, Sequence[Attachment]]]) -> None:
     """The table with all of its rules, without an instant in which they are not there. What is in its sets stays: other
-    engines of the host have theirs there, too."""
-    table = f"table inet {_TABLE}"
-    whole = f"{table} {{\n{_RULES}\nchain {_VERSION} {{ }}\n}}"
-    try:
-        nft.run("\n".join([whole, f"flush {table}", whole]))
-    except NetworkFailed:  # somebody else has made other sets of these names
-        nft.run("\n".join([table, f"delete {table}", whole]))
+    engines of the host have theirs there, too. Unless somebody has made other sets of these names."""
+    with told(_DOING):
+        # Asked of the kernel: what nftables says of it is different for each of them, and of some it dies.
+        has_others = elements.has_other_sets(_TABLE, _SETS)
+    if has_others:
+        nft.run("\n".join([f"table {_INET}", f"delete table {_INET}", _WHOLE]))
+    else:
+        try:
+            nft.run("\n".join([_WHOLE, f"flush table {_INET}", _WHOLE]))
+        except NetworkFailed:  # somebody may have made other chains of these names
+            nft.run(_chains_anew())
     found = [each for network in networks for each in _of_network(network)]
     found += [each for port, attachments in published for each in _of_port(port, attachments)]
     with told(_DOING):
         elements.add(_TABLE, _SETS, found)
+
+
+def _chains_anew() -> str:
+    names = [*_CHAINS, _VERSION]
+    there = [f"add chain {_INET} {name}" for name in names]
+    gone = [f"delete chain {_INET} {name}" for name in names]
+    return "\n".join([f"add table {_INET}", *there, f"flush table {_INET}", *gone, _WHOLE])
 
 
 def add_network(network: NetworkPlan) -> None:
@@ -141,9 +154,8 @@ def remove_network(network: NetworkPlan) -> None:
 
 
 def publish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
-    """Lead ports of the host into a container: to its first address of either kind; if it is on no bridge they lead
-    nowhere. A container that has gone, and of which
-    nobody could tell the packet filter, has them no longer."""
+    """Lead ports of the host into a container: to its first address of either kind on a bridge, if it has one. A container
+    that has gone, and of which nobody could tell the packet filter, has them no longer."""
     ports = list(ports)
     with told(_DOING):
         elements.add(_TABLE, _SETS, [each for port in ports for each in _of_port(port, attachments)])

@@ -146,13 +146,13 @@ def port(name: str, master: int, *, hairpin: bool) -> list[Message]:
     return messages
 
 
-def vlan(index: int, number: int) -> list[Message]:
+def vlan(index: int, tag: int) -> list[Message]:
     """A port of a bridge in one, instead of in the first."""
-    return [_of_vlan(_DELETE_LINK, index, 1, 0), _of_vlan(_SET_LINK, index, number, _PVID_UNTAGGED)]
+    return [_of_vlan(_DELETE_LINK, index, 1, 0), _of_vlan(_SET_LINK, index, tag, _PVID_UNTAGGED)]
 
 
-def _of_vlan(kind: int, index: int, number: int, flags: int) -> Message:
-    data = attribute(_FAMILIES, attribute(_VLAN, struct.pack("=HH", flags, number)))
+def _of_vlan(kind: int, index: int, tag: int, flags: int) -> Message:
+    data = attribute(_FAMILIES, attribute(_VLAN, struct.pack("=HH", flags, tag)))
     return Message(kind, _LINK.pack(socket.AF_BRIDGE, 0, index, 0, 0) + data)
 
 
@@ -198,10 +198,10 @@ def _mtu(mtu: int) -> bytes:
 # ---------------------------------------------------------------------- addresses and routes
 
 
-def address(index: int, text: str, prefix: int) -> Message:
+def address(index: int, value: str, prefix: int) -> Message:
     """It need not be new. One of IPv6 can be used at once: the engine knows that nobody else has it."""
-    raw = netlink.address(text)
-    body = _ADDRESS.pack(_family(text), prefix, _NO_DAD if is_ipv6(text) else 0, 0, index)
+    raw = netlink.address(value)
+    body = _ADDRESS.pack(_family(value), prefix, _NO_DAD if is_ipv6(value) else 0, 0, index)
     parts = attribute(_A_LOCAL, raw) + attribute(_A_ADDRESS, raw)
     return Message(_NEW_ADDRESS, body + parts, ACK | CREATE | EXCLUSIVE, (errno.EEXIST,))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pyman.api.networking import (
+from pyman.api.inspect_networks import (
     InspectAddress,
     InspectAddresses,
     InspectHostPort,

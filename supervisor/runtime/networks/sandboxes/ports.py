@@ -162,10 +162,10 @@ class Ports:
         try:
             control = stack.enter_context(await self._in_thread(partial(forwarding.listen, self._control)))
             self._listening = control
-            keep = await self._lead_back()
+            transparent = await self._lead_back()
         except OSError as error:
             raise files.storage_error(error, "listen at", self._control) from error
-        argv = forwarding.command(self._control, control.fileno(), keep=keep)
+        argv = forwarding.command(self._control, control.fileno(), transparent=transparent)
         return Program(argv, descriptors=(control.fileno(),), network=self._netns())
 
     async def _lead_back(self) -> bool:
@@ -229,7 +229,7 @@ def _lead(
 
 
 def _is_led(control: str, container: str, published: _Published) -> bool:
-    return forwarding.led(control, container) == forwarding.told(_targets(published))
+    return forwarding.summary(control, container) == forwarding.summary_of(_targets(published))
 
 
 def _leads(observed: Observed) -> bool:

@@ -122,7 +122,7 @@ class Sandbox:
 
     async def _remove(self) -> None:
         """All of it, past what fails; the first error comes at the end."""
-        await self._services.bridges.settle()  # of none it is known any more that it is there
+        await self._services.bridges.tidy_all()  # of none it is known any more that it is there
         failures: list[PymanError] = []
         for key in (FORWARDER, self._way_out.key):
             try:

@@ -184,7 +184,7 @@ class _Forwarder(ContainerHelper):
             raise files.storage_error(error, "listen at", self._wiring.control) from error
         control, lifeline = self._listening.fileno(), self._wiring.lifeline(stack)
         return Program(
-            forwarding.command(self._wiring.control, control, keep=False, lifeline=lifeline),
+            forwarding.command(self._wiring.control, control, transparent=False, lifeline=lifeline),
             descriptors=(control,) if lifeline is None else (control, lifeline),
             network=self._netns,
         )
