@@ -152,8 +152,8 @@ def ensure_gone(interfaces: Sequence[str]) -> None:
         wire.tell(*(messages.remove(each) for each in interfaces))
 
 
-def attach(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool = False) -> str:
-    """Give the container in a network namespace its interface on a network: the MAC address that it has.
+def attach(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool = False) -> None:
+    """Give the container in a network namespace its interface on a network.
 
     `hairpin`: what it sends to a port of the host may lead back to it. Where the kernel has the packet filter look at what a
     bridge forwards (br_netfilter), the bridge would drop that otherwise.
@@ -165,7 +165,7 @@ def attach(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin:
                 _make_pair(wire, netns, network, attachment, hairpin=hairpin)
             else:
                 _make_below(wire, netns, network, attachment)
-        return inside.joined(netns, "network", lambda: _configure(network, attachment, doing))
+        inside.joined(netns, "network", lambda: _configure(network, attachment, doing))
     except BaseException:
         with suppress(NetworkFailed):
             detach(attachment)
@@ -248,7 +248,7 @@ def _make_below(wire: Wire, netns: int, network: NetworkPlan, attachment: Attach
     wire.tell(message)
 
 
-def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> str:
+def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> None:
     """In the container's namespace."""
     name, metric = attachment.interface, network.metric or _DEFAULT_METRIC
     with _wire(doing) as wire:
@@ -277,7 +277,6 @@ def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> str:
                 if not network.leased
             ),
         )
-        return own.mac
 
 
 def has_addresses(netns: int, attachment: Attachment) -> bool:
