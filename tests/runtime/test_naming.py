@@ -277,7 +277,7 @@ async def test_the_program_is_there_only_while_somebody_needs_it(
         assert names.helpers.process_of(KEY) == ref
         await naming.left(DATA.id)
         await comes(lambda: not processes.alive(ref.pid), "it is still there")
-        await naming.settle()
+        await naming.end_unused()
         assert not Path(names.book.layout.names).exists()
         assert names.book.records() == []
         assert names.book.events == []
@@ -328,7 +328,7 @@ async def test_the_next_supervisor_forgets_the_last_one(names: Names, web: Machi
     assert ref is not None
     async with names.open() as naming:
         await naming.left(WEB.id)
-        await naming.settle()
+        await naming.end_unused()
         assert not processes.alive(ref.pid)
         assert not Path(names.book.layout.names).exists()
 
@@ -352,7 +352,7 @@ async def test_the_next_supervisor_goes_on_without_it_until_it_can_be_begun(
         names.settings = whole
         await comes(lambda: ask(web, "10.1.0.1", "web", seconds=0.2) == ["10.1.0.2"], "it is lost")
         await naming.left(WEB.id)
-        await naming.settle()
+        await naming.end_unused()
 
 
 async def test_the_next_supervisor_forgets_whom_nobody_knows(
@@ -367,7 +367,7 @@ async def test_the_next_supervisor_forgets_whom_nobody_knows(
         assert ask(data, "10.1.0.1", "data") == ["10.1.0.3"]
         assert ask(data, "10.1.0.1", "web", seconds=0.5) != ["10.1.0.2"]
         await naming.left(DATA.id)
-        await naming.settle()
+        await naming.end_unused()
         assert not Path(names.book.layout.names).exists()
 
 
@@ -412,7 +412,7 @@ async def test_where_another_one_serves_it_is_refused_and_nothing_is_left(
     async with names.open() as naming:
         with pytest.raises(NetworkFailed, match=r"cannot (start aardvark-dns|serve names)"):
             await names.join(WEB, (one, wired))
-        await naming.settle()
+        await naming.end_unused()
         assert names.book.records() == []
         assert not Path(names.book.layout.names).exists()
 

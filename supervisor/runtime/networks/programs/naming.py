@@ -97,7 +97,7 @@ class Naming:
         """When the program was told last."""
         self._is_told = True
         """The program has read the files as they are."""
-        self._rest = Rest(spawn, self.settle, "the name server")
+        self._rest = Rest(spawn, self.end_unused, "the name server")
         self._turn = trio.Lock()
         self._writing = trio.Lock()
         self._is_read = False
@@ -267,7 +267,7 @@ class Naming:
             self._is_told = self._helpers.signal(KEY, signal.SIGHUP)
             self._signalled = trio.current_time()
 
-    async def settle(self) -> None:
+    async def end_unused(self) -> None:
         """Without anybody there is no program, and nothing for it to read. PymanError: it is there still."""
         async with self._turn:
             if self._is_read and not self.is_used():

@@ -49,7 +49,7 @@ class Sandbox:
         self._way_out = WayOut(lambda: services.settings, self._path)
         self._users: set[str] = set()
         self._netns = -1
-        self._rest = Rest(services.spawn, self.settle, "the network namespace of bridges")
+        self._rest = Rest(services.spawn, self.end_unused, "the network namespace of bridges")
         self._turn = trio.Lock()
         self._limiter = trio.CapacityLimiter(_THREADS)
         self.ports = Ports(services, self._control, lambda: self._netns, self._limiter)
@@ -113,7 +113,7 @@ class Sandbox:
         if not self._users and self._netns >= 0:
             self._rest.begin()
 
-    async def settle(self) -> None:
+    async def end_unused(self) -> None:
         """Every container has said by now whether it needs it. PymanError: it is there still, or some of it."""
         async with self._turn:
             if not self._users:
