@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pyman.api.networking import InspectHostPort, InspectNetworkSettings
+from pyman.api.inspect_networks import InspectHostPort, InspectNetworkSettings
 
 __all__ = [
     "ExecInspect",

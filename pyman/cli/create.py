@@ -16,7 +16,7 @@ from pyman.cli.healthcheck import HEALTH_OPTIONS, health_settings
 from pyman.cli.later import LATER_OPTIONS
 from pyman.cli.mounts import MOUNT_OPTIONS, mount_settings
 from pyman.cli.namespaces import NAMESPACE_OPTIONS, namespace_settings
-from pyman.cli.networking import NETWORKING_OPTIONS, network_settings
+from pyman.cli.networking_options import NETWORKING_OPTIONS, network_settings
 from pyman.cli.options import COUNT, CSV, FLAG, LIST, SECONDS, TEXT, TRUE
 from pyman.cli.places import placed
 from pyman.cli.preserving import PRESERVE_OPTIONS

@@ -245,7 +245,7 @@ def _cells(container: dict[str, Any], *, whole: bool, size: bool, now: float) ->
 
 
 def _ports(container: dict[str, Any]) -> str:
-    from pyman.cli.publishing import shown
+    from pyman.cli.shown_ports import shown
 
     return shown(container["Ports"], container["ExposedPorts"])
 
@@ -269,7 +269,7 @@ def _json(container: dict[str, Any]) -> dict[str, Any]:
     """As Podman prints it: moments that people read are in words."""
     now = time.time()
     shown = row(container, whole=True, size=False, now=now)
-    from pyman.cli.publishing import exposed_map
+    from pyman.cli.shown_ports import exposed_map
 
     return {
         **container,

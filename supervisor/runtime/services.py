@@ -177,14 +177,15 @@ class Services:
         )
         registry = self._registry
 
-        async def settle(network: Network) -> None:
+        async def tidy_network(network: Network) -> None:
             await registry.settled(leaving(network, registry.containers))
             if "bridges" in vars(self):
-                await self.bridges.let_go(network.id)  # another one may have its bridge and its subnets next
+                # Another one may have its bridge and its subnets next.
+                await self.bridges.tidy_network(network.id)
 
         book.users = lambda: users(registry.containers)
         book.changed = self._refresh_names
-        book.settle = settle
+        book.tidy_network = tidy_network
         return book
 
     async def _refresh_names(self, network: Network) -> None:
@@ -255,11 +256,11 @@ class Services:
     async def settle(self) -> None:
         """What would be done in a while."""
         if "naming" in vars(self):
-            await self.naming.settle()
+            await self.naming.end_unused()
         if "bridges" in vars(self):
-            await self.bridges.settle()
+            await self.bridges.tidy_all()
         if "sandbox" in vars(self):
-            await self.sandbox.settle()
+            await self.sandbox.end_unused()
 
     def take(self, settings: Settings) -> None:
         """Settings at start and after a reload. A changed budget begins anew, with its whole burst."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from ipaddress import IPv6Network, ip_network
 
 import pytest
 
 from pyman.api.network import LeaseRange, Subnet
-from pyman.errors import InvalidArgument
+from pyman.errors import InvalidArgument, NetworkFailed
 from supervisor.network.definitions import addresses, live
 from supervisor.settings.model import NetworkSettings, SubnetPool
 
@@ -126,3 +128,14 @@ def test_the_kernel_says_what_the_host_has() -> None:
     assert "lo" in found.interfaces
     assert ("lo", ip_network("127.0.0.0/8")) in found.subnets
     assert all(route.prefixlen for route in found.routes)
+
+
+def test_where_the_kernel_cannot_be_asked_the_network_is_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+    monkeypatch.setattr(live, "Wire", refuse)
+    with pytest.raises(
+        NetworkFailed, match=r"^cannot ask the kernel for the host's addresses and routes: no buffer"
+    ):
+        live.look()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from supervisor.network.relay import datagrams
 from supervisor.network.relay.datagrams import Receiver, Sessions
 from supervisor.network.relay.relays import Loop
 
@@ -19,13 +21,22 @@ if TYPE_CHECKING:
 LOCAL = ("127.0.0.1", 0)
 
 
+class Clock:
+    """Time passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 class Port:
     """One that leads to a socket that stands for a container."""
 
-    def __init__(self, *, idle: float, most: int) -> None:
+    def __init__(self) -> None:
         self.loop = Loop()
-        self.sessions = Sessions(idle, most)
-        self.loop.tick = self.sessions.expire
+        self.sessions = Sessions(idle=60, most=2)
         self.container = _bound()
         port = _bound()
         self.address = port.getsockname()
@@ -38,19 +49,35 @@ class Port:
         made.connect(self.container.getsockname())
         return made
 
-    def turn(self, seconds: float = 0.0) -> None:
-        """Whatever is there to do within so many seconds is done."""
-        self.loop.running = True
-        deadline = time.monotonic() + seconds
+    def heard(self, by: socket.socket) -> tuple[bytes, Any]:
+        """The next datagram that comes there, and from whom. The loop goes on until it does."""
+        deadline = time.monotonic() + 20
+        self.loop.tick = self._look
+        while not select.select([by], [], [], 0)[0]:
+            assert time.monotonic() < deadline, "nothing comes"
+            self.loop.running = True
+            self.loop.run()
+        return by.recvfrom(100)
+
+    def _look(self) -> float:
+        """Once, and no longer than a moment."""
+        self.sessions.expire()
+        self.loop.stop()
+        return 0.01
+
+    def waits(self, clock: Clock) -> list[float | None]:
+        """For how long the loop wants to sleep, each time that it has slept for so long; None: for ever."""
+        found: list[float | None] = []
 
         def tick() -> float:
-            """The loop's own wait, until there has been nothing for once."""
-            left = self.sessions.expire()
-            self.loop.running = time.monotonic() < deadline
-            return min(max(0.0, deadline - time.monotonic()), seconds if left is None else left)
+            found.append(left := self.sessions.expire())
+            clock.now += left or 0
+            self.loop.running = left is not None
+            return 0
 
-        self.loop.tick = tick
+        self.loop.tick, self.loop.running = tick, True
         self.loop.run()
+        return found
 
     def close(self) -> None:
         self._receiver.close()
@@ -60,14 +87,14 @@ class Port:
 
 def _bound() -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.settimeout(5)
+    made.settimeout(20)
     made.bind(LOCAL)
     return made
 
 
 @pytest.fixture
-def port(request: pytest.FixtureRequest) -> Iterator[Port]:
-    made = Port(idle=getattr(request, "param", 60.0), most=2)
+def port() -> Iterator[Port]:
+    made = Port()
     yield made
     made.close()
 
@@ -83,52 +110,57 @@ def clients() -> Iterator[list[socket.socket]]:
 def test_each_client_is_somebody_to_the_container_and_gets_its_own_answer(
     port: Port, clients: list[socket.socket]
 ) -> None:
+    heard = []
     for number, client in enumerate(clients[:2]):
         for _ in range(2):
             client.sendto(b"%d" % number, port.address)
-        port.turn()
-    heard = [port.container.recvfrom(100) for _ in range(4)]
+        heard += [port.heard(port.container) for _ in range(2)]
     assert [data for data, _ in heard] == [b"0", b"0", b"1", b"1"]
     assert len({source for _, source in heard}) == len(port.sessions) == 2
     for data, source in reversed(heard):
         port.container.sendto(b"to " + data, source)
-    port.turn()
     for number, client in enumerate(clients[:2]):
-        assert client.recvfrom(100) == (b"to %d" % number, port.address)
+        for _ in range(2):
+            assert port.heard(client) == (b"to %d" % number, port.address)
 
 
 def test_one_too_many_ends_the_one_that_was_idle_for_longest(
     port: Port, clients: list[socket.socket]
 ) -> None:
+    sources = []
     for client in (clients[0], clients[1], clients[0], clients[2]):
         client.sendto(b"?", port.address)
-        port.turn()
-    sources = [port.container.recvfrom(100)[1] for _ in range(4)]
+        sources.append(port.heard(port.container)[1])
     assert len(port.sessions) == 2
     for source in dict.fromkeys(sources):
         port.container.sendto(b"!", source)
-    port.turn()
-    assert clients[0].recv(1) == clients[2].recv(1) == b"!"
+    for client in (clients[0], clients[2]):
+        assert port.heard(client)[0] == b"!"
     clients[1].setblocking(False)
     with pytest.raises(BlockingIOError):
         clients[1].recv(1)
 
 
-@pytest.mark.parametrize("port", [0.05], indirect=True)
-def test_an_idle_session_ends_and_the_loop_sleeps_again(port: Port, clients: list[socket.socket]) -> None:
+def test_an_idle_session_ends_and_the_loop_sleeps_again(
+    port: Port, clients: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(datagrams, "time", clock)
     clients[0].sendto(b"?", port.address)
-    port.turn()
+    port.heard(port.container)
+    clock.now += 50
+    clients[0].sendto(b"?", port.address)
+    port.heard(port.container)
+    clock.now += 59
+    assert port.sessions.expire() == 1
     assert len(port.sessions) == 1
-    left = port.sessions.expire()
-    assert left is not None
-    assert 0 < left <= 0.05
-    port.turn(0.2)
+    assert port.waits(clock) == [1, None]
     assert len(port.sessions) == 0
-    assert port.sessions.expire() is None
 
 
 def test_a_port_that_is_closed_takes_its_sessions_with_it(port: Port, clients: list[socket.socket]) -> None:
     clients[0].sendto(b"?", port.address)
-    port.turn()
+    port.heard(port.container)
+    assert len(port.sessions) == 1
     port._receiver.close()
     assert len(port.sessions) == 0

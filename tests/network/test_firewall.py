@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pyman.errors import NetworkFailed
 from supervisor.network.kernel import firewall, netfilter
 from supervisor.network.plans import Address, Attachment, NetworkPlan, Port, Subnet
-from tests.network.test_paths import FIRST, SECOND, attachment, connected, with_
+from tests.network.plans import FIRST, SECOND, attachment, connected, elements_of, with_
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.hosts import Machine
 
 ON_FIRST = attachment(FIRST, 2)
-
-
-def elements_of(host: Machine, name: str) -> list[Any]:
-    kind = "map" if name.startswith("publish") else "set"
-    told = json.loads(host.run("nft", "-j", "list", kind, "inet", "pyman", name))
-    return list(told["nftables"][1][kind].get("elem", []))
 
 
 def counts(host: Machine) -> dict[str, int]:
@@ -83,17 +78,25 @@ def test_elements_are_what_nft_would_have_made_of_them(host: Machine) -> None:
 
 def test_a_thousand_mappings_cost_what_one_does(host: Machine, one: Machine) -> None:
     """To make one more and to take one away; and a thousand are made and taken away at once in less than a tenth of a
-    second each: of the processor's time, most of it the kernel's."""
+    second each: of the processor's time, most of it the kernel's. The least of several tries: others want the processor,
+    too."""
     made = connected(host, one, FIRST, 2)
     one.answers(80, "one")
+    many = [Port(number, 80) for number in range(10000, 11000)]
 
-    def seconds(change: Any) -> float:
+    def seconds(change: Callable[[], None]) -> float:
         def work() -> float:
             begun = time.thread_time()
             change()
             return time.thread_time() - begun
 
         return host.does(work)
+
+    def publish() -> None:
+        firewall.publish(many, [made])
+
+    def unpublish() -> None:
+        firewall.unpublish([*many, Port(5, 5)], [made])
 
     def one_more() -> float:
         return min(
@@ -103,16 +106,19 @@ def test_a_thousand_mappings_cost_what_one_does(host: Machine, one: Machine) -> 
         )
 
     alone = one_more()
-    many = [Port(number, 80) for number in range(10000, 11000)]
-    publishing = seconds(lambda: firewall.publish(many, [made]))
-    assert counts(host)["publish4"] == 1000
+    publishing, unpublishing = [], []
+    for _ in range(5):
+        publishing.append(seconds(publish))
+        assert counts(host)["publish4"] == 1000
+        unpublishing.append(seconds(unpublish))
+        assert counts(host)["publish4"] == 0
+    host.does(publish)
     among_many = one_more()
     assert host.asks("127.0.0.1", 10999) == "one 10.1.0.1"
     assert host.does(firewall.is_there)
-    unpublishing = seconds(lambda: firewall.unpublish([*many, Port(5, 5)], [made]))
-    assert counts(host)["publish4"] == 0
     assert among_many < 2 * alone + 0.001
-    assert max(publishing, unpublishing) < 0.1
+    # Where the machine is a slow one, in less than what half of them take one by one.
+    assert max(min(publishing), min(unpublishing)) < max(0.1, 500 * alone)
 
 
 @pytest.mark.usefixtures("table")
@@ -143,28 +149,6 @@ def test_only_bridges_lead_ports_to_containers(host: Machine) -> None:
     assert counts(host)["publish4"] == 1
     host.does(lambda: firewall.add_network(with_(FIRST, mode="unmanaged")))
     assert not elements_of(host, "bridges")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        ("flush", "ruleset"),
-        ("flush", "table", "inet", "pyman"),
-        ("flush", "chain", "inet", "pyman", "forward"),
-        ("delete", "chain", "inet", "pyman", "guard"),
-        ("add", "rule", "inet", "pyman", "forward", "drop"),
-    ],
-)
-@pytest.mark.usefixtures("table")
-def test_what_others_have_done_to_the_table_is_noticed(host: Machine, change: tuple[str, ...]) -> None:
-    host.run("nft", "add", "table", "inet", "pymanother")
-    host.run("nft", "add", "chain", "inet", "pymanother", "forward")
-    host.run("nft", "add", "rule", "inet", "pymanother", "forward", "accept")
-    assert host.does(firewall.is_there)
-    host.run("nft", *change)
-    assert not host.does(firewall.is_there)
-    host.does(lambda: firewall.rebuild([], []))
-    assert host.does(firewall.is_there)
 
 
 def test_without_the_table_it_is_said_what_could_not_be_done(host: Machine) -> None:

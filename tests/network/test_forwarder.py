@@ -15,6 +15,7 @@ import pytest
 from pyman.errors import NetworkFailed
 from supervisor.network import sandbox
 from supervisor.network.relay import forwarding
+from tests.support.served import PORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 class Led:
     """A forwarder into a namespace; the ports are this machine's own loopback."""
 
-    def __init__(self, host: Machine, directory: Path, *, keep: bool = False) -> None:
+    def __init__(self, host: Machine, directory: Path, *, transparent: bool = False) -> None:
         self.path = str(directory / "control")
         with forwarding.listen(self.path) as control:
-            argv = forwarding.command(self.path, control.fileno(), keep=keep)
+            argv = forwarding.command(self.path, control.fileno(), transparent=transparent)
             self.process = host.does(lambda: subprocess.Popen(argv, pass_fds=[control.fileno()]))
 
     def lead(
@@ -54,7 +55,7 @@ def led(host: Machine, tmp_path: Path) -> Iterator[Led]:
 
 def ask(port: int, host: str = "127.0.0.1", kind: int = socket.SOCK_STREAM) -> str:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as one:
-        one.settimeout(5)
+        one.settimeout(20)
         one.connect((host, port))
         if kind == socket.SOCK_DGRAM:
             one.send(b"?")
@@ -111,7 +112,7 @@ def test_both_directions_carry_megabytes_and_half_a_close(
         connection.sendall(received)
 
     port = led.lead("one", ("127.0.0.1", served(echo)))
-    with socket.create_connection(("127.0.0.1", port), 10) as one:
+    with socket.create_connection(("127.0.0.1", port), 20) as one:
         one.sendall(sent)
         one.shutdown(socket.SHUT_WR)
         received = bytearray()
@@ -123,17 +124,25 @@ def test_both_directions_carry_megabytes_and_half_a_close(
 def test_one_that_does_not_read_holds_up_nobody(
     led: Led, host: Machine, served: Callable[[Callable[[socket.socket], None]], int]
 ) -> None:
-    wait, done = threading.Event(), list[bool]()
-    slow = led.lead("one", ("127.0.0.1", served(lambda _: done.extend([wait.wait(20)]))))
+    wait, ended = threading.Event(), threading.Event()
+
+    def hold(_: socket.socket) -> None:
+        wait.wait(60)
+        ended.set()
+
+    slow = led.lead("one", ("127.0.0.1", served(hold)))
     host.answers(80, "quick")
     quick = led.lead("two", ("127.0.0.1", 80))
-    with socket.create_connection(("127.0.0.1", slow), 10) as one:
-        one.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                one.send(bytes(1 << 20))
-        assert ask(quick) == "quick 127.0.0.1"
-        wait.set()
+    with socket.create_connection(("127.0.0.1", slow), 20) as one:
+        try:
+            one.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    one.send(bytes(1 << 20))
+            assert ask(quick) == "quick 127.0.0.1"
+            assert not ended.is_set()
+        finally:
+            wait.set()
 
 
 def test_who_cannot_be_reached_is_a_broken_connection(led: Led) -> None:
@@ -148,7 +157,7 @@ def test_a_reset_is_passed_on(led: Led, served: Callable[[Callable[[socket.socke
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
     port = led.lead("one", ("127.0.0.1", served(reset)))
-    with socket.create_connection(("127.0.0.1", port), 10) as one:
+    with socket.create_connection(("127.0.0.1", port), 20) as one:
         one.send(b"x")
         with pytest.raises(ConnectionResetError):
             one.recv(1)
@@ -156,18 +165,15 @@ def test_a_reset_is_passed_on(led: Led, served: Callable[[Callable[[socket.socke
 
 def test_what_is_dropped_refuses_although_somebody_holds_the_socket(led: Led, host: Machine) -> None:
     host.answers(80, "inside")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number = free.getsockname()[1]
+    number = PORT + 63  # the kernel lets go of one that it has chosen itself as soon as nobody listens
     with socket.socket() as port:
-        port.bind(
-            ("127.0.0.1", number)
-        )  # one that was not chosen is kept by a socket that does not listen any more
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        port.bind(("127.0.0.1", number))
         forwarding.lead(led.path, "one", [port], [(["127.0.0.1"], 80)])
-        assert forwarding.led(led.path, "one") == forwarding.told([(["127.0.0.1"], 80)])
+        assert forwarding.summary(led.path, "one") == forwarding.summary_of([(["127.0.0.1"], 80)])
         assert ask(number) == "inside 127.0.0.1"
         forwarding.drop(led.path, "one")
-        assert forwarding.led(led.path, "one") == (0, 0)
+        assert forwarding.summary(led.path, "one") == (0, 0)
         with pytest.raises(ConnectionRefusedError):
             ask(number)
         # It is the same socket that is led again, as after a forwarder's end.
@@ -185,9 +191,9 @@ def test_who_connects_while_there_is_no_forwarder_waits_for_the_next(host: Machi
         forwarding.lead(first.path, "one", [port], [(["127.0.0.1"], 80)])
         first.process.send_signal(signal.SIGKILL)
         first.process.wait()
-        waiting = stack.enter_context(socket.create_connection(port.getsockname(), 10))
+        waiting = stack.enter_context(socket.create_connection(port.getsockname(), 20))
         with pytest.raises(NetworkFailed, match="does not answer"):
-            forwarding.led(first.path, "one")
+            forwarding.summary(first.path, "one")
         second = Led(host, tmp_path)
         stack.callback(second.close)
         forwarding.lead(second.path, "one", [port], [(["127.0.0.1"], 80)])
@@ -202,7 +208,7 @@ def test_a_thousand_ports_are_led_at_once(led: Led, host: Machine) -> None:
             port.bind(("127.0.0.1", 0))
         forwarding.lead(led.path, "one", ports, [(["127.0.0.1"], 80)] * len(ports))
         numbers = [port.getsockname()[1] for port in ports]
-    assert forwarding.led(led.path, "one") == forwarding.told([(["127.0.0.1"], 80)] * 1000)
+    assert forwarding.summary(led.path, "one") == forwarding.summary_of([(["127.0.0.1"], 80)] * 1000)
     assert {ask(number) for number in numbers[::100]} == {"inside 127.0.0.1"}
 
 
@@ -237,12 +243,12 @@ def test_bad_messages_are_refused_and_harm_nobody(led: Led, host: Machine) -> No
         assert b"error" in caller.recv(1000)
     with socket.socket() as unbound, pytest.raises(NetworkFailed):
         forwarding.lead(led.path, "two", [unbound], [(["no address"], 1)])
-    assert forwarding.led(led.path, "one") == forwarding.told([(["127.0.0.1"], 80)])
+    assert forwarding.summary(led.path, "one") == forwarding.summary_of([(["127.0.0.1"], 80)])
     assert ask(port) == "inside 127.0.0.1"
 
 
 def test_it_has_no_rights(led: Led) -> None:
-    forwarding.led(led.path, "one")
+    forwarding.summary(led.path, "one")
     with open(f"/proc/{led.process.pid}/status", encoding="ascii") as file:
         status = dict(line.split(":\t") for line in file.read().splitlines() if ":\t" in line)
     assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
@@ -271,7 +277,7 @@ def test_a_container_sees_the_clients_own_address(
     one.answers(80, "inside", inside, kind=kind)
     two.does(sandbox.lead_back)
     two.does(sandbox.lead_back)
-    led = Led(two, tmp_path, keep=True)
+    led = Led(two, tmp_path, transparent=True)
     try:
         for number, address in ((8080, "::"), (8081, here)):  # of both families, and of its own
             with host.does(lambda: bound(number, address, getattr(socket, kind))) as port:  # noqa: B023 - at once

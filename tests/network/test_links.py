@@ -16,7 +16,7 @@ from supervisor.logging import fields_of
 from supervisor.network.kernel import links, messages
 from supervisor.network.kernel.netlink import Wire
 from supervisor.network.plans import Address, Attachment, NetworkPlan, Route, Subnet
-from tests.network.test_paths import FIRST, attachment, connected, unless_the_kernel_cannot, with_
+from tests.network.plans import FIRST, attachment, connected, unless_the_kernel_cannot, with_
 
 if TYPE_CHECKING:
     from tests.support.hosts import Machine
@@ -47,14 +47,15 @@ def test_the_gateway_has_one_hardware_address_whoever_comes_and_goes(
 
 
 def test_who_takes_an_address_over_is_reached_at_once(host: Machine, one: Machine, two: Machine) -> None:
-    """Though the others know the hardware address of the one before."""
+    """Though the others know the hardware address of the one before: for as long as they trust that, longer than they are
+    asked here, whoever has another one is not reached."""
     first = connected(host, one, FIRST, 2)
     one.answers(80, "one")
     assert host.asks("10.1.0.2", 80) == "one 10.1.0.1"
     host.does(lambda: links.detach(first))
     two.answers(80, "two")
     connected(host, two, FIRST, 2)
-    assert host.asks("10.1.0.2", 80, seconds=0.5) == "two 10.1.0.1"
+    assert host.asks("10.1.0.2", 80, seconds=5) == "two 10.1.0.1"
 
 
 def test_a_bridge_that_somebody_has_set_down_is_up_for_the_next(
@@ -67,15 +68,15 @@ def test_a_bridge_that_somebody_has_set_down_is_up_for_the_next(
     assert two.asks("10.1.0.2", 80) == "one 10.1.0.3"
 
 
-def test_a_container_has_the_hardware_address_that_was_chosen_or_tells_its_own(
+def test_a_container_has_the_hardware_address_that_was_chosen_or_one_of_its_own(
     host: Machine, one: Machine, two: Machine
 ) -> None:
     host.does(lambda: links.ensure_bridge(FIRST))
     chosen = with_attachment(2, mac="0a:01:02:03:04:05")
-    assert host.does(lambda: links.attach(one.netns, FIRST, chosen)) == "0a:01:02:03:04:05"
+    host.does(lambda: links.attach(one.netns, FIRST, chosen))
     assert link_of(one, "eth0")["address"] == "0a:01:02:03:04:05"
-    told = host.does(lambda: links.attach(two.netns, FIRST, attachment(FIRST, 3)))
-    assert link_of(two, "eth0")["address"] == told
+    host.does(lambda: links.attach(two.netns, FIRST, attachment(FIRST, 3)))
+    assert link_of(two, "eth0")["address"] not in ("0a:01:02:03:04:05", "00:00:00:00:00:00")
 
 
 def with_attachment(number: int, **changes: Any) -> Attachment:

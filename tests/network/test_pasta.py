@@ -174,7 +174,7 @@ def test_it_ends_once_the_file_is_gone_that_names_the_namespace(box: UserBox) ->
     assert processes.alive(pid)
     box.outside("umount", "--lazy", "netns")
     box.outside("rm", "netns")
-    assert not processes.wait_gone([pid], 5)
+    assert not processes.wait_gone([pid], 20)
 
 
 def test_where_it_is_not_installed_it_is_said_what_else_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

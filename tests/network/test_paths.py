@@ -2,73 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
 from pyman.errors import NetworkFailed
 from supervisor.network.kernel import firewall, links, nft
 from supervisor.network.plans import Address, Attachment, NetworkPlan, Port, Route, Subnet
+from tests.network.plans import FIRST, SECOND, connected, unless_the_kernel_cannot, with_
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from tests.support.hosts import Machine
-
-FIRST = NetworkPlan(
-    "first",
-    "1" * 64,
-    interface="br1",
-    subnets=[Subnet("10.1.0.0/24", "10.1.0.1"), Subnet("fd01::/64", "fd01::1")],
-)
-SECOND = NetworkPlan("second", "2" * 64, interface="br2", subnets=[Subnet("10.2.0.0/24", "10.2.0.1")])
-
-
-def with_(plan: NetworkPlan, **changes: object) -> NetworkPlan:
-    return msgspec.structs.replace(plan, **changes)
-
-
-def attachment(network: NetworkPlan, number: int, interface: str = "eth0") -> Attachment:
-    """The container with that number on a network."""
-    addresses = []
-    for subnet in network.subnets:
-        base = subnet.gateway.rpartition(".")[0] if "." in subnet.gateway else "fd01:"
-        joint = "." if "." in subnet.gateway else ":"
-        addresses.append(Address(f"{base}{joint}{number}", subnet.prefix))
-    return Attachment(
-        network.name,
-        network.id,
-        driver=network.driver,
-        interface=interface,
-        host_interface=f"v{network.interface}x{number}" if network.driver == "bridge" else "",
-        addresses=addresses,
-    )
-
-
-def connected(
-    host: Machine,
-    machine: Machine,
-    network: NetworkPlan,
-    number: int,
-    ports: Sequence[Port] = (),
-    **more: str,
-) -> Attachment:
-    """As the engine does it."""
-    made = attachment(network, number, **more)
-
-    def work() -> None:
-        if not firewall.is_there():
-            firewall.rebuild([], [])
-        if network.driver == "bridge":
-            links.ensure_bridge(network)
-            firewall.add_network(network)
-        links.attach(machine.netns, network, made, hairpin=bool(ports))
-        firewall.publish(ports, [made])
-
-    host.does(work)
-    return made
 
 
 def test_containers_reach_one_another_and_the_host(host: Machine, one: Machine, two: Machine) -> None:
@@ -254,19 +198,6 @@ def test_a_network_in_a_vlan(host: Machine, one: Machine, two: Machine) -> None:
         two.answers(80, "two")
         assert one.asks("10.1.0.3", 80) == "two 10.1.0.2"
         assert '"vlan":7' in host.run("bridge", "-j", "vlan")
-
-
-@contextmanager
-def unless_the_kernel_cannot(host: Machine, *words: str) -> Iterator[None]:
-    """Kernels are built without some of it: then that is what is told."""
-    try:
-        host.run(*words)
-    except AssertionError:
-        with pytest.raises(NetworkFailed, match=r"cannot .*: operation not supported"):
-            yield
-    else:
-        host.run("ip", "link", "del", "tried")
-        yield
 
 
 def test_the_table_is_made_anew_after_somebody_has_flushed_it(host: Machine, one: Machine) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,6 +60,7 @@ def test_who_came_while_there_was_no_room_is_led_once_anybody_has_gone(loop: Loo
         loop.add(gone.fileno(), lambda _: None)
         port.exhausted = True
         with socket.create_connection(port.getsockname()) as client:
+            assert select.select([port], [], [], 20)[0]
             turn(loop)
             port.exhausted = False
             turn(loop)
@@ -66,10 +69,12 @@ def test_who_came_while_there_was_no_room_is_led_once_anybody_has_gone(loop: Loo
                 container.accept()
             loop.discard(gone.fileno())
             turn(loop)
-            container.settimeout(5)
+            container.settimeout(20)
             with container.accept()[0] as there:
                 client.sendall(b"here")
-                turn(loop)
-                there.settimeout(5)
+                deadline = time.monotonic() + 20
+                while not select.select([there], [], [], 0.01)[0]:
+                    assert time.monotonic() < deadline, "nothing comes"
+                    turn(loop)
                 assert there.recv(10) == b"here"
         acceptor.close()

@@ -167,4 +167,4 @@ def test_it_ends_with_whoever_has_the_other_end_of_its_pipe(box: UserBox) -> Non
     os.close(readable)
     assert processes.alive(pid)
     os.close(writable)
-    assert not processes.wait_gone([pid], 5)
+    assert not processes.wait_gone([pid], 20)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.kernel import namespaces
+from supervisor.rootless import handles
 from tests.rootless.overlays import FUSE, ConfiguredEngine, fuse_usable, servers, stored_on
 from tests.support import processes
 from tests.support.engine import Leftovers
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +86,16 @@ def test_without_room_for_another_file_a_start_fails_as_a_whole(
     assert outcomes[-1], f"more than {MOST} files are needed"
 
 
+def has_mount_namespace(engine: ConfiguredEngine) -> bool:
+    """Something lives in the one that the next supervisor is to join."""
+    try:
+        names = json.loads((engine.runtime_dir / "pyman" / handles.NAME).read_text())
+        os.close(namespaces.open_handle(bytes.fromhex(names["mnt"])))
+    except OSError:
+        return False
+    return True
+
+
 def settled(engine: ConfiguredEngine) -> None:
     pyman = engine.root / "pyman"
     for directory in (pyman / "containers", engine.tmpdir / "containers", pyman / "trash"):
@@ -114,6 +128,8 @@ def test_one_that_is_read_only_is_said_in_one_line(storage: tuple[ConfiguredEngi
         assert done.stderr.startswith("Error: cannot ")
         assert done.stderr.count("\n") == 1
         assert "ead-only" in done.stderr
+        # Or the next supervisor joins these, where the mount stays as it was when they were made.
+        until(lambda: not has_mount_namespace(engine), "a supervisor that could not start lives on")
     finally:
         subprocess.run(["mount", "-o", "remount,rw", place], check=True)
     engine.start()

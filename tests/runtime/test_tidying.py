@@ -34,7 +34,7 @@ async def test_who_removes_a_network_waits_for_what_is_taken_away_already(
         return True
 
     async def removal() -> None:
-        await tidying.now(WEB.id)
+        await tidying.tidy_network(WEB.id)
         told.append("removed")
 
     async with trio.open_nursery() as nursery:
@@ -82,5 +82,5 @@ async def test_but_not_by_a_supervisor_that_ends() -> None:
     async with trio.open_nursery() as nursery:
         tidying = Tidying(None, nursery.start_soon, interfaces_gone, bridge_gone)
         tidying.note(WEB, None)
-        await tidying.settle()
+        await tidying.tidy_all()
     assert looked == [(WEB, None)]

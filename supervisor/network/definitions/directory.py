@@ -89,6 +89,8 @@ def default_network(settings: NetworkSettings, created: str) -> Network:
 
 
 class Directory:
+    """One; what was read of its files, for as long as they stay the same."""
+
     def __init__(self, path: str) -> None:
         self.path = path
         self._read: dict[str, tuple[_Stamp, Network | StorageFailed]] = {}

@@ -5,14 +5,13 @@ All of it blocks for a moment and is called in a thread.
 
 from __future__ import annotations
 
-import os
 import socket
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyman.errors import StorageFailed
 from supervisor.network.kernel import messages
 from supervisor.network.kernel.netlink import Wire
+from supervisor.network.kernel.refusing import told
 
 if TYPE_CHECKING:
     from supervisor.network.definitions.addresses import Block
@@ -29,26 +28,21 @@ class Live(NamedTuple):
 
 
 def look() -> Live:
-    """In the network namespace of this thread. StorageFailed."""
-    try:
+    """In the network namespace of this thread. NetworkFailed."""
+    with told("ask the kernel for the host's addresses and routes"), Wire() as wire:
         names = dict(socket.if_nameindex())
-        with Wire() as wire:
-            return Live(
-                tuple(names.values()),
-                tuple(
-                    (names.get(index, str(index)), _block(address, prefix))
-                    for index, address, prefix in messages.addresses(wire)
-                ),
-                tuple(
-                    _block(each.address, each.prefix)
-                    for each in messages.routes(wire)
-                    if each.address and each.prefix
-                ),
-            )
-    except OSError as error:
-        raise StorageFailed(
-            f"cannot ask the kernel for the host's addresses and routes: {os.strerror(error.errno or 0)}"
-        ) from error
+        return Live(
+            tuple(names.values()),
+            tuple(
+                (names.get(index, str(index)), _block(address, prefix))
+                for index, address, prefix in messages.addresses(wire)
+            ),
+            tuple(
+                _block(each.address, each.prefix)
+                for each in messages.routes(wire)
+                if each.address and each.prefix
+            ),
+        )
 
 
 def _block(address: str, prefix: int) -> Block:

@@ -27,16 +27,22 @@ if TYPE_CHECKING:
 
     from supervisor.network.kernel.netlink import Wire
 
-__all__ = ["Element", "Set", "add", "chain_is_there", "remove", "rules"]
+__all__ = ["Element", "Set", "add", "chain_is_there", "has_other_sets", "remove", "rules"]
 
 _NFTABLES = 10
-_NEW_ELEMENT, _DELETE_ELEMENT, _GET_CHAIN, _GET_RULE = 12, 14, 4, 7
+_NEW_ELEMENT, _DELETE_ELEMENT, _GET_CHAIN, _GET_RULE, _GET_SET = 12, 14, 4, 7, 10
 _BEGIN, _END = 0x10, 0x11
 _INET = 1
 _TABLE, _SET, _ELEMENTS = 1, 2, 3
 _CHAIN_NAME = 3
 _ELEMENT, _KEY, _DATA, _FLAGS, _VALUE = 1, 1, 2, 3, 1
 _INTERVAL_END = 1
+_SET_TABLE, _SET_NAME, _SET_FLAGS, _KEY_TYPE, _VALUE_TYPE = 1, 2, 3, 4, 6
+_INTERVAL, _MAP, _CONCATENATED = 0x04, 0x08, 0x80
+_TYPES = {"ipv4_addr": 7, "ipv6_addr": 8, "inet_proto": 12, "inet_service": 13, "ifname": 41}
+"""As nftables numbers them; the kernel keeps the numbers for it."""
+_TYPE_BITS = 6
+"""Of a part of several."""
 
 
 class Set(NamedTuple):
@@ -107,6 +113,36 @@ def rules(table: str) -> int:
             if dict(attributes(body[GENERAL.size :])).get(_TABLE) == table.encode() + b"\0":
                 found += 1
         return found
+
+
+def has_other_sets(table: str, sets: dict[str, Set]) -> bool:
+    """Somebody has made sets of these names for other keys or values, beside which these cannot be. OSError."""
+    with netfilter.wire() as wire:
+        try:
+            found = list(wire.ask_all(_kind(_GET_SET), _general(_INET) + text(_SET_TABLE, table)))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return False
+    return any(_is_other(dict(attributes(body[GENERAL.size :])), table, sets) for body in found)
+
+
+def _is_other(values: dict[int, bytes], table: str, sets: dict[str, Set]) -> bool:
+    known = sets.get(values.get(_SET_NAME, b"").rstrip(b"\0").decode(errors="replace"))
+    if known is None or values.get(_SET_TABLE) != table.encode() + b"\0":
+        return False
+    flags, key, value = (
+        int.from_bytes(values.get(each, b""), "big") for each in (_SET_FLAGS, _KEY_TYPE, _VALUE_TYPE)
+    )
+    wanted = _INTERVAL * known.interval | _MAP * bool(known.value)
+    return (flags & ~_CONCATENATED, key, value) != (wanted, _type(known.key), _type(known.value))
+
+
+def _type(parts: tuple[str, ...]) -> int:
+    found = 0
+    for each in parts:
+        found = found << _TYPE_BITS | _TYPES[each]
+    return found
 
 
 # ---------------------------------------------------------------------- messages

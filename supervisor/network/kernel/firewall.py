@@ -16,7 +16,7 @@ from pyman.errors import NetworkFailed
 from supervisor.network.kernel import connections, elements, nft
 from supervisor.network.kernel.elements import Element, Set
 from supervisor.network.kernel.refusing import told
-from supervisor.network.plans import is_ipv6
+from supervisor.network.plans import DNS_PORT, EVERYWHERE, first_addresses, is_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["add_network", "is_there", "publish", "rebuild", "remove_network", "unpublish"]
 
 _TABLE = "pyman"
+_INET = f"inet {_TABLE}"
 _DOING = "set up the packet filter"
 _SERVICE = ("inet_proto", "inet_service")
 _SETS = {
@@ -104,6 +105,7 @@ def _text() -> str:
 _RULES = _text()
 _VERSION = f"rules-{hashlib.sha256(_RULES.encode()).hexdigest()[:8]}"
 """A chain without rules, whose name tells by which rules the table was made."""
+_WHOLE = f"table {_INET} {{\n{_RULES}\nchain {_VERSION} {{ }}\n}}"
 
 
 def is_there() -> bool:
@@ -115,17 +117,28 @@ def is_there() -> bool:
 
 def rebuild(networks: Iterable[NetworkPlan], published: Iterable[tuple[Port, Sequence[Attachment]]]) -> None:
     """The table with all of its rules, without an instant in which they are not there. What is in its sets stays: other
-    engines of the host have theirs there, too."""
-    table = f"table inet {_TABLE}"
-    whole = f"{table} {{\n{_RULES}\nchain {_VERSION} {{ }}\n}}"
-    try:
-        nft.run("\n".join([whole, f"flush {table}", whole]))
-    except NetworkFailed:  # somebody else has made other sets of these names
-        nft.run("\n".join([table, f"delete {table}", whole]))
+    engines of the host have theirs there, too. Unless somebody has made other sets of these names."""
+    with told(_DOING):
+        # Asked of the kernel: what nftables says of it is different for each of them, and of some it dies.
+        has_others = elements.has_other_sets(_TABLE, _SETS)
+    if has_others:
+        nft.run("\n".join([f"table {_INET}", f"delete table {_INET}", _WHOLE]))
+    else:
+        try:
+            nft.run("\n".join([_WHOLE, f"flush table {_INET}", _WHOLE]))
+        except NetworkFailed:  # somebody may have made other chains of these names
+            nft.run(_chains_anew())
     found = [each for network in networks for each in _of_network(network)]
     found += [each for port, attachments in published for each in _of_port(port, attachments)]
     with told(_DOING):
         elements.add(_TABLE, _SETS, found)
+
+
+def _chains_anew() -> str:
+    names = [*_CHAINS, _VERSION]
+    there = [f"add chain {_INET} {name}" for name in names]
+    gone = [f"delete chain {_INET} {name}" for name in names]
+    return "\n".join([f"add table {_INET}", *there, f"flush table {_INET}", *gone, _WHOLE])
 
 
 def add_network(network: NetworkPlan) -> None:
@@ -141,12 +154,12 @@ def remove_network(network: NetworkPlan) -> None:
 
 
 def publish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
-    """Lead ports of the host into a container: to its first address of either kind. A container that has gone, and of which
-    nobody could tell the packet filter, has them no longer."""
+    """Lead ports of the host into a container: to its first address of either kind on a bridge, if it has one. A container
+    that has gone, and of which nobody could tell the packet filter, has them no longer."""
     ports = list(ports)
     with told(_DOING):
         elements.add(_TABLE, _SETS, [each for port in ports for each in _of_port(port, attachments)])
-        _forget(ports, frozenset(filter(None, (_first(attachments, ipv6=each) for each in (False, True)))))
+        _forget(ports, frozenset(first_addresses(attachments).values()))
 
 
 def unpublish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
@@ -159,9 +172,8 @@ def unpublish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
 
 def _forget(ports: Iterable[Port], targets: frozenset[str]) -> None:
     """Those who send to them, and are led elsewhere."""
-    wild = ("", "0.0.0.0", "::")  # noqa: S104 - what users write
     udp = {
-        (port.host_port, "" if port.host_ip in wild else port.host_ip): targets
+        (port.host_port, "" if port.host_ip in EVERYWHERE else port.host_ip): targets
         for port in ports
         if port.protocol == "udp"
     }
@@ -171,7 +183,7 @@ def _forget(ports: Iterable[Port], targets: frozenset[str]) -> None:
 
 def _of_network(network: NetworkPlan) -> list[Element]:
     name = network.interface
-    if network.mode == "unmanaged":
+    if network.is_unmanaged:
         return []
     found = [Element("bridges", (name,)), Element("same", (name, name))]
     if network.internal:
@@ -187,7 +199,7 @@ def _of_network(network: NetworkPlan) -> list[Element]:
         found += [
             Element(
                 "publish6at" if is_ipv6(each.gateway) else "publish4at",
-                (each.gateway, protocol, "53"),
+                (each.gateway, protocol, str(DNS_PORT)),
                 (each.gateway, str(network.dns_port)),
             )
             for each in network.subnets
@@ -198,26 +210,17 @@ def _of_network(network: NetworkPlan) -> list[Element]:
 
 
 def _of_port(port: Port, attachments: Sequence[Attachment]) -> list[Element]:
-    found = []
+    found, firsts = [], first_addresses(attachments)
     for ipv6 in (False, True):
         if port.host_ip and is_ipv6(port.host_ip) != ipv6:
             continue
-        target = _first(attachments, ipv6=ipv6)
-        if not target:
+        if (target := firsts.get(ipv6)) is None:
             continue
         family = "6" if ipv6 else "4"
         service = (port.protocol, str(port.host_port))
         value = (target, str(port.container_port))
-        if port.host_ip in ("", "0.0.0.0", "::"):  # noqa: S104 - what users write
+        if port.host_ip in EVERYWHERE:
             found.append(Element(f"publish{family}", service, value))
         else:
             found.append(Element(f"publish{family}at", (port.host_ip, *service), value))
     return found
-
-
-def _first(attachments: Sequence[Attachment], *, ipv6: bool) -> str:
-    for attachment in attachments:
-        for address in attachment.addresses:
-            if attachment.driver == "bridge" and is_ipv6(address.address) == ipv6:
-                return address.address
-    return ""

@@ -82,7 +82,6 @@ class Interface(msgspec.Struct, frozen=True):
     name: str = ""
     kind: str = ""
     mtu: int = 0
-    mac: str = ""
     master: int = 0
     is_up: bool = False
 
@@ -146,13 +145,13 @@ def port(name: str, master: int, *, hairpin: bool) -> list[Message]:
     return messages
 
 
-def vlan(index: int, number: int) -> list[Message]:
+def vlan(index: int, tag: int) -> list[Message]:
     """A port of a bridge in one, instead of in the first."""
-    return [_of_vlan(_DELETE_LINK, index, 1, 0), _of_vlan(_SET_LINK, index, number, _PVID_UNTAGGED)]
+    return [_of_vlan(_DELETE_LINK, index, 1, 0), _of_vlan(_SET_LINK, index, tag, _PVID_UNTAGGED)]
 
 
-def _of_vlan(kind: int, index: int, number: int, flags: int) -> Message:
-    data = attribute(_FAMILIES, attribute(_VLAN, struct.pack("=HH", flags, number)))
+def _of_vlan(kind: int, index: int, tag: int, flags: int) -> Message:
+    data = attribute(_FAMILIES, attribute(_VLAN, struct.pack("=HH", flags, tag)))
     return Message(kind, _LINK.pack(socket.AF_BRIDGE, 0, index, 0, 0) + data)
 
 
@@ -198,10 +197,10 @@ def _mtu(mtu: int) -> bytes:
 # ---------------------------------------------------------------------- addresses and routes
 
 
-def address(index: int, text: str, prefix: int) -> Message:
+def address(index: int, value: str, prefix: int) -> Message:
     """It need not be new. One of IPv6 can be used at once: the engine knows that nobody else has it."""
-    raw = netlink.address(text)
-    body = _ADDRESS.pack(_family(text), prefix, _NO_DAD if is_ipv6(text) else 0, 0, index)
+    raw = netlink.address(value)
+    body = _ADDRESS.pack(_family(value), prefix, _NO_DAD if is_ipv6(value) else 0, 0, index)
     parts = attribute(_A_LOCAL, raw) + attribute(_A_ADDRESS, raw)
     return Message(_NEW_ADDRESS, body + parts, ACK | CREATE | EXCLUSIVE, (errno.EEXIST,))
 
@@ -241,6 +240,7 @@ def _family(address: str) -> int:
 
 
 def find(wire: Wire, name: str) -> Interface | None:
+    """The interface of this host that has the name. OSError."""
     try:
         return _interface(wire.ask(_GET_LINK, _LINK.pack(0, 0, 0, 0, 0) + text(_NAME, name)))
     except OSError as error:
@@ -313,7 +313,6 @@ def _interface(body: bytes) -> Interface:
         name=_text(values.get(_NAME)),
         kind=_text(information.get(_KIND)),
         mtu=_number(values.get(_MTU)),
-        mac=values.get(_MAC, b"").hex(":"),
         master=_number(values.get(_MASTER)),
         is_up=bool(flags & _UP),
     )

@@ -91,8 +91,8 @@ class Wire:
                 raise failure
 
     def failures(self, messages: Sequence[Message]) -> list[OSError | None]:
-        """What became of each of them, told in one go, as `portions` has it; what it is of a transaction that was not made
-        is known of those that kept it from being made."""
+        """The outcome of each message, in order; they are as many as one of `portions`. In a netfilter transaction that was
+        refused, only the messages that caused it have an error. OSError."""
         first = self._send(messages)
         found: list[OSError | None] = [None] * len(messages)
         for _, number, body in self._answers():

@@ -1,11 +1,11 @@
 """The forwarder: a program that leads ports of the host into the containers of a sandbox.
 
-    python -m supervisor.network.relay.forwarder PATH CONTROL [keep] [until=PIPE]
+    python -m supervisor.network.relay.forwarder PATH CONTROL [transparent] [until=PIPE]
 
 It is started in the sandbox's network namespace. CONTROL is a descriptor: a listening unix socket (SOCK_SEQPACKET) on
 which it is told what to lead where. Ports of the host come as sockets that somebody outside has bound, so it needs no way
-out, and no rights but one: to speak to containers under their clients' addresses (`keep`), when the sandbox leads the
-answers back to it. PIPE is a descriptor, too: when its other end is closed, the program ends. One for each sandbox, or for
+out, and no rights but one: to speak to containers under their clients' addresses (`transparent`), when the sandbox leads
+the answers back to it. PIPE is a descriptor, too: when its other end is closed, the program ends. One for each sandbox, or for
 a container with a namespace of its own; it outlives the supervisor that started it. What a message looks like:
 `forwarding`. PATH is where that socket is, for those who look at processes. Standard library only.
 """
@@ -53,14 +53,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class _Target:
     """A container's port."""
 
-    def __init__(self, addresses: list[str], port: int, *, keep: bool) -> None:
-        """`addresses`: one, or one of each family; `keep`: clients' addresses."""
+    def __init__(self, addresses: list[str], port: int, *, transparent: bool) -> None:
+        """`addresses`: one, or one of each family. `transparent`: it sees its clients' addresses."""
         self._addresses = [ipaddress.ip_address(each) for each in addresses]
         self._first = self._addresses[0]
         if not 0 < port <= _HIGHEST:
             raise ValueError(f"there is no port {port}")
         self._port = port
-        self._keep = keep
+        self._transparent = transparent
 
     def connect(self, client: socket.socket) -> socket.socket:
         """On its way there."""
@@ -77,7 +77,8 @@ class _Target:
         made = socket.socket(family, kind | socket.SOCK_NONBLOCK)
         try:
             # A host's own loopback address is another one's there.
-            if self._keep and to.version == peer.version and not (peer.is_loopback or peer.is_link_local):
+            is_own = peer.is_loopback or peer.is_link_local
+            if self._transparent and to.version == peer.version and not is_own:
                 _disguise(made, (str(peer), client[1]))
             with suppress(BlockingIOError):
                 made.connect((str(to), self._port))
@@ -100,14 +101,14 @@ def _disguise(made: socket.socket, client: tuple[str, int]) -> None:
 class Forwarder:
     """What is led where, by whose it is."""
 
-    def __init__(self, loop: Loop, control: socket.socket, *, keep: bool) -> None:
-        """`keep`: clients' addresses."""
+    def __init__(self, loop: Loop, control: socket.socket, *, transparent: bool) -> None:
+        """`transparent`: containers see their clients' addresses."""
         self._loop = loop
-        self._keep = keep
+        self._transparent = transparent
         self._control = control
         self._sessions = Sessions()
         self._led: dict[str, list[Acceptor | Receiver]] = {}
-        self._marks: dict[str, int] = {}
+        self._checksums: dict[str, int] = {}
         self._callers: set[socket.socket] = set()
         loop.tick = self._sessions.expire
         control.setblocking(False)
@@ -156,12 +157,12 @@ class Forwarder:
             case "lead":
                 key = str(message["key"])
                 self._lead(key, message["targets"], ports)
-                self._marks[key] = int(message["mark"])
+                self._checksums[key] = int(message["mark"])
             case "drop":
                 self._drop(str(message["key"]))
             case "tell":
                 key = str(message["key"])
-                return {"led": [len(self._led.get(key, [])), self._marks.get(key, 0)]}
+                return {"led": [len(self._led.get(key, [])), self._checksums.get(key, 0)]}
             case other:
                 raise ValueError(f"there is no '{other}'")
         return {}
@@ -172,7 +173,7 @@ class Forwarder:
         left = list(ports)
         try:
             for (addresses, number), port in zip(targets, ports, strict=True):
-                target = _Target(addresses, number, keep=self._keep)
+                target = _Target(addresses, number, transparent=self._transparent)
                 if port.type == socket.SOCK_DGRAM:
                     made.append(Receiver(self._loop, self._sessions, port, target.reach))
                 else:
@@ -187,7 +188,7 @@ class Forwarder:
         self._led.setdefault(key, []).extend(made)
 
     def _drop(self, key: str) -> None:
-        self._marks.pop(key, None)
+        self._checksums.pop(key, None)
         for each in self._led.pop(key, []):
             each.close()
 
@@ -205,15 +206,15 @@ def _give_up_rights(*kept: int) -> None:
 
 def main(words: list[str]) -> None:
     _, control, *options = words
-    keep = "keep" in options
-    _give_up_rights(*([_NET_RAW] if keep else []))
+    transparent = "transparent" in options
+    _give_up_rights(*([_NET_RAW] if transparent else []))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # It has nothing to take back, and nothing to say about its end.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     loop = Loop()
-    Forwarder(loop, socket.socket(fileno=int(control)), keep=keep)
+    Forwarder(loop, socket.socket(fileno=int(control)), transparent=transparent)
     for option in options:
         if option.startswith("until="):
             loop.add(int(option.removeprefix("until=")), lambda _: loop.stop())

@@ -3,10 +3,11 @@
 A message is a JSON object, and one comes back. `key`: whose ports they are.
 
     {"do": "lead", "key": …, "targets": [[["10.89.0.5", "fd00::5"], 80], …], "mark": …}
-        with a bound socket for each target: addresses, a client's family first, and a port
+        with a bound socket for each target: addresses, a client's family first, and a port. `mark` is the checksum of all
+        targets of that key
     {"do": "drop", "key": …}
         no connection is taken, and those that there are end
-    {"do": "tell", "key": …} → {"led": [number of ports, the mark]}, both 0 where there are none
+    {"do": "tell", "key": …} → {"led": [number of ports, the last mark]}, both 0 where there are none
     → {} or {"error": …}
 
 Everything blocks, not longer than `_PATIENCE`, and raises NetworkFailed.
@@ -20,7 +21,7 @@ import socket
 import sys
 import zlib
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyman.errors import NetworkFailed
 
@@ -29,10 +30,8 @@ if TYPE_CHECKING:
 
     Target = tuple[Sequence[str], int]
     """A container's addresses, one of each family at most, and a port of its."""
-    Led = tuple[int, int]
-    """How many targets, and a checksum of them."""
 
-__all__ = ["command", "drop", "lead", "led", "listen", "told"]
+__all__ = ["Summary", "command", "drop", "lead", "listen", "summary", "summary_of"]
 
 _PROGRAM = (sys.executable, "-I", "-X", "utf8", "-m", "supervisor.network.relay.forwarder")
 _AT_ONCE = 200
@@ -42,10 +41,20 @@ _PATIENCE = 5.0
 """Seconds for one answer."""
 
 
-def command(path: str, control: int, *, keep: bool, lifeline: int | None = None) -> list[str]:
-    """What starts it, in the sandbox; it needs the descriptor of the socket at the path under this number. `keep`: containers
-    see their clients' own addresses. `lifeline`: one of a pipe whose other end somebody has for as long as it is of use."""
-    options = ["keep"] if keep else []
+class Summary(NamedTuple):
+    """What the forwarder leads for a key; two are equal where the targets are."""
+
+    targets: int
+    """How many."""
+    checksum: int
+    """0: there are none."""
+
+
+def command(path: str, control: int, *, transparent: bool, lifeline: int | None = None) -> list[str]:
+    """What starts it, in the sandbox; it needs the descriptor of the socket at the path under this number. `transparent`:
+    containers see their clients' own addresses. `lifeline`: one of a pipe whose other end somebody has for as long as it is
+    of use."""
+    options = ["transparent"] if transparent else []
     if lifeline is not None:
         options.append(f"until={lifeline}")
     return [*_PROGRAM, path, str(control), *options]
@@ -56,10 +65,10 @@ def listen(path: str) -> socket.socket:
     earlier one's is replaced."""
     control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        with _place(path) as place:
+        with _short(path) as address:
             if os.path.lexists(path):
                 os.unlink(path)
-            control.bind(place)
+            control.bind(address)
         control.listen()
     except BaseException:
         control.close()
@@ -69,7 +78,7 @@ def listen(path: str) -> socket.socket:
 
 def lead(path: str, key: str, ports: Sequence[socket.socket], targets: Sequence[Target]) -> None:
     """From each of these bound sockets to a container. After an error none is led."""
-    _, mark = told(targets)
+    mark = summary_of(targets).checksum
     try:
         with _connected(path) as caller:
             for first in range(0, len(ports), _AT_ONCE):
@@ -87,20 +96,19 @@ def drop(path: str, key: str) -> None:
         _ask(caller, {"do": "drop", "key": key})
 
 
-def led(path: str, key: str) -> Led:
-    """What it leads for one; `told` says what that has to be."""
+def summary(path: str, key: str) -> Summary:
+    """Of what it leads for one, as it says."""
     with _connected(path) as caller:
-        count, mark = _ask(caller, {"do": "tell", "key": key})["led"]
-        return count, mark
+        return Summary(*_ask(caller, {"do": "tell", "key": key})["led"])
 
 
-def told(targets: Sequence[Target]) -> Led:
-    """What `led` has of one to whom these were told."""
-    return len(targets), zlib.crc32(json.dumps(targets).encode())
+def summary_of(targets: Sequence[Target]) -> Summary:
+    """Of one for whom it leads ports to these."""
+    return Summary(len(targets), zlib.crc32(json.dumps(targets).encode()))
 
 
 @contextmanager
-def _place(path: str) -> Iterator[str]:
+def _short(path: str) -> Iterator[str]:
     """The path as the address of a socket, which has to be short."""
     directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -114,8 +122,8 @@ def _connected(path: str) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as caller:
         caller.settimeout(_PATIENCE)
         try:
-            with _place(path) as place:
-                caller.connect(place)
+            with _short(path) as address:
+                caller.connect(address)
             yield caller
         except OSError as error:
             raise NetworkFailed(

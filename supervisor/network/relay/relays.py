@@ -43,8 +43,8 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 class Loop:
     """Waits for descriptors, and calls whoever is concerned; everybody has a turn before anybody has another one.
 
-    Descriptors are added by what `again` calls only: one that has the number of another one, which was closed just now,
-    would be told its events.
+    Add descriptors only from work queued by `again`: during a poll, a new one could have the number of one just closed,
+    and get its events.
     """
 
     def __init__(self) -> None:

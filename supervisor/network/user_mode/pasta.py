@@ -1,7 +1,7 @@
 """pasta, which gives a network namespace the host's own addresses: what it is told, and what that means in a container.
 
 It moves what is sent between an interface there and ordinary sockets here, so it needs no rights; a peer's true source
-address stays. Users' options are pasta's own, but for `--map-gw`, which is the want of its `--no-map-gw`. It ends by itself
+address stays. Users' options are pasta's own, but for `--map-gw`, which means: without `--no-map-gw`. It ends by itself
 once the file is removed by which it was told the namespace. As root it gives up its rights before it opens the namespace:
 it works for ordinary users alone.
 """

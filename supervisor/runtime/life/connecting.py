@@ -32,6 +32,8 @@ __all__ = ["connect", "disconnect", "reload", "renamed", "take_back"]
 
 
 async def connect(worker: Worker, request: rq.Connect) -> None:
+    """The answer is whether that is a change. InvalidArgument, WrongState, NoSuchNetwork, AddressInUse, NetworkFailed,
+    NotSupported: it is not, and nothing is left of it."""
     await _settle(worker)
     wiring = _wiring(worker, f"connect {{}} to network '{request.network}'")
     definition, book = worker.container.definition, worker.services.networks
@@ -53,7 +55,7 @@ async def connect(worker: Worker, request: rq.Connect) -> None:
             {} if init is None else await _further(wiring, worker.observed, network, networks[network.name])
         )
         # Who removes a network looks at what is committed here.
-        async with book.kept() as known:
+        async with book.locked() as known:
             if (found := known.find(network.name)).id != network.id:
                 raise NoSuchNetwork(f"cannot find network '{found.name}': it was removed", subject=found.name)
             if init is None:
@@ -80,6 +82,8 @@ async def _further(
 
 
 async def disconnect(worker: Worker, request: rq.Disconnect) -> None:
+    """InvalidArgument, WrongState: it is not on it, or cannot be taken off; NoSuchNetwork; NetworkFailed: it is put back on
+    it."""
     await _settle(worker)
     doing = f"disconnect {{}} from network '{request.network}'"
     wiring = _wiring(worker, doing)
@@ -110,6 +114,8 @@ async def _name_of(worker: Worker, request: rq.Disconnect) -> str:
 
 
 async def reload(worker: Worker, request: rq.ReloadNetworks) -> None:
+    """What a running container has on its networks is made again where it is missing. InvalidArgument, WrongState;
+    NetworkFailed: something is missing still."""
     doing = "reload the networks of {}"
     wiring = _wiring(worker, doing)
     init = _init(worker)

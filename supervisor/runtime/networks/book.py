@@ -81,8 +81,8 @@ class NetworkBook:
         """Who is on networks, by the names of these."""
         self.changed: Callable[[Network], Awaitable[None]] = _nothing
         """Tells whoever serves names on a network whom to ask for others, before it is told to everybody."""
-        self.settle: Callable[[Network], Awaitable[None]] = _nothing
-        """Waits for what is left on a network of containers that were removed."""
+        self.tidy_network: Callable[[Network], Awaitable[None]] = _nothing
+        """Has what is left on a network of containers that were removed taken away."""
 
     # ------------------------------------------------------------------ finding
 
@@ -92,11 +92,11 @@ class NetworkBook:
 
     async def known(self) -> Networks:
         """Fresh. StorageFailed, DeadlineExceeded."""
-        async with self.kept() as known:
+        async with self.locked() as known:
             return known
 
     @asynccontextmanager
-    async def kept(self) -> AsyncIterator[Networks]:
+    async def locked(self) -> AsyncIterator[Networks]:
         """Fresh, and meanwhile nobody removes one. StorageFailed, DeadlineExceeded."""
         await self._intents.wait_settled()
         if not await self._in_thread(self._directory.exists):
@@ -120,7 +120,8 @@ class NetworkBook:
     # ------------------------------------------------------------------ making
 
     async def create(self, wish: CreateNetworkRequest, actor: Actor | None) -> tuple[Network, bool]:
-        """The network, and whether it is new. InvalidArgument, NameInUse, DiskFull, StorageFailed, DeadlineExceeded."""
+        """The network, and whether it is new. InvalidArgument, NameInUse, NetworkFailed, DiskFull, StorageFailed,
+        DeadlineExceeded."""
         if wish.name:
             check_name(wish.name)
         await self._intents.wait_settled()
@@ -199,7 +200,7 @@ class NetworkBook:
         """NoSuchNetwork, AmbiguousId, NetworkInUse, InvalidArgument (the default one), StorageFailed, DeadlineExceeded."""
         network = (await self.known()).find(name)  # what is not there makes no directory
         self._refuse_default(network)
-        await self.settle(network)
+        await self.tidy_network(network)
         async with self._held():
             network = (await self._read()).find(name)
             self._refuse_default(network)

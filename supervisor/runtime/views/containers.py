@@ -51,7 +51,7 @@ from supervisor.runtime.views.times import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyman.api.networking import InspectNetworkSettings
+    from pyman.api.inspect_networks import InspectNetworkSettings
     from supervisor.oci.request import BuildRequest
     from supervisor.runtime.container import Container, ExecSession
     from supervisor.runtime.health.plan import Plan

@@ -18,7 +18,7 @@ from supervisor.network.kernel.place import in_place
 from supervisor.runtime.networks.wired.tidying import Tidying, identity
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import Any, TypeVar
 
     from supervisor.network.plans import Attachment, NetworkPlan, Port
@@ -49,9 +49,6 @@ class Bridges:
         self._claims = claims
         self._publishes = publishes
         self._tidying = Tidying(database, spawn, self._interfaces_gone, self._bridge_gone)
-        self.recover = self._tidying.recover
-        self.settle = self._tidying.settle
-        self.let_go = self._tidying.now
         self._lock = trio.Lock()
         self._users: dict[str, set[str]] = {}
         """Containers by networks' ids."""
@@ -63,6 +60,18 @@ class Bridges:
         """Ports that lead into containers, by the ids of these, and where there."""
         self._begun = self._rebuilt = 0
         """The last attempt to make all of it anew, and the last that has succeeded."""
+
+    def recover(self, intents: Mapping[str, bytes]) -> None:
+        """What may be there of an earlier supervisor's is taken away, unless somebody needs it. StateDamaged."""
+        self._tidying.recover(intents)
+
+    async def tidy_network(self, id: str) -> None:
+        """What containers have left of one network, now: it is about to be removed."""
+        await self._tidying.tidy_network(id)
+
+    async def tidy_all(self) -> None:
+        """What containers have left, now."""
+        await self._tidying.tidy_all()
 
     def note(self, container: str, observed: Observed) -> None:
         """What a record says."""
@@ -85,12 +94,12 @@ class Bridges:
         NotSupported."""
         async with self._lock:
             self._hold(container, network)
-            place = identity(netns)
-            if anew or self._made.get(network.id) != place or await self._is_missing(network, netns):
+            where = identity(netns)
+            if anew or self._made.get(network.id) != where or await self._is_missing(network, netns):
                 if network.driver == "bridge":
                     await self._tidying.expect(network)
                     await self._make(network, netns)
-                self._made[network.id] = place
+                self._made[network.id] = where
 
     async def _is_missing(self, network: NetworkPlan, netns: int | None) -> bool:
         """Somebody has removed the bridge behind our back, as another engine does that finds nobody on it."""
@@ -124,10 +133,10 @@ class Bridges:
             if network.id in self._users:
                 return True
             self._made.pop(network.id, None)
-            settled = await self.call(netns, partial(take_away, network, self._claims))
-            if settled:
+            gone = await self.call(netns, partial(take_away, network, self._claims))
+            if gone:
                 await self._tidying.forget(network)
-            return settled
+            return gone
 
     async def publish(
         self, container: str, ports: Sequence[Port], attachments: Sequence[Attachment], netns: int | None
@@ -170,7 +179,7 @@ class Bridges:
         published = [(port, attachments) for ports, attachments in self._published.values() for port in ports]
         if networks:
             await self.call(netns, partial(_rebuild, networks, published))
-        self._made = {id: place for id, place in self._made.items() if id in self._plans}
+        self._made = {id: where for id, where in self._made.items() if id in self._plans}
 
     async def call(self, netns: int | None, work: Callable[[], T]) -> T:
         """Something that the kernel is told there, in a thread."""
@@ -193,8 +202,8 @@ def _rebuild(networks: Sequence[NetworkPlan], published: Sequence[tuple[Port, Se
 
 
 def take_away(network: NetworkPlan, claims: Callable[[], Claims] | None) -> bool:
-    """What it has on the host, unless another engine's containers are on it, which need it, too. False: one that is not on
-    it needs it: it is about to be, or has just been. `claims`: as `Bridges` has them."""
+    """What it has on the host, unless another engine's containers are on it, which need it, too. False: another engine
+    claims it without having an interface on it yet, or any more; try again. `claims`: as `Bridges` has them."""
     with claims() if claims is not None else nullcontext() as held:
         if links.parts_of(network):
             return True

@@ -22,8 +22,9 @@ __all__ = ["end_all"]
 
 
 def end_all(database: str, sockets: str) -> None:
-    """After the containers have ended. `sockets`: the directory of the engines' sockets, where claims are. StateDamaged, StorageFailed: the records cannot be read. NetworkFailed: what failed
-    first; everything else is gone all the same, since nobody has the records afterwards."""
+    """After the containers have ended. `sockets`: the directory of the engines' sockets, where claims are. Blocks.
+    StateDamaged, StorageFailed: the records cannot be read. NetworkFailed: what failed first; everything else is gone all
+    the same, since nobody has the records afterwards."""
     with Database.open(database) as state:
         loaded = state.load()
     networks: dict[str, NetworkPlan] = {each.id: each for each in noted(loaded.intents)}

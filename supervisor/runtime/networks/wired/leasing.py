@@ -21,8 +21,9 @@ from supervisor.logging import log
 from supervisor.network.dhcp import client, lease
 from supervisor.network.kernel import links
 from supervisor.network.plans import Address
-from supervisor.runtime.networks.programs.helper_start import Program
-from supervisor.runtime.networks.wired.user_mode import OfContainer
+from supervisor.runtime.networks.programs.helper_program import Program
+from supervisor.runtime.networks.programs.helper_start import last_words
+from supervisor.runtime.networks.programs.in_container import ContainerHelper
 from supervisor.runtime.records import replaced
 
 if TYPE_CHECKING:
@@ -40,9 +41,13 @@ __all__ = ["Leasing"]
 
 _ANSWER = 10.0
 """Seconds that a server has to give an address."""
+_MOST_SAID = 200
+"""Characters of a client's last words."""
 
 
 class Leasing:
+    """Of one container: its clients, one for each network with a DHCP server, and what these have written down."""
+
     def __init__(self, services: Services, container: Container) -> None:
         self.services = services
         self.container = container
@@ -159,9 +164,11 @@ class Leasing:
             raise files.storage_error(error, "watch", self.directory) from error
         if scope.cancelled_caught:
             name, network = self.container.name, attachment.network
+            ask = partial(last_words, self.services.layout, self.key_on(attachment.network_id))
+            said = (await trio.to_thread.run_sync(ask, limiter=self.services.disk))[:_MOST_SAID]
             raise NetworkFailed(
                 f"cannot connect container '{name}' to network '{network}': no DHCP server has given it an address within"
-                f" {_ANSWER:g} s",
+                f" {_ANSWER:g} s{f' ({said})' if said else ''}",
                 subject=network,
                 hint="a DHCP server has to be reachable from the network's interface on the host",
             )
@@ -180,7 +187,7 @@ class Leasing:
             log.warning("cannot follow leases", container=self.container.id, error=str(failure))
 
 
-class _Client(OfContainer):
+class _Client(ContainerHelper):
     def __init__(
         self,
         leasing: Leasing,

@@ -29,8 +29,9 @@ __all__ = ["Taking"]
 
 T = TypeVar("T")
 
-_LOOK = 0.005
-"""Seconds until another engine is looked at again."""
+_LOOK = 0.02
+"""Seconds until another engine is looked at again. The kernel could wait for the lock, in a thread: but one that is given up
+would get it all the same, for the open file that a running container's monitor has, and nobody would give it back."""
 _ENDED = (State.STOPPED, State.REMOVING)
 """States of containers of which something is being taken away."""
 
@@ -42,29 +43,10 @@ class Taking:
         self._services = services
         self._id = id
 
-    async def patiently(self, take: Callable[[], T]) -> T:
-        """Whatever is `Held`. AddressInUse, PortInUse, NetworkFailed."""
-        allocation = self._services.allocation
-        with trio.move_on_after(self._services.settings.pyman.call_deadline):
-            while True:
-                try:
-                    return take()
-                except Held as held:
-                    refusal = held
-                if not any(map(self._is_ending, refusal.holders)):
-                    break
-                await allocation.wait_given_back()
-        message = refusal.message
-        if len(refusal.holders) == 1:
-            (holder,) = map(self._services.find, refusal.holders)
-            who = "another container" if holder is None else f"container '{holder.name}'"
-            message += f": {who} has it"
-        raise refusal.kind(message, subject=refusal.subject)
-
     async def addresses(self, network: Network, wish: NetworkWish, claims: Claims | None) -> Attachment:
         """Of one network. InvalidArgument, AddressInUse, NetworkFailed."""
         take = partial(self._services.allocation.take, self._id, network, wish, wish.interface_name)
-        return await self.patiently(take if claims is None else partial(take, claim=claims.take))
+        return await self._patiently(take if claims is None else partial(take, claim=claims.take))
 
     async def bridge(self, network: NetworkPlan, claims: Claims | None) -> None:
         """That there is going to be one of a network for as long as the container needs it."""
@@ -83,8 +65,27 @@ class Taking:
             for each in mappings
             for step in range(each.range)
         ]
-        await self.patiently(lambda: self._services.allocation.take_ports(self._id, found))
+        await self._patiently(lambda: self._services.allocation.take_ports(self._id, found))
         return found
+
+    async def _patiently(self, take: Callable[[], T]) -> T:
+        """Whatever is `Held`. AddressInUse, PortInUse, NetworkFailed."""
+        allocation = self._services.allocation
+        with trio.move_on_after(self._services.settings.pyman.call_deadline):
+            while True:
+                try:
+                    return take()
+                except Held as held:
+                    refusal = held
+                if not any(map(self._is_ending, refusal.holders)):
+                    break
+                await allocation.wait_given_back()
+        message = refusal.message
+        if len(refusal.holders) == 1:
+            (holder,) = map(self._services.find, refusal.holders)
+            who = "another container" if holder is None else f"container '{holder.name}'"
+            message += f": {who} has it"
+        raise refusal.kind(message, subject=refusal.subject)
 
     def _is_ending(self, id: str) -> bool:
         """One that nobody finds any more has been removed: what is left of it is being taken away. One that is to run again

@@ -43,13 +43,14 @@ class _Left(NamedTuple):
     at: float
 
     @property
-    def place(self) -> tuple[str, int]:
+    def bridge(self) -> tuple[str, int]:
+        """Whose it is, and where."""
         return self.network.id, identity(self.netns)
 
 
 class Tidying:
-    """`interfaces_gone`: there is none of these in a namespace any more, whoever holds the container's. `bridge_gone`: there
-    is no bridge of a network, if nobody is on it; False: that is not so yet."""
+    """`interfaces_gone` removes these interfaces from a namespace, if the kernel has not yet. `bridge_gone` removes the bridge
+    of a network that nobody is on; False: not yet, try again."""
 
     def __init__(
         self,
@@ -93,14 +94,14 @@ class Tidying:
             self._tidied = trio.Event()
             self._spawn(self._run)
 
-    async def now(self, id: str) -> None:
-        """Of one network, because it is about to be removed: what is being taken away already as well."""
+    async def tidy_network(self, id: str) -> None:
+        """Now, because the network is about to be removed; what is being taken away already is waited for."""
         async with self._turn:
             some = [each for each in self._left if each.network.id == id]
             self._left = [each for each in self._left if each.network.id != id]
             await self._tidy(some, idle=True)
 
-    async def settle(self) -> None:
+    async def tidy_all(self) -> None:
         """Now, and until it is done."""
         if self._runs:
             self._hurry.set()
@@ -125,7 +126,7 @@ class Tidying:
         """`idle`: though somebody may have left just now."""
         groups: dict[tuple[str, int], list[_Left]] = {}
         for each in left:
-            groups.setdefault(each.place, []).append(each)
+            groups.setdefault(each.bridge, []).append(each)
         try:
             for some in groups.values():
                 await self._tidy_one(some, idle=idle)

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from pyman.cli.networking import NETWORKING_OPTIONS, network_settings
+from pyman.cli.networking_options import NETWORKING_OPTIONS, network_settings
 from pyman.cli.options import parse
-from pyman.cli.publishing import exposed_map, shown
 from pyman.errors import InvalidArgument
 
 
@@ -151,24 +150,3 @@ def test_what_contradicts_itself_is_refused_by_name(line: str, sentence: str) ->
     with pytest.raises(InvalidArgument) as caught:
         settings_of(line)
     assert str(caught.value) == sentence
-
-
-@pytest.mark.parametrize(
-    ("mappings", "exposed", "expected"),
-    [
-        ([], ["80/tcp"], "80/tcp"),
-        ([{"container_port": 80, "host_port": 8080}], ["80/tcp", "80/udp"], "0.0.0.0:8080->80/tcp, 80/udp"),
-        ([{"container_port": 80, "host_port": 8080, "range": 3, "host_ip": "::1", "protocol": "udp"}], [],
-         "::1:8080-8082->80-82/udp"),
-        ([], ["90/sctp", "80-82/tcp", "82/udp"], "90/sctp, 80-82/tcp, 82/udp"),
-        ([{"container_port": 81, "host_port": 1}], ["80-83/tcp"], "0.0.0.0:1->81/tcp, 80/tcp, 82-83/tcp"),
-    ],
-)  # fmt: skip
-def test_ports_are_shown_as_podman_shows_them(
-    mappings: list[dict[str, Any]], exposed: list[str], expected: str
-) -> None:
-    assert shown(mappings, exposed) == expected
-
-
-def test_exposed_ports_are_told_by_their_numbers() -> None:
-    assert exposed_map(["80-81/tcp", "81/udp"]) == {"80": ["tcp"], "81": ["tcp", "udp"]}
