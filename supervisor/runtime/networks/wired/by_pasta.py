@@ -13,6 +13,7 @@ from pyman.errors import NetworkFailed
 from supervisor.kernel import mounts
 from supervisor.kernel.addresses import first_address
 from supervisor.network import ports as host_ports
+from supervisor.network.plans import is_ipv6
 from supervisor.network.user_mode import pasta, programs
 from supervisor.oci.request import Networking
 from supervisor.runtime.networks.programs.helper_program import Program
@@ -72,7 +73,7 @@ class ByPasta(UserMode):
             addresses=setup.own[:1],
             host=setup.host or first_address(setup.own) or None,
             forwarders=setup.servers,
-            ipv6=any(":" in address for address in setup.own),
+            ipv6=any(map(is_ipv6, setup.own)),
         )
 
     async def connect(self, init: ProcessRef) -> dict[str, Any]:
