@@ -16,7 +16,7 @@ from pyman.errors import NetworkFailed
 from supervisor.network.kernel import connections, elements, nft
 from supervisor.network.kernel.elements import Element, Set
 from supervisor.network.kernel.refusing import told
-from supervisor.network.plans import first_addresses, is_ipv6
+from supervisor.network.plans import DNS_PORT, EVERYWHERE, first_addresses, is_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -172,9 +172,8 @@ def unpublish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
 
 def _forget(ports: Iterable[Port], targets: frozenset[str]) -> None:
     """Those who send to them, and are led elsewhere."""
-    wild = ("", "0.0.0.0", "::")  # noqa: S104 - what users write
     udp = {
-        (port.host_port, "" if port.host_ip in wild else port.host_ip): targets
+        (port.host_port, "" if port.host_ip in EVERYWHERE else port.host_ip): targets
         for port in ports
         if port.protocol == "udp"
     }
@@ -184,7 +183,7 @@ def _forget(ports: Iterable[Port], targets: frozenset[str]) -> None:
 
 def _of_network(network: NetworkPlan) -> list[Element]:
     name = network.interface
-    if network.mode == "unmanaged":
+    if network.is_unmanaged:
         return []
     found = [Element("bridges", (name,)), Element("same", (name, name))]
     if network.internal:
@@ -200,7 +199,7 @@ def _of_network(network: NetworkPlan) -> list[Element]:
         found += [
             Element(
                 "publish6at" if is_ipv6(each.gateway) else "publish4at",
-                (each.gateway, protocol, "53"),
+                (each.gateway, protocol, str(DNS_PORT)),
                 (each.gateway, str(network.dns_port)),
             )
             for each in network.subnets
@@ -220,7 +219,7 @@ def _of_port(port: Port, attachments: Sequence[Attachment]) -> list[Element]:
         family = "6" if ipv6 else "4"
         service = (port.protocol, str(port.host_port))
         value = (target, str(port.container_port))
-        if port.host_ip in ("", "0.0.0.0", "::"):  # noqa: S104 - what users write
+        if port.host_ip in EVERYWHERE:
             found.append(Element(f"publish{family}", service, value))
         else:
             found.append(Element(f"publish{family}at", (port.host_ip, *service), value))

@@ -16,6 +16,7 @@ import trio
 
 from supervisor.kernel import process
 from supervisor.network.names import PROGRAM, ZoneFiles, guest_of, zone_of
+from supervisor.network.plans import DNS_PORT
 from supervisor.network.user_mode import programs
 from supervisor.runtime.networks.programs.asking import Asking
 from supervisor.runtime.networks.programs.helper_program import Helper, Program
@@ -40,7 +41,6 @@ __all__ = ["KEY", "Naming"]
 
 KEY = PROGRAM
 """In the book of helpers."""
-_PORT = 53
 _CALM = 5.0
 """Seconds after which the program has read, for certain, what it was told to."""
 
@@ -317,7 +317,7 @@ class Naming:
                 self._signalled = trio.current_time()
 
     def _port(self) -> int:
-        return self._settings().network.dns_bind_port or _PORT
+        return self._settings().network.dns_bind_port or DNS_PORT
 
     # ------------------------------------------------------------------ whether it serves
 

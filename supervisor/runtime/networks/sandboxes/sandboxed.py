@@ -87,7 +87,7 @@ class Sandboxed(Bridged):
             if lost:
                 log.warning("a container's bridges are gone, and made anew", container=self.id)
                 await bridges.rebuild(place)
-                await bridges.call(place, partial(_attach_anew, netns, lost, hairpin=bool(observed.ports)))
+                await bridges.call(place, partial(_attach_anew, netns, lost, hairpin=observed.hairpin))
 
     async def _adopt_sandbox(self, init: ProcessRef) -> None:
         del init

@@ -105,7 +105,7 @@ class Rewiring:
             place = await self._wiring.ready_place()
             await bridges.hold(self._id, network, place)
             with self._wiring.inside(init) as netns:
-                attach = partial(links.attach, netns, network, attachment, hairpin=bool(observed.ports))
+                attach = partial(links.attach, netns, network, attachment, hairpin=observed.hairpin)
                 await bridges.call(place, attach)
             if network.dns:
                 join, servers = self._services.naming.joined, self._wiring.forwarders
@@ -200,4 +200,4 @@ def _detach(netns: int, attachment: Attachment) -> None:
 
 def _mend(netns: int, observed: Observed) -> None:
     for network, attachment in zip(observed.networks, observed.attachments, strict=True):
-        links.mend(netns, network, attachment, hairpin=bool(observed.ports))
+        links.mend(netns, network, attachment, hairpin=observed.hairpin)
