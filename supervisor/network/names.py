@@ -14,9 +14,6 @@ Everything blocks. StorageFailed, DiskFull.
 from __future__ import annotations
 
 import os
-import secrets
-import socket
-import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -33,12 +30,10 @@ if TYPE_CHECKING:
 __all__ = [
     "PROGRAM",
     "SEARCH_DOMAIN",
-    "Directory",
     "Guest",
     "Zone",
-    "answer",
+    "ZoneFiles",
     "guest_of",
-    "question",
     "zone_of",
 ]
 
@@ -113,7 +108,7 @@ def _joined(addresses: Iterable[str]) -> list[str]:
     return [text] if text else []
 
 
-class Directory:
+class ZoneFiles:
     """`path` is made where it is needed; what is about to be there is put together beside it."""
 
     def __init__(self, path: str) -> None:
@@ -180,26 +175,3 @@ def _guest(line: str) -> Guest:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-# ---------------------------------------------------------------------- asking
-
-_HEAD = struct.Struct("!6H")
-_RECURSE, _ANSWER = 0x0100, 0x8000
-_A, _AAAA, _IN = 1, 28, 1
-
-
-def question(name: str, *, ipv6: bool) -> bytes:
-    """A message that asks for the addresses of a name, which has no empty parts."""
-    labels = b"".join(bytes([len(label)]) + label.encode("ascii") for label in name.split("."))
-    head = _HEAD.pack(secrets.randbelow(1 << 16), _RECURSE, 1, 0, 0, 0)
-    return head + labels + b"\0" + struct.pack("!2H", _AAAA if ipv6 else _A, _IN)
-
-
-def answer(asked: bytes, said: bytes, address: str) -> bool | None:
-    """Whether the one who was asked has an address for the name. None: it is not an answer to that."""
-    if len(said) < _HEAD.size or said[:2] != asked[:2]:
-        return None
-    if not _HEAD.unpack_from(said)[1] & _ANSWER:
-        return None
-    return socket.inet_pton(socket.AF_INET6 if is_ipv6(address) else socket.AF_INET, address) in said

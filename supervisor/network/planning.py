@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyman.errors import NotSupported
-from supervisor.network.plans import NetworkPlan, Route, Subnet
+from supervisor.network.plans import DNS_PORT, UNMANAGED, NetworkPlan, Route, Subnet
 
 if TYPE_CHECKING:
     from pyman.api.network import Network
-
-_ASKED = 53
 
 __all__ = ["check_source", "is_leased", "plan_of"]
 
@@ -31,7 +29,7 @@ def check_source(network: Network, *, rootless: bool = False) -> None:
     elif network.driver == "ipvlan":
         reason = "which cannot tell containers of the driver ipvlan from their host"
         hint = "use the driver macvlan, or give it a subnet"
-    elif network.driver == "bridge" and network.options.get("mode") != "unmanaged":
+    elif network.driver == "bridge" and network.options.get("mode") != UNMANAGED:
         reason = "and on a bridge of its own there is none"
         hint = "make it with --opt mode=unmanaged, for a bridge that leads to one, or give it a subnet"
     if reason:
@@ -63,7 +61,7 @@ def plan_of(network: Network, dns_port: int = 0) -> NetworkPlan:
         metric=int(options.get("metric") or 0),
         no_default_route=options.get("no_default_route") == "true",
         dns=dns,
-        dns_port=0 if dns_port == _ASKED or not dns else dns_port,
+        dns_port=0 if dns_port == DNS_PORT or not dns else dns_port,
         dns_servers=list(network.network_dns_servers),
         vrf=options.get("vrf", ""),
         mode=options.get("mode", ""),

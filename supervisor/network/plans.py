@@ -6,17 +6,36 @@ away.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = [
+    "DEFAULT_METRIC",
+    "DNS_PORT",
+    "EVERYWHERE",
+    "UNMANAGED",
     "Address",
     "Attachment",
     "NetworkPlan",
     "Port",
     "Route",
     "Subnet",
+    "first_addresses",
     "is_ipv6",
 ]
+
+DEFAULT_METRIC = 100
+"""Of routes, as with netavark."""
+DNS_PORT = 53
+"""Where name servers are asked."""
+EVERYWHERE = {"": (4, 6), "0.0.0.0": (4,), "::": (6,)}  # noqa: S104 - what users write
+"""Of which families all addresses of the host are meant, by what is said in place of one."""
+UNMANAGED = "unmanaged"
+"""The mode of a bridge that others care for."""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -103,23 +122,27 @@ class NetworkPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     vlan: int = 0
     """0: none."""
     metric: int = 0
-    """Of the default route; 0: 100, as with netavark."""
+    """Of the default route; 0: `DEFAULT_METRIC`."""
     no_default_route: bool = False
     vrf: str = ""
     """The host's virtual router that the bridge is of."""
     dns: bool = False
     """Containers find one another by their names."""
     dns_port: int = 0
-    """Where that is served, if not at port 53, where it is asked; 0: there."""
+    """Where that is served, if not where it is asked (`DNS_PORT`); 0: there."""
     dns_servers: list[str] = []
     """Who is asked for other names; none: whom the host asks."""
     mode: str = ""
-    """Of macvlan (bridge, private, vepa, passthru) and ipvlan (l2, l3, l3s); of a bridge: `unmanaged` if others care for
-    it."""
+    """Of macvlan (bridge, private, vepa, passthru) and ipvlan (l2, l3, l3s); of a bridge: managed or `UNMANAGED`."""
     broadcast_limit: int | None = None
     """Of macvlan (bclim)."""
     leased: bool = False
     """A DHCP server there gives the addresses."""
+
+    @property
+    def is_unmanaged(self) -> bool:
+        """Its bridge is there without the engine, and is left as it is."""
+        return self.mode == UNMANAGED
 
     @property
     def default_routes(self) -> list[str]:
@@ -131,3 +154,13 @@ class NetworkPlan(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def is_ipv6(address: str) -> bool:
     return ":" in address
+
+
+def first_addresses(attachments: Iterable[Attachment]) -> dict[bool, str]:
+    """Where a container's published ports lead: its first address of either kind, by whether it is of IPv6. Nothing but a
+    bridge leads ports, so those on others do not count, and who is on none has none."""
+    found: dict[bool, str] = {}
+    for attachment in attachments:
+        for each in attachment.addresses if attachment.driver == "bridge" else ():
+            found.setdefault(is_ipv6(each.address), each.address)
+    return found

@@ -217,7 +217,7 @@ class Engine:
             services.helpers.load(helpers)
         adopted = await self._start_workers()
         if helpers or sandboxed:
-            self._nursery.start_soon(self._settle_helpers, adopted)
+            self._nursery.start_soon(self._end_unasked_helpers, adopted)
         services.resume(loaded.intents)
 
     async def _start_workers(self) -> list[trio.Event]:
@@ -233,14 +233,14 @@ class Engine:
                     adoption.start_soon(done.wait)
         return adopted
 
-    async def _settle_helpers(self, adopted: list[trio.Event]) -> None:
+    async def _end_unasked_helpers(self, adopted: list[trio.Event]) -> None:
         """Once all of them have said what they need, however long that takes."""
         for done in adopted:
             await done.wait()
         try:
             if os.path.lexists(self.layout.sandbox):
-                await self.services.sandbox.settle()
-            await self.services.helpers.settle()
+                await self.services.sandbox.end_unused()
+            await self.services.helpers.end_unasked()
         except PymanError as error:
             log.warning("cannot end a helper", error=str(error))
 

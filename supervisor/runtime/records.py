@@ -177,6 +177,11 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
         return any(network.leased for network in self.networks)
 
     @property
+    def hairpin(self) -> bool:
+        """What it sends to a port of the host may lead back to it."""
+        return bool(self.ports)
+
+    @property
     def holds(self) -> bool:
         """Addresses or ports are its own."""
         return bool(self.attachments or self.ports)

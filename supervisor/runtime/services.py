@@ -256,11 +256,11 @@ class Services:
     async def settle(self) -> None:
         """What would be done in a while."""
         if "naming" in vars(self):
-            await self.naming.settle()
+            await self.naming.end_unused()
         if "bridges" in vars(self):
             await self.bridges.tidy_all()
         if "sandbox" in vars(self):
-            await self.sandbox.settle()
+            await self.sandbox.end_unused()
 
     def take(self, settings: Settings) -> None:
         """Settings at start and after a reload. A changed budget begins anew, with its whole burst."""

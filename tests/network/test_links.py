@@ -68,15 +68,15 @@ def test_a_bridge_that_somebody_has_set_down_is_up_for_the_next(
     assert two.asks("10.1.0.2", 80) == "one 10.1.0.3"
 
 
-def test_a_container_has_the_hardware_address_that_was_chosen_or_tells_its_own(
+def test_a_container_has_the_hardware_address_that_was_chosen_or_one_of_its_own(
     host: Machine, one: Machine, two: Machine
 ) -> None:
     host.does(lambda: links.ensure_bridge(FIRST))
     chosen = with_attachment(2, mac="0a:01:02:03:04:05")
-    assert host.does(lambda: links.attach(one.netns, FIRST, chosen)) == "0a:01:02:03:04:05"
+    host.does(lambda: links.attach(one.netns, FIRST, chosen))
     assert link_of(one, "eth0")["address"] == "0a:01:02:03:04:05"
-    told = host.does(lambda: links.attach(two.netns, FIRST, attachment(FIRST, 3)))
-    assert link_of(two, "eth0")["address"] == told
+    host.does(lambda: links.attach(two.netns, FIRST, attachment(FIRST, 3)))
+    assert link_of(two, "eth0")["address"] not in ("0a:01:02:03:04:05", "00:00:00:00:00:00")
 
 
 def with_attachment(number: int, **changes: Any) -> Attachment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from supervisor.network.names import Directory, Guest, Zone
+from supervisor.network.names import Guest, Zone, ZoneFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,17 +16,17 @@ DATA = Guest("d" * 64, ["10.2.0.2"], ["data"])
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    written = Directory(f"{tmp_path}/names")
+    written = ZoneFiles(f"{tmp_path}/names")
     assert written.read() == ({}, {})
     written.write(NET, {WEB.id: WEB})
     written.write(INNER, {DATA.id: DATA})
-    zones, guests = Directory(written.path).read()
+    zones, guests = ZoneFiles(written.path).read()
     assert zones == {NET.network: NET, INNER.network: INNER}
     assert guests == {NET.network: {WEB.id: WEB}, INNER.network: {DATA.id: DATA}}
 
 
 def test_what_is_no_such_file_is_not_there_and_holds_nobody_up(tmp_path: Path) -> None:
-    written = Directory(f"{tmp_path}/names")
+    written = ZoneFiles(f"{tmp_path}/names")
     written.write(NET, {WEB.id: WEB})
     os.mkfifo(f"{written.path}/fifo")
     os.symlink(f"{written.path}/{NET.file}", f"{written.path}/link")

@@ -214,6 +214,19 @@ def test_an_ordinary_users_macvlan_is_within_the_sandbox(net: Net) -> None:
         net.outside.run("ip", "route", "del", "10.90.27.0/24")
 
 
+def test_ports_lead_to_a_bridge_whatever_network_comes_before_it(net: Net) -> None:
+    options = ("--driver", "macvlan", "--opt", "parent=wire", "--subnet", "10.90.28.0/24")
+    net.engine.cli("network", "create", *options, "--opt", "no_default_route=true", "lan")
+    net.serve("a", "--network", "lan", "--network", "podman", "--publish", "8080:80")
+    net.serve("b", "--network", "lan", "--publish", "8081:80")
+    assert ask(net.outside, HOST, 8080).startswith("a ")
+    assert ask(net.outside, HOST, 8081) == ""
+    net.engine.cli("network", "disconnect", "podman", "a")
+    assert ask(net.outside, HOST, 8080) == ""
+    net.engine.cli("network", "connect", "podman", "a")
+    assert ask(net.outside, HOST, 8080).startswith("a ")
+
+
 @pytest.mark.parametrize("module_net", ["user"], indirect=True)
 def test_no_server_gives_addresses_in_the_sandbox(net: Net) -> None:
     net.engine.cli("network", "create", "--driver", "macvlan", "--opt", "parent=wire", "lan")

@@ -18,7 +18,7 @@ import trio
 from supervisor.kernel import ancestry, children
 from supervisor.runtime.answers import in_background
 from supervisor.runtime.networks.programs.helper_book import KIND, Helpers
-from supervisor.runtime.networks.programs.helper_start import Helper, Program
+from supervisor.runtime.networks.programs.helper_program import Helper, Program
 from supervisor.runtime.services import Reaped
 from supervisor.settings.layout import Layout, make_directories
 from supervisor.settings.load import Options, load

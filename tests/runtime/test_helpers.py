@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import ExitStack
 
-    from supervisor.runtime.networks.programs.helper_start import Program
+    from supervisor.runtime.networks.programs.helper_program import Program
 
 pytestmark = pytest.mark.holds_loop(0)
 
@@ -96,7 +96,7 @@ async def test_the_next_supervisor_has_what_is_there(book: Book, tmp_path: Path)
         worker = Worker(tmp_path)
         assert await helpers.ensure(worker) == ref
         assert worker.began == []
-        await helpers.settle()
+        await helpers.end_unasked()
         assert processes.alive(ref.pid)
         os.kill(ref.pid, signal.SIGKILL)
         await came(book, "helper-lost", "helper-restarted")
@@ -107,7 +107,7 @@ async def test_what_nobody_asks_for_is_ended(book: Book, tmp_path: Path) -> None
     async with book.open() as helpers:
         ref = await helpers.ensure(Worker(tmp_path))
     async with book.open() as helpers:
-        await helpers.settle()
+        await helpers.end_unasked()
         assert not processes.alive(ref.pid)
         assert book.records() == []
 
@@ -126,7 +126,7 @@ async def test_one_that_is_asked_for_while_it_is_being_ended_is_another_one(
             await supervisors.aclose()
             helpers = await supervisors.enter_async_context(book.open())
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(*((helpers.settle,) if left else (helpers.end, "worker-1")))
+            nursery.start_soon(*((helpers.end_unasked,) if left else (helpers.end, "worker-1")))
             await trio.testing.wait_all_tasks_blocked()
             ref = await helpers.ensure(Worker(tmp_path))
         assert not processes.alive(former.pid)

@@ -14,10 +14,10 @@ import msgspec
 import pytest
 import trio
 
-from pyman.errors import NetworkFailed
-from supervisor.kernel import ancestry
+from pyman.errors import NetworkFailed, NotSupported
+from supervisor.kernel import ancestry, children
 from supervisor.network.kernel import links
-from supervisor.runtime.networks.programs import naming as module
+from supervisor.runtime.networks.programs import asking
 from supervisor.runtime.networks.programs.helper_start import end_all
 from supervisor.runtime.networks.programs.naming import KEY, Naming
 from tests.runtime.helping import Book
@@ -80,7 +80,7 @@ class Names:
 
     async def join(self, guest: Guest, *on: tuple[NetworkPlan, Attachment], **more: Any) -> None:
         plans, attachments = zip(*on, strict=True)
-        await self.naming.joined(cast("Container", guest), plans, attachments, place=self.host.netns, **more)
+        await self.naming.joined(cast("Container", guest), plans, attachments, netns=self.host.netns, **more)
 
 
 def _with(settings: Settings, programs: str) -> Settings:
@@ -277,7 +277,7 @@ async def test_the_program_is_there_only_while_somebody_needs_it(
         assert names.helpers.process_of(KEY) == ref
         await naming.left(DATA.id)
         await comes(lambda: not processes.alive(ref.pid), "it is still there")
-        await naming.settle()
+        await naming.end_unused()
         assert not Path(names.book.layout.names).exists()
         assert names.book.records() == []
         assert names.book.events == []
@@ -328,7 +328,7 @@ async def test_the_next_supervisor_forgets_the_last_one(names: Names, web: Machi
     assert ref is not None
     async with names.open() as naming:
         await naming.left(WEB.id)
-        await naming.settle()
+        await naming.end_unused()
         assert not processes.alive(ref.pid)
         assert not Path(names.book.layout.names).exists()
 
@@ -346,13 +346,13 @@ async def test_the_next_supervisor_goes_on_without_it_until_it_can_be_begun(
     processes.wait_gone([ref.pid], 5)
     whole, names.settings = names.settings, _with(names.settings, str(tmp_path / "nowhere"))
     async with names.open() as naming:
-        await naming.rejoined(cast("Container", WEB), [one], [first], place=names.host.netns)
+        await naming.rejoined(cast("Container", WEB), [one], [first], netns=names.host.netns)
         assert [event.status for event in names.book.events] == ["helper-lost"]
         assert names.book.events[0].attributes["reason"] == "it was killed by signal 9"
         names.settings = whole
         await comes(lambda: ask(web, "10.1.0.1", "web", seconds=0.2) == ["10.1.0.2"], "it is lost")
         await naming.left(WEB.id)
-        await naming.settle()
+        await naming.end_unused()
 
 
 async def test_the_next_supervisor_forgets_whom_nobody_knows(
@@ -367,7 +367,7 @@ async def test_the_next_supervisor_forgets_whom_nobody_knows(
         assert ask(data, "10.1.0.1", "data") == ["10.1.0.3"]
         assert ask(data, "10.1.0.1", "web", seconds=0.5) != ["10.1.0.2"]
         await naming.left(DATA.id)
-        await naming.settle()
+        await naming.end_unused()
         assert not Path(names.book.layout.names).exists()
 
 
@@ -406,21 +406,25 @@ def other(names: Names) -> Iterator[None]:
 async def test_where_another_one_serves_it_is_refused_and_nothing_is_left(
     names: Names, web: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 0.3)
+    monkeypatch.setattr(asking, "_PATIENCE", 0.3)
     one = network(1)
     wired = wire(names.host, web, one, attachment(one, 2))
     async with names.open() as naming:
         with pytest.raises(NetworkFailed, match=r"cannot (start aardvark-dns|serve names)"):
             await names.join(WEB, (one, wired))
-        await naming.settle()
+        await naming.end_unused()
         assert names.book.records() == []
         assert not Path(names.book.layout.names).exists()
 
 
-async def test_without_the_program_it_is_refused(names: Names, tmp_path: Path) -> None:
+async def test_without_the_program_it_is_refused(
+    names: Names, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names.settings = _with(names.settings, str(tmp_path / "nowhere"))
+    monkeypatch.setitem(children.CLEAN_ENVIRONMENT, "PATH", str(tmp_path))
     one = network(1)
     async with names.open():
-        with pytest.raises(NetworkFailed, match="aardvark-dns is not installed"):
+        with pytest.raises(NotSupported, match="cannot find the program 'aardvark-dns'") as caught:
             await names.join(WEB, (one, attachment(one, 2)))
+        assert "--disable-dns" in caught.value.hint
         assert names.book.records() == []

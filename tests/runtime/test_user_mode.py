@@ -9,7 +9,8 @@ import pytest
 from pyman.api.spec import ContainerSpec, Namespace, PortMapping
 from pyman.errors import InvalidArgument, NotSupported
 from supervisor.network.user_mode import slirp4netns
-from supervisor.runtime.networks.wired import by_pasta, by_slirp4netns, user_mode
+from supervisor.runtime.networks.creation.wishes import check_user_mode
+from supervisor.runtime.networks.wired import by_pasta, by_slirp4netns
 from supervisor.settings.model import EngineSettings, NetworkSettings, Settings
 from supervisor.settings.xdg import Xdg
 
@@ -36,21 +37,21 @@ def test_what_is_asked_for_comes_after_what_is_configured() -> None:
 
 
 def test_pasta_is_not_for_root_and_slirp4netns_is() -> None:
-    user_mode.check(spec("pasta"), settings())
-    user_mode.check(spec("slirp4netns"), settings(uid=0))
+    check_user_mode(spec("pasta"), settings())
+    check_user_mode(spec("slirp4netns"), settings(uid=0))
     with pytest.raises(NotSupported, match="as root"):
-        user_mode.check(spec("pasta"), settings(uid=0))
+        check_user_mode(spec("pasta"), settings(uid=0))
 
 
 def test_what_is_configured_is_looked_at_as_well() -> None:
     with pytest.raises(InvalidArgument, match="--netns"):
-        user_mode.check(spec("pasta"), settings(pasta=("--netns", "/x")))
+        check_user_mode(spec("pasta"), settings(pasta=("--netns", "/x")))
     with pytest.raises(InvalidArgument, match="mtu=x"):
-        user_mode.check(spec("slirp4netns"), settings(slirp=("mtu=x",)))
+        check_user_mode(spec("slirp4netns"), settings(slirp=("mtu=x",)))
 
 
 @pytest.mark.parametrize("mode", ["pasta", "slirp4netns"])
 def test_neither_forwards_sctp(mode: str) -> None:
-    user_mode.check(spec(mode, portmappings=[PortMapping(80), PortMapping(53, protocol="udp")]), settings())
+    check_user_mode(spec(mode, portmappings=[PortMapping(80), PortMapping(53, protocol="udp")]), settings())
     with pytest.raises(InvalidArgument, match="80/sctp"):
-        user_mode.check(spec(mode, portmappings=[PortMapping(80, protocol="sctp")]), settings())
+        check_user_mode(spec(mode, portmappings=[PortMapping(80, protocol="sctp")]), settings())

@@ -15,6 +15,7 @@ from pyman.errors import InvalidArgument, NameInUse
 from supervisor.network.definitions import addresses
 from supervisor.network.definitions.document import NAME, NAME_MOST, checked
 from supervisor.network.definitions.options import DRIVERS, check_interface_name, checked_options
+from supervisor.network.plans import UNMANAGED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -222,7 +223,7 @@ def _bridge(network: Network, wish: CreateNetworkRequest, around: Surroundings) 
     network = msgspec.structs.replace(network, network_interface=bridge)
     if network.ipam_options["driver"] != _HOST_LOCAL:
         return network
-    own = bridge if network.options.get("mode") == "unmanaged" else ""
+    own = bridge if network.options.get("mode") == UNMANAGED else ""
     taken = list(_taken(around, own))
     for subnet in network.subnets:
         _refuse_taken(addresses.parse_block(subnet.subnet, "subnet"), taken)

@@ -16,15 +16,15 @@ from pyman.api.network import Network, Route
 from pyman.errors import InvalidArgument
 from pyman.stamps import parse_stamp
 from supervisor.network.definitions.addresses import checked_subnet, parse_address, parse_block
+from supervisor.network.plans import is_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pyman.api.network import Subnet
 
-__all__ = ["ID_LENGTH", "NAME", "NAME_MOST", "checked", "decoded", "encoded", "with_gateway"]
+__all__ = ["NAME", "NAME_MOST", "checked", "decoded", "encoded"]
 
-ID_LENGTH = 64
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 NAME_MOST = 200
 """Characters: the name of a file has to hold it, and what that is called while it is written."""
@@ -64,7 +64,7 @@ def _without_null(value: Any) -> Any:
     return value
 
 
-def with_gateway(network: Network) -> bool:
+def _has_gateways(network: Network) -> bool:
     """Whether subnets that name no gateway have one all the same."""
     return not network.internal or network.dns_enabled
 
@@ -74,12 +74,12 @@ def checked(network: Network) -> Network:
     if not NAME.fullmatch(network.name):
         raise InvalidArgument(f"'{network.name}' cannot be the name of a network")
     if not _ID.fullmatch(network.id):
-        raise InvalidArgument(f"'{network.id}' is not an id of {ID_LENGTH} digits")
+        raise InvalidArgument(f"'{network.id}' is not an id of 64 digits")
     if parse_stamp(network.created) is None:
         raise InvalidArgument(f"'{network.created}' is not a time")
-    subnets = [checked_subnet(each, with_gateway=with_gateway(network)) for each in network.subnets]
-    refuse_overlap(subnets)
-    six = any(":" in each.subnet for each in subnets)
+    subnets = [checked_subnet(each, with_gateway=_has_gateways(network)) for each in network.subnets]
+    _refuse_overlap(subnets)
+    six = any(is_ipv6(each.subnet) for each in subnets)
     return msgspec.structs.replace(
         network,
         subnets=subnets,
@@ -88,7 +88,7 @@ def checked(network: Network) -> Network:
     )
 
 
-def refuse_overlap(subnets: list[Subnet]) -> None:
+def _refuse_overlap(subnets: list[Subnet]) -> None:
     """Of one network's. InvalidArgument."""
     blocks = [parse_block(each.subnet, "subnet") for each in subnets]
     ordered = sorted(blocks, key=lambda block: (block.version, int(block[0])))

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pyman.errors import InvalidArgument
+from supervisor.network.plans import UNMANAGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ _INTERFACE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _MODES = {
-    "bridge": ("managed", "unmanaged"),
+    "bridge": ("managed", UNMANAGED),
     "macvlan": ("bridge", "private", "vepa", "passthru"),
     "ipvlan": ("l2", "l3", "l3s"),
 }

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pyman.errors import NotSupported
+from supervisor.network.plans import DEFAULT_METRIC, is_ipv6
 from supervisor.network.user_mode import programs
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _SHELL = "/bin/sh"
 _ATTEMPTS = ("-t", "3", "-T", "2", "-A", "3")
 """Times that it asks, seconds between them, and until it begins anew."""
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
-_DEFAULT_METRIC = 100
 
 SCRIPT = r"""# What udhcpc calls when something has happened to a lease: $0 says what.
 set -fu
@@ -148,14 +148,14 @@ def environment(network: NetworkPlan, attachment: Attachment) -> dict[str, str]:
     """What the script has to know."""
     leads = not (network.internal or network.no_default_route)
     routes = [
-        f"{each.destination},{each.gateway},{each.metric or _DEFAULT_METRIC}"
+        f"{each.destination},{each.gateway},{each.metric or DEFAULT_METRIC}"
         for each in network.routes
-        if ":" not in each.gateway
+        if not is_ipv6(each.gateway)
     ]
     return {
         "PYMAN_LEASE": record_of(network.id),
         "PYMAN_MAC": attachment.mac,
-        "PYMAN_METRIC": str(network.metric or _DEFAULT_METRIC) if leads else "",
+        "PYMAN_METRIC": str(network.metric or DEFAULT_METRIC) if leads else "",
         "PYMAN_ROUTES": " ".join(routes),
     }
 

@@ -16,7 +16,7 @@ from pyman.errors import NetworkFailed
 from supervisor.network.kernel import connections, elements, nft
 from supervisor.network.kernel.elements import Element, Set
 from supervisor.network.kernel.refusing import told
-from supervisor.network.plans import is_ipv6
+from supervisor.network.plans import DNS_PORT, EVERYWHERE, first_addresses, is_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -154,12 +154,12 @@ def remove_network(network: NetworkPlan) -> None:
 
 
 def publish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
-    """Lead ports of the host into a container: to its first address of either kind. A container that has gone, and of which
-    nobody could tell the packet filter, has them no longer."""
+    """Lead ports of the host into a container: to its first address of either kind on a bridge, if it has one. A container
+    that has gone, and of which nobody could tell the packet filter, has them no longer."""
     ports = list(ports)
     with told(_DOING):
         elements.add(_TABLE, _SETS, [each for port in ports for each in _of_port(port, attachments)])
-        _forget(ports, frozenset(filter(None, (_first(attachments, ipv6=each) for each in (False, True)))))
+        _forget(ports, frozenset(first_addresses(attachments).values()))
 
 
 def unpublish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
@@ -172,9 +172,8 @@ def unpublish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
 
 def _forget(ports: Iterable[Port], targets: frozenset[str]) -> None:
     """Those who send to them, and are led elsewhere."""
-    wild = ("", "0.0.0.0", "::")  # noqa: S104 - what users write
     udp = {
-        (port.host_port, "" if port.host_ip in wild else port.host_ip): targets
+        (port.host_port, "" if port.host_ip in EVERYWHERE else port.host_ip): targets
         for port in ports
         if port.protocol == "udp"
     }
@@ -184,7 +183,7 @@ def _forget(ports: Iterable[Port], targets: frozenset[str]) -> None:
 
 def _of_network(network: NetworkPlan) -> list[Element]:
     name = network.interface
-    if network.mode == "unmanaged":
+    if network.is_unmanaged:
         return []
     found = [Element("bridges", (name,)), Element("same", (name, name))]
     if network.internal:
@@ -200,7 +199,7 @@ def _of_network(network: NetworkPlan) -> list[Element]:
         found += [
             Element(
                 "publish6at" if is_ipv6(each.gateway) else "publish4at",
-                (each.gateway, protocol, "53"),
+                (each.gateway, protocol, str(DNS_PORT)),
                 (each.gateway, str(network.dns_port)),
             )
             for each in network.subnets
@@ -211,26 +210,17 @@ def _of_network(network: NetworkPlan) -> list[Element]:
 
 
 def _of_port(port: Port, attachments: Sequence[Attachment]) -> list[Element]:
-    found = []
+    found, firsts = [], first_addresses(attachments)
     for ipv6 in (False, True):
         if port.host_ip and is_ipv6(port.host_ip) != ipv6:
             continue
-        target = _first(attachments, ipv6=ipv6)
-        if not target:
+        if (target := firsts.get(ipv6)) is None:
             continue
         family = "6" if ipv6 else "4"
         service = (port.protocol, str(port.host_port))
         value = (target, str(port.container_port))
-        if port.host_ip in ("", "0.0.0.0", "::"):  # noqa: S104 - what users write
+        if port.host_ip in EVERYWHERE:
             found.append(Element(f"publish{family}", service, value))
         else:
             found.append(Element(f"publish{family}at", (port.host_ip, *service), value))
     return found
-
-
-def _first(attachments: Sequence[Attachment], *, ipv6: bool) -> str:
-    for attachment in attachments:
-        for address in attachment.addresses:
-            if attachment.driver == "bridge" and is_ipv6(address.address) == ipv6:
-                return address.address
-    return ""

@@ -22,7 +22,7 @@ from supervisor.logging import log
 from supervisor.network.kernel import messages
 from supervisor.network.kernel.netlink import Wire
 from supervisor.network.kernel.refusing import told
-from supervisor.network.plans import is_ipv6
+from supervisor.network.plans import DEFAULT_METRIC, is_ipv6
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,9 +48,7 @@ __all__ = [
 _LOOPBACK = 1
 _RP_FILTER, _ARP_NOTIFY, _ROUTE_LOCALNET = 8, 22, 26
 _LOOSE = 2
-_DEFAULT_METRIC = 100
 _SYSTEM = "/proc/sys/net"
-_UNMANAGED = "unmanaged"
 
 
 def ensure_bridge(network: NetworkPlan) -> None:
@@ -61,7 +59,7 @@ def ensure_bridge(network: NetworkPlan) -> None:
         bridge = messages.find(wire, name)
         if bridge is not None and bridge.kind != "bridge":
             raise OSError(errno.EEXIST, "the host has another interface of that name")
-        if network.mode == _UNMANAGED:
+        if network.is_unmanaged:
             if bridge is None:
                 raise OSError(
                     errno.ENODEV, "the host does not have it, and does not want it made (mode=unmanaged)"
@@ -138,7 +136,7 @@ def parts_of(network: NetworkPlan) -> list[str]:
 
 def remove_bridge(network: NetworkPlan) -> None:
     """Unless something is on it, as another engine's containers may be. It need not be there; what else has its name stays."""
-    if network.mode == _UNMANAGED:
+    if network.is_unmanaged:
         return
     with _wire(f"remove the bridge '{network.interface}' of network '{network.name}'") as wire:
         found = messages.find(wire, network.interface)
@@ -152,8 +150,8 @@ def ensure_gone(interfaces: Sequence[str]) -> None:
         wire.tell(*(messages.remove(each) for each in interfaces))
 
 
-def attach(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool = False) -> str:
-    """Give the container in a network namespace its interface on a network: the MAC address that it has.
+def attach(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool = False) -> None:
+    """Give the container in a network namespace its interface on a network.
 
     `hairpin`: what it sends to a port of the host may lead back to it. Where the kernel has the packet filter look at what a
     bridge forwards (br_netfilter), the bridge would drop that otherwise.
@@ -165,7 +163,7 @@ def attach(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin:
                 _make_pair(wire, netns, network, attachment, hairpin=hairpin)
             else:
                 _make_below(wire, netns, network, attachment)
-        return inside.joined(netns, "network", lambda: _configure(network, attachment, doing))
+        inside.joined(netns, "network", lambda: _configure(network, attachment, doing))
     except BaseException:
         with suppress(NetworkFailed):
             detach(attachment)
@@ -248,9 +246,9 @@ def _make_below(wire: Wire, netns: int, network: NetworkPlan, attachment: Attach
     wire.tell(message)
 
 
-def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> str:
+def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> None:
     """In the container's namespace."""
-    name, metric = attachment.interface, network.metric or _DEFAULT_METRIC
+    name, metric = attachment.interface, network.metric or DEFAULT_METRIC
     with _wire(doing) as wire:
         own = _known(wire, name)
         # A lease's address, and what needs it, whoever has the lease puts there.
@@ -272,12 +270,11 @@ def _configure(network: NetworkPlan, attachment: Attachment, doing: str) -> str:
                 if is_ipv6(gateway) in families
             ),
             *(
-                messages.route(own.index, each.destination, each.gateway, each.metric or _DEFAULT_METRIC)
+                messages.route(own.index, each.destination, each.gateway, each.metric or DEFAULT_METRIC)
                 for each in network.routes
                 if not network.leased
             ),
         )
-        return own.mac
 
 
 def has_addresses(netns: int, attachment: Attachment) -> bool:

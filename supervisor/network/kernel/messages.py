@@ -82,7 +82,6 @@ class Interface(msgspec.Struct, frozen=True):
     name: str = ""
     kind: str = ""
     mtu: int = 0
-    mac: str = ""
     master: int = 0
     is_up: bool = False
 
@@ -314,7 +313,6 @@ def _interface(body: bytes) -> Interface:
         name=_text(values.get(_NAME)),
         kind=_text(information.get(_KIND)),
         mtu=_number(values.get(_MTU)),
-        mac=values.get(_MAC, b"").hex(":"),
         master=_number(values.get(_MASTER)),
         is_up=bool(flags & _UP),
     )

@@ -15,7 +15,7 @@ import trio
 
 from pyman import __version__
 from pyman.api.system import InfoReply, VersionReply
-from pyman.errors import NetworkFailed, NotSupported, PymanError
+from pyman.errors import NotSupported, PymanError
 from pyman.names import State
 from supervisor.kernel import cgroups, idmaps, mounts
 from supervisor.oci import resources
@@ -191,12 +191,13 @@ def _host(engine: Engine) -> dict[str, Any]:
 
 def _network_programs(settings: EngineSettings) -> dict[str, Any]:
     """The ones that there are."""
-    from supervisor.network.user_mode import programs  # only now: few ask
-    from supervisor.runtime.networks.programs import naming
+    from supervisor.network import names  # only now: few ask
+    from supervisor.network.user_mode import programs
 
     backend: dict[str, Any] = {"backend": "pyman", "version": __version__}
-    with suppress(NetworkFailed):
-        backend["dns"] = {"path": naming.find(settings.helper_binaries_dir), "package": "Unknown"}
+    with suppress(NotSupported):
+        path = programs.find(names.PROGRAM, settings.helper_binaries_dir, package="")
+        backend["dns"] = {"path": path, "package": "Unknown"}
     found: dict[str, Any] = {"networkBackendInfo": backend}
     for name, configured in (("pasta", ""), ("slirp4netns", settings.network_cmd_path)):
         with suppress(NotSupported):

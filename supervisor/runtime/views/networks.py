@@ -17,6 +17,7 @@ from pyman.api.inspect_networks import (
 )
 from pyman.errors import PymanError
 from pyman.names import STATES_WITH_PROCESS
+from supervisor.network.plans import is_ipv6
 from supervisor.oci import ports
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ async def _ids(services: Services) -> dict[str, str]:
 
 def _on(plan: NetworkPlan, attachment: Attachment, aliases: list[str]) -> InspectOnNetwork:
     v4, v6 = (
-        [each for each in attachment.addresses if (":" in each.address) is six] for six in (False, True)
+        [each for each in attachment.addresses if is_ipv6(each.address) is six] for six in (False, True)
     )
     found: dict[str, Any] = {}
     if v4:

@@ -11,6 +11,7 @@ import msgspec
 
 from pyman.api.spec import PortMapping
 from pyman.errors import InvalidArgument
+from supervisor.network.plans import EVERYWHERE, is_ipv6
 from supervisor.oci import ports
 from supervisor.oci.imaged import ImageUse
 
@@ -25,8 +26,6 @@ MOST = 16384
 """Ports of one container."""
 _LAST = 65535
 _PROTOCOLS = ("tcp", "udp", "sctp")
-_EVERYWHERE = {"": (4, 6), "0.0.0.0": (4,), "::": (6,)}  # noqa: S104 - told, not listened at
-"""Of which families all addresses are meant."""
 
 
 def settled(
@@ -95,7 +94,7 @@ def _single(mapping: PortMapping, default_ips: Sequence[str]) -> Iterator[PortMa
 
 def _address(text: str) -> str:
     """In the form in which addresses are compared."""
-    family = socket.AF_INET6 if ":" in text else socket.AF_INET
+    family = socket.AF_INET6 if is_ipv6(text) else socket.AF_INET
     try:
         return socket.inet_ntop(family, socket.inet_pton(family, text))
     except (OSError, ValueError):
@@ -149,11 +148,11 @@ def _conflict(mapping: PortMapping) -> InvalidArgument:
 def _check_overlaps(mappings: Iterable[PortMapping]) -> None:
     """An address of the host has what all of them have. What is said twice of the same one is merged already."""
     taken: dict[tuple[int, str, int], str] = {}
-    for mapping in sorted(mappings, key=lambda each: each.host_ip not in _EVERYWHERE):
+    for mapping in sorted(mappings, key=lambda each: each.host_ip not in EVERYWHERE):
         ip = mapping.host_ip
-        families = _EVERYWHERE.get(ip) or ((6,) if ":" in ip else (4,))
+        families = EVERYWHERE.get(ip) or ((6,) if is_ipv6(ip) else (4,))
         for key in ((family, mapping.protocol, port) for family in families for port in _ports(mapping)):
-            if ip not in _EVERYWHERE:
+            if ip not in EVERYWHERE:
                 if key in taken:
                     raise _conflict(mapping)
             elif taken.setdefault(key, ip) != ip:

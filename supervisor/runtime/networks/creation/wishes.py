@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pyman.api.spec import Namespace, NetworkWish
-from pyman.errors import InvalidArgument
+from pyman.errors import InvalidArgument, NotSupported
 from supervisor.oci.namespaces import JOINED
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.services import Services
     from supervisor.settings.model import Settings
 
-__all__ = ["kept", "settle"]
+__all__ = ["check_user_mode", "kept", "settle"]
 
 _DEFAULT = "default"
 """Stands for the default network, whatever it is called."""
@@ -32,7 +32,7 @@ _OPTIONED = ("pasta", "slirp4netns")
 
 
 async def settle(services: Services, spec: ContainerSpec, image_ports: Sequence[str]) -> ContainerSpec:
-    """`image_ports`: as its image exposes them. InvalidArgument, NoSuchNetwork, AmbiguousId, StorageFailed,
+    """`image_ports`: as its image exposes them. InvalidArgument, NotSupported, NoSuchNetwork, AmbiguousId, StorageFailed,
     DeadlineExceeded."""
     settings = services.settings
     mode = _mode(spec, settings)
@@ -47,8 +47,10 @@ async def settle(services: Services, spec: ContainerSpec, image_ports: Sequence[
 
         changed["portmappings"] = settled(spec, image_ports, settings.network.default_host_ips)
     spec = msgspec.structs.replace(spec, **changed) if changed else spec
-    if mode in _OPTIONED or (settings.rootless and spec.portmappings):
-        _check_user_mode(spec, settings)
+    if mode in _OPTIONED:
+        check_user_mode(spec, settings)
+    elif settings.rootless:
+        _check_rootless_ports(spec)
     return spec
 
 
@@ -130,15 +132,36 @@ async def _networks(services: Services, spec: ContainerSpec) -> dict[str, Networ
     )
 
 
-def _check_user_mode(spec: ContainerSpec, settings: Settings) -> None:
-    """What the program that is the network can be told, and what an ordinary user's ports can be."""
-    if spec.netns.nsmode in _OPTIONED:
-        from supervisor.runtime.networks.wired import (
-            user_mode,  # only now: root's containers mostly do without
-        )
+def check_user_mode(spec: ContainerSpec, settings: Settings) -> None:
+    """What the program that is the network can be told, and which ports it leads. InvalidArgument, NotSupported."""
+    # Only now: root's containers mostly do without.
+    from supervisor.network.plans import Port
 
-        user_mode.check(spec, settings)
+    ports = [
+        Port(mapping.host_port, mapping.container_port, mapping.protocol, mapping.host_ip)
+        for mapping in spec.portmappings
+    ]
+    if spec.netns.nsmode == "slirp4netns":
+        from supervisor.network.user_mode import slirp4netns
+        from supervisor.runtime.networks.wired import by_slirp4netns
+
+        slirp4netns.check_ports(slirp4netns.parse(by_slirp4netns.options_of(spec, settings)), ports)
         return
+    from supervisor.network.user_mode import pasta
+    from supervisor.runtime.networks.wired import by_pasta
+
+    if not settings.rootless:
+        raise NotSupported(
+            "cannot use --network pasta as root: pasta works for ordinary users alone",
+            subject="--network pasta",
+            hint="use --network bridge",
+        )
+    pasta.check(by_pasta.options_of(spec, settings))
+    pasta.check_ports(ports)
+
+
+def _check_rootless_ports(spec: ContainerSpec) -> None:
+    """What leads an ordinary user's ports to bridges. InvalidArgument."""
     for port in spec.portmappings:
         if port.protocol == "sctp":
             raise InvalidArgument(

@@ -9,7 +9,7 @@ from then on it is there until its `end`. Rules:
 - One that ends unasked is noticed by its pidfd: event `helper-lost`. It is begun again at once, and if it keeps ending,
   after growing delays: event `helper-restarted`. What it works for is not touched.
 - A supervisor that comes up has those that are recorded, and waits for their owners. What nobody has asked for once
-  everything is adopted is ended (`settle`).
+  everything is adopted is ended (`end_unasked`).
 - It has a cgroup of its own; the rest of how it is begun is in `helper_start`.
 """
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.gated import Gated
     from supervisor.kernel.process import Pidfd
     from supervisor.runtime.answers import Answer
-    from supervisor.runtime.networks.programs.helper_start import Helper, Program
+    from supervisor.runtime.networks.programs.helper_program import Helper, Program
     from supervisor.runtime.services import Reaped
     from supervisor.settings.layout import Layout
     from supervisor.state.changes import Record
@@ -152,7 +152,7 @@ class Helpers:
                 ) from None
             self._recorded[record.id] = _Recorded(definition, state)
 
-    async def settle(self) -> None:
+    async def end_unasked(self) -> None:
         """Whoever needs a helper has said so by now: end the others that were found."""
         for key in list(self._recorded):
             if key in self._recorded and key not in self._kept:  # somebody may have asked for it meanwhile

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from abc import ABC, abstractmethod
 from contextlib import ExitStack, suppress
-from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pyman.errors import NetworkFailed
 from supervisor.kernel import cgroups, files, gated, marked, process
@@ -19,16 +17,15 @@ from supervisor.kernel.begun import CLEAN_ENVIRONMENT
 from supervisor.kernel.readiness import Readiness
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
     from supervisor.kernel.gated import Gated
     from supervisor.kernel.process import Pidfd, ProcessRef
+    from supervisor.runtime.networks.programs.helper_program import Helper, Program
     from supervisor.runtime.services import Reaped
     from supervisor.settings.layout import Layout
 
 __all__ = [
-    "Helper",
-    "Program",
     "cgroup_of",
     "clear",
     "end_all",
@@ -52,50 +49,6 @@ _WARNING = "WARNING: Support for "
 """What slirp4netns says whatever becomes of it, also behind a reason that has no end of line."""
 _USAGE = "usage:"
 """Explains the options, after what is wrong with those that were given."""
-
-
-class Program(NamedTuple):
-    """How a helper is begun."""
-
-    argv: Sequence[str]
-    """The program's path in front."""
-    environment: Mapping[str, str] = MappingProxyType({})
-    """Added to a small clean one."""
-    cwd: str = "/"
-    descriptors: tuple[int, ...] = ()
-    """It has these under the same numbers."""
-    network: int | None = None
-    """A descriptor of the network namespace that it begins in; None: the supervisor's own."""
-    ready: str = ""
-    """An option that is followed by the number of a descriptor, to which the program writes once it is ready."""
-    pid_file: str = ""
-    """It goes to the background itself once it is ready, and what it has become has its pid here."""
-
-
-class Helper(ABC):
-    """What its owner knows of one. With neither `ready` nor `pid_file` in its `program` it is ready once it has begun."""
-
-    key: str
-    """Of lower case letters, digits, dots and dashes; no other helper of the engine has it."""
-    name: str
-    """The program's, for people."""
-    subject_id: str = ""
-    subject_name: str = ""
-    """What it works for: the container, or the network, that its events are about."""
-    device: str = ""
-    """One that it has to open; it does not always say so itself."""
-
-    @abstractmethod
-    async def program(self, stack: ExitStack) -> Program:
-        """How to begin it, asked each time. What is opened for it is the stack's to close. PymanError: it cannot be."""
-
-    async def begun(self, ref: ProcessRef) -> None:
-        """It is ready, for the first time or once more: tell it what it has to know. PymanError: it is of no use."""
-        del ref
-
-    async def wanted(self) -> bool:
-        """Asked when it has ended by itself. False: so it should, nobody is told, and it is forgotten."""
-        return True
 
 
 async def launched(layout: Layout, helper: Helper, program: Program, ours: ExitStack) -> tuple[Gated, int]:
@@ -175,6 +128,8 @@ def status_of(pidfd: Pidfd, reaped: Reaped) -> int | None:
 
 
 def failed(layout: Layout, helper: Helper, status: int | None) -> NetworkFailed:
+    """The error that one that has ended instead of becoming ready is, with what it said last. `status`: its wait status;
+    None: nobody knows it. Blocks."""
     hint = _hint(helper.device) if helper.device else ""
     message = f"cannot start {helper.name}: {ended(layout, helper, status)}"
     return NetworkFailed(message, subject=helper.name, hint=hint)
@@ -220,6 +175,7 @@ def _mark(layout: Layout, key: str = "") -> str:
 
 
 def cgroup_of(layout: Layout, key: str) -> str:
+    """A helper's own, as `kernel/cgroups.py` names them; no other engine's helper has it."""
     return f"/pyman/helper-{_mark(layout, key)}"
 
 

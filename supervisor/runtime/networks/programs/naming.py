@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from pyman.errors import NetworkFailed
 from supervisor.kernel import process
-from supervisor.network.kernel.place import in_place
-from supervisor.network.names import PROGRAM, Directory, answer, guest_of, question, zone_of
-from supervisor.network.plans import is_ipv6
-from supervisor.runtime.networks.programs.helper_start import Helper, Program
+from supervisor.network.names import PROGRAM, ZoneFiles, guest_of, zone_of
+from supervisor.network.plans import DNS_PORT
+from supervisor.network.user_mode import programs
+from supervisor.runtime.networks.programs.asking import Asking
+from supervisor.runtime.networks.programs.helper_program import Helper, Program
 from supervisor.runtime.networks.programs.rest import Rest
 
 if TYPE_CHECKING:
@@ -38,20 +37,11 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["KEY", "Naming", "find"]
+__all__ = ["KEY", "Naming"]
 
 KEY = "aardvark-dns"
-_PORT = 53
 _CALM = 5.0
 """Seconds after which the program has read, for certain, what it was told to."""
-_PATIENCE = 5.0
-"""Seconds for the program to answer to a name."""
-_RETOLD = 1.0
-"""Seconds without an answer until the program is told to try once more."""
-_AGAIN = 0.002
-"""Seconds until it is asked again, then twice as long each time."""
-_ROOM = 1 << 12
-"""Bytes of an answer."""
 
 
 class _Server(Helper):
@@ -87,13 +77,13 @@ class Naming:
     ) -> None:
         """`spawn` begins work that lives as long as the engine. `is_known`: a container is on networks, as far as is
         recorded."""
-        self._directory = Directory(layout.names)
+        self._files = ZoneFiles(layout.names)
         self._settings = settings
         self._helpers = helpers
         self._is_known = is_known
         self._disk = disk
         self._server = _Server(self)
-        self._place: int | None = None
+        self._netns: int | None = None
         """Open for as long as somebody is there."""
         self._servers: Sequence[str] = ()
         self._zones: dict[str, Zone] = {}
@@ -107,7 +97,7 @@ class Naming:
         """When the program was told last."""
         self._is_told = True
         """The program has read the files as they are."""
-        self._rest = Rest(spawn, self.settle, "the name server")
+        self._rest = Rest(spawn, self.end_unused, "the name server")
         self._turn = trio.Lock()
         self._writing = trio.Lock()
         self._is_read = False
@@ -122,27 +112,27 @@ class Naming:
         networks: Sequence[NetworkPlan],
         attachments: Sequence[Attachment],
         *,
-        place: int | None = None,
+        netns: int | None = None,
         servers: Sequence[str] = (),
         again: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """A container has addresses on networks, whose bridges are there. `place`: a descriptor of the network namespace in
+        """A container has addresses on networks, whose bridges are there. `netns`: a descriptor of the network namespace in
         which they are, None: this process's own. `servers`: whom to ask for other names where neither network nor container
         says it; none: whom the host asks. `again`: makes the bridges what they should be, whatever others have done to
         them.
 
-        NetworkFailed, StorageFailed, DiskFull, DeadlineExceeded; the container has no names there then.
+        NetworkFailed, NotSupported, StorageFailed, DiskFull, DeadlineExceeded; the container has no names there then.
         """
-        known = self._places(container, networks, attachments, servers)
+        self._servers = servers
+        known = self._where(container, networks, attachments, servers)
         if not known:
             return
         await self._read()
         try:
             for zone, guest in known:
                 self._put(zone, guest)
-            await self._serve(place)
-            for zone, guest in known:
-                await self._known(zone, guest, place, again)
+            await self._serve(netns)
+            await self._wait_known(known, netns, again)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self.left(container.id, [zone.network for zone, _ in known])
@@ -154,13 +144,14 @@ class Naming:
         networks: Sequence[NetworkPlan],
         attachments: Sequence[Attachment],
         *,
-        place: int | None = None,
+        netns: int | None = None,
         servers: Sequence[str] = (),
         anew: bool = False,
     ) -> None:
         """The same of one that has joined before, for the next supervisor; `anew`: somebody may have changed the files.
         After an error it is still what is wanted."""
-        known = self._places(container, networks, attachments, servers)
+        self._servers = servers
+        known = self._where(container, networks, attachments, servers)
         if not known:
             return
         await self._read()
@@ -168,7 +159,7 @@ class Naming:
             self._put(zone, guest)
             if anew:
                 self._changed.add(zone.network)
-        await self._serve(place, insist=True)
+        await self._serve(netns, insist=True)
 
     async def left(self, container: str, networks: Sequence[str] | None = None) -> None:
         """It is not on these networks any more, by their ids; None: on none. It need not have been. Errors as `joined`."""
@@ -190,7 +181,7 @@ class Naming:
 
     # ------------------------------------------------------------------ the files and the program
 
-    def _places(
+    def _where(
         self,
         container: Container,
         networks: Sequence[NetworkPlan],
@@ -198,7 +189,6 @@ class Naming:
         servers: Sequence[str],
     ) -> list[tuple[Zone, Guest]]:
         """Where it has names."""
-        self._servers = servers
         plans = {plan.id: plan for plan in networks}
         definition = container.definition
         configured = self._settings().containers.dns_servers
@@ -223,7 +213,7 @@ class Naming:
     async def _read(self) -> None:
         async with self._turn:
             if not self._is_read:
-                self._zones, self._guests = await self._in_thread(self._directory.read)
+                self._zones, self._guests = await self._in_thread(self._files.read)
                 self._changed |= {
                     network
                     for network, guests in self._guests.items()
@@ -234,16 +224,16 @@ class Naming:
                     self._guests[network] = {id: guests[id] for id in guests if self._is_known(id)}
                 self._is_read = True
 
-    async def _serve(self, place: int | None, *, insist: bool = False) -> None:
+    async def _serve(self, netns: int | None, *, insist: bool = False) -> None:
         """Somebody is there, and the program has to be. Whoever comes first writes for all who wait. `insist`: if it cannot
         be now, as soon as it can be."""
         async with self._turn:
             await self._write()
-            self._place = place
+            self._netns = netns
             begin = self._helpers.insist if insist else self._helpers.ensure
             await begin(self._server)
             there = self._helpers.process_of(KEY)
-            if there is not None and place is not None and not _is_in(there, place):
+            if there is not None and netns is not None and not _is_in(there, netns):
                 await self._helpers.end(KEY)  # the sandbox is another one by now
                 await begin(self._server)
             self._hurry()
@@ -260,14 +250,14 @@ class Naming:
     async def _remove_emptied(self) -> None:
         async with self._writing:
             emptied, self._emptied = self._emptied, set()
-            await self._in_thread(partial(self._directory.remove, emptied))
+            await self._in_thread(partial(self._files.remove, emptied))
 
     async def _write_one(self, network: str) -> None:
         async with self._writing:
             zone, guests = self._zones[network], dict(self._guests[network])
             if guests:
                 self._emptied.discard(zone.file)
-            await self._in_thread(partial(self._directory.write, zone, guests))
+            await self._in_thread(partial(self._files.write, zone, guests))
             if not guests:
                 self._emptied.add(zone.file)
 
@@ -277,15 +267,15 @@ class Naming:
             self._is_told = self._helpers.signal(KEY, signal.SIGHUP)
             self._signalled = trio.current_time()
 
-    async def settle(self) -> None:
+    async def end_unused(self) -> None:
         """Without anybody there is no program, and nothing for it to read. PymanError: it is there still."""
         async with self._turn:
             if self._is_read and not self.is_used():
                 await self._helpers.end(KEY)
                 await self._write()
-                await self._in_thread(self._directory.clear)
+                await self._in_thread(self._files.clear)
                 self._emptied.clear()
-                self._place = None
+                self._netns = None
 
     async def _write(self) -> None:
         if self._emptied and trio.current_time() - self._signalled > _CALM:
@@ -302,16 +292,20 @@ class Naming:
                 del self._guests[network], self._zones[network]
 
     async def program(self) -> Program:
-        """How it is begun: with all files, whatever somebody has done to them. NetworkFailed: it is not installed."""
+        """How it is begun: with all files, whatever somebody has done to them. NotSupported: it is not installed."""
         settings = self._settings()
         self._is_told = True
         for network in list(self._guests):
             if self._guests.get(network):
                 await self._write_one(network)
         await self._remove_emptied()
-        path = find(settings.engine.helper_binaries_dir)
-        argv = [path, "--config", self._directory.path, "--port", str(self._port()), "run"]
-        return Program(argv, network=self._place, pid_file=self._directory.pid_file)
+        directories, instead = (
+            settings.engine.helper_binaries_dir,
+            "networks that are made with --disable-dns",
+        )
+        path = programs.find(PROGRAM, directories, package=PROGRAM, instead=instead)
+        argv = [path, "--config", self._files.path, "--port", str(self._port()), "run"]
+        return Program(argv, network=self._netns, pid_file=self._files.pid_file)
 
     def has_begun(self, ref: ProcessRef) -> None:
         """Files may have been changed since it has read them."""
@@ -322,35 +316,27 @@ class Naming:
                 self._signalled = trio.current_time()
 
     def _port(self) -> int:
-        return self._settings().network.dns_bind_port or _PORT
+        return self._settings().network.dns_bind_port or DNS_PORT
 
     # ------------------------------------------------------------------ whether it serves
 
-    async def _known(
-        self, zone: Zone, guest: Guest, place: int | None, again: Callable[[], Awaitable[object]] | None
+    async def _wait_known(
+        self,
+        known: Sequence[tuple[Zone, Guest]],
+        netns: int | None,
+        again: Callable[[], Awaitable[object]] | None,
     ) -> None:
-        """NetworkFailed: it does not know the guest, at some address at which it should serve."""
-        address, name = guest.addresses[0], guest.id[:12]
-        port = self._port()
-        for gateway in zone.gateways:
-            told: bool | None = None
-            wait = _AGAIN
-            with await self._socket(gateway, place) as asking, trio.move_on_after(_PATIENCE):
-                await asking.connect((gateway, port))
-                retold = trio.current_time() + _RETOLD
-                while not told:
-                    with trio.move_on_after(wait):
-                        told = await _ask(asking, name, address)
-                        if not told:
-                            await trio.sleep(wait)
-                    wait = min(wait * 2, 0.5)
-                    if not told and trio.current_time() >= retold:
-                        if again is not None:
-                            await again()
-                        await self._tell_again()
-                        retold = trio.current_time() + _RETOLD
-            if not told:
-                raise await self._unserved(zone, gateway, place, answers=told is not None)
+        """Until it answers to all of these. NetworkFailed: it does not."""
+
+        async def tell_again() -> None:
+            if again is not None:
+                await again()
+            await self._tell_again()
+
+        server = partial(self._helpers.process_of, KEY)
+        asking = Asking(self._port(), netns, self._disk, tell_again=tell_again, server=server)
+        for zone, guest in known:
+            await asking.wait_known(zone, guest)
 
     async def _tell_again(self) -> None:
         """It tries a port once, and does not come back to it. Another engine's program may just have been leaving that, or
@@ -360,62 +346,12 @@ class Naming:
                 await self._helpers.ensure(self._server)
                 self._helpers.signal(KEY, signal.SIGHUP)
 
-    async def _unserved(self, zone: Zone, gateway: str, place: int | None, *, answers: bool) -> NetworkFailed:
-        """With the name of whoever is in the way, if there is one."""
-        from supervisor.kernel.udp_holders import holder_of
-
-        port, own = self._port(), self._helpers.process_of(KEY)
-        look = partial(holder_of, gateway, port, but=own.pid if own is not None else 0)
-        other = await self._in_thread(partial(in_place, place, look))
-        if other:
-            why, hint = (
-                f"{other} has that",
-                "end it, or choose another port as dns_bind_port in containers.conf",
-            )
-        else:
-            why = "it is another one that answers" if answers else "nobody answers"
-            hint = "is another name server there, or does a packet filter stand in the way?"
-        return NetworkFailed(
-            f"cannot serve names at {gateway}, port {port}: {why}", subject=zone.network, hint=hint
-        )
-
-    async def _socket(self, gateway: str, place: int | None) -> trio.socket.SocketType:
-        family = socket.AF_INET6 if is_ipv6(gateway) else socket.AF_INET
-        make = partial(socket.socket, family, socket.SOCK_DGRAM)
-        made = make() if place is None else await self._in_thread(partial(in_place, place, make))
-        return trio.socket.from_stdlib_socket(made)
-
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._disk)
 
 
-async def _ask(asking: trio.socket.SocketType, name: str, address: str) -> bool | None:
-    """Whether it has that address for the name. None: nobody answers."""
-    asked = question(name, ipv6=is_ipv6(address))
+def _is_in(ref: ProcessRef, netns: int) -> bool:
     try:
-        await asking.send(asked)
-        while (said := answer(asked, await asking.recv(_ROOM), address)) is None:
-            pass
-    except OSError:  # nobody is there yet
-        return None
-    return said
-
-
-def _is_in(ref: ProcessRef, network: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(f"/proc/{ref.pid}/ns/net"), os.fstat(network))
+        return os.path.samestat(os.stat(f"/proc/{ref.pid}/ns/net"), os.fstat(netns))
     except OSError:  # it has just ended
         return False
-
-
-def find(directories: Sequence[str]) -> str:
-    """Where the program is. NetworkFailed: it is not installed."""
-    for directory in directories:
-        path = os.path.join(directory, PROGRAM)
-        if os.access(path, os.X_OK):
-            return path
-    raise NetworkFailed(
-        f"cannot serve names on networks: {PROGRAM} is not installed",
-        subject=PROGRAM,
-        hint=f"install the package {PROGRAM}, or make networks with --disable-dns",
-    )

@@ -40,15 +40,11 @@ class Sandboxed(Bridged):
         return await self.services.sandbox.ready(self.id)
 
     async def lead(self, observed: Observed) -> None:
-        sandbox = self.services.sandbox
-        if observed.attachments:
-            await sandbox.publish(self.id, observed.ports, observed.attachments, self.sockets)
-        else:
-            await sandbox.unpublish(self.id)
+        await self.services.sandbox.ports.publish(self.id, observed, self.sockets)
 
     async def lead_no_more(self) -> None:
         if self.container.observed.ports:
-            await self.services.sandbox.unpublish(self.id)
+            await self.services.sandbox.ports.unpublish(self.id)
 
     async def heal(self) -> None:
         await self.services.sandbox.heal(self.container)
@@ -89,7 +85,7 @@ class Sandboxed(Bridged):
             if lost:
                 log.warning("a container's bridges are gone, and made anew", container=self.id)
                 await bridges.rebuild(place)
-                await bridges.call(place, partial(_attach_anew, netns, lost, hairpin=bool(observed.ports)))
+                await bridges.call(place, partial(_attach_anew, netns, lost, hairpin=observed.hairpin))
 
     async def _adopt_sandbox(self, init: ProcessRef) -> None:
         del init

@@ -14,7 +14,7 @@ from pyman.errors import NotSupported
 from supervisor.kernel.addresses import first_address, outer_address
 from supervisor.kernel.process import words_of
 from supervisor.network.user_mode import pasta, programs, slirp4netns
-from supervisor.runtime.networks.programs.helper_start import Helper, Program
+from supervisor.runtime.networks.programs.helper_program import Helper, Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

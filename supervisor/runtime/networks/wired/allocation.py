@@ -117,7 +117,7 @@ class Allocation:
             interface=interface,
             host_interface=_host_interface(network, wish),
             addresses=taken,
-            mac=wish.static_mac or ("" if network.driver == "ipvlan" else random_mac()),
+            mac=wish.static_mac or ("" if network.driver == "ipvlan" else _random_mac()),
             aliases=list(wish.aliases),
         )
 
@@ -262,7 +262,7 @@ def _overlap(one: str, other: str) -> bool:
     return "0.0.0.0" in (one, other) and not (is_ipv6(one) or is_ipv6(other))  # noqa: S104 - what users write
 
 
-def random_mac() -> str:
+def _random_mac() -> str:
     """Locally administered, of one interface."""
     first, *rest = secrets.token_bytes(6)
     return ":".join(f"{each:02x}" for each in ((first & 0xFC) | 0x02, *rest))

@@ -173,7 +173,7 @@ class Bridged:
             join, servers = self.services.naming.joined, self.forwarders
             on, having = observed.networks, observed.attachments
             again = partial(self._hold, on, place, anew=True)
-            await join(self.container, on, having, place=place, servers=servers, again=again)
+            await join(self.container, on, having, netns=place, servers=servers, again=again)
 
     async def _hold(self, networks: Iterable[NetworkPlan], place: int | None, *, anew: bool = False) -> None:
         for network in networks:
@@ -206,7 +206,7 @@ class Bridged:
 
     def host_at(self, gateways: Sequence[str]) -> str | None:
         """By which the container finds the host, as `Networking` has it. `gateways`: of its bridges."""
-        return next((each for each in gateways if ":" not in each), next(iter(gateways), ""))
+        return next((each for each in gateways if not is_ipv6(each)), next(iter(gateways), ""))
 
     @property
     def forwarders(self) -> list[str]:
@@ -250,7 +250,7 @@ class Bridged:
     def _attach(self, netns: int) -> None:
         observed = self.container.observed
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
-            links.attach(netns, network, attachment, hairpin=bool(observed.ports))
+            links.attach(netns, network, attachment, hairpin=observed.hairpin)
 
     async def adopt(self, init: ProcessRef) -> None:
         """Interfaces, rules and sockets are the kernel's and conmon's: they are there still."""
@@ -270,7 +270,7 @@ class Bridged:
                 self.container,
                 observed.networks,
                 observed.attachments,
-                place=place,
+                netns=place,
                 servers=servers,
                 anew=anew,
             )

@@ -13,10 +13,12 @@ from pyman.errors import NetworkFailed
 from supervisor.kernel import mounts
 from supervisor.kernel.addresses import first_address
 from supervisor.network import ports as host_ports
+from supervisor.network.plans import is_ipv6
 from supervisor.network.user_mode import pasta, programs
 from supervisor.oci.request import Networking
-from supervisor.runtime.networks.programs.helper_start import Program
-from supervisor.runtime.networks.wired.user_mode import Connecting, UserMode, unlink
+from supervisor.runtime.networks.programs.helper_program import Program
+from supervisor.runtime.networks.programs.in_container import InterfaceHelper
+from supervisor.runtime.networks.wired.user_mode import UserMode, unlink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from supervisor.network.plans import Port
     from supervisor.network.user_mode.pasta import Setup
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.programs.helper_start import Helper
+    from supervisor.runtime.networks.programs.helper_program import Helper
     from supervisor.runtime.services import Services
     from supervisor.settings.model import Settings
 
@@ -50,7 +52,7 @@ class ByPasta(UserMode):
     def _configured(self) -> list[str]:
         return options_of(self.container.definition.spec, self.services.settings)
 
-    async def _settle(self) -> None:
+    async def _find_program(self) -> None:
         settings = self.services.settings
         directories = settings.engine.helper_binaries_dir
         instead = "--network slirp4netns"
@@ -59,7 +61,7 @@ class ByPasta(UserMode):
             self._program, pasta.GUEST_MAP, deadline=settings.pyman.call_deadline
         )
 
-    def _look(self, ports: Sequence[Port]) -> None:
+    def _check_ports(self, ports: Sequence[Port]) -> None:
         host_ports.probe(ports)
 
     def _setup(self) -> Setup:
@@ -71,7 +73,7 @@ class ByPasta(UserMode):
             addresses=setup.own[:1],
             host=setup.host or first_address(setup.own) or None,
             forwarders=setup.servers,
-            ipv6=any(":" in address for address in setup.own),
+            ipv6=any(map(is_ipv6, setup.own)),
         )
 
     async def connect(self, init: ProcessRef) -> dict[str, Any]:
@@ -88,7 +90,7 @@ class ByPasta(UserMode):
 
     async def begin(self) -> tuple[str, Setup]:
         """The program, and what it is told now."""
-        await self._settle()
+        await self._find_program()
         return self._program, self._setup()
 
     @property
@@ -105,7 +107,7 @@ class ByPasta(UserMode):
             unlink(path)
 
 
-class _Pasta(Connecting):
+class _Pasta(InterfaceHelper):
     def __init__(self, wiring: ByPasta, init: ProcessRef) -> None:
         super().__init__(wiring, init, pasta.PROGRAM)
         self._wiring = wiring

@@ -15,9 +15,10 @@ from supervisor.network import ports as host_ports
 from supervisor.network.relay import forwarding
 from supervisor.network.user_mode import programs, slirp4netns
 from supervisor.oci.request import Networking
-from supervisor.runtime.networks.programs.helper_start import Program
+from supervisor.runtime.networks.programs.helper_program import Program
+from supervisor.runtime.networks.programs.in_container import ContainerHelper, InterfaceHelper
 from supervisor.runtime.networks.wired.holding import holders
-from supervisor.runtime.networks.wired.user_mode import Connecting, OfContainer, UserMode, unlink
+from supervisor.runtime.networks.wired.user_mode import UserMode, unlink
 
 if TYPE_CHECKING:
     import socket
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from supervisor.network.plans import Port
     from supervisor.network.user_mode.slirp4netns import Options
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.programs.helper_start import Helper
+    from supervisor.runtime.networks.programs.helper_program import Helper
     from supervisor.runtime.services import Services
     from supervisor.settings.model import Settings
 
@@ -68,10 +69,10 @@ class BySlirp4netns(UserMode):
             return engine.network_cmd_path
         return programs.find(slirp4netns.PROGRAM, engine.helper_binaries_dir, package="slirp4netns")
 
-    async def _settle(self) -> None:
+    async def _find_program(self) -> None:
         self.find()
 
-    def _look(self, ports: Sequence[Port]) -> None:
+    def _check_ports(self, ports: Sequence[Port]) -> None:
         self._close()
         if self.forwards:
             host_ports.probe(ports)
@@ -142,7 +143,7 @@ class BySlirp4netns(UserMode):
             unlink(f"{self.bundle}/{name}")
 
 
-class _Slirp4netns(Connecting):
+class _Slirp4netns(InterfaceHelper):
     def __init__(self, wiring: BySlirp4netns, init: ProcessRef) -> None:
         super().__init__(wiring, init, slirp4netns.PROGRAM)
         self._wiring = wiring
@@ -171,7 +172,7 @@ class _Slirp4netns(Connecting):
             slirp4netns.forward(self._wiring.bundle, self._ports)
 
 
-class _Forwarder(OfContainer):
+class _Forwarder(ContainerHelper):
     def __init__(self, wiring: BySlirp4netns, init: ProcessRef) -> None:
         super().__init__(wiring, init, _PORTS)
         self._wiring = wiring

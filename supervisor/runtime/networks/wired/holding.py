@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pyman.errors import NetworkFailed
 from supervisor.kernel import borrowed
 from supervisor.network import ports as host_ports
-from supervisor.network.plans import is_ipv6
+from supervisor.network.plans import EVERYWHERE, is_ipv6
 
 if TYPE_CHECKING:
     import socket
@@ -54,14 +54,13 @@ def holders(
 
 _Key = tuple[bool, int, bool, str]
 """Whether it is UDP, its number, whether it is of IPv6, the address; empty: any."""
-_ANY = dict.fromkeys(("0.0.0.0", "::"), "")  # noqa: S104 - what users write
 
 
 def _by_port(sockets: Iterable[socket.socket]) -> dict[_Key, socket.socket]:
     found: dict[_Key, socket.socket] = {}
     for each in sockets:
         address, number = each.getsockname()[:2]
-        key = (each.type == SOCK_DGRAM, number, ":" in address, _ANY.get(address, address))
+        key = (each.type == SOCK_DGRAM, number, is_ipv6(address), _named(address))
         found[key] = each
     return found
 
@@ -71,4 +70,9 @@ def _keys(port: Port) -> list[_Key]:
     udp = port.protocol == "udp"
     if not port.host_ip:
         return [(udp, port.host_port, ipv6, "") for ipv6 in (True, False)]
-    return [(udp, port.host_port, is_ipv6(port.host_ip), _ANY.get(port.host_ip, port.host_ip))]
+    return [(udp, port.host_port, is_ipv6(port.host_ip), _named(port.host_ip))]
+
+
+def _named(address: str) -> str:
+    """Empty: any."""
+    return "" if address in EVERYWHERE else address

@@ -21,8 +21,9 @@ from supervisor.logging import log
 from supervisor.network.dhcp import client, lease
 from supervisor.network.kernel import links
 from supervisor.network.plans import Address
-from supervisor.runtime.networks.programs.helper_start import Program, last_words
-from supervisor.runtime.networks.wired.user_mode import OfContainer
+from supervisor.runtime.networks.programs.helper_program import Program
+from supervisor.runtime.networks.programs.helper_start import last_words
+from supervisor.runtime.networks.programs.in_container import ContainerHelper
 from supervisor.runtime.records import replaced
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class Leasing:
             log.warning("cannot follow leases", container=self.container.id, error=str(failure))
 
 
-class _Client(OfContainer):
+class _Client(ContainerHelper):
     def __init__(
         self,
         leasing: Leasing,

@@ -14,7 +14,7 @@ import trio
 
 from supervisor.network.kernel import links
 from supervisor.network.planning import plan_of
-from supervisor.network.plans import is_ipv6
+from supervisor.network.plans import first_addresses
 from supervisor.oci import live_files, resolver
 from supervisor.oci.hosts import HOSTS
 from supervisor.runtime.records import replaced
@@ -105,11 +105,11 @@ class Rewiring:
             place = await self._wiring.ready_place()
             await bridges.hold(self._id, network, place)
             with self._wiring.inside(init) as netns:
-                attach = partial(links.attach, netns, network, attachment, hairpin=bool(observed.ports))
+                attach = partial(links.attach, netns, network, attachment, hairpin=observed.hairpin)
                 await bridges.call(place, attach)
             if network.dns:
                 join, servers = self._services.naming.joined, self._wiring.forwarders
-                await join(self._container, [network], [attachment], place=place, servers=servers)
+                await join(self._container, [network], [attachment], netns=place, servers=servers)
             if network.leased:
                 changes = await self._wiring.leasing.get(init, [network.id])
                 observed = replaced(observed, **changes)
@@ -167,7 +167,7 @@ class Rewiring:
 
     async def _lead(self, former: Observed, now: Observed) -> None:
         """Published ports lead to the first address of either kind."""
-        if now.ports and _targets(former.attachments) != _targets(now.attachments):
+        if now.ports and first_addresses(former.attachments) != first_addresses(now.attachments):
             await self._wiring.lead(now)
 
     async def _rewrite(self, former: Observed, now: Observed) -> None:
@@ -200,13 +200,4 @@ def _detach(netns: int, attachment: Attachment) -> None:
 
 def _mend(netns: int, observed: Observed) -> None:
     for network, attachment in zip(observed.networks, observed.attachments, strict=True):
-        links.mend(netns, network, attachment, hairpin=bool(observed.ports))
-
-
-def _targets(attachments: Iterable[Attachment]) -> dict[bool, str]:
-    """The first addresses on bridges, by whether they are of IPv6."""
-    found: dict[bool, str] = {}
-    for attachment in attachments:
-        for address in attachment.addresses if attachment.driver == "bridge" else []:
-            found.setdefault(is_ipv6(address.address), address.address)
-    return found
+        links.mend(netns, network, attachment, hairpin=observed.hairpin)

@@ -11,57 +11,26 @@ import os
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import trio
 
-from pyman.errors import NetworkFailed, NotSupported, PymanError
-from supervisor.kernel import inside, process
-from supervisor.network.plans import Attachment, Port
-from supervisor.network.user_mode import duplicates
-from supervisor.network.user_mode.programs import TUN
-from supervisor.runtime.networks.programs.helper_start import Helper
+from pyman.errors import NetworkFailed, PymanError
+from supervisor.network.plans import Attachment
 from supervisor.runtime.networks.wired.taking import Taking
 from supervisor.runtime.networks.wiring import Unwired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from contextlib import ExitStack
 
-    from pyman.api.spec import ContainerSpec
     from supervisor.kernel.process import ProcessRef
+    from supervisor.network.plans import Port
     from supervisor.oci.request import Networking
     from supervisor.runtime.container import Container
-    from supervisor.runtime.networks.programs.helper_start import Program
+    from supervisor.runtime.networks.programs.helper_program import Helper
     from supervisor.runtime.services import Services
-    from supervisor.settings.model import Settings
 
-__all__ = ["Connecting", "OfContainer", "UserMode", "check"]
-
-
-def check(spec: ContainerSpec, settings: Settings) -> None:
-    """Options and ports of a container with such a network. InvalidArgument, NotSupported."""
-    ports = [
-        Port(mapping.host_port, mapping.container_port, mapping.protocol, mapping.host_ip)
-        for mapping in spec.portmappings
-    ]
-    if spec.netns.nsmode == "pasta":
-        from supervisor.network.user_mode import pasta
-        from supervisor.runtime.networks.wired.by_pasta import options_of
-
-        if not settings.rootless:
-            raise NotSupported(
-                "cannot use --network pasta as root: pasta works for ordinary users alone",
-                subject="--network pasta",
-                hint="use --network bridge",
-            )
-        pasta.check(options_of(spec, settings))
-        pasta.check_ports(ports)
-    else:
-        from supervisor.network.user_mode import slirp4netns
-        from supervisor.runtime.networks.wired import by_slirp4netns
-
-        slirp4netns.check_ports(slirp4netns.parse(by_slirp4netns.options_of(spec, settings)), ports)
+__all__ = ["UserMode", "unlink"]
 
 
 class UserMode(Unwired, ABC):
@@ -98,11 +67,11 @@ class UserMode(Unwired, ABC):
         return recorded[0].words if recorded else self._configured()
 
     @abstractmethod
-    async def _settle(self) -> None:
-        """Find out what has to be known before a run. NotSupported."""
+    async def _find_program(self) -> None:
+        """And what has to be known of it before a run. NotSupported."""
 
     @abstractmethod
-    def _look(self, ports: Sequence[Port]) -> None:
+    def _check_ports(self, ports: Sequence[Port]) -> None:
         """Whether the host's ports can be had. Blocks. PortInUse, NetworkFailed, PermissionDenied."""
 
     @abstractmethod
@@ -126,7 +95,7 @@ class UserMode(Unwired, ABC):
     # ------------------------------------------------------------------ Wiring
 
     async def plan(self) -> dict[str, Any]:
-        await self._settle()
+        await self._find_program()
         observed = self.container.observed
         if observed.attachments:  # a restart by policy keeps its ports
             await self._look_at(observed.ports)
@@ -142,7 +111,7 @@ class UserMode(Unwired, ABC):
 
     async def _look_at(self, ports: Sequence[Port]) -> None:
         if ports:
-            await self.in_thread(partial(self._look, ports))
+            await self.in_thread(partial(self._check_ports, ports))
 
     def drop(self) -> None:
         if not self.container.observed.attachments:
@@ -180,79 +149,6 @@ class UserMode(Unwired, ABC):
     def _failed(self, reason: str) -> NetworkFailed:
         name = self.container.name
         return NetworkFailed(f"cannot take down the network of container '{name}': {reason}", subject=name)
-
-
-class Owner(Protocol):
-    """Whoever has one for a container."""
-
-    container: Container
-
-    def key(self, name: str) -> str: ...
-
-    async def in_thread(self, work: Callable[[], None]) -> None: ...
-
-
-class OfContainer(Helper):
-    """One that works in a container's network namespace, and for as long as that container runs."""
-
-    def __init__(self, wiring: Owner, init: ProcessRef, name: str) -> None:
-        container = wiring.container
-        self.key = wiring.key(name)
-        self.name = name
-        self.subject_id = container.id
-        self.subject_name = container.name
-        self._in_thread = wiring.in_thread
-        self._init = init
-        self._netns = -1
-
-    async def program(self, stack: ExitStack) -> Program:
-        try:
-            self._netns = inside.of_process(self._init, "network")
-            stack.callback(os.close, self._netns)
-            await self._in_thread(self._make_ready)
-        except OSError as error:
-            raise NetworkFailed(
-                f"cannot connect container '{self.subject_name}' to its network: {error.strerror or error}",
-                subject=self.subject_name,
-            ) from error
-        return await self._program(stack)
-
-    @abstractmethod
-    async def _program(self, stack: ExitStack) -> Program:
-        """For the namespace, which is open now."""
-
-    async def begun(self, ref: ProcessRef) -> None:
-        del ref
-        await self._in_thread(self._finish)
-
-    async def wanted(self) -> bool:
-        pidfd = process.open_pidfd(self._init)
-        if pidfd is None:
-            return False
-        with pidfd:
-            return not pidfd.exited()
-
-    def _make_ready(self) -> None:
-        """Before it begins. Blocks. OSError."""
-
-    def _finish(self) -> None:
-        """Once it is ready. Blocks. PymanError: it is of no use."""
-
-
-class Connecting(OfContainer):
-    """One that makes the container's interface."""
-
-    device = TUN
-    _search = ""
-    """What the namespace's setting was."""
-
-    def _make_ready(self) -> None:
-        self._search = self._search or duplicates.search_no_more(self._netns)
-
-    def _finish(self) -> None:
-        search, self._search = self._search, ""
-        with suppress(OSError):  # the container has ended
-            duplicates.search_again(self._netns, search)
 
 
 def unlink(path: str) -> None:
