@@ -242,6 +242,19 @@ def test_the_engine_tells_about_itself(shared_engine: Engine, fs: str) -> None:
     assert shared_engine.cli("system", "reload").returncode == 0
 
 
+def test_it_does_so_where_somebody_has_taken_its_storage_away(shared_engine: Engine) -> None:
+    storage = shared_engine.root / "pyman"
+    aside = storage.rename(shared_engine.root / "aside")
+    try:
+        told = json.loads(shared_engine.out("info", "--format", "json"))
+    finally:
+        aside.rename(storage)
+    assert (told["supervisor"]["databaseBytes"], told["store"]["graphRootUsed"]) == (None, None)
+    told = json.loads(shared_engine.out("info", "--format", "json"))
+    assert told["supervisor"]["databaseBytes"] > 0
+    assert told["store"]["graphRootUsed"] > 0
+
+
 def test_another_option_than_the_supervisors_is_refused_by_name(shared_engine: Engine) -> None:
     words = [word for word in shared_engine.command("ps") if not word.startswith("--tmpdir")]
     words.insert(1, "--tmpdir=/tmp/elsewhere")

@@ -32,12 +32,12 @@ def wire() -> Iterator[Wire]:
     """In the network namespace of the calling thread, for one at a time. OSError."""
     with _lock:
         status = os.stat(_OWN)
-        place = status.st_dev, status.st_ino
-        if place not in _kept:
+        own = status.st_dev, status.st_ino
+        if own not in _kept:
             _let_go()
-            _kept[place] = Wire(NETFILTER)
+            _kept[own] = Wire(NETFILTER)
         try:
-            yield _kept[place]
+            yield _kept[own]
         except BaseException:
             _let_go()
             raise

@@ -165,7 +165,7 @@ class Creation:
         )
         event = container.event(EventStatus.CREATE, actor)
         async with (
-            wishes.kept(self._services, definition.spec),
+            wishes.locked(self._services, definition.spec),
             self._services.volumes.joined(definition.spec, actor) as volumes,
         ):
             await self._services.database.commit(

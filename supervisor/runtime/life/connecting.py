@@ -55,7 +55,7 @@ async def connect(worker: Worker, request: rq.Connect) -> None:
             {} if init is None else await _further(wiring, worker.observed, network, networks[network.name])
         )
         # Who removes a network looks at what is committed here.
-        async with book.kept() as known:
+        async with book.locked() as known:
             if (found := known.find(network.name)).id != network.id:
                 raise NoSuchNetwork(f"cannot find network '{found.name}': it was removed", subject=found.name)
             if init is None:

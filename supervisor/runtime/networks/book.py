@@ -92,11 +92,11 @@ class NetworkBook:
 
     async def known(self) -> Networks:
         """Fresh. StorageFailed, DeadlineExceeded."""
-        async with self.kept() as known:
+        async with self.locked() as known:
             return known
 
     @asynccontextmanager
-    async def kept(self) -> AsyncIterator[Networks]:
+    async def locked(self) -> AsyncIterator[Networks]:
         """Fresh, and meanwhile nobody removes one. StorageFailed, DeadlineExceeded."""
         await self._intents.wait_settled()
         if not await self._in_thread(self._directory.exists):

@@ -245,20 +245,31 @@ async def _store(engine: Engine) -> dict[str, Any]:
             counts["stopped"] += 1
     storage, layout = engine.settings.storage, engine.layout
     status, program = await _overlays(engine)
-    room = os.statvfs(layout.static)
     return {
         "configFile": next((path for path in engine.settings.files if path.endswith("storage.conf")), ""),
         "containerStore": counts,
         "graphDriverName": storage.driver,
         "graphOptions": {**_pairs(storage.options), **program},
         "graphRoot": layout.graph_root,
-        "graphRootAllocated": room.f_blocks * room.f_frsize,
-        "graphRootUsed": (room.f_blocks - room.f_bfree) * room.f_frsize,
+        **_room(layout.static),
         "graphStatus": status,
         "imageStore": {"number": 0},
         "runRoot": layout.run_root,
         "transientStore": False,
         "volumePath": layout.volumes,
+    }
+
+
+def _room(path: str) -> dict[str, int | None]:
+    """Of the file system, in bytes; None: somebody has taken the directory away."""
+    try:
+        room = os.statvfs(path)
+    except OSError:
+        return {"graphRootAllocated": None, "graphRootUsed": None}
+    size = room.f_frsize
+    return {
+        "graphRootAllocated": room.f_blocks * size,
+        "graphRootUsed": (room.f_blocks - room.f_bfree) * size,
     }
 
 
@@ -312,6 +323,14 @@ def _health_checks(engine: Engine) -> dict[str, Any]:
     }
 
 
+def _size(path: str) -> int | None:
+    """In bytes; None: somebody has taken it away."""
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return None
+
+
 def _supervisor(engine: Engine, facts: Facts) -> dict[str, Any]:
     database = engine.services.database
     return {
@@ -319,7 +338,7 @@ def _supervisor(engine: Engine, facts: Facts) -> dict[str, Any]:
         "keeperPid": facts.keeper_pid,
         "socket": facts.socket,
         "database": facts.database,
-        "databaseBytes": os.path.getsize(facts.database),
+        "databaseBytes": _size(facts.database),
         "startedAt": rfc3339(facts.started),
         "runningFor": round((time.time_ns() - facts.started) / 1e9, 3),
         "onStop": facts.on_stop,

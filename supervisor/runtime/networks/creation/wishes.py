@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.services import Services
     from supervisor.settings.model import Settings
 
-__all__ = ["check_user_mode", "kept", "settle"]
+__all__ = ["check_user_mode", "locked", "settle"]
 
 _DEFAULT = "default"
 """Stands for the default network, whatever it is called."""
@@ -55,14 +55,14 @@ async def settle(services: Services, spec: ContainerSpec, image_ports: Sequence[
 
 
 @asynccontextmanager
-async def kept(services: Services, spec: ContainerSpec) -> AsyncIterator[None]:
+async def locked(services: Services, spec: ContainerSpec) -> AsyncIterator[None]:
     """Nobody removes the networks of a container while it is recorded: who removes one looks at the records. NoSuchNetwork:
     somebody has, StorageFailed, DeadlineExceeded."""
     names = [name for name in spec.networks if name != services.settings.network.default_network]
     if not names:  # the default one is never removed
         yield
         return
-    async with services.networks.kept() as known:
+    async with services.networks.locked() as known:
         for name in names:
             known.find(name)
         yield

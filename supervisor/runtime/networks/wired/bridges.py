@@ -133,10 +133,10 @@ class Bridges:
             if network.id in self._users:
                 return True
             self._made.pop(network.id, None)
-            settled = await self.call(netns, partial(take_away, network, self._claims))
-            if settled:
+            gone = await self.call(netns, partial(take_away, network, self._claims))
+            if gone:
                 await self._tidying.forget(network)
-            return settled
+            return gone
 
     async def publish(
         self, container: str, ports: Sequence[Port], attachments: Sequence[Attachment], netns: int | None

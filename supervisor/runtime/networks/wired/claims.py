@@ -28,7 +28,7 @@ __all__ = ["Claims"]
 _FILE = "addresses"
 _NETWORK = "/proc/thread-self/ns/net"
 _BITS = 62
-"""Of a place in the file, which two addresses do not share by chance."""
+"""Of a byte's number in the file, which two addresses do not share by chance."""
 
 
 class Claims:
@@ -52,7 +52,7 @@ class Claims:
         if self._lock is None:
             return True
         try:
-            taken = self._lock.try_acquire(self._place_of(network, address), 1)
+            taken = self._lock.try_acquire(self._byte_of(network, address), 1)
         except OSError as error:
             log.warning("cannot claim an address of a container", address=address, error=error.strerror)
             return True
@@ -71,7 +71,7 @@ class Claims:
         if self._lock is None:
             return True
         try:
-            locked = self._lock.try_acquire(self._place_of("bridge", bridge), 1, shared=shared)
+            locked = self._lock.try_acquire(self._byte_of("bridge", bridge), 1, shared=shared)
         except OSError as error:
             log.warning("cannot claim a bridge", bridge=bridge, error=error.strerror)
             return True
@@ -84,14 +84,14 @@ class Claims:
             return
         for each in attachments:
             for on in each.addresses:
-                self._lock.release(self._place_of(each.network_id, on.address), 1)
+                self._lock.release(self._byte_of(each.network_id, on.address), 1)
 
     def need_no_more(self, bridge: str) -> None:
         """It need not have been."""
         if self._lock is not None:
-            self._lock.release(self._place_of("bridge", bridge), 1)
+            self._lock.release(self._byte_of("bridge", bridge), 1)
 
-    def _place_of(self, kind: str, name: str) -> int:
+    def _byte_of(self, kind: str, name: str) -> int:
         """`kind`: of an address its network's id. Hosts that are network namespaces share the file."""
         words = f"{self._host} {kind} {name}".encode()
         return int.from_bytes(blake2b(words, digest_size=8).digest(), "big") >> (64 - _BITS)
