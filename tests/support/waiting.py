@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 __all__ = ["quickly", "until"]
 
 
-def until(holds: Callable[[], object], what: str, seconds: float = 20.0) -> None:
-    """Look again and again. `what`: what is said if it does not come."""
+def until(holds: Callable[[], object], what: str | Callable[[], str], seconds: float = 20.0) -> None:
+    """Look again and again. `what`: what is said if it does not come, or says so then."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, what if isinstance(what, str) else what()
         time.sleep(0.005)
 
 
