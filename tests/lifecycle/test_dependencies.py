@@ -146,12 +146,13 @@ def test_a_restart_by_policy_waits_for_what_it_needs(shared_engine: Engine, root
         engine,
         rootfs,
         "app",
-        *("--requires", "db", "--restart", "always", "--restart-delay", "0.5"),
-        command=("sh", "-c", "sleep 0.4; exit 1"),
+        *("--requires", "db", "--restart", "always", "--restart-delay", "0.1"),
+        command=("sh", "-c", "while [ ! -e /go ]; do sleep 0.02; done; exit 1"),
     )
     engine.cli("start", "app")
     engine.cli("stop", "-t", "0", "db")
     since = last(engine)
+    engine.cli("exec", "app", "touch", "/go")
     events = engine.follow(since, 20, event=["start"])
     assert [next(events)["Name"] for _ in range(2)] == ["db", "app"]
     engine.cli("rm", "-ft", "0", "app")

@@ -96,7 +96,7 @@ def test_an_init_of_the_users_own(shared_engine: Engine, rootfs: Path, tmp_path:
 
 def test_a_container_has_so_much_time(shared_engine: Engine, rootfs: Path) -> None:
     done = shared_engine.cli(
-        *("run", "--rm", "--timeout", "1", "--rootfs", f"{rootfs}:O", "sleep", "1000"), check=False
+        *("run", "--rm", "--timeout", "2", "--rootfs", f"{rootfs}:O", "sleep", "1000"), check=False
     )
     assert done.returncode == 255  # as with Podman: conmon's word for it
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.waiting import until
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -81,9 +83,8 @@ def test_a_check_that_takes_too_long_leaves_nothing(shared_engine: Engine, rootf
     assert shown["Status"] == "unhealthy"
     assert shown["Log"][-1]["ExitCode"] == -1
     assert "longer than 0.5 s" in shown["Log"][-1]["Output"]
-    listed = engine.out("exec", "slow", "ps")
-    assert "sleep 7" not in listed
-    assert "while" in listed, "the container itself goes on"
+    until(lambda: "sleep 7" not in engine.out("exec", "slow", "ps"), "something of it stays")
+    assert "while" in engine.out("exec", "slow", "ps"), "the container itself goes on"
 
 
 @pytest.fixture
@@ -205,9 +206,7 @@ def test_what_is_down_or_paused_is_not_asked(shared_engine: Engine, rootfs: Path
     assert health(engine, "paused")["Log"] == before
     if not done.returncode:
         engine.cli("unpause", "paused")
-        deadline = time.monotonic() + 10
-        while health(engine, "paused")["Log"] == before:
-            assert time.monotonic() < deadline
+        until(lambda: health(engine, "paused")["Log"] != before, "it is not asked again")
 
 
 def test_a_check_may_be_run_by_hand_alone(shared_engine: Engine, rootfs: Path) -> None:
@@ -255,25 +254,24 @@ def test_a_container_waits_for_what_has_to_be_healthy(shared_engine: Engine, roo
 
 def test_health_survives_the_supervisor(engine: Engine, rootfs: Path) -> None:
     run(engine, rootfs, "keeps", "--health-cmd", "true", "--health-interval", "1h")
-    script = "echo $$ >>/pids; test -e /hang || exit 0; sleep 791 & sleep 792"
+    mark = str(79_200_000 + os.getpid())  # of this test alone, while others run beside it
+    script = f"echo $$ >>/pids; test -e /hang || exit 0; sleep 791 & sleep {mark}"
     run(engine, rootfs, "hangs", "--health-cmd", script, "--health-interval", "100ms")
     for name in ("keeps", "hangs"):
         engine.cli("wait", "--condition", "healthy", name)
     engine.cli("exec", "hangs", "touch", "/hang")
-    deadline = time.monotonic() + 10
-    while "sleep 792" not in engine.out("exec", "hangs", "ps"):
-        assert time.monotonic() < deadline
+    until(lambda: f"sleep {mark}" in engine.out("exec", "hangs", "ps"), "it does not hang")
     log = health(engine, "keeps")["Log"]
     engine.kill()
     shown = health(engine, "keeps")
     assert (shown["Status"], shown["Log"]) == ("healthy", log), "it is not due yet"
     # What was under way is ended, once: the next check is another one.
-    deadline = time.monotonic() + 10
-    while engine.out("exec", "hangs", "ps").count("sleep 792") != 1:
-        assert time.monotonic() < deadline
+    until(
+        lambda: engine.out("exec", "hangs", "ps").count(f"sleep {mark}") == 1, "there is not one check alone"
+    )
     assert told(engine, "keeps") == ["healthy"]
     engine.cli("rm", "-fat", "0")
-    assert not [pid for pid in filter(str.isdecimal, os.listdir("/proc")) if _says(pid, "sleep\x00792")]
+    assert not [pid for pid in filter(str.isdecimal, os.listdir("/proc")) if _says(pid, f"sleep\0{mark}")]
 
 
 def _says(pid: str, text: str) -> bool:

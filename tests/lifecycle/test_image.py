@@ -288,7 +288,7 @@ def test_a_supervisor_that_is_killed_leaves_no_layer_behind(engine: Engine, root
     (own,) = known
     records.write_text(json.dumps([own, {**own, "id": stray, "names": ["pyman-stray"]}]))
     engine.start()
-    assert [record["id"] for record in json.loads(records.read_text())] == [id]
+    until(lambda: [record["id"] for record in json.loads(records.read_text())] == [id], "the stray one stays")
 
 
 @pytest.mark.parametrize("number", range(1, 4))
@@ -305,7 +305,7 @@ def test_runs_survive_kills_at_any_instant(box: Engine, number: int) -> None:
         command.communicate()
     engine.cli("rm", "--force", "--time", "0", "--ignore", "victim")
     records = engine.root / "overlay-containers/containers.json"
-    assert not records.exists() or json.loads(records.read_text() or "[]") == []
+    until(lambda: not records.exists() or json.loads(records.read_text() or "[]") == [], "a record stays")
 
 
 @pytest.mark.oci_runtime("runc")
@@ -320,7 +320,12 @@ def test_many_starts_leave_no_mount_and_no_layer(engine: Engine, rootfs: Path) -
     until(lambda: len(json.loads(record.read_text())) == 1, "layers of containers are left")
     layers = json.loads(record.read_text())
     assert not any(line.startswith("overlay") and str(engine.path) in line for line in mounts())
-    assert [name for name in os.listdir(engine.root / "overlay") if len(name) == 64] == [layers[0]["id"]]
+    until(
+        lambda: (
+            [name for name in os.listdir(engine.root / "overlay") if len(name) == 64] == [layers[0]["id"]]
+        ),
+        "directories of layers are left",
+    )
 
 
 def mounts() -> list[str]:

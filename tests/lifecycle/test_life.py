@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from pyman.names import EventStatus
+from tests.support import processes
 from tests.support.engine import Engine  # noqa: TC001
 from tests.support.runtimes import BY_USER, NAMES
+from tests.support.waiting import until
 
 
 def statuses(engine: Engine, name: str) -> list[str]:
@@ -111,8 +113,9 @@ def test_wait_knows_stopped_removed_and_several(shared_engine: Engine, rootfs: P
         )
     assert engine.out("wait", "w1", "w2") == "3\n4"
     with engine.spawn("wait", "--condition", "removed", "w1") as waiter:
+        until(lambda: processes.awaits_answer(waiter.pid), "it does not wait")
         engine.cli("rm", "w1")
-        assert waiter.wait(10) == 0
+        assert waiter.wait(20) == 0
 
 
 def test_a_running_container_is_removed_only_with_force(shared_engine: Engine, rootfs: Path) -> None:

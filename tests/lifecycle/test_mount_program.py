@@ -11,6 +11,7 @@ import pytest
 from tests.support import processes
 from tests.support.configured import FUSE, Configured, servers
 from tests.support.engine import Leftovers
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,10 +55,10 @@ def test_a_view_is_the_programs_which_lives_in_conmons_cgroup_and_ends_with_the_
     configured.kill()
     assert servers(configured) == {target: serving}
     configured.cli("restart", "-t", "0", "c")
-    assert not processes.wait_gone([serving], 5)
+    assert not processes.wait_gone([serving], 20)
     assert configured.out("exec", "c", "ls", "/home") == "worker"
     configured.cli("rm", "-f", "-t", "0", "c")
-    assert servers(configured) == {}
+    until(lambda: servers(configured) == {}, "a server stays")
 
 
 def test_views_of_what_is_mounted_are_the_programs_too(
@@ -74,5 +75,5 @@ def test_views_of_what_is_mounted_are_the_programs_too(
     assert servers(configured) == {target: serving}
     assert configured.out("exec", "c", "ls", "/over") == "new"
     configured.cli("rm", "-f", "-t", "0", "c")
-    assert servers(configured) == {}
+    until(lambda: servers(configured) == {}, "a server stays")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -25,8 +25,13 @@ pytestmark = pytest.mark.oci_runtime("crun")
 BRIDGES = {"one": f"pmchga{NUMBER}", "two": f"pmchgb{NUMBER}"}
 PREFIXES = {"one": f"{PREFIX}4.", "two": f"{PREFIX}5."}
 
-KILLS, MOST_KILLS, STEP = 8, 24, 0.003
+KILLS, MOST_KILLS, STEP = 8, 18, 0.003
 """How many, and the seconds by which each comes later than the one before it."""
+
+
+def after(kill: int) -> float:
+    """Seconds after which one comes; a machine on which all of the first came too early is a slow one."""
+    return float(kill * STEP * 2 ** max(0, kill - KILLS))
 
 
 @pytest.fixture
@@ -244,9 +249,12 @@ def test_containers_that_do_not_end_by_themselves_are_waited_for_together(
     deaf = ["sh", "-c", "trap '' TERM; while :; do sleep 1000; done"]
     for name in ("a", "b", "c"):
         run(engine, rootfs, name, "--network", "one", command=deaf)
-    begun = time.monotonic()
+    begun, seq = time.monotonic(), engine.last_seq()
     assert engine.out("network", "rm", "--force", "-t", "2", "one") == "one"
-    assert 2 <= time.monotonic() - begun < 4
+    assert time.monotonic() - begun >= 2
+    times = [event["TimeNano"] for event in engine.events(seq, event=["died"])]
+    assert len(times) == 3
+    assert max(times) - min(times) < 2_000_000_000
     assert engine.out("ps", "-aq") == ""
 
 
@@ -356,7 +364,7 @@ def test_a_supervisor_that_is_killed_leaves_all_of_a_change_or_nothing(engine: E
             wire.send("io.pyman.System.Info")  # what waits to be accepted would be for the next one
             pid = wire.receive()["parameters"]["supervisor"]["pid"]
             wire.send(f"io.pyman.Network.{verb.title()}", {"name": "two", "container": "box"})
-            time.sleep(kill * STEP)
+            time.sleep(after(kill))
             os.kill(pid, signal.SIGKILL)
         former, connected = connected, on(engine, "box") == ["one", "two"]
         found.add(former != connected)

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.kernel.addresses import outer_address
 from tests.support.served import PORT, SERVE, SLEEP, asked
-from tests.support.waiting import until
+from tests.support.waiting import quickly, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def helpers(engine: Engine) -> dict[str, int]:
 
 
 def wait_until_idle(engine: Engine) -> None:
-    until(lambda: not (kept(engine) or helpers(engine)), "the sandbox stays", 10)
+    until(lambda: not (kept(engine) or helpers(engine)), "the sandbox stays")
 
 
 @pytest.fixture(autouse=True)
@@ -127,13 +127,17 @@ def test_a_helper_that_is_killed_is_back_and_containers_are_what_they_were(
 ) -> None:
     engine = shared_engine
     run(engine, rootfs, "web", "-p", f"{PORT + 3}:80", command=SERVE)
-    pid, since = engine.inspect("web")["State"]["Pid"], engine.last_seq()
-    victim = helpers(engine)[which]
-    begun = time.time_ns()
-    os.kill(victim, signal.SIGKILL)
-    back = engine.await_event(lambda event: event["Status"] == "helper-restarted", since)
-    assert back["TimeNano"] - begun < 2_000_000_000
-    assert asked(PORT + 3) == "here"
+    pid = engine.inspect("web")["State"]["Pid"]
+
+    def back() -> float:
+        victim, since = helpers(engine)[which], engine.last_seq()
+        begun = time.time_ns()
+        os.kill(victim, signal.SIGKILL)
+        told = engine.await_event(lambda event: event["Status"] == "helper-restarted", since)
+        assert asked(PORT + 3) == "here"
+        return float(told["TimeNano"] - begun) / 1e9
+
+    quickly(back, 2.0)
     assert engine.inspect("web")["State"]["Pid"] == pid
 
 

@@ -25,7 +25,7 @@ as_root = pytest.mark.oci_runtime("runc", "crun")
 by_user = pytest.mark.oci_runtime(*BY_USER)
 with_others = pytest.mark.oci_runtime(*BY_USER, "trixie")
 """Also with a newer conmon."""
-AWAITING = 10.0
+AWAITING = 30.0
 
 
 class Manager:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.runtimes import BY_USER
 from tests.support.user import UserEngine
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +115,7 @@ def test_a_container_joins_a_namespace_at_a_path(shared_engine: Engine, rootfs: 
 def test_processes_of_both_see_one_another(shared_engine: Engine, rootfs: Path) -> None:
     engine = shared_engine
     start(engine, rootfs, "owner", command=("sh", "-c", "trap 'exit 0' TERM; sleep 1001 & wait"))
+    until(lambda: "sleep 1001" in engine.out("exec", "owner", "ps"), "it does not begin")
     seen = engine.out(
         "run", "--rm", "--pid", "container:owner", "--rootfs", f"{rootfs}:O", "sh", "-c", "echo $$; ps"
     )
@@ -123,7 +125,7 @@ def test_processes_of_both_see_one_another(shared_engine: Engine, rootfs: Path) 
     # Ended by force, no process of the guest's is left, though the namespace goes on.
     guest = ("sh", "-c", "sleep 1002 & exec sleep 1003")
     start(engine, rootfs, "guest", "--pid", "container:owner", command=guest)
-    assert "sleep 1002" in engine.out("exec", "owner", "ps")
+    until(lambda: "sleep 1002" in engine.out("exec", "owner", "ps"), "it does not begin")
     engine.cli("rm", "-f", "-t", "0", "guest")
     left = engine.out("exec", "owner", "ps")
     assert "sleep 1001" in left

@@ -25,7 +25,9 @@ SOON = {"interval": 0.1}
 
 
 def run(engine: Engine, rootfs: Path, name: str, *command: str, options: tuple[str, ...] = ()) -> None:
+    """Until the OCI runtime has become the command, which is after its start."""
     engine.cli("run", "-d", "--name", name, *options, "--rootfs", f"{rootfs}:O", *command)
+    until(lambda: " init" not in engine.out("top", name, "args"), "the command does not come")
 
 
 def now(engine: Engine, *names: str, **request: Any) -> list[dict[str, Any]]:

@@ -138,6 +138,7 @@ def test_with_the_hosts_pids_only_its_own_are_shown(shared_engine: Engine, rootf
 @pytest.mark.oci_runtime("runc", "crun", "rootless")
 def test_with_anothers_pids_only_its_own_are_shown(shared_engine: Engine, rootfs: Path) -> None:
     run(shared_engine, rootfs, "base", "sh", "-c", FAMILY)
+    whole(shared_engine, "base", 3)
     run(shared_engine, rootfs, "c", "sleep", "900", options=("--pid", "container:base"))
     shared_engine.cli("exec", "-d", "c", "sleep", "800")
     whole(shared_engine, "c", 2)

@@ -220,7 +220,7 @@ def test_a_tmpfs_is_mounted_as_long_as_containers_run(box: Engine) -> None:
     for name in ("one", "two"):
         make(box, name, f"echo {name} > /t/{name}; exec sleep 1000", volume)
         box.cli("start", name)
-        until(lambda name=name: name in box.out("exec", name, "ls", "/t"), "it has written", 10)  # type: ignore[misc]
+        until(lambda name=name: name in box.out("exec", name, "ls", "/t"), "it has written")  # type: ignore[misc]
     assert box.out("exec", "two", "ls", "/t").split() == ["one", "two"]
     assert "2048" in box.out("exec", "two", "df", "-k", "/t")
     assert shown(box, "t")["MountCount"] == 2

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "alive",
+    "awaits_answer",
     "begun",
     "children",
     "describe",
@@ -58,6 +59,15 @@ def begun(pid: int) -> int:
     """Clock ticks since boot; 0: there is no such process, or nothing of it but its exit status."""
     fields = _read(pid, "stat").rpartition(")")[2].split()
     return int(fields[19]) if fields and fields[0] != "Z" else 0
+
+
+def awaits_answer(pid: int) -> bool:
+    """A client, or one that the process has started, has sent its request: it sleeps, and has a socket."""
+    return any(
+        _read(each, "stat").rpartition(")")[2].split()[:1] == ["S"]
+        and any(name.startswith("socket:") for name in descriptors(each).values())
+        for each in family([pid])
+    )
 
 
 def parent(pid: int) -> int:

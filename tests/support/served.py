@@ -47,7 +47,7 @@ PREFIX = f"10.{128 + NUMBER}."
 
 def asked(port: int, host: str = "127.0.0.1") -> str:
     """What a server says, once it is up."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while True:
         try:
             with (
@@ -56,7 +56,7 @@ def asked(port: int, host: str = "127.0.0.1") -> str:
             ):
                 if said := file.read().strip():
                     return said
-        except ConnectionError:
+        except (ConnectionError, TimeoutError):
             pass
         assert time.monotonic() < until, "nobody answers"
         time.sleep(0.02)
@@ -64,9 +64,9 @@ def asked(port: int, host: str = "127.0.0.1") -> str:
 
 def heard(engine: Engine, name: str, host: str, server: socket.socket) -> str:
     """What a container hears from a server of this process, which has that address for it."""
-    server.settimeout(10)
+    server.settimeout(30)
     port = str(server.getsockname()[1])
-    with engine.spawn("exec", name, "nc", "-w", "10", host, port) as client:
+    with engine.spawn("exec", name, "nc", "-w", "30", host, port) as client:
         with server.accept()[0] as connection:
             connection.sendall(b"said")
-        return client.communicate(timeout=20)[0].decode()
+        return client.communicate(timeout=30)[0].decode()

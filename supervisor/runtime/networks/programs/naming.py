@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["KEY", "Naming"]
 
 KEY = PROGRAM
+"""In the book of helpers."""
 _CALM = 5.0
 """Seconds after which the program has read, for certain, what it was told to."""
 
