@@ -11,18 +11,21 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.runtime.naming import UPSTREAM
 from tests.support import processes, sharing
 from tests.support.engine import Engine
-from tests.support.hosts import HostPlace, Machine, UserHostPlace, clear, inhabitants, leftovers, wired
+from tests.support.hosts import LONG, HostPlace, Machine, UserHostPlace, clear, inhabitants, leftovers, wired
 from tests.support.rootfs import make_rootfs
 from tests.support.runtimes import make_place
 from tests.support.user import User, UserEngine
 from tests.support.user_programs import programs_for
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +34,9 @@ TALK = ("/usr/bin/python3", "-c", (Path(__file__).parent / "talk.py").read_text(
 HOST, OUTSIDE = "192.0.2.1", "192.0.2.2"
 HOST6, OUTSIDE6 = "fd02::1", "fd02::2"
 DEFAULT = "podman"
+TRIES = 5
+REST = 1.0
+"""Seconds for which what nobody needs any more is there for the next one."""
 CONFIG = """\
 [containers]
 netns = "private"
@@ -66,21 +72,30 @@ class Net:
             "run", "--detach", "--name", name, "--stop-timeout", "0", *options, *self.root, *command
         )
 
+    def refused(self, *options: str) -> str:
+        """What is said of a container that cannot start. Nothing of it stays; the fixture looks."""
+        done = self.engine.cli("run", "--rm", *options, *self.root, "true", check=False)
+        assert done.returncode == 125, done
+        (line,) = done.stderr.splitlines()
+        return line
+
     def serve(self, name: str, *options: str, ports: tuple[int, ...] = (80,)) -> None:
         """A container that says its name and who asked. It does when this returns."""
         self.run(name, *options, command=(*TALK, "serve", name, *map(str, ports)))
         self.await_up(name)
 
-    def await_up(self, name: str) -> None:
-        """Until its server says so, of its latest run."""
+    def await_up(self, name: str, run: int = 1) -> None:
+        """Until its server says so, the first time or another one: its log begins with its first run."""
         with self.engine.spawn("logs", "--follow", name, stdin=subprocess.DEVNULL) as logs:
             assert logs.stdout is not None
             assert logs.stderr is not None
-            line = logs.stdout.readline()
-            logs.kill()
-            assert line == b"up\n", logs.stderr.read().decode()
+            try:
+                lines = [logs.stdout.readline() for _ in range(run)]
+            finally:
+                logs.kill()
+            assert lines == [b"up\n"] * run, logs.stderr.read().decode()
 
-    def asks(self, name: str, host: str, port: int = 80, kind: str = "tcp", seconds: float = 2.0) -> str:
+    def asks(self, name: str, host: str, port: int = 80, kind: str = "tcp", seconds: float = LONG) -> str:
         """What a container is told."""
         return self.engine.out("exec", name, *TALK, "ask", host, str(port), kind, str(seconds))
 
@@ -97,7 +112,7 @@ class Net:
     def inside(self, name: str, *words: str) -> str:
         """What a program of the host's prints in a container's network namespace."""
         argv = ["nsenter", f"--net=/proc/{self.pid(name)}/ns/net", *words]
-        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20).stdout
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
 
     def inner(self, name: str) -> Machine:
         """A container's network namespace."""
@@ -114,6 +129,17 @@ class Net:
         sandbox = Machine(f"/proc/{self.engine.pid}/root{self.engine.path}/tmp/sandbox/netns")
         return sandbox.run
 
+    def follows(self, name: str, former: str) -> bool:
+        """Starts it as soon as the former one, which may be itself, has ended. False: the time for which what that has left
+        rests may be over by then."""
+        begun = time.monotonic()
+        for method, which in (("Stop", former), ("Start", name)):
+            (result,) = self.engine.call(f"io.pyman.Container.{method}", {"selection": {"names": [which]}})[
+                "results"
+            ]
+            assert not result.get("error"), result
+        return time.monotonic() - begun < REST
+
     def kill(self, name: str) -> None:
         """Its first process, behind everybody's back."""
         os.kill(self.pid(name), signal.SIGKILL)
@@ -121,11 +147,12 @@ class Net:
     # What goes on meanwhile
 
     @contextlib.contextmanager
-    def meanwhile(self, words: list[str], env: dict[str, str] | None = None) -> Iterator[list[str]]:
-        """A program of `talk` runs. What it prints at its end is in the list then."""
+    def meanwhile_on(self, machine: Machine, *words: str) -> Iterator[list[str]]:
+        """A program of `talk` runs there. What it prints at its end is in the list then."""
         told: list[str] = []
+        argv = machine.words(*TALK, *words)
         with subprocess.Popen(
-            words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", text=True
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", text=True
         ) as program:
             assert program.stdin is not None
             assert program.stdout is not None
@@ -138,24 +165,50 @@ class Net:
                 program.kill()
                 raise
 
-    def meanwhile_on(self, machine: Machine, *words: str) -> contextlib.AbstractContextManager[list[str]]:
-        return self.meanwhile(machine.words(*TALK, *words))
 
-    def meanwhile_in(self, name: str, *words: str) -> contextlib.AbstractContextManager[list[str]]:
-        engine = self.engine
-        exec_ = engine.command("exec", "--interactive", name, *TALK, *words)
-        return self.meanwhile([*engine.place.prefix("/"), *exec_], engine.environment)
-
-
-def ask(machine: Machine, host: str, port: int, kind: str = "tcp", seconds: float = 2.0) -> str:
+def ask(machine: Machine, host: str, port: int, kind: str = "tcp", seconds: float = LONG) -> str:
     """What a host is told."""
     return machine.run(*TALK, "ask", host, str(port), kind, str(seconds)).strip()
+
+
+def await_answer(asked: Callable[..., str], said: str) -> None:
+    """Of what is about to be there. Asked again and again: who waits for one that has gone is told nothing any more."""
+    until(lambda: asked(seconds=1.0).startswith(said), f"nobody says '{said}'")
+
+
+def pause(told: list[str]) -> float:
+    """Of what `keep` says: seconds without an answer. In the end there is one."""
+    longest, answered, _, last = told
+    assert int(answered) > 0
+    assert last == "1", "nobody answers any more"
+    return float(longest)
+
+
+def promised(seconds: float, measured: Callable[[], float]) -> None:
+    """It takes no longer, at least once: other tests may take the processor just when it is measured."""
+    took: list[float] = []
+    while not took or took[-1] >= seconds:
+        assert len(took) < TRIES, f"it is to take {seconds:g} s, and takes {took}"
+        took.append(measured())
 
 
 @contextlib.contextmanager
 def serving(machine: Machine, *words: str) -> Iterator[None]:
     """A program of `talk` that serves until it is ended."""
     with subprocess.Popen(machine.words(*TALK, *words), stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        try:
+            assert server.stdout.readline() == b"up\n"
+            yield
+        finally:
+            server.kill()
+
+
+@contextlib.contextmanager
+def upstream(net: Net) -> Iterator[None]:
+    """A name server on another host: it says that every name is that host's."""
+    words = net.outside.words("/usr/bin/python3", "-c", UPSTREAM, OUTSIDE, OUTSIDE)
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         try:
             assert server.stdout.readline() == b"up\n"
@@ -197,7 +250,7 @@ def module_net(request: pytest.FixtureRequest) -> Iterator[Net]:
             yield Net(engine, host, outside)
             left_over = leftovers(host, engine.path)
         assert not left_over, left_over
-        left = processes.wait_gone(inhabitants(host) - before, 5)
+        left = processes.wait_gone(inhabitants(host) - before, 20)
         assert not left, [processes.describe(pid) for pid in left]
 
 

@@ -1,15 +1,18 @@
 """A program for both ends of a connection: containers and hosts run its text by the system's Python.
 
 serve NAME PORT …               TCP and UDP, IPv4 and IPv6: says `NAME ADDRESS`, the asker's address, then echoes
-ask HOST PORT tcp|udp SECONDS   prints what is said; nothing where nobody answers
-keep HOST PORT                  asks again and again until its input ends; then prints the longest time without an
-                                answer, how many there were, and whether the last question had one
+ask HOST PORT tcp|udp SECONDS   prints what is said; nothing where nobody answers. A datagram, or a question for the name,
+                                that is lost is sent again meanwhile
+keep HOST PORT                  begins a new connection each moment until its input ends, whatever becomes of the former
+                                ones; then prints the longest time in which none was answered, how many were, how many
+                                failed, and whether the last one was answered
 hold HOST PORT                  sends lines over one connection until its input ends; then prints how many came
                                 back, and whether the connection was there to the end
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import socket
@@ -17,7 +20,14 @@ import sys
 import threading
 import time
 
-PAUSE = 0.01
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PAUSE = 0.02
+AGAIN = 0.25
+GIVE_UP = 10.0
+"""Seconds after which a connection has failed that nobody has said anything on."""
 
 
 def say(*words: object) -> None:
@@ -64,19 +74,45 @@ def echo(one: socket.socket, greeting: str) -> None:
             pass
 
 
+def addresses(host: str, port: int, kind: socket.SocketKind, deadline: float) -> list[tuple[int, Any]]:
+    """Families and addresses. OSError: there is no such name, or nobody has said so in time."""
+    os.environ["RES_OPTIONS"] = "timeout:1 attempts:1"
+    while True:
+        try:
+            return [(family, address) for family, _, _, _, address in socket.getaddrinfo(host, port, 0, kind)]
+        except socket.gaierror as error:
+            if error.errno != socket.EAI_AGAIN or time.monotonic() > deadline:
+                raise
+
+
 def asked(host: str, port: str, kind: str, seconds: float) -> str:
     """The first address of the name counts."""
     wanted = socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM
+    deadline = time.monotonic() + seconds
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, int(port), 0, wanted)[0]
+        family, address = addresses(host, int(port), wanted, deadline)[0]
         with socket.socket(family, wanted) as one:
-            one.settimeout(seconds)
+            one.settimeout(max(AGAIN, deadline - time.monotonic()))
             one.connect(address)
             if kind == "udp":
-                one.send(b"?")
+                return said_by_datagram(one, deadline)
             return one.recv(100).decode().strip()
     except OSError:
         return ""
+
+
+def said_by_datagram(one: socket.socket, deadline: float) -> str:
+    """A refusal may be of a way that is not there yet, as the loss of a datagram may. OSError: nobody has answered."""
+    one.settimeout(AGAIN)
+    while True:
+        sent = time.monotonic()
+        try:
+            one.send(b"?")
+            return one.recv(100).decode().strip()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(max(0.0, sent + AGAIN - time.monotonic()))
 
 
 def ask(host: str, port: str, kind: str, seconds: str) -> None:
@@ -94,22 +130,82 @@ def end_of_input() -> threading.Event:
     return over
 
 
+class Kept:
+    """Connections that are begun, and what has become of them."""
+
+    def __init__(self, host: str, port: str) -> None:
+        self._family, self._address = addresses(
+            host, int(port), socket.SOCK_STREAM, time.monotonic() + GIVE_UP
+        )[0]
+        self._open: dict[socket.socket, float] = {}
+        self._selector = selectors.DefaultSelector()
+        self._newest: socket.socket | None = None
+        self.answered = self.failed = 0
+        self.last_was_answered = False
+
+    def begin(self) -> None:
+        one = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._open[one] = time.monotonic()
+        self._newest = one
+        self.last_was_answered = False
+        error = one.connect_ex(self._address)
+        if error in (0, errno.EINPROGRESS):
+            self._selector.register(one, selectors.EVENT_READ)
+        else:
+            self._end(one, answered=False)
+
+    def look(self, seconds: float) -> bool:
+        """Whether one was answered within the time."""
+        before = self.answered
+        for key, _ in self._selector.select(seconds):
+            one = key.fileobj
+            assert isinstance(one, socket.socket)
+            try:
+                answered = bool(one.recv(100))
+            except OSError:
+                answered = False
+            self._selector.unregister(one)
+            self._end(one, answered=answered)
+        while self._open and time.monotonic() - next(iter(self._open.values())) > GIVE_UP:
+            one = next(iter(self._open))
+            self._selector.unregister(one)
+            self._end(one, answered=False)
+        return self.answered > before
+
+    def _end(self, one: socket.socket, *, answered: bool) -> None:
+        del self._open[one]
+        one.close()
+        self.answered += answered
+        self.failed += not answered
+        if one is self._newest:
+            self.last_was_answered = answered
+
+    def wait(self) -> None:
+        """Until something has become of all of them."""
+        while self._open:
+            self.look(PAUSE)
+
+
 def keep(host: str, port: str) -> None:
-    over = end_of_input()
-    count, answered = 0, False
+    over, kept = end_of_input(), Kept(host, port)
     longest, last = 0.0, time.monotonic()
     say("up")
-    while not over.wait(PAUSE):
-        if answered := bool(asked(host, port, "tcp", 0.2)):
-            count += 1
-            longest, last = max(longest, time.monotonic() - last), time.monotonic()
-    say(f"{max(longest, time.monotonic() - last):.3f}", count, int(answered))
+    while not over.is_set():
+        kept.begin()
+        next_one = time.monotonic() + PAUSE
+        while (left := next_one - time.monotonic()) > 0:
+            if kept.look(left):
+                longest, last = max(longest, time.monotonic() - last), time.monotonic()
+    longest = max(longest, time.monotonic() - last)
+    kept.begin()  # by then all is as it is to stay
+    kept.wait()
+    say(f"{longest:.3f}", kept.answered, kept.failed, int(kept.last_was_answered))
 
 
 def hold(host: str, port: str) -> None:
     over = end_of_input()
     count, whole = 0, True
-    with socket.create_connection((host, int(port)), 2) as one, one.makefile("rwb") as file:
+    with socket.create_connection((host, int(port)), GIVE_UP) as one, one.makefile("rwb") as file:
         file.readline()
         say("up")
         while whole and not over.wait(PAUSE):

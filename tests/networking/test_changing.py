@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.networking.conftest import HOST, OUTSIDE, ask
+from tests.networking.conftest import HOST, OUTSIDE, ask, pause, promised
 
 if TYPE_CHECKING:
     from tests.networking.conftest import Net
@@ -41,27 +41,39 @@ def test_traffic_goes_on_while_networks_come_and_go(two: Net) -> None:
     net = two
     net.serve("web", "--network", "first", "-p", "8080:80")
     net.run("other", "--network", "second")
-    with (
-        net.meanwhile_on(net.host, "hold", *straight_to(net, "web")) as held,
-        net.meanwhile_on(net.outside, "keep", HOST, "8080") as kept,
-    ):
-        for _ in range(3):
-            net.engine.cli("network", "connect", "second", "web")
-            assert net.asks("other", net.address("web", "eth1")) == f"web {net.address('other')}"
-            net.engine.cli("network", "disconnect", "second", "web")
-    assert int(held[0]) > 0
-    assert held[1] == "1", "the connection has ended"
-    assert float(kept[0]) < LONGEST
+
+    def come_and_go() -> float:
+        with (
+            net.meanwhile_on(net.host, "hold", *straight_to(net, "web")) as held,
+            net.meanwhile_on(net.outside, "keep", HOST, "8080") as kept,
+        ):
+            for _ in range(3):
+                net.engine.cli("network", "connect", "second", "web")
+                assert net.asks("other", net.address("web", "eth1")) == f"web {net.address('other')}"
+                net.engine.cli("network", "disconnect", "second", "web")
+        assert int(held[0]) > 0
+        assert held[1] == "1", "the connection has ended"
+        assert kept[2] == "0", "somebody was refused"
+        return pause(kept)
+
+    promised(LONGEST, come_and_go)
 
 
 def test_ports_lead_on_when_their_network_is_left(two: Net) -> None:
     net = two
     net.serve("web", "--network", "first", "--network", "second", "-p", "8080:80")
-    with net.meanwhile_on(net.outside, "keep", HOST, "8080") as kept:
-        net.engine.cli("network", "disconnect", "first", "web")
-    assert float(kept[0]) < LONGEST
-    assert ask(net.outside, HOST, 8080).startswith("web ")
-    assert net.asks("web", OUTSIDE, 7).startswith("outside ")
+    networks = ["first", "second"]
+
+    def leave_the_first() -> float:
+        with net.meanwhile_on(net.outside, "keep", HOST, "8080") as kept:
+            net.engine.cli("network", "disconnect", networks[0], "web")
+        assert ask(net.outside, HOST, 8080).startswith("web ")
+        assert net.asks("web", OUTSIDE, 7).startswith("outside ")
+        net.engine.cli("network", "connect", networks[0], "web")
+        networks.reverse()
+        return pause(kept)
+
+    promised(LONGEST, leave_the_first)
 
 
 def test_a_killed_supervisor_leaves_all_of_a_change_or_nothing(two: Net) -> None:
@@ -136,18 +148,25 @@ def test_a_reload_under_traffic_mends_what_was_flushed(net: Net) -> None:
     net.serve("web", "--network", "bridge", "-p", "8080:80", "-p", "8080:80/udp")
     net.run("idle", "--network", "bridge")
     net.filter("nft", "add", "table", "inet", "others")
-    with (
-        net.meanwhile_on(net.host, "hold", *straight_to(net, "web")) as held,
-        net.meanwhile_on(net.outside, "keep", HOST, "8080") as kept,
-    ):
-        net.engine.cli("network", "reload", "--all")
-    assert held[1] == "1", "the connection has ended"
-    assert float(kept[0]) < LONGEST
-    with net.meanwhile_on(net.outside, "keep", HOST, "8080") as kept:
-        net.filter("nft", "flush", "ruleset")
-        net.engine.cli("network", "reload", "web")
-        assert ask(net.outside, HOST, 8080).startswith("web ")
-    assert float(kept[0]) < LONGEST, kept
+
+    def reload() -> float:
+        with (
+            net.meanwhile_on(net.host, "hold", *straight_to(net, "web")) as held,
+            net.meanwhile_on(net.outside, "keep", HOST, "8080") as kept,
+        ):
+            net.engine.cli("network", "reload", "--all")
+        assert held[1] == "1", "the connection has ended"
+        return pause(kept)
+
+    def mend() -> float:
+        with net.meanwhile_on(net.outside, "keep", HOST, "8080") as kept:
+            net.filter("nft", "flush", "ruleset")
+            net.engine.cli("network", "reload", "web")
+            assert ask(net.outside, HOST, 8080).startswith("web ")
+        return pause(kept)
+
+    promised(LONGEST, reload)
+    promised(LONGEST, mend)
     net.filter("nft", "flush", "ruleset")
     assert ask(net.outside, HOST, 8080, seconds=0.5) == ""
     net.engine.cli("network", "reload", "idle")  # whichever is named: the rules are one table

@@ -23,14 +23,6 @@ IMPATIENT = ("--dns-option", "timeout:1", "--dns-option", "attempts:1")
 """For who is to find out that a name server does not answer."""
 
 
-def refused(net: Net, *options: str) -> str:
-    """What is said of a container that cannot start. Nothing of it stays; the fixture looks."""
-    done = net.engine.cli("run", "--rm", *options, *net.root, "true", check=False)
-    assert done.returncode in (125, 126)
-    (line,) = done.stderr.splitlines()
-    return line
-
-
 def resolver(net: Net, name: str) -> list[str]:
     return net.engine.out("exec", name, "cat", "/etc/resolv.conf").splitlines()
 
@@ -53,7 +45,7 @@ def test_without_names_containers_have_the_hosts_name_servers_and_reach_one_anot
     net.run("b", "--network", "plain", *IMPATIENT)
     assert net.asks("b", net.address("web")) == f"web {net.address('b')}"
     for name in ("web", "www"):
-        assert net.asks("b", name) == ""
+        assert net.asks("b", name, seconds=1.0) == ""
     gateway = net.address("b").rpartition(".")[0] + ".1"
     assert f"nameserver {gateway}" not in resolver(net, "b")
     assert "search dns.podman" not in resolver(net, "b")
@@ -97,7 +89,7 @@ def test_addresses_are_of_the_range_and_the_gateway_is_the_one_that_is_said(net:
     assert "default via 10.90.22.200 " in net.inside("a", "ip", "route")
     assert net.asks("a", OUTSIDE, 7).startswith("outside ")
     taken = "network 'n': every address of 10.90.22.0/24 from 10.90.22.65 to 10.90.22.67 is taken"
-    assert taken in refused(net, "--network", "n")
+    assert taken in net.refused("--network", "n")
     net.run("d", "--network", "n:ip=10.90.22.9")  # whoever asks for it has one outside of the range
 
 
@@ -230,9 +222,7 @@ def test_ports_lead_to_a_bridge_whatever_network_comes_before_it(net: Net) -> No
 @pytest.mark.parametrize("module_net", ["user"], indirect=True)
 def test_no_server_gives_addresses_in_the_sandbox(net: Net) -> None:
     net.engine.cli("network", "create", "--driver", "macvlan", "--opt", "parent=wire", "lan")
-    assert "a DHCP server, and in an ordinary user's sandbox there is none" in refused(
-        net, "--network", "lan"
-    )
+    assert "a DHCP server, and in an ordinary user's sandbox there is none" in net.refused("--network", "lan")
 
 
 @pytest.mark.parametrize("module_net", ["root"], indirect=True)
@@ -249,7 +239,7 @@ class TestRoot:
         assert net.asks("a", OUTSIDE, 7) == "outside 192.0.2.77"
         assert net.engine.out("exec", "a", "cat", "/sys/class/net/eth0/address") == "92:d0:c6:0a:29:34"
         net.engine.cli("restart", "--time", "0", "a")
-        net.await_up("a")
+        net.await_up("a", 2)
         assert ask(net.outside, "192.0.2.77", 80) == f"a {OUTSIDE}"
 
     @pytest.mark.parametrize(
@@ -273,7 +263,7 @@ class TestRoot:
         words = net.host.words("ip", "link", "add", "tried", *tried)
         can = subprocess.run(words, capture_output=True, check=False).returncode == 0
         if not can:
-            assert "operation not supported" in refused(net, "--network", "n")
+            assert "operation not supported" in net.refused("--network", "n")
             return
         net.host.run("ip", "link", "del", "tried")
         net.serve("a", "--network", "n")

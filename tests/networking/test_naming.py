@@ -7,43 +7,42 @@ import os
 import shutil
 import signal
 import subprocess
-import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.networking.conftest import OUTSIDE, TALK
-from tests.runtime.naming import UPSTREAM
+from tests.networking.conftest import OUTSIDE, TALK, await_answer, upstream
+from tests.runtime import naming
 from tests.support import processes
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.networking.conftest import Net
-
-
-pytestmark = pytest.mark.parametrize("module_net", ["root", "user"], indirect=True)
 
 
 def server(net: Net) -> int:
     """The name server's pid; 0: there is none."""
+    (pid,) = servers(net) or [0]
+    return pid
+
+
+def servers(net: Net) -> list[int]:
+    """While it begins it may be two processes."""
     found = processes.mentions([f"--config {net.engine.path}", f"{net.engine.path}/tmp/names"])
-    pids = [pid for pid in found if processes.alive(pid) and "aardvark-dns" in processes.describe(pid)]
-    assert len(pids) <= 1, [processes.describe(pid) for pid in pids]
-    return pids[0] if pids else 0
+    return [pid for pid in found if processes.alive(pid) and "aardvark-dns" in processes.describe(pid)]
 
 
-@contextlib.contextmanager
-def upstream(net: Net) -> Iterator[None]:
-    """On another host: it says that every name is that host's."""
-    words = net.outside.words("/usr/bin/python3", "-c", UPSTREAM, OUTSIDE, OUTSIDE)
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as program:
-        assert program.stdout is not None
-        program.stdout.readline()
-        yield
-        program.kill()
+def is_found(net: Net, asker: str, name: str) -> bool:
+    """What the name server of its network says at once; the container's own questions go on to others, who keep silent."""
+    gateway = net.address(asker).rpartition(".")[0] + ".1"
+    said: list[str] = []
+
+    def asked() -> bool:
+        said[:] = naming.ask(net.inner(asker), gateway, f"{name}.dns.podman")
+        return said != ["nobody"]
+
+    until(asked, f"nobody serves names at {gateway}")
+    return said != ["unknown"]
 
 
 def test_by_name_alias_short_id_and_host_name(net: Net) -> None:
@@ -91,7 +90,8 @@ def test_on_two_networks_both_are_found_and_do_not_find_each_other(net: Net) -> 
     assert net.asks("both", "z").startswith("z ")
     assert net.asks("a", "both").startswith("both ")
     assert net.asks("z", "both").startswith("both ")
-    assert net.asks("a", "z") == ""
+    assert is_found(net, "a", "both")
+    assert not is_found(net, "a", "z")
 
 
 def test_names_come_and_go_with_networks(net: Net) -> None:
@@ -99,14 +99,14 @@ def test_names_come_and_go_with_networks(net: Net) -> None:
     net.engine.cli("network", "create", "second")
     net.serve("a", "--network", "first")
     net.serve("b", "--network", "second")
-    assert net.asks("a", "b") == ""
+    assert not is_found(net, "a", "b")
     net.engine.cli("network", "connect", "--alias", "bee", "first", "b")
     assert net.asks("a", "b").startswith("b ")
     assert net.asks("a", "bee").startswith("b ")
     net.engine.cli("network", "disconnect", "first", "b")
-    until(lambda: net.asks("a", "b") == "", "it is still found")
+    until(lambda: not is_found(net, "a", "b"), "it is still found")
     net.engine.cli("stop", "a", "b")
-    until(lambda: not server(net), "it is still there")
+    until(lambda: not servers(net), "it is still there")
 
 
 def test_the_new_name_of_one_that_runs_is_found(net: Net) -> None:
@@ -115,8 +115,9 @@ def test_the_new_name_of_one_that_runs_is_found(net: Net) -> None:
     net.run("b", "--network", "first")
     assert net.asks("b", "web").startswith("web ")
     net.engine.cli("rename", "web", "shop")
-    until(lambda: net.asks("b", "shop").startswith("web "), "it is not found")
-    assert net.asks("b", "web") == ""
+    until(lambda: is_found(net, "b", "shop"), "it is not found")
+    assert net.asks("b", "shop").startswith("web ")
+    until(lambda: not is_found(net, "b", "web"), "the former one is found still")
 
 
 def test_the_killed_name_server_is_back_and_nobody_is_restarted(net: Net) -> None:
@@ -126,12 +127,10 @@ def test_the_killed_name_server_is_back_and_nobody_is_restarted(net: Net) -> Non
     pids = net.pid("web"), net.pid("b")
     killed = server(net)
     events = net.engine.follow(type=["network"])
-    begun = time.monotonic()
     os.kill(killed, signal.SIGKILL)
     told = [next(events) for _ in range(3)]
     assert [event["Status"] for event in told] == ["create", "helper-lost", "helper-restarted"]
     assert told[-1]["Attributes"] == {"helper": "aardvark-dns", "pid": str(server(net))}
-    assert time.monotonic() - begun < 2
     assert net.asks("b", "web").startswith("web ")
     assert (net.pid("web"), net.pid("b")) == pids
     assert server(net) not in (0, killed)
@@ -143,16 +142,15 @@ def test_it_outlives_the_supervisor_and_goes_with_the_last_container(net: Net) -
     net.run("b", "--network", "first")
     there = server(net)
     net.engine.kill()
-    assert net.inside("b", "true") == ""
     assert net.asks("b", "web").startswith("web ")
     assert server(net) == there
     net.run("c", "--network", "first")
-    assert net.asks("b", "c", 81) == ""
+    assert is_found(net, "b", "c")
     assert net.asks("c", "web").startswith("web ")
     net.engine.cli("rm", "--force", "--time", "0", "web", "b")
     assert server(net) == there
     net.engine.cli("rm", "--force", "--time", "0", "c")
-    until(lambda: not server(net), "it is still there")
+    until(lambda: not servers(net), "it is still there")
 
 
 def test_supervisors_killed_while_somebody_joins_leave_the_names_of_those_who_run(net: Net) -> None:
@@ -169,9 +167,9 @@ def test_supervisors_killed_while_somebody_joins_leave_the_names_of_those_who_ru
     names = net.engine.out("ps", "--filter", "status=running", "--format", "{{.Names}}").split()
     assert {"b", "c5"} <= {*names}
     for name in sorted({*names} - {"b"}):
-        until(lambda name=name: net.asks("b", name, seconds=0.5).startswith(f"{name} "), name)  # type: ignore[misc]
+        await_answer(partial(net.asks, "b", name), f"{name} ")
     net.engine.cli("rm", "--all", "--force", "--time", "0")
-    until(lambda: not server(net), "it is still there")
+    until(lambda: not servers(net), "it is still there")
 
 
 def test_other_names_are_asked_of_whom_the_network_or_the_container_says(net: Net) -> None:
@@ -181,7 +179,7 @@ def test_other_names_are_asked_of_whom_the_network_or_the_container_says(net: Ne
         assert net.asks("b", "www.example.org", 7).startswith("outside ")
         net.run("c", "--network", "first")
         net.engine.cli("network", "update", "--dns-add", OUTSIDE, "first")
-        until(lambda: net.asks("c", "www.example.org", 7, seconds=0.5) != "", "nobody else is asked")
+        await_answer(partial(net.asks, "c", "www.example.org", 7), "outside ")
 
 
 def test_a_reload_tells_names_that_somebody_has_taken_away(net: Net) -> None:
@@ -192,7 +190,7 @@ def test_a_reload_tells_names_that_somebody_has_taken_away(net: Net) -> None:
     shutil.rmtree(Path(f"{net.engine.path}/tmp/names"))
     os.kill(there, signal.SIGKILL)
     net.engine.cli("network", "reload", "--all")
-    until(lambda: net.asks("b", "web").startswith("web "), "it is not found")
+    await_answer(partial(net.asks, "b", "web"), "web ")
 
 
 def test_where_others_have_port_53_it_serves_at_the_one_that_is_configured(net: Net) -> None:

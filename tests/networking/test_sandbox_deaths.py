@@ -8,13 +8,15 @@ import signal
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.networking.conftest import HOST, OUTSIDE, ask
-from tests.networking.test_sandbox import BACK, end, helper, is_gone, space
+from tests.networking.conftest import HOST, OUTSIDE, ask, await_answer
+from tests.networking.programs import another, end, helper
+from tests.networking.sandboxes import is_gone, space, take_away
 from tests.support import processes
 from tests.support.hosts import helpers
 from tests.support.waiting import until
@@ -36,7 +38,7 @@ def test_the_ports_of_one_that_ended_without_a_supervisor_are_free(net: Net) -> 
     supervisor = net.engine.pid
     os.kill(supervisor, signal.SIGSTOP)
     os.kill(init, signal.SIGKILL)
-    assert not processes.wait_gone([init], 5)
+    assert not processes.wait_gone([init], 20)
     os.kill(supervisor, signal.SIGKILL)
     net.engine.cli("wait", "web")
     assert ask(net.outside, HOST, 8080, seconds=0.5) == ""
@@ -52,8 +54,8 @@ def test_a_forwarder_that_hangs_is_begun_anew(net: Net) -> None:
     hangs = helper(net, "forwarder")
     os.kill(hangs, signal.SIGSTOP)
     net.engine.cli("rm", "--force", "web")
-    until(lambda: helper(net, "forwarder") not in (0, hangs), "it is not begun anew", BACK)
-    until(lambda: ask(net.outside, HOST, 8081) == f"other {OUTSIDE}", "the other is not led", BACK)
+    another(net, "forwarder", hangs)
+    await_answer(partial(ask, net.outside, HOST, 8081), f"other {OUTSIDE}")
     assert ask(net.outside, HOST, 8080, seconds=0.5) == ""
     net.serve("next", "--network", "bridge", "-p", "8080:80")
     assert ask(net.outside, HOST, 8080) == f"next {OUTSIDE}"
@@ -64,7 +66,7 @@ def test_containers_start_and_end_while_the_forwarder_is_killed_again_and_again(
 
     def kill() -> None:
         for _ in range(KILLS):
-            until(lambda: ask(net.outside, HOST, 8080, seconds=0.2), "it is not back", 10)
+            await_answer(partial(ask, net.outside, HOST, 8080), "stays ")
             end(net, "forwarder")
 
     def live(number: int) -> None:
@@ -81,8 +83,8 @@ def test_containers_start_and_end_while_the_forwarder_is_killed_again_and_again(
     finally:
         killer.join()
     net.serve("last", "--network", "bridge", "-p", "9000:80")
-    until(lambda: ask(net.outside, HOST, 8080) == f"stays {OUTSIDE}", "its port is not led", 40)
-    until(lambda: ask(net.outside, HOST, 9000) == f"last {OUTSIDE}", "its port is not led", BACK)
+    await_answer(partial(ask, net.outside, HOST, 8080), f"stays {OUTSIDE}")
+    await_answer(partial(ask, net.outside, HOST, 9000), f"last {OUTSIDE}")
     for number in (1, 2, 3):
         assert ask(net.outside, HOST, 9000 + number, seconds=0.5) == ""
 
@@ -105,21 +107,16 @@ def test_a_killed_keeper_interrupts_nobody(net: Net) -> None:
 def test_where_somebody_has_taken_it_away_there_is_another_one(net: Net) -> None:
     """With a way out and with ports, for those that come and for those that are started anew."""
     net.serve("web", "--network", "bridge", "-p", "8080:80")
-    former, place, supervisor = space(net), f"{net.engine.path}/tmp/sandbox/netns", net.engine.pid
+    former, supervisor = space(net), net.engine.pid
     os.kill(supervisor, signal.SIGSTOP)
-    net.host.run(
-        "nsenter",
-        f"--user=/proc/{supervisor}/ns/user",
-        f"--mount=/proc/{supervisor}/ns/mnt",
-        *("umount", "--lazy", place),
-    )
+    take_away(net, supervisor)
     os.kill(supervisor, signal.SIGKILL)
     net.serve("b", "--network", "bridge", "-p", "8081:80")
     assert space(net) not in (0, former)
     assert net.asks("b", OUTSIDE, 7).startswith("outside ")
     assert ask(net.outside, HOST, 8081) == f"b {OUTSIDE}"
     net.engine.cli("restart", "--time", "0", "web")
-    net.await_up("web")
+    net.await_up("web", 2)
     assert ask(net.outside, HOST, 8080) == f"web {OUTSIDE}"
     assert net.asks("b", net.address("web")).startswith("web ")
 
@@ -130,19 +127,14 @@ def test_who_lives_on_where_it_is_gone_is_put_on_the_next_one(net: Net, programs
     net.engine.cli("network", "create", "n")
     net.serve("web", "--network", "n", "--network", "podman", "-p", "8080:80")
     net.run("a", "--network", "n")
-    place, supervisor = f"{net.engine.path}/tmp/sandbox/netns", net.engine.pid
+    supervisor = net.engine.pid
     os.kill(supervisor, signal.SIGSTOP)
-    net.host.run(
-        "nsenter",
-        f"--user=/proc/{supervisor}/ns/user",
-        f"--mount=/proc/{supervisor}/ns/mnt",
-        *("umount", "--lazy", place),
-    )
+    take_away(net, supervisor)
     for pid in helpers(net.engine.path) if programs == "killed" else ():
         os.kill(pid, signal.SIGKILL)
     os.kill(supervisor, signal.SIGKILL)
-    until(lambda: ask(net.outside, HOST, 8080) == f"web {OUTSIDE}", "its port is not led", 10)
-    until(lambda: net.asks("a", "web").startswith("web "), "it is not found by its name", 10)
+    await_answer(partial(ask, net.outside, HOST, 8080), f"web {OUTSIDE}")
+    await_answer(partial(net.asks, "a", "web"), "web ")
     assert space(net)
     assert net.asks("a", OUTSIDE, 7).startswith("outside ")
 
@@ -167,7 +159,7 @@ def test_a_change_of_networks_that_fails_takes_no_port_away(net: Net) -> None:
     os.kill(supervisor, signal.SIGSTOP)
     for pid in holders:
         os.kill(pid, signal.SIGKILL)
-    assert not processes.wait_gone(holders, 5)
+    assert not processes.wait_gone(holders, 20)
     with net.host.does(lambda: socket.create_server(("", 8080))):
         os.kill(supervisor, signal.SIGCONT)
         refused = net.engine.cli("network", "disconnect", "n", "web", check=False)
@@ -187,7 +179,7 @@ def test_after_a_logout_has_removed_the_run_directory_networks_are_there_again(n
     for directory in gone:
         shutil.rmtree(f"{directory}-gone")
     net.engine.wait_ready()
-    until(lambda: ask(net.outside, HOST, 8080) == f"web {OUTSIDE}", "its port is not led", 10)
+    await_answer(partial(ask, net.outside, HOST, 8080), f"web {OUTSIDE}")
     net.serve("b", "--network", "n", "-p", "8081:80")
     assert ask(net.outside, HOST, 8081) == f"b {OUTSIDE}"
     assert net.asks("b", "web").startswith("web ")
@@ -203,7 +195,7 @@ def test_a_reset_leaves_nothing_of_it(net: Net, supervisor: str) -> None:
         net.engine.kill_keeper()
     net.engine.cli("system", "reset", "--force")
     keeper.wait(20)
-    until(lambda: not helpers(net.engine.path), "a program is left", 5)
+    until(lambda: not helpers(net.engine.path), "a program is left")
     assert not os.path.lexists(f"{net.engine.path}/tmp/sandbox")
     assert ask(net.outside, HOST, 8080, seconds=0.5) == ""
     net.engine.drain_notices()

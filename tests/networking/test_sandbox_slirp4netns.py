@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.networking.conftest import HOST, OUTSIDE, OUTSIDE6, ask
-from tests.networking.test_naming import upstream
-from tests.networking.test_sandbox import BACK, is_gone
-from tests.support import processes
+from tests.networking.conftest import HOST, OUTSIDE, OUTSIDE6, ask, await_answer, upstream
+from tests.networking.programs import another, found, helper
+from tests.networking.sandboxes import is_gone
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -25,28 +25,18 @@ default_rootless_network_cmd = "slirp4netns"
 network_cmd_options = ["enable_ipv6=true"]
 """
 
+PROGRAM = "slirp4netns"
+
 pytestmark = [
     pytest.mark.skipif(not shutil.which("slirp4netns"), reason="there is no slirp4netns"),
     pytest.mark.parametrize("module_net", ["user"], indirect=True),
 ]
 
 
-def program(net: Net) -> int:
-    """Its pid; 0: it does not run."""
-    found = net.host.run("pgrep", "--exact", "slirp4netns", check=False).split()
-    mine = [
-        pid
-        for pid in map(int, found)
-        if os.stat(f"/proc/{pid}/ns/net").st_ino == os.fstat(net.host.netns).st_ino
-    ]
-    assert len(mine) < 2, [processes.describe(pid) for pid in mine]
-    return mine[0] if mine else 0
-
-
 def test_containers_reach_one_another_the_host_and_the_world(net: Net) -> None:
     net.serve("a", "--network", "bridge")
     net.run("b", "--network", "bridge")
-    assert program(net)
+    assert helper(net, PROGRAM)
     assert net.asks("b", net.address("a")).startswith("a ")
     for kind in ("tcp", "udp"):
         assert net.asks("b", OUTSIDE, 7, kind).startswith(f"outside {HOST}")
@@ -78,11 +68,11 @@ def test_a_name_server_elsewhere_is_asked(net: Net) -> None:
 
 def test_killed_it_is_back_and_the_container_stays(net: Net) -> None:
     net.run("a", "--network", "bridge")
-    init, former, since = net.pid("a"), program(net), net.engine.last_seq()
+    init, former, since = net.pid("a"), helper(net, PROGRAM), net.engine.last_seq()
     os.kill(former, signal.SIGKILL)
     net.engine.await_event(lambda event: event["Status"] == "helper-restarted", since)
-    assert program(net) not in (0, former)
-    until(lambda: net.asks("a", OUTSIDE, 7).startswith("outside "), "there is no way out", BACK)
+    another(net, PROGRAM, former)
+    await_answer(partial(net.asks, "a", OUTSIDE, 7), "outside ")
     assert net.pid("a") == init
 
 
@@ -90,12 +80,12 @@ def test_it_ends_with_the_last_container(net: Net) -> None:
     net.run("a", "--network", "bridge")
     net.engine.cli("rm", "--force", "a")
     is_gone(net)
-    assert not program(net)
+    until(lambda: not found(net, PROGRAM), "it is there still")
 
 
 def test_a_killed_supervisor_finds_it_again(net: Net) -> None:
     net.run("a", "--network", "bridge")
-    former = program(net)
+    former = helper(net, PROGRAM)
     net.engine.kill()
     assert net.asks("a", OUTSIDE, 7).startswith("outside ")
-    assert program(net) == former != 0
+    assert helper(net, PROGRAM) == former

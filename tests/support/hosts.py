@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.support.user import User
 
 __all__ = [
+    "LONG",
     "HostPlace",
     "Machine",
     "UserHostPlace",
@@ -39,10 +40,8 @@ __all__ = [
 OWN = {"lo", "wire"}
 T = TypeVar("T")
 _PROGRAMS = ("aardvark-dns", "forwarder", "passt", "pasta", "slirp4netns")
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds in which the last traces have to go: what is idle goes by itself."""
-
-
 _PYTHON = "/usr/bin/python3"
 _ANSWERING = """
 import socket, sys
@@ -65,18 +64,26 @@ with socket.socket(family, getattr(socket, kind)) as server:
             one.recv(100)
 """
 _ASKING = """
-import socket, sys
+import socket, sys, time
 address, port, kind, seconds = sys.argv[1:]
 family = socket.AF_INET6 if ":" in address else socket.AF_INET
+deadline = time.monotonic() + float(seconds)
 with socket.socket(family, getattr(socket, kind)) as one:
-    one.settimeout(float(seconds))
-    try:
-        one.connect((address, int(port)))
-        one.send(b"?")
-        print(one.recv(100).decode(), end="")
-    except OSError:
-        pass
+    one.settimeout(float(seconds) if kind == "SOCK_STREAM" else 0.25)
+    while True:
+        sent = time.monotonic()
+        try:
+            one.connect((address, int(port)))
+            one.send(b"?")
+            print(one.recv(100).decode(), end="")
+            break
+        except OSError:
+            if kind == "SOCK_STREAM" or time.monotonic() > deadline:
+                break
+        time.sleep(max(0, sent + 0.25 - time.monotonic()))
 """
+LONG = 10.0
+"""Seconds in which whoever is there has answered, however much else a machine has to do."""
 
 
 class Machine:
@@ -94,7 +101,7 @@ class Machine:
         holder = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
         self._stack.callback(self._end, holder)
         assert holder.stdout is not None
-        holder.stdout.readline()
+        assert holder.stdout.readline() == "up\n"
         (self.pid,) = map(int, Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split())
         self.netns = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)
         self._stack.callback(os.close, self.netns)
@@ -119,7 +126,7 @@ class Machine:
         return ["nsenter", f"--net={self._path or f'/proc/{self.pid}/ns/net'}", *words]
 
     def run(self, *words: str, check: bool = True) -> str:
-        done = subprocess.run(self.words(*words), capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(self.words(*words), capture_output=True, text=True, timeout=60, check=False)
         if check and done.returncode:
             raise AssertionError(f"{words}: {done.stdout}{done.stderr}")
         return done.stdout
@@ -135,12 +142,12 @@ class Machine:
         """Whoever connects to the port gets a word, and is told his address."""
         argv = self.words(_PYTHON, "-c", _ANSWERING, address, str(port), kind, word)
         server = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-        assert server.stdout is not None
-        server.stdout.readline()
         self._stack.callback(self._end, server)
+        assert server.stdout is not None
+        assert server.stdout.readline() == "up\n", argv
 
-    def asks(self, address: str, port: int, *, kind: str = "SOCK_STREAM", seconds: float = 2.0) -> str:
-        """What a port says; empty: it cannot be reached."""
+    def asks(self, address: str, port: int, *, kind: str = "SOCK_STREAM", seconds: float = LONG) -> str:
+        """What a port says; empty: it cannot be reached. A datagram that is lost is sent again."""
         return self.run(_PYTHON, "-c", _ASKING, address, str(port), kind, str(seconds))
 
     def links(self) -> list[str]:

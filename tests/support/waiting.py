@@ -12,10 +12,11 @@ __all__ = ["quickly", "until"]
 
 
 def until(holds: Callable[[], object], what: str | Callable[[], str], seconds: float = 20.0) -> None:
-    """Look again and again. `what`: what is said if it does not come, or says so then."""
+    """Look again and again. `what`: what is said if it does not come, or what says then how it is."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, what if isinstance(what, str) else what()
+        if time.monotonic() > deadline:
+            raise AssertionError(what if isinstance(what, str) else what())
         time.sleep(0.005)
 
 

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KEY", "Naming"]
 
-KEY = "aardvark-dns"
+KEY = PROGRAM
+"""In the book of helpers."""
 _CALM = 5.0
 """Seconds after which the program has read, for certain, what it was told to."""
 

@@ -88,7 +88,7 @@ class Sandbox:
         return sandbox.make(self._path)
 
     async def ready(self, container: str) -> int:
-        """As `place`; and containers in it reach what the host reaches. NetworkFailed, DeadlineExceeded."""
+        """As `place`; and containers in it reach what the host reaches. NetworkFailed, NotSupported, DeadlineExceeded."""
         netns = await self.place(container)
         await self._way_out.adopt(await self._services.helpers.ensure(self._way_out))
         return netns

@@ -21,6 +21,8 @@ __all__ = ["Sandboxed"]
 
 
 class Sandboxed(Bridged):
+    """`wiring.Wiring` of the same networks, in the sandbox."""
+
     async def plan(self) -> dict[str, Any]:
         planned = await super().plan()
         try:

@@ -31,6 +31,8 @@ _ADDRESSING = frozenset({"-a", "--address", "-n", "--netmask", "-g", "--gateway"
 
 
 class WayOut(Helper):
+    """One for a sandbox, whichever program it is."""
+
     key = "sandbox-network"
     device = programs.TUN
     netns = -1
