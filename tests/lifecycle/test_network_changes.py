@@ -186,6 +186,8 @@ def test_what_cannot_be_is_named_and_leaves_nothing(engine: Engine, rootfs: Path
     before, seq = parts(), engine.last_seq()
     for words, said in (
         (["connect", "two", "alone"], "cannot connect container 'alone' to network 'two': it was created with --network none"),
+        (["connect", "{x}", "alone"], "cannot connect container 'alone' to network '{x}': it was created with --network none"),
+        (["disconnect", "{}", "alone"], "cannot disconnect container 'alone' from network '{}': it was created with"),
         (["connect", "nope", "box"], "cannot find network 'nope'"),
         (["connect", "two", "nope"], "cannot find container 'nope'"),
         (["connect", "--ip", f"{PREFIXES['two']}9", "two", "box"], "container 'other' has it"),
