@@ -185,7 +185,7 @@ def test_below_a_parent_there_is_what_the_parent_passes_on(
     monkeypatch.setattr(cgroups, "controllers_below", lambda _path: (frozenset({"pids"}), "/{mine}"))
     check(user(), ContainerSpec(cgroup_parent="/{mine}/x", resource_limits=limits(pids=5)), "", "ID")
     spec = ContainerSpec(cgroup_parent="/{mine}/x", resource_limits=limits({"limit": MIB}))
-    with pytest.raises(NotSupported, match="controller 'memory' is not available in the cgroup '/{mine}'"):
+    with pytest.raises(NotSupported, match=r"controller 'memory' is not available in the cgroup '/\{mine\}'"):
         check(user(), spec, "", "ID")
 
 
