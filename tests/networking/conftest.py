@@ -42,6 +42,13 @@ netns = "private"
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test here starts dozens of programs, one after the other: a slow machine may take its time."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(300))
+
+
 class Net:
     """An engine, its host, and another host. On port 7 both of them say who asked, as `host` and `outside`."""
 
