@@ -163,19 +163,17 @@ async def take_back(worker: Worker) -> None:
 
 
 async def _settle(worker: Worker) -> None:
-    """Nothing is begun."""
-    name = worker.observed.rewiring
-    if not name:
+    """Nothing is begun. Of a container that has ended, all that is recorded is about to be taken down."""
+    name, init = worker.observed.rewiring, _init(worker)
+    if not name or init is None:
         return
-    wiring, init = _wiring(worker, f"settle the networks of {_named(worker)}"), _init(worker)
+    wiring = _wiring(worker, f"settle the networks of {_named(worker)}")
     if name in worker.container.definition.spec.networks:
-        if init is not None:
-            await wiring.put_back(name, init)
+        await wiring.put_back(name, init)
         await worker.note(rewiring="")
     else:
         former = worker.observed
-        if init is not None:
-            await wiring.take_off(name, init)
+        await wiring.take_off(name, init)
         await worker.note(rewiring="", **wiring.without(name))
         wiring.give_back(former)
 
