@@ -6,7 +6,6 @@ with `!` behind it is turned round. A query for one full name shows of an image 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from pyman.api.image import ImageSummary
 from pyman.errors import InvalidArgument, NoSuchImage, PymanError
 from supervisor.images.moments import moment
 from supervisor.images.view import replaced_names, repo_digests
+from supervisor.patterns import wildcard
 from supervisor.registry import reference
 from supervisor.storage.records import Image, created_seconds
 
@@ -203,7 +203,7 @@ class _Compiled:
     def label(self, value: str) -> Test:
         key, _, wanted = value.partition("=")
         # There a slash is a letter like others.
-        pattern = _pattern(f"*{key}*".replace("/", "|")) if "*" in key else None
+        pattern = wildcard(f"*{key}*".replace("/", "|")) if "*" in key else None
 
         def test(image: Image) -> bool:
             config = self.view.config(image)
@@ -221,7 +221,7 @@ class _Compiled:
             exact = self.view.find(value).image.id
         except PymanError:
             exact = ""
-        matches = _pattern(value)
+        matches = wildcard(value)
         return lambda image: image.id == exact or any(map(matches, _forms(image)))
 
 
@@ -240,7 +240,6 @@ FILTERS: dict[str, Callable[[_Compiled, str], Test]] = {
     "since": _Compiled.since,
     "until": _Compiled.until,
 }
-_TOKENS = re.compile(r"(\*+)|(\?)|(\[\^?[^\]]+\])|(\\.)|(.)", re.DOTALL)
 _SINGLE = frozenset({"containers", "dangling", "intermediate", "manifest", "readonly"})
 
 
@@ -250,23 +249,6 @@ def _boolean(key: str, value: str) -> bool:
     if value in _FALSE:
         return False
     raise InvalidArgument(f"cannot filter images by {key} '{value}'", hint="give true or false")
-
-
-def _pattern(text: str) -> Callable[[str], bool]:
-    """Go's path.Match: `*` and `?` do not stand for a slash; `[a-c]`, `[^a]`; a pattern that is none fits nothing."""
-    parts: list[str] = []
-    for star, mark, group, escaped, plain in _TOKENS.findall(text):
-        if star or mark:
-            parts.append("[^/]*" if star else "[^/]")
-        elif group:
-            parts.append(f"[{group[1:-1]}]".replace("[[", r"[\["))
-        else:
-            parts.append(re.escape(escaped[1:] if escaped else plain))
-    try:
-        pattern = re.compile("".join(parts), re.DOTALL)
-    except re.error:
-        return lambda _candidate: False
-    return lambda candidate: pattern.fullmatch(candidate) is not None
 
 
 def _forms(image: Image) -> list[str]:

@@ -29,7 +29,7 @@ async def attach(container: Container) -> socket.socket:
 
 async def fill_queue(container: Container, made: list[socket.socket]) -> None:
     while True:
-        made.append(await connect("", container.id, container.request.bundle, deadline=0.3))
+        made.append(await connect("", container.id, container.request.bundle, deadline=1.0))
 
 
 def read_all(connection: socket.socket) -> dict[int, bytes]:
@@ -173,7 +173,7 @@ async def test_a_stopped_monitor_is_given_up_on(bench: Bench) -> None:
     stop(container.monitor)
     made: list[socket.socket] = []
     try:
-        with pytest.raises(DeadlineExceeded, match=r"accepted nobody for 0\.3 s"):
+        with pytest.raises(DeadlineExceeded, match=r"accepted nobody for 1 s"):
             await fill_queue(container, made)
         assert len(made) >= 10
     finally:
@@ -181,4 +181,4 @@ async def test_a_stopped_monitor_is_given_up_on(bench: Bench) -> None:
         for connection in made:
             connection.close()
     with await attach(container) as connection:
-        assert select.select([], [connection], [], 5)[1]
+        assert select.select([], [connection], [], 20)[1]

@@ -70,7 +70,7 @@ async def test_a_stopped_monitor_holds_nobody_up_and_gets_the_last_size(bench: B
         for columns in range(1, 500):
             control.resize(container.request.bundle, 24, columns)
             control.reopen_logs(container.request.bundle)
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 20
         connection.send(b"\r")
         resume(container.monitor)
         await trio.to_thread.run_sync(read_until, connection, b"24 499\r\n")

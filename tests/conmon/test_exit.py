@@ -67,15 +67,20 @@ async def test_running_out_of_memory_is_noticed(bench: Bench) -> None:
 
 @pytest.mark.oci_runtime("runc")
 async def test_the_code_is_kept_when_the_monitor_is_killed(bench: Bench) -> None:
-    container = await bench.started("sh", "-c", "sleep 0.2; exit 23")
+    fifo = bench.base / "fifo"
+    os.mkfifo(fifo)
+    permission = os.open(fifo, os.O_RDWR)
+    container = await bench.started("sh", "-c", "read go </tmp/fifo; exit 23", fifo=str(fifo))
     ref = ref_of(container.pid)
     assert ref is not None
     assert container.monitor is not None
     with open_pidfd(ref) or pytest.fail("gone") as init:
         os.kill(container.monitor.pid, 9)
-        with trio.fail_after(10):
+        os.write(permission, b"go\n")
+        with trio.fail_after(20):
             await init.wait()
         status = init.exit_status()
+    os.close(permission)
     assert exits.read_exit(str(bench.exits), str(container.persist), container.id) is None
     assert status is not None
     assert os.waitstatus_to_exitcode(status) == 23

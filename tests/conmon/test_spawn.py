@@ -119,7 +119,7 @@ async def test_ending_a_monitor_ends_the_runtime_it_waits_for(bench: Bench) -> N
     release(container.request)
     at_work = int(await trio.to_thread.run_sync(begun.read_text))
     await end_monitor(container.request, monitor)
-    assert not processes.wait_gone([at_work], 5)
+    assert not processes.wait_gone([at_work], 20)
 
 
 async def test_what_the_runtime_says_is_told(bench: Bench) -> None:
@@ -196,7 +196,7 @@ async def test_a_request_that_cannot_be_carried_out_leaves_no_process(bench: Ben
     colon = msgspec.structs.replace(other.request, log_path="/tmp/a:b")
     with pytest.raises(InvalidArgument, match="a path with a colon"):
         await spawn_monitor(bench.conmon, colon)
-    assert not processes.wait_gone(processes.children() - before, 5)
+    assert not processes.wait_gone(processes.children() - before, 20)
     assert not spawn._kept
 
 
@@ -233,7 +233,7 @@ async def test_a_terminal_works_with_a_bundle_of_any_length(bench: Bench) -> Non
 
 @only_runc
 async def test_a_time_out_is_an_exit_of_its_own(bench: Bench) -> None:
-    container = await bench.started("sleep", "60", timeout=1)
+    container = await bench.started("sleep", "60", timeout=3)
     end = await container.wait()
     assert (end.code, end.timed_out) == (255, True)
 

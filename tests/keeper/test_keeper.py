@@ -19,6 +19,7 @@ from supervisor.keeper import Backoff
 from tests.keeper.support import ctxt_switches, error_line, events
 from tests.support import processes
 from tests.support.varlink import Wire, call
+from tests.support.waiting import quickly, until
 
 if TYPE_CHECKING:
     from tests.keeper.support import Supervisor
@@ -26,18 +27,22 @@ if TYPE_CHECKING:
 
 def test_a_killed_daemon_is_replaced_at_once(supervisor: Supervisor) -> None:
     supervisor.start()
-    pid = supervisor.daemon
-    begun = time.monotonic()
-    os.kill(pid, signal.SIGKILL)
-    # The listening socket never goes away; at worst the dead daemon took the connection with it.
-    for _ in range(2):
-        try:
-            next_pid = supervisor.daemon
-            break
-        except (EOFError, ConnectionResetError):
-            continue
-    assert next_pid != pid
-    assert time.monotonic() - begun < 2.0
+
+    def back() -> float:
+        pid = supervisor.daemon
+        begun = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        # The listening socket never goes away; at worst the dead daemon took the connection with it.
+        for _ in range(2):
+            try:
+                next_pid = supervisor.daemon
+                break
+            except (EOFError, ConnectionResetError):
+                continue
+        assert next_pid != pid
+        return time.monotonic() - begun
+
+    quickly(back, 2.0)
 
 
 def test_a_client_waits_in_the_backlog_while_there_is_no_daemon(
@@ -152,7 +157,7 @@ os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOWAIT)
 sys.exit(Keeper(orders, os.environ, Report(), started).run())
 """
     argv = [sys.executable, "-P", "-c", script, str(supervisor.root)]
-    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=10)
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=30)
     assert done.returncode == 125
     assert len(events(done.stderr)) == 4
 
@@ -163,11 +168,11 @@ def test_a_keeper_that_cannot_go_on_leaves_no_daemon(supervisor: Supervisor) -> 
     ours = {supervisor.pid, supervisor.daemon}
     argv = supervisor.command("--report-fd=1")
     done = subprocess.run(
-        argv, env=supervisor.environment, check=False, capture_output=True, text=True, timeout=10
+        argv, env=supervisor.environment, check=False, capture_output=True, text=True, timeout=30
     )
     assert done.returncode == 125
     assert json.loads(done.stdout)["code"] == "AlreadyRunning"
-    assert processes.mentions([str(supervisor.root)]) - {os.getpid()} == ours
+    until(lambda: processes.mentions([str(supervisor.root)]) - {os.getpid()} == ours, "a daemon stays")
 
 
 def test_a_bug_is_logged_in_full_on_one_line(supervisor: Supervisor) -> None:
@@ -197,7 +202,7 @@ def test_a_second_ctrl_c_ends_a_daemon_that_does_not_end(supervisor: Supervisor)
     os.kill(supervisor.pid, signal.SIGINT)
     supervisor.await_notice(lambda lines: "STOPPING=1" in lines)
     assert supervisor.end(signal.SIGINT) == 1
-    assert not os.path.exists(f"/proc/{daemon}")
+    assert not processes.wait_gone([daemon], 20)
 
 
 def test_a_failure_of_the_host_after_a_good_start_is_tried_again(
@@ -290,7 +295,7 @@ def test_a_supervisor_that_is_about_to_end_is_waited_for(supervisor: Supervisor)
     supervisor.call("Shutdown")
     supervisor.start()
     try:
-        assert first.wait(10) == 0
+        assert first.wait(20) == 0
         assert supervisor.info()["keeper_pid"] == supervisor.pid != first.pid
     finally:
         first.stderr.close()
@@ -387,7 +392,7 @@ def test_nobody_wakes_up_when_nothing_happens(secluded: Supervisor) -> None:
     secluded.start()
     pids = (secluded.pid, secluded.daemon)
     # A thread that has worked lives on for ten seconds.
-    time.sleep(12)
+    time.sleep(20)
     before = [ctxt_switches(pid) for pid in pids]
     time.sleep(10)
     assert [ctxt_switches(pid) for pid in pids] == before

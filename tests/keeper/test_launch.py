@@ -70,7 +70,7 @@ def launched(short_path: Path) -> Iterator[Launched]:
 def test_the_first_command_starts_a_supervisor_and_is_answered(launched: Launched) -> None:
     told = launched.ask()
     assert told["socket"] == launched.socket
-    assert told["seconds"] < 5.0
+    assert told["seconds"] < 15.0
     assert launched.ask()["keeper_pid"] == told["keeper_pid"]
 
 

@@ -74,7 +74,7 @@ def test_migrate_stops_what_a_supervisor_left_running(engine: Engine) -> None:
     assert Path(f"/proc/{pid}").exists()
     done = _maintain(engine, "migrate")
     assert (done.returncode, done.stderr) == (0, "")
-    assert not processes.wait_gone([pid], 5)
+    assert not processes.wait_gone([pid], 20)
     engine.start()
     assert engine.inspect("a")["State"]["Status"] == "exited"
 
@@ -145,7 +145,7 @@ def test_reset_works_on_a_state_that_cannot_be_read(engine: Engine) -> None:
 
 
 def _nothing_left(engine: Engine, ids: list[str], pids: list[int]) -> None:
-    assert not processes.wait_gone([*pids, *processes.mentions(ids)], 5)
+    assert not processes.wait_gone([*pids, *processes.mentions(ids)], 20)
     # Zombies that whoever adopted them has not collected yet have ended all the same.
     told = [processes.describe(pid) for pid in processes.mentions(ids)]
     assert not [text for text in told if "(zombie" not in text]

@@ -36,7 +36,7 @@ async def test_waiting_ends_with_the_process(sleeper: subprocess.Popen[bytes]) -
         assert not pidfd.exited()
         assert pidfd.exit_status() is None
         assert pidfd.send_signal(signal.SIGTERM)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await pidfd.wait()
         assert pidfd.exited()
         sleeper.wait()

@@ -34,13 +34,19 @@ TALK = ("/usr/bin/python3", "-c", (Path(__file__).parent / "talk.py").read_text(
 HOST, OUTSIDE = "192.0.2.1", "192.0.2.2"
 HOST6, OUTSIDE6 = "fd02::1", "fd02::2"
 DEFAULT = "podman"
-TRIES = 5
 REST = 1.0
 """Seconds for which what nobody needs any more is there for the next one."""
 CONFIG = """\
 [containers]
 netns = "private"
 """
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test here starts dozens of programs, one after the other: a slow machine may take its time."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(300))
 
 
 class Net:
@@ -182,14 +188,6 @@ def pause(told: list[str]) -> float:
     assert int(answered) > 0
     assert last == "1", "nobody answers any more"
     return float(longest)
-
-
-def promised(seconds: float, measured: Callable[[], float]) -> None:
-    """It takes no longer, at least once: other tests may take the processor just when it is measured."""
-    took: list[float] = []
-    while not took or took[-1] >= seconds:
-        assert len(took) < TRIES, f"it is to take {seconds:g} s, and takes {took}"
-        took.append(measured())
 
 
 @contextlib.contextmanager

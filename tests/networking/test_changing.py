@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.networking.conftest import HOST, OUTSIDE, ask, pause, promised
+from tests.networking.conftest import HOST, OUTSIDE, ask, pause
+from tests.support.waiting import quickly
 
 if TYPE_CHECKING:
     from tests.networking.conftest import Net
@@ -56,7 +57,7 @@ def test_traffic_goes_on_while_networks_come_and_go(two: Net) -> None:
         assert kept[2] == "0", "somebody was refused"
         return pause(kept)
 
-    promised(LONGEST, come_and_go)
+    quickly(come_and_go, LONGEST)
 
 
 def test_ports_lead_on_when_their_network_is_left(two: Net) -> None:
@@ -73,7 +74,7 @@ def test_ports_lead_on_when_their_network_is_left(two: Net) -> None:
         networks.reverse()
         return pause(kept)
 
-    promised(LONGEST, leave_the_first)
+    quickly(leave_the_first, LONGEST)
 
 
 def test_a_killed_supervisor_leaves_all_of_a_change_or_nothing(two: Net) -> None:
@@ -165,8 +166,8 @@ def test_a_reload_under_traffic_mends_what_was_flushed(net: Net) -> None:
             assert ask(net.outside, HOST, 8080).startswith("web ")
         return pause(kept)
 
-    promised(LONGEST, reload)
-    promised(LONGEST, mend)
+    quickly(reload, LONGEST)
+    quickly(mend, LONGEST)
     net.filter("nft", "flush", "ruleset")
     assert ask(net.outside, HOST, 8080, seconds=0.5) == ""
     net.engine.cli("network", "reload", "idle")  # whichever is named: the rules are one table

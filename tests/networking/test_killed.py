@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.networking.conftest import HOST, OUTSIDE, ask, await_answer, pause, promised
+from tests.networking.conftest import HOST, OUTSIDE, ask, await_answer, pause
 from tests.support import processes
 from tests.support.hosts import helpers
-from tests.support.waiting import until
+from tests.support.waiting import quickly, until
 
 if TYPE_CHECKING:
     from tests.networking.conftest import Net
@@ -34,17 +34,18 @@ def test_a_killed_supervisor_interrupts_nothing(net: Net) -> None:
     def kill() -> float:
         with (
             net.meanwhile_on(net.outside, "keep", HOST, "8080") as kept,
-            net.meanwhile_on(net.inner("a"), "hold", net.address("web"), "80") as held,
+            net.meanwhile_on(net.outside, "hold", HOST, "8080") as held,
+            net.meanwhile_on(net.inner("a"), "hold", net.address("web"), "80") as held_inside,
         ):
             for _ in range(3):
                 net.engine.kill()
                 assert net.asks("a", "web").startswith("web ")
                 assert net.asks("a", OUTSIDE, 7).startswith("outside ")
-        assert held[1] == "1", "the connection has ended"
+        assert (held[1], held_inside[1]) == ("1", "1"), "a connection has ended"
         assert kept[2] == "0", "somebody was refused"
         return pause(kept)
 
-    promised(LONGEST, kill)
+    quickly(kill, LONGEST)
     assert helpers(net.engine.path) == before
     net.serve("b", "--network", "n")
     assert net.asks("a", "b").startswith("b ")
@@ -93,7 +94,7 @@ def test_killed_helpers_are_back_within_the_time_that_is_promised(net: Net) -> N
         until(lambda: len(told(net, "helper-restarted")) == former + len(killed), "they are not back")
         return int(told(net, "helper-restarted")[-1]["TimeNano"]) / 1e9 - begun
 
-    promised(BACK, kill)
+    quickly(kill, BACK)
 
 
 def test_helpers_end_with_the_last_container(net: Net) -> None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.networking.conftest import HOST, OUTSIDE, ask, await_answer, pause, promised
+from tests.networking.conftest import HOST, OUTSIDE, ask, await_answer, pause
 from tests.support import processes
-from tests.support.waiting import until
+from tests.support.waiting import quickly, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -299,7 +299,7 @@ def test_a_killed_client_is_back_within_the_time_that_is_promised(net: Net, serv
         assert kept[2] == "0", "somebody was refused"
         return int(back["TimeNano"]) / 1e9 - begun
 
-    promised(BACK, kill)
+    quickly(kill, BACK)
     assert shown(net, "a") == (server.address, OUTSIDE)
 
 
@@ -380,7 +380,7 @@ def test_reload_brings_back_an_interface_that_somebody_has_removed(net: Net, ser
         assert kept[2] == "0", "somebody was refused"
         return pause(kept)
 
-    promised(LONGEST, reload)
+    quickly(reload, LONGEST)
     assert client(net) == same
     server.says("192.0.2.154", f"router {OUTSIDE}")
     os.kill(same, signal.SIGUSR1)

@@ -113,24 +113,19 @@ def test_an_internal_network_leads_nowhere_else(net: Net) -> None:
     assert "default" not in net.engine.out("exec", "b", "ip", "route")
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "reached"),
-    [
-        ((), (), True),
-        (("--opt", "isolate=true"), (), True),
-        (("--opt", "isolate=true"), ("--opt", "isolate=true"), False),
-        (("--opt", "isolate=strict"), (), False),
-    ],
-)
-def test_networks_are_isolated_where_they_are_said_to_be(
-    net: Net, first: tuple[str, ...], second: tuple[str, ...], reached: bool
-) -> None:
-    net.engine.cli("network", "create", *first, "first")
-    net.engine.cli("network", "create", *second, "second")
-    net.run("a", "--network", "first")
-    net.serve("b", "--network", "second")
-    assert bool(net.asks("a", net.address("b"), seconds=2 if reached else 0.5)) == reached
-    assert net.asks("a", OUTSIDE, 7).startswith("outside ")
+def test_networks_are_isolated_where_they_are_said_to_be(net: Net) -> None:
+    """What is said of each, and who is reached then: `tests/network/test_paths.py` has the rules."""
+    for name, isolate in (("plain", ()), ("one", ("true",)), ("two", ("true",)), ("strict", ("strict",))):
+        options = [word for each in isolate for word in ("--opt", f"isolate={each}")]
+        net.engine.cli("network", "create", *options, name)
+        net.serve(name, "--network", name)
+    net.run("near", "--network", "podman")
+    for asker, other in (("near", "plain"), ("one", "plain"), ("plain", "one")):
+        assert net.asks(asker, net.address(other)).startswith(f"{other} "), (asker, other)
+    for asker, other in (("one", "two"), ("two", "one"), ("strict", "plain"), ("plain", "strict")):
+        assert net.asks(asker, net.address(other), seconds=0.5) == "", (asker, other)
+    for name in ("one", "two", "strict"):
+        assert net.asks(name, OUTSIDE, 7).startswith("outside "), name
 
 
 def test_a_container_on_two_networks_is_reached_on_both(net: Net) -> None:

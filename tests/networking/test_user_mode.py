@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.networking.conftest import HOST, HOST6, OUTSIDE, OUTSIDE6, ask, await_answer, pause, promised
+from tests.networking.conftest import HOST, HOST6, OUTSIDE, OUTSIDE6, ask, await_answer, pause
 from tests.networking.fetching import fetches
 from tests.networking.programs import helper
+from tests.support.waiting import quickly
 
 if TYPE_CHECKING:
     from tests.networking.conftest import Net
@@ -115,4 +116,4 @@ def test_traffic_goes_on_two_seconds_after_the_program_was_killed(
             await_answer(partial(ask, net.host, "127.0.0.1", 8080), "web ")
         return pause(kept)
 
-    promised(2.0, kill)
+    quickly(kill, 2.0)

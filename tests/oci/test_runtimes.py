@@ -173,17 +173,25 @@ def test_there_is_no_guess_at_a_name() -> None:
 async def test_this_hosts_runtimes_are_found_quickly_and_nothing_is_left(tmp_path: Path) -> None:
     if shutil.which("runc") is None:
         pytest.skip("runc is not installed")
+    taken = list[float]()
+    while not taken or taken[-1] >= 1:  # which a busy machine may need, but not each time
+        assert len(taken) < 5, taken
+        taken.append(await time_to_find(tmp_path))
+
+
+async def time_to_find(directory: Path) -> float:
     begun = trio.current_time()
-    asked = begin(host_settings().engine, str(tmp_path))
+    asked = begin(host_settings().engine, str(directory))
     tried = [probe.trial.undo[-1] for probe in asked if probe.trial is not None]
     found = await find_runtimes(host_settings().engine, probed=asked)
-    assert trio.current_time() - begun < 1.0
+    taken = trio.current_time() - begun
     assert found.pick("runc").version[0].isdigit()
     if hybrid_cgroups() and shutil.which("crun"):
         assert "hybrid" in found.unusable["crun"]
         assert found.default.name == "runc"
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(directory) == []
     assert not tried or not cgroup_directories(re.compile("|".join(tried)))
+    return taken
 
 
 # Calls

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ import trio.testing
 from pyman.api.spec import PortMapping
 from pyman.errors import PortInUse
 from pyman.names import State
-from supervisor.network.plans import Port
+from supervisor.network.plans import NetworkPlan, Port
 from supervisor.runtime.networks.wired.allocation import Allocation
 from supervisor.runtime.networks.wired.taking import Taking
 from supervisor.runtime.records import Observed, Wanted
@@ -71,3 +73,32 @@ async def test_nobody_else_is(autojump_clock: trio.testing.MockClock, state: Sta
     with pytest.raises(PortInUse, match="container 'old' has it"):
         await taken(taking)
     assert autojump_clock.current_time() == began
+
+
+class Busy:
+    """Claims of a bridge that another engine is taking away."""
+
+    def __init__(self, times: float) -> None:
+        """`times`: that one looks in vain."""
+        self._left = times
+        self.looked: list[float] = []
+
+    def need(self, bridge: str) -> bool:
+        assert bridge == "br1"
+        self.looked.append(trio.current_time())
+        self._left -= 1
+        return self._left < 0
+
+
+@pytest.mark.parametrize(("times", "seconds"), [(0, 0.0), (3, 0.06), (math.inf, DEADLINE)])
+async def test_another_engine_that_takes_a_bridge_away_is_waited_for_but_not_for_ever(
+    autojump_clock: trio.testing.MockClock, times: float, seconds: float
+) -> None:
+    """Nobody tells of locks of files: they are looked at now and then."""
+    del autojump_clock
+    _, taking = held_by(state=State.RUNNING, wanted=Wanted.RUNNING)
+    claims: Any = Busy(times)
+    began = trio.current_time()
+    await taking.bridge(NetworkPlan("web", "a" * 64, interface="br1"), claims)
+    assert trio.current_time() - began == pytest.approx(seconds)
+    assert all(later - look > 0.019 for look, later in pairwise(claims.looked))

@@ -26,6 +26,7 @@ from pyman.errors import (
 from pyman.sdk.connection import compact
 from tests.sdk.backends import on_both
 from tests.sdk.fake import ID
+from tests.support.waiting import quickly
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -256,4 +257,4 @@ def test_a_call_adds_little(fake: FakeEngine, backend: str) -> None:
                 await engine.version()
             return (time.perf_counter() - started) / 200
 
-    assert anyio.run(measure, backend=backend) < 0.02
+    quickly(lambda: anyio.run(measure, backend=backend), 0.02)

@@ -18,6 +18,7 @@ from pyman.errors import CommandNotFound, EngineUnavailable, NameInUse, NoSuchCo
 from pyman.wire import Selection
 from tests.sdk.backends import on_both
 from tests.support import processes
+from tests.support.waiting import quickly
 
 if TYPE_CHECKING:
     from tests.support.engine import Engine
@@ -177,7 +178,7 @@ def test_the_client_adds_little_to_a_call(shared_engine: Engine, backend: str) -
                 times.append(time.perf_counter() - started)
             return sorted(times)[len(times) // 2]
 
-    assert anyio.run(measure, backend=backend) < 0.002
+    quickly(lambda: anyio.run(measure, backend=backend), 0.002)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the supervisor needs root")

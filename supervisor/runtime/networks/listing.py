@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pyman.errors import InvalidArgument
 from pyman.stamps import parse_stamp
 from supervisor.images.moments import moment
+from supervisor.patterns import expression
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,10 +45,10 @@ def selected(
 def _test(key: str, values: Sequence[str], is_dangling: Test) -> Test:
     match key:
         case "name":
-            patterns = [_pattern(value) for value in values]
+            patterns = [expression(value) for value in values]
             return lambda network: any(pattern.search(network.name) for pattern in patterns)
         case "id":
-            begins = [_pattern(_begin(value)) for value in values]
+            begins = [expression(_begin(value)) for value in values]
             return lambda network: any(pattern.search(network.id) for pattern in begins)
         case "driver":
             return lambda network: network.driver in values
@@ -75,13 +76,6 @@ def _begin(value: str) -> str:
 def _has(pairs: Mapping[str, str], wanted: str) -> bool:
     key, _, value = wanted.partition("=")
     return key in pairs and (not value or pairs[key] == value)
-
-
-def _pattern(value: str) -> re.Pattern[str]:
-    try:
-        return re.compile(value)
-    except re.error as error:
-        raise InvalidArgument(f"cannot use the filter value '{value}': {error}") from None
 
 
 def _truth(value: str) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pyman.errors import AmbiguousId, InvalidArgument, NotFound
 from pyman.names import RestartPolicy, State
 from supervisor.images.moments import moment as time_of
+from supervisor.patterns import expression
 
 if TYPE_CHECKING:
     from supervisor.runtime.container import Container
@@ -27,13 +28,6 @@ _SHORT_ID = 12
 """Digits from which on the beginning of an id is not taken for a name."""
 
 
-def _pattern(value: str) -> re.Pattern[str]:
-    try:
-        return re.compile(value)
-    except re.error as error:
-        raise InvalidArgument(f"cannot use the filter value '{value}': {error}") from None
-
-
 def _any(tests: list[Test]) -> Test:
     return lambda container: any(test(container) for test in tests)
 
@@ -41,12 +35,12 @@ def _any(tests: list[Test]) -> Test:
 def _id(value: str, _find: Find) -> Test:
     if re.fullmatch(r"[0-9a-f]*", value):
         return lambda c: c.id.startswith(value)
-    pattern = _pattern(value)
+    pattern = expression(value)
     return lambda c: pattern.search(c.id) is not None
 
 
 def _name(value: str, _find: Find) -> Test:
-    pattern = _pattern(value)
+    pattern = expression(value)
     return lambda c: pattern.search(c.name) is not None
 
 
@@ -80,7 +74,7 @@ def _exited(value: str, _find: Find) -> Test:
 
 def _ancestor(value: str, _find: Find) -> Test:
     """The image's id, or a pattern for its name; without a tag in it, the tag `latest` is meant."""
-    pattern = _pattern(value)
+    pattern = expression(value)
 
     def fits(container: Container) -> bool:
         image = container.definition.image

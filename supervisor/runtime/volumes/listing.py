@@ -3,12 +3,12 @@ any, but for labels, which must all."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from pyman.api.volume import InspectVolume
 from pyman.errors import InvalidArgument, NotFound
 from supervisor.images.moments import moment
+from supervisor.patterns import expression
 from supervisor.runtime.views.times import rfc3339
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _test(book: Volumes, key: str, values: Sequence[str]) -> Callable[[Entry], b
         case "opt":
             return lambda entry: any(_has(entry.definition.options, value) for value in values)
         case "name":
-            patterns = [_pattern(value) for value in values]
+            patterns = [expression(value) for value in values]
             return lambda entry: any(pattern.search(entry.name) for pattern in patterns)
         case "driver":
             return lambda entry: entry.definition.driver in values
@@ -94,13 +94,6 @@ def _test(book: Volumes, key: str, values: Sequence[str]) -> Callable[[Entry], b
 def _has(pairs: Mapping[str, str], wanted: str) -> bool:
     key, _, value = wanted.partition("=")
     return key in pairs and (not value or pairs[key] == value)
-
-
-def _pattern(value: str) -> re.Pattern[str]:
-    try:
-        return re.compile(value)
-    except re.error as error:
-        raise InvalidArgument(f"cannot use the filter value '{value}': {error}") from None
 
 
 def _truth(key: str, value: str) -> bool:
