@@ -35,13 +35,14 @@ async def connect(worker: Worker, request: rq.Connect) -> None:
     """The answer is whether that is a change. InvalidArgument, WrongState, NoSuchNetwork, AddressInUse, NetworkFailed,
     NotSupported: it is not, and nothing is left of it."""
     await _settle(worker)
-    wiring = _wiring(worker, f"connect {{}} to network '{request.network}'")
+    who = _named(worker)
+    wiring = _wiring(worker, f"connect {who} to network '{request.network}'")
     definition, book = worker.container.definition, worker.services.networks
     known = await book.known()
     network = known.find(request.network)
     if network.name in definition.spec.networks:
         if _init(worker) is not None:
-            raise _refusal(worker, f"connect {{}} to network '{network.name}'", "it is on it")
+            raise _refusal(worker, f"connect {who} to network '{network.name}'", "it is on it")
         request.answer.give(False)  # as Podman
         return
     settings = worker.services.settings
@@ -87,7 +88,7 @@ async def disconnect(worker: Worker, request: rq.Disconnect) -> None:
     """InvalidArgument, WrongState: it is not on it, or cannot be taken off; NoSuchNetwork; NetworkFailed: it is put back on
     it."""
     await _settle(worker)
-    doing = f"disconnect {{}} from network '{request.network}'"
+    doing = f"disconnect {_named(worker)} from network '{request.network}'"
     wiring = _wiring(worker, doing)
     on = worker.container.definition.spec.networks
     name = await _name_of(worker, request)
@@ -118,7 +119,7 @@ async def _name_of(worker: Worker, request: rq.Disconnect) -> str:
 async def reload(worker: Worker, request: rq.ReloadNetworks) -> None:
     """What a running container has on its networks is made again where it is missing. InvalidArgument, WrongState;
     NetworkFailed: something is missing still."""
-    doing = "reload the networks of {}"
+    doing = f"reload the networks of {_named(worker)}"
     wiring = _wiring(worker, doing)
     init = _init(worker)
     if init is None:
@@ -168,7 +169,7 @@ async def _settle(worker: Worker) -> None:
     name = worker.observed.rewiring
     if not name:
         return
-    wiring, init = _wiring(worker, "settle the networks of {}"), _init(worker)
+    wiring, init = _wiring(worker, f"settle the networks of {_named(worker)}"), _init(worker)
     if name in worker.container.definition.spec.networks:
         if init is not None:
             await wiring.put_back(name, init)
@@ -204,18 +205,18 @@ def _wiring(worker: Worker, doing: str) -> Rewiring:
     spec, name = worker.container.definition.spec, worker.container.name
     mode = f"{spec.netns.nsmode or 'none'}{f':{spec.netns.value}' if spec.netns.value else ''}"
     raise InvalidArgument(
-        f"cannot {_named(worker, doing)}: it was created with --network {mode}",
+        f"cannot {doing}: it was created with --network {mode}",
         subject=name,
         hint="it takes a container that was created on a network",
     )
 
 
 def _refusal(worker: Worker, doing: str, reason: str) -> WrongState:
-    return WrongState(f"cannot {_named(worker, doing)}: {reason}", subject=worker.container.name)
+    return WrongState(f"cannot {doing}: {reason}", subject=worker.container.name)
 
 
-def _named(worker: Worker, doing: str) -> str:
-    return doing.format(f"container '{worker.container.name}'")
+def _named(worker: Worker) -> str:
+    return f"container '{worker.container.name}'"
 
 
 def _init(worker: Worker) -> ProcessRef | None:
