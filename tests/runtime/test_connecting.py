@@ -214,7 +214,7 @@ async def test_one_that_ends_meanwhile_starts_as_was_asked_for(
         with monkeypatch.context() as patches:
             patches.setattr(Rewiring, "put_on" if connects else "take_off", dies)
             await change(entry)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await entry.container.wait(frozenset({"exited"}))
         assert list(entry.container.definition.spec.networks) == (["one", "two"] if connects else ["one"])
         await house.engine.services.settle()
@@ -348,7 +348,7 @@ async def test_a_taking_back_that_fails_is_done_later(house: House, monkeypatch:
         with pytest.raises(NetworkFailed):
             await connect(entry)
         assert entry.container.observed.rewiring == "two"
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await entry.container.until(lambda: entry.container.observed.rewiring == "" or None)
         await is_on_one_alone(entry)
 

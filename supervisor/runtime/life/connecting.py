@@ -38,7 +38,8 @@ async def connect(worker: Worker, request: rq.Connect) -> None:
     who = _named(worker)
     wiring = _wiring(worker, f"connect {who} to network '{request.network}'")
     definition, book = worker.container.definition, worker.services.networks
-    network = (await book.known()).find(request.network)
+    known = await book.known()
+    network = known.find(request.network)
     if network.name in definition.spec.networks:
         if _init(worker) is not None:
             raise _refusal(worker, f"connect {who} to network '{network.name}'", "it is on it")
@@ -46,8 +47,9 @@ async def connect(worker: Worker, request: rq.Connect) -> None:
         return
     settings = worker.services.settings
     as_device, rootless = bool(settings.containers.interface_name), settings.rootless
+    taken = choosing.on_host(known, book.containers(), definition.name) if request.wish.options else {}
     networks = choosing.further(
-        definition.spec.networks, network, request.wish, as_device=as_device, rootless=rootless
+        definition.spec.networks, network, request.wish, as_device=as_device, rootless=rootless, taken=taken
     )
     new, event = _changed(worker, networks), _event(worker, EventStatus.CONNECT, network.name, request)
     init = _init(worker)

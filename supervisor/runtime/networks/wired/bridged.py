@@ -317,7 +317,7 @@ class Bridged:
         for attachment in observed.attachments if at_once else ():
             await attempt(partial(bridges.call, place, partial(links.detach, attachment)))
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
-            bridges.leave(self.id, network, place, "" if at_once else attachment.host_interface)
+            bridges.leave(self.id, network, place, None if at_once else attachment)
         if failures:
             raise _together(failures)
         self.left()
