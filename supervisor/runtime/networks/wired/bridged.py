@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from functools import cached_property, partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from pyman.errors import AddressInUse, NetworkFailed, PymanError
+from pyman.errors import NetworkFailed, PymanError
 from supervisor.kernel import inside
 from supervisor.logging import log
 from supervisor.network import ports as host_ports
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from pyman.api.network import Network
+    from pyman.api.spec import NetworkWish
     from supervisor.kernel.process import ProcessRef
     from supervisor.network.definitions.directory import Networks
     from supervisor.network.plans import Attachment, NetworkPlan, Port
@@ -61,7 +63,7 @@ class Bridged:
         self._close_sockets()
         try:
             if observed.attachments:  # a restart by policy keeps them
-                self._keep_all()
+                self.keep()
                 await self._need(observed.networks)
                 await self._claim(observed.ports)
                 return {}
@@ -77,6 +79,13 @@ class Bridged:
             raise
         return {"attachments": attachments, "networks": networks, "ports": ports}
 
+    def stays(self) -> bool:
+        """It may have been put on a network since, or taken off one; or nobody has held its addresses meanwhile."""
+        observed, wishes = self.container.observed, self.container.definition.spec.networks
+        if observed.rewiring or [each.network for each in observed.attachments] != list(wishes):
+            return False
+        return all(map(_is_as_wished, wishes.values(), observed.attachments)) and not self.keep()
+
     def claims(self, monitor: ProcessRef | None = None) -> Claims | None:
         """For addresses and bridges; `monitor`: of a run that goes on. None: no other engine is where the bridges are."""
         return Claims(self.services.layout.sockets, monitor)
@@ -91,14 +100,6 @@ class Bridged:
         """What is recorded is claimed, and nothing else. Addresses of it that another engine's container has."""
         claims = self.claims_of_run()
         return frozenset() if claims is None else claims.keep(self.container.observed)
-
-    def _keep_all(self) -> None:
-        """For the next run. AddressInUse: nobody has held them meanwhile."""
-        for address in sorted(self.keep()):
-            raise AddressInUse(
-                f"cannot use the address '{address}' again: a container of another engine has it",
-                subject=address,
-            )
 
     async def _on_networks(self, known: Networks) -> tuple[list[NetworkPlan], list[Attachment]]:
         wishes = self.container.definition.spec.networks
@@ -338,11 +339,24 @@ class Bridged:
         for attachment in observed.attachments if at_once else ():
             await attempt(partial(bridges.call, place, partial(links.detach, attachment)))
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
-            bridges.leave(self.id, network, place, "" if at_once else attachment.host_interface)
+            bridges.leave(self.id, network, place, None if at_once else attachment)
         if failures:
             raise _together(failures)
         self.left()
         self._close_claims()
+
+
+def _is_as_wished(wish: NetworkWish, attachment: Attachment) -> bool:
+    """What nobody wishes for may be anything."""
+    own_name = wish.options.get("host_interface_name") or attachment.host_interface
+    return (
+        {ip_address(each) for each in wish.static_ips}
+        <= {ip_address(each.address) for each in attachment.addresses}
+        and wish.static_mac in ("", attachment.mac)
+        and own_name == attachment.host_interface
+        and wish.interface_name == attachment.interface
+        and wish.aliases == attachment.aliases
+    )
 
 
 def _together(failures: Sequence[PymanError]) -> PymanError:
