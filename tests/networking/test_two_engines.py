@@ -84,6 +84,16 @@ def test_a_restart_by_policy_keeps_it(net: Net, other: Net) -> None:
     assert "a container of another engine has it" in refused.stderr
 
 
+def test_neither_takes_the_others_interface_away(net: Net, other: Net) -> None:
+    on_mine = ("--network", "podman:host_interface_name=mine")
+    net.serve("a", *on_mine, "-p", "8081:80")
+    assert "the host has another interface 'mine'" in other.refused(*on_mine)
+    other.engine.cli("create", "--name", "b", *on_mine, *other.root, "sleep", "1000")
+    assert other.engine.cli("start", "b", check=False).returncode
+    other.engine.cli("rm", "b")
+    assert ask(net.outside, HOST, 8081).startswith("a ")
+
+
 def test_where_the_other_serves_names_its_program_is_named(net: Net, other: Net) -> None:
     for each in (net, other):
         each.engine.cli("network", "create", "--subnet", "10.90.9.0/24", "shared")

@@ -38,7 +38,8 @@ async def connect(worker: Worker, request: rq.Connect) -> None:
     who = _named(worker)
     wiring = _wiring(worker, f"connect {who} to network '{request.network}'")
     definition, book = worker.container.definition, worker.services.networks
-    network = (await book.known()).find(request.network)
+    known = await book.known()
+    network = known.find(request.network)
     if network.name in definition.spec.networks:
         if _init(worker) is not None:
             raise _refusal(worker, f"connect {who} to network '{network.name}'", "it is on it")
@@ -46,8 +47,9 @@ async def connect(worker: Worker, request: rq.Connect) -> None:
         return
     settings = worker.services.settings
     as_device, rootless = bool(settings.containers.interface_name), settings.rootless
+    taken = choosing.on_host(known, book.containers(), definition.name) if request.wish.options else {}
     networks = choosing.further(
-        definition.spec.networks, network, request.wish, as_device=as_device, rootless=rootless
+        definition.spec.networks, network, request.wish, as_device=as_device, rootless=rootless, taken=taken
     )
     new, event = _changed(worker, networks), _event(worker, EventStatus.CONNECT, network.name, request)
     init = _init(worker)
@@ -163,19 +165,17 @@ async def take_back(worker: Worker) -> None:
 
 
 async def _settle(worker: Worker) -> None:
-    """Nothing is begun."""
-    name = worker.observed.rewiring
-    if not name:
+    """Nothing is begun. Of a container that has ended, all that is recorded is about to be taken down."""
+    name, init = worker.observed.rewiring, _init(worker)
+    if not name or init is None:
         return
-    wiring, init = _wiring(worker, f"settle the networks of {_named(worker)}"), _init(worker)
+    wiring = _wiring(worker, f"settle the networks of {_named(worker)}")
     if name in worker.container.definition.spec.networks:
-        if init is not None:
-            await wiring.put_back(name, init)
+        await wiring.put_back(name, init)
         await worker.note(rewiring="")
     else:
         former = worker.observed
-        if init is not None:
-            await wiring.take_off(name, init)
+        await wiring.take_off(name, init)
         await worker.note(rewiring="", **wiring.without(name))
         wiring.give_back(former)
 

@@ -282,7 +282,12 @@ class Ending:
         worker, observed = self._worker, self._worker.observed
         due = 0 < observed.restart_at < time.time_ns() + AT_ONCE
         may = observed.state is State.STOPPED and not worker.services.ending
-        return due and may and worker.services.dependencies.unmet(worker.container) is None
+        return (
+            due
+            and may
+            and worker.services.dependencies.unmet(worker.container) is None
+            and worker.body.wiring.stays()
+        )
 
     async def _renew(self) -> None:
         """`settle` and the restart as one."""

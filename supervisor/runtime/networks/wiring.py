@@ -32,6 +32,9 @@ class Wiring(Protocol):
         """What the record of the coming run says: addresses and ports that are its own from now on. What is recorded
         already is kept. InvalidArgument, AddressInUse, PortInUse, NoSuchNetwork, NetworkFailed."""
 
+    def stays(self) -> bool:
+        """What is recorded is what the coming run is to have. Else that is taken down, before it is planned."""
+
     def drop(self) -> None:
         """What was planned and not recorded is nobody's again; a run that is recorded keeps what it has."""
 
@@ -63,6 +66,9 @@ class Unwired:
 
     async def plan(self) -> dict[str, Any]:
         return {}
+
+    def stays(self) -> bool:
+        return True
 
     def drop(self) -> None:
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from functools import cached_property, partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from pyman.api.network import Network
+    from pyman.api.spec import NetworkWish
     from supervisor.kernel.process import ProcessRef
     from supervisor.network.definitions.directory import Networks
     from supervisor.network.plans import Attachment, NetworkPlan, Port
@@ -74,6 +76,13 @@ class Bridged:
             self.drop()
             raise
         return {"attachments": attachments, "networks": networks, "ports": ports}
+
+    def stays(self) -> bool:
+        """It may have been put on a network since, or taken off one."""
+        observed, wishes = self.container.observed, self.container.definition.spec.networks
+        if observed.rewiring or [each.network for each in observed.attachments] != list(wishes):
+            return False
+        return all(map(_is_as_wished, wishes.values(), observed.attachments))
 
     def claims(self, monitor: ProcessRef | None = None) -> Claims | None:
         """For addresses and bridges; `monitor`: of a run that goes on. None: no other engine is where the bridges are."""
@@ -308,10 +317,23 @@ class Bridged:
         for attachment in observed.attachments if at_once else ():
             await attempt(partial(bridges.call, place, partial(links.detach, attachment)))
         for network, attachment in zip(observed.networks, observed.attachments, strict=True):
-            bridges.leave(self.id, network, place, "" if at_once else attachment.host_interface)
+            bridges.leave(self.id, network, place, None if at_once else attachment)
         if failures:
             raise _together(failures)
         self.left()
+
+
+def _is_as_wished(wish: NetworkWish, attachment: Attachment) -> bool:
+    """What nobody wishes for may be anything."""
+    own_name = wish.options.get("host_interface_name") or attachment.host_interface
+    return (
+        {ip_address(each) for each in wish.static_ips}
+        <= {ip_address(each.address) for each in attachment.addresses}
+        and wish.static_mac in ("", attachment.mac)
+        and own_name == attachment.host_interface
+        and wish.interface_name == attachment.interface
+        and wish.aliases == attachment.aliases
+    )
 
 
 def _together(failures: Sequence[PymanError]) -> PymanError:
