@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.kernel import process
+from supervisor.network.kernel import netfilter
 from supervisor.network.plans import NetworkPlan
 from supervisor.runtime.networks.wired.claims import Claims
 from supervisor.runtime.networks.wired.ending import end_all
@@ -224,6 +225,7 @@ def test_what_is_taken_away_late_is_not_the_others(net: Net, other: Net) -> None
         assert not processes.wait_gone([first, monitor], 20)
         other.serve("b", "-p", f"8080:80/{kind}", "-p", f"127.0.0.1:8081:80/{kind}")
         net.host.does(lambda: end_all(str(net.engine.root / "pyman" / "state.db"), "/run/pyman"))
+        netfilter.close()
         assert ask(net.outside, HOST, 8080, kind).startswith("b ")
         net.engine.start()
         net.engine.cli("rm", "--force", "a")
