@@ -124,9 +124,11 @@ class Sandbox:
         """All of it, past what fails; the first error comes at the end."""
         await self._services.bridges.tidy_all()  # of none it is known any more that it is there
         failures: list[PymanError] = []
-        for key in (FORWARDER, self._way_out.key):
+        helpers, keys = self._services.helpers, (FORWARDER, self._way_out.key)
+        # The name server first, which rests as well: it would be begun anew in what is no namespace any more.
+        for end in (self._services.naming.end_unused, *(partial(helpers.end, key) for key in keys)):
             try:
-                await self._services.helpers.end(key)
+                await end()
             except PymanError as error:
                 failures.append(error)
         netns, self._netns = self._netns, -1
