@@ -26,7 +26,7 @@ from supervisor.runtime.networks.sandboxes.ports import FORWARDER, Ports
 from supervisor.runtime.networks.sandboxes.way_out import WayOut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from supervisor.runtime.container import Container
     from supervisor.runtime.services import Services
@@ -124,9 +124,13 @@ class Sandbox:
         """All of it, past what fails; the first error comes at the end."""
         await self._services.bridges.tidy_all()  # of none it is known any more that it is there
         failures: list[PymanError] = []
-        helpers, keys = self._services.helpers, (FORWARDER, self._way_out.key)
-        # The name server first, which rests as well: it would be begun anew in what is no namespace any more.
-        for end in (self._services.naming.end_unused, *(partial(helpers.end, key) for key in keys)):
+        helpers = self._services.helpers
+        ends: list[Callable[[], Awaitable[None]]] = [
+            self._services.naming.end_unused,  # which rests as well: it would be begun anew in no namespace
+            partial(helpers.end, FORWARDER),
+            partial(helpers.end, self._way_out.key),
+        ]
+        for end in ends:
             try:
                 await end()
             except PymanError as error:
