@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyman.cli.context import sentence
 from pyman.cli.options import CSV, FLAG, LIST, SECONDS, TEXT
 from pyman.cli.table import is_json, render
-from pyman.errors import InvalidArgument
+from pyman.errors import InvalidArgument, PymanError
 from pyman.stamps import is_decimal
 
 TYPE_CHECKING = False
@@ -231,7 +231,11 @@ def connect(ctx: Context, args: Parsed) -> int:
         "static_mac": args.mac_address,
     }
     options = {key: value for key, value in given.items() if value}
-    ctx.call("Network.Connect", {"name": name, "container": container, "options": options})
+    try:
+        ctx.call("Network.Connect", {"name": name, "container": container, "options": options})
+    except PymanError as error:
+        ctx.fail(error)
+        return 125  # also for an address or a port that is taken: here no start has failed
     return 0
 
 

@@ -212,12 +212,11 @@ def _printf(form: Any, *values: Any) -> str:
         if letter != "%":
             result += letter
             continue
-        start = index
-        while index < len(form) and form[index] in "+-# 0123456789.":
-            index += 1
+        flags, index, wrong = _flags(form, index)
+        result += wrong
         if index >= len(form):
             return result + "%!(NOVERB)"
-        flags, verb = form[start:index], form[index]
+        verb = form[index]
         index += 1
         if verb == "%":
             result += "%"
@@ -228,6 +227,37 @@ def _printf(form: Any, *values: Any) -> str:
             used += 1
     extra = ", ".join(f"{_go_type(value)}={show(value)}" for value in values[used:])
     return result + (f"%!(EXTRA {extra})" if extra else "")
+
+
+_MOST = 1_000_000
+"""Of a width or a precision, as Go has it."""
+
+
+def _flags(form: str, index: int) -> tuple[str, int, str]:
+    """What stands before a verb: signs, a width, a precision; where it ends, and what Go says of one that is too large."""
+    found, wrong = "", ""
+    while index < len(form) and form[index] in "+-# 0":
+        found += form[index]
+        index += 1
+    for dot, bad in (("", "%!(BADWIDTH)"), (".", "%!(BADPREC)")):
+        if not form.startswith(dot, index):
+            break
+        start = index + len(dot)
+        index = start
+        while index < len(form) and form[index] in "0123456789":
+            index += 1
+        digits = form[start:index].lstrip("0")
+        if len(digits) > len(str(_MOST)) or int(digits or 0) > _MOST:
+            wrong += bad
+        else:
+            found += dot + form[start:index]
+    return found, index, wrong
+
+
+def _letter(number: int) -> str:
+    """Go has another one for what is none."""
+    is_one = 0 <= number < 0xD800 or 0xDFFF < number <= 0x10FFFF
+    return chr(number) if is_one else "\N{REPLACEMENT CHARACTER}"
 
 
 def _verb(flags: str, verb: str, value: Any) -> str:
@@ -242,7 +272,9 @@ def _verb(flags: str, verb: str, value: Any) -> str:
         return f"%{flags}s" % ("[" + " ".join(quote(show(item)) for item in value) + "]")
     if verb == "t" and isinstance(value, bool):
         return f"%{flags}s" % show(value)
-    if verb in "dxXoc" and isinstance(value, int) and number:
+    if verb == "c" and isinstance(value, int) and number:
+        return f"%{flags}s" % _letter(value)
+    if verb in "dxXo" and isinstance(value, int) and number:
         return f"%{flags}{verb}" % value
     if verb in "xX" and isinstance(value, str):
         return f"%{flags}s" % (value.encode().hex() if verb == "x" else value.encode().hex().upper())

@@ -26,6 +26,8 @@ __all__ = [
     "Subnet",
     "first_addresses",
     "is_ipv6",
+    "label_of",
+    "labelled",
 ]
 
 DEFAULT_METRIC = 100
@@ -59,6 +61,8 @@ class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
     """In the container."""
     host_interface: str = ""
     """The other end of it, on a bridge: at most 15 bytes."""
+    label: str = ""
+    """What that says of itself on the host, as its alias (`label_of`): what else has its name is not it."""
     addresses: list[Address] = []
     mac: str = ""
     aliases: list[str] = []
@@ -154,6 +158,19 @@ class NetworkPlan(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def is_ipv6(address: str) -> bool:
     return ":" in address
+
+
+def label_of(engine: str, container: str, network_id: str) -> str:
+    """Of the host's end of a container's interface: whose it is. `engine`: the id of its journal."""
+    return f"pyman {engine} {container} {network_id}"
+
+
+def labelled(label: str) -> tuple[str, str]:
+    """The engine and the network that a label names; nothing if it is none."""
+    match label.split(" "):
+        case ["pyman", engine, _, network_id]:
+            return engine, network_id
+    return "", ""
 
 
 def first_addresses(attachments: Iterable[Attachment]) -> dict[bool, str]:

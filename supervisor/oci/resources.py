@@ -44,8 +44,8 @@ _LONGEST = 32
 
 class _Controllers(NamedTuple):
     names: frozenset[str]
-    missing: str = ""
-    """Why another one that the host has cannot be used; with a place for its name."""
+    missing: tuple[str, str] = ("", "")
+    """Why another one that the host has cannot be used: the words before its name, and those behind it."""
     hint: str = ""
 
 
@@ -174,7 +174,7 @@ def _check(settings: Settings, spec: ContainerSpec, placement: Placement) -> _Co
                 f"cannot use {option}: this host has no cgroup controller '{controller}'", subject=option
             )
         if controller and controller not in controllers.names:
-            reason = controllers.missing.format(controller)
+            reason = f"'{controller}'".join(controllers.missing)
             raise NotSupported(f"cannot use {option}: {reason}", subject=option, hint=controllers.hint)
     _check_memory(asked.memory, placement)
     _check_cpu(asked.cpu)
@@ -229,11 +229,11 @@ def _controllers(settings: Settings, placement: Placement) -> _Controllers:
         manager = cgroups.manager_of(settings.uid)
         return _Controllers(
             cgroups.controllers(manager),
-            "systemd has not delegated the controller '{}' to this user",
+            ("systemd has not delegated the controller ", " to this user"),
             "root delegates it with Delegate=cpu cpuset io memory pids in a drop-in file of user@.service",
         )
     names, above = cgroups.controllers_below(placement.parent)
-    return _Controllers(names, f"the controller '{{}}' is not available in the cgroup '{above}'")
+    return _Controllers(names, ("the controller ", f" is not available in the cgroup '{above}'"))
 
 
 # -- what makes sense ---------------------------------------------------------------------------

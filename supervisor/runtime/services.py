@@ -184,6 +184,7 @@ class Services:
                 await self.bridges.tidy_network(network.id)
 
         book.users = lambda: users(registry.containers)
+        book.containers = lambda: registry.containers
         book.changed = self._refresh_names
         book.tidy_network = tidy_network
         return book

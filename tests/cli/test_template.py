@@ -89,6 +89,10 @@ def render(text: str) -> str:
         ("{{printf `%-5s|%5d|%05.1f|%v|%q|%t|%x|%%` .Id .State.Pid .Half .Names .Id true 255}}",
          'abc  |    5|000.5|[a b]|"abc"|true|ff|%'),
         ("{{printf `%d` .Id}} {{printf `%s`}} {{printf `x` 1}}", "%!d(string=abc) %!s(MISSING) x%!(EXTRA int=1)"),
+        ("{{printf `%1 2s|%1.2.3s|%-+ 4d|%.s|%c|%c%c` .Id .Id 5 .Id 65 55296 1114112}}",
+         "%! (string=abc)2s|%!.(string=abc)3s|+5  ||A|\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"),
+        ("{{printf `%1000001d %.99999999999999999999s %00000005d` 1 .Id 2}}",
+         "%!(BADWIDTH)1 %!(BADPREC)abc 00002"),
         ("{{if and .Nothing .Nothing.Foo}}x{{else}}short{{end}}", "short"),
     ],
 )  # fmt: skip
@@ -169,7 +173,8 @@ def test_a_string_comes_through_every_way_of_quoting_it(text: str) -> None:
 
 PIECES = st.sampled_from(
     ["{{", "}}", "{{-", "-}}", ".Id", ".Names", "$", "$x", ":=", "=", "|", "(", ")", "if", "else", "end", "range",
-     "with", "json", "len", "index", "printf", "eq", '"a"', "`b`", "'c'", "1", "-", ".", ",", " ", "\n", "x", "/*", "*/"]
+     "with", "json", "len", "index", "printf", "eq", '"a"', "`b`", "'c'", "1", "-", ".", ",", " ", "\n", "x", "/*", "*/",
+     '"%1 2s"', '"%.9999999999c"']
 )  # fmt: skip
 
 

@@ -147,7 +147,7 @@ def test_a_supervisor_that_ends_does_not_wait_for_a_registry_and_the_next_one_te
         with faulty.wire() as wire:
             wire.send(f"{IMAGE}.Push", {**request, "quiet": True}, more=True)
             gate.wait_held()
-            assert faulty.stop(10) == 0
+            assert faulty.stop(30) == 0
             gate.open()
         until(lambda: pushed(registry), "what was sent is there after all")
         faulty.start()

@@ -112,7 +112,7 @@ def test_an_oci_runtime_that_hangs_delays_the_end_by_its_deadline_and_no_more(
     make_engine: MakeEngine, rootfs: Path
 ) -> None:
     engine = make_engine(start=False)
-    engine.configure(call_deadline=1.5)
+    engine.configure(call_deadline=3.0)
     engine.start()
     id = engine.out("run", "-d", "--stop-timeout", "0", "--rootfs", f"{rootfs}:O", "sleep", "1000")
     engine.runtime.hold("before-delete")
@@ -120,7 +120,7 @@ def test_an_oci_runtime_that_hangs_delays_the_end_by_its_deadline_and_no_more(
     held = engine.runtime.reached("before-delete")
     begun = time.monotonic()
     ended(engine)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 20
     assert not processes.wait_gone([held], 10)
     engine.start()
     assert engine.out("ps", "-q") == ""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.waiting import until
+
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
@@ -77,14 +79,14 @@ def test_logs_of_a_file_that_was_deleted_are_empty_or_say_so_and_new_lines_come(
         log.unlink()
         faulty.cli("exec", "c", "touch", "/go")
         faulty.cli("wait", "c")
-        assert follower.wait(10) == 0
+        assert follower.wait(20) == 0
     done = faulty.cli("logs", "c", check=False)
     if done.returncode:
         refused(done, str(log))
     else:
         assert done.stdout in ("", "after\n")
     faulty.cli("start", "c")
-    assert faulty.out("logs", "c").endswith("before")
+    until(lambda: faulty.out("logs", "c").endswith("before"), "it writes nothing")
 
 
 def test_a_log_whose_directory_was_deleted_neither_hangs_nor_stops_the_next_run(
@@ -128,7 +130,7 @@ def test_a_log_path_that_is_no_file_is_refused_at_once_and_nothing_hangs(
     begun = time.monotonic()
     done = faulty.cli("run", *command, check=False)
     refused(done, odd_log)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15
     assert not list((faulty.tmpdir / "containers").iterdir())
     assert faulty.out("ps", "-q") == ""
 
@@ -139,8 +141,8 @@ def test_a_log_that_becomes_a_fifo_is_not_waited_for(faulty: Faulty, rootfs: Pat
     faulty.cli("run", *options, "echo", "line")
     log.unlink()
     os.mkfifo(log)
-    refused(faulty.cli("logs", "c", check=False, timeout=10), str(log))
-    refused(faulty.cli("start", "-a", "c", check=False, timeout=10), str(log))
+    refused(faulty.cli("logs", "c", check=False, timeout=15), str(log))
+    refused(faulty.cli("start", "-a", "c", check=False, timeout=15), str(log))
     log.unlink()
     faulty.cli("start", "-a", "c")
 

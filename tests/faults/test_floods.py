@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import processes
+from tests.support.waiting import quickly, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +64,7 @@ def test_a_message_of_64_megabytes_is_refused_and_not_kept(busy: Faulty) -> None
     text = b'{"method": "io.pyman.Container.Create", "parameters": {"spec": {"name": "'
     told = sent(busy, lambda client: client.sendall(text + b"x" * (64 << 20) + b'"}}}\0'))
     assert told == b"" or b"MessageTooLarge" in told
-    assert resident(pid) < memory + (16 << 20)
+    until(lambda: resident(pid) < memory + (16 << 20), "it is kept")
     unharmed(busy, pid)
 
 
@@ -86,7 +87,7 @@ def test_a_flood_of_descriptors_is_closed_and_ends_its_connection_alone(busy: Fa
         told = sent(busy, flood)
         assert told == b"" or b"ProtocolError" in told
     answer_times(busy, 1)
-    assert len(processes.descriptors(pid)) <= before + 1
+    until(lambda: len(processes.descriptors(pid)) <= before + 1, "descriptors stay")
     unharmed(busy, pid)
 
 
@@ -102,7 +103,7 @@ def test_descriptors_that_nobody_asked_for_are_closed(busy: Faulty) -> None:
         told = sent(busy, surplus)
         assert told == b"" or b"error" in told
     answer_times(busy, 1)
-    assert len(processes.descriptors(pid)) <= before + 1
+    until(lambda: len(processes.descriptors(pid)) <= before + 1, "descriptors stay")
     unharmed(busy, pid)
 
 
@@ -115,8 +116,7 @@ def test_500_idle_connections_cost_the_others_nothing(busy: Faulty) -> None:
             client.connect(busy.socket)
             if number % 2:
                 client.sendall(b'{"method": "io.pyman.')  # …and half of these have begun to speak
-        crowded = statistics.median(answer_times(busy))
-        assert crowded < 2 * alone + 0.005
+        quickly(lambda: statistics.median(answer_times(busy)), 2 * alone + 0.005)
         unharmed(busy, pid)
     answer_times(busy, 1)
 
@@ -147,5 +147,5 @@ def test_a_storm_of_connections_that_leave_at_once_is_over_when_it_is_over(busy:
             if number % 3:
                 client.sendall(LIST[: number % len(LIST)])
     answer_times(busy)
-    assert len(processes.descriptors(pid)) <= before + 1
+    until(lambda: len(processes.descriptors(pid)) <= before + 1, "descriptors stay")
     unharmed(busy, pid)

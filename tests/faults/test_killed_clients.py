@@ -36,7 +36,7 @@ def ids_known(engine: Faulty) -> set[str]:
 def everything_is_seen(engine: Faulty) -> None:
     """Processes, mounts, cgroups, directories and runtime state belong to containers that `ps -a` lists. What is
     left of one whose removal was told goes at once after that."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while left := unseen(engine):
         assert time.monotonic() < deadline, left
         time.sleep(0.02)
@@ -58,7 +58,7 @@ def unseen(engine: Faulty) -> list[str]:
 def settle(engine: Faulty) -> None:
     """What a killed client had begun is finished without it. Names are taken and given back on the way."""
     engine.cli("rm", "--all", "--force", "--time", "0")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while ids_known(engine):  # what a client had asked for may have been made after the removal
         assert time.monotonic() < deadline
         engine.cli("rm", "--all", "--force", "--time", "0")

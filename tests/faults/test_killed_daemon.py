@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import leaks, processes
 from tests.support.varlink import VarlinkError
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Faulty
@@ -38,21 +39,30 @@ def runs_once(engine: Faulty, id: str) -> None:
     """Exactly one conmon, one first process, one mount, and the record agrees with them."""
     observed = state(engine, id)
     assert observed["Status"] == "running"
-    # What is described may be gone by then: an OCI runtime that has done its work.
-    described = {pid: processes.describe(pid) for pid in processes.mentions([id])}
-    monitors = [pid for pid, words in described.items() if "--api-version" in words and "alive" in words]
-    assert monitors == [observed["ConmonPid"]]
+
+    def monitors() -> list[int]:
+        # What is described may be gone by then: an OCI runtime that has done its work.
+        described = {pid: processes.describe(pid) for pid in processes.mentions([id])}
+        return [pid for pid, words in described.items() if "--api-version" in words and "alive" in words]
+
+    # One that was ended may be about to go.
+    until(lambda: monitors() == [observed["ConmonPid"]], "there is not its conmon alone")
     assert Path(f"/proc/{observed['Pid']}").exists()
     mounts = Path("/proc/self/mountinfo").read_text().count(f"/{id}/rootfs")
     assert mounts == 1
 
 
 def nothing_left(engine: Faulty, id: str) -> None:
-    assert {processes.describe(pid) for pid in processes.mentions([id])} == set()
-    assert id not in Path("/proc/self/mountinfo").read_text()
-    assert not [path for path in leaks.cgroup_directories() if id in path]
-    assert not Path("/run/runc", id).exists()
-    assert not (engine.tmpdir / "containers" / id).exists()
+    """What was told is so already, and what goes with it goes at once."""
+    until(lambda: remains(engine, id) == [], lambda: f"there is still {remains(engine, id)}")
+
+
+def remains(engine: Faulty, id: str) -> list[str]:
+    found = [processes.describe(pid) for pid in processes.mentions([id])]
+    found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if id in line]
+    found += [path for path in leaks.cgroup_directories() if id in path]
+    places = (Path("/run/runc", id), engine.tmpdir / "containers" / id)
+    return found + [str(path) for path in places if path.exists()]
 
 
 def start_over_a_kill(engine: Faulty, id: str, step: str, let_go: str) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.waiting import until
+
 if TYPE_CHECKING:
     from tests.support.engine import Engine
 
@@ -31,14 +33,26 @@ def test_a_daemon_that_is_killed_tells_of_each_network_once(engine: Engine) -> N
             time.sleep(0.05 + STEP * number)
             engine.kill()
             client.wait(timeout=30)
-    there = {one["name"]: one["id"] for one in json.loads(engine.out("network", "ls", "--format=json"))}
-    told: dict[str, Counter[str]] = {}
-    for event in engine.events(type=["network"]):
-        told.setdefault(event["ID"], Counter())[event["Status"]] += 1
-    assert told
-    for id, statuses in told.items():
-        assert statuses == ({"create": 1} if id in there.values() else {"create": 1, "remove": 1})
+    # What one that was killed had begun, the next may have to find out.
+    until(lambda: is_told(engine), "it is not told once")
+    there = networks(engine)
     kept = {name.removesuffix(".json") for name in os.listdir(engine.path / "networks")}
     assert kept - {"netavark.lock"} == set(there) - {"podman"}
     for name in set(there) - {"podman"}:
         engine.cli("network", "rm", name)
+
+
+def networks(engine: Engine) -> dict[str, str]:
+    return {one["name"]: one["id"] for one in json.loads(engine.out("network", "ls", "--format=json"))}
+
+
+def is_told(engine: Engine) -> bool:
+    """Of each network that it was made, and of those that are not there that they were removed."""
+    there = networks(engine).values()
+    told: dict[str, Counter[str]] = {}
+    for event in engine.events(type=["network"]):
+        told.setdefault(event["ID"], Counter())[event["Status"]] += 1
+    return bool(told) and all(
+        statuses == ({"create": 1} if id in there else {"create": 1, "remove": 1})
+        for id, statuses in told.items()
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from tests.faults.conftest import engines
 from tests.support import processes
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     import subprocess
@@ -41,8 +41,10 @@ def nothing_runs(engine: Faulty) -> None:
     ids = [
         container["Id"] for container in engine.call("io.pyman.Container.List", {"all": True})["containers"]
     ]
-    assert not list((engine.tmpdir / "containers").iterdir())
-    assert {processes.describe(pid) for pid in processes.mentions(ids)} == set()
+    until(lambda: not list((engine.tmpdir / "containers").iterdir()), "a run directory stays")
+    until(
+        lambda: not processes.mentions(ids), lambda: f"{[*map(processes.describe, processes.mentions(ids))]}"
+    )
     assert not [id for id in ids if Path("/run/runc", id).exists()]
 
 
@@ -192,32 +194,41 @@ def test_conmon_killed_while_the_runtime_creates_leaves_no_container_behind(
 def _impatient() -> Iterator[Faulty]:
     with engines() as make:
         engine = make(start=False)
-        engine.configure(call_deadline=1.5)
+        engine.configure(call_deadline=3.0)
         engine.start()
         yield engine
 
 
 @pytest.fixture
 def patience(_impatient: Faulty) -> Iterator[Faulty]:
-    """An engine that waits for no call longer than one and a half seconds."""
+    """An engine that waits for no call longer than three seconds."""
     yield _impatient
     _impatient.recover()
 
 
 @pytest.mark.parametrize("step", ["before-create", "before-start"])
-def test_a_runtime_that_hangs_costs_its_container_the_deadline_and_others_nothing(
+def test_a_runtime_that_hangs_costs_others_nothing(faulty: Faulty, rootfs: Path, step: str) -> None:
+    faulty.cli("create", "--name", "c", "--rootfs", f"{rootfs}:O", "sleep", "1000")
+    faulty.runtime.hold(step)
+    with faulty.spawn("start", "c") as client:
+        faulty.runtime.reached(step)
+        faulty.cli("run", "--rm", "--name", "other", "--rootfs", f"{rootfs}:O", "true")
+        assert client.poll() is None
+        faulty.runtime.let_go(step)
+        assert client.wait(20) == 0
+
+
+@pytest.mark.parametrize("step", ["before-create", "before-start"])
+def test_a_runtime_that_hangs_costs_its_container_the_deadline(
     patience: Faulty, rootfs: Path, step: str
 ) -> None:
     patience.runtime.hold(step)
     with patience.spawn("run", "--name", "c", "--rootfs", f"{rootfs}:O", "sleep", "1000") as client:
         hung = patience.runtime.reached(step)
-        begun = time.monotonic()
-        patience.cli("run", "--rm", "--name", "other", "--rootfs", f"{rootfs}:O", "true")
-        assert time.monotonic() - begun < 5
         assert client.wait(20) == 125
         assert client.stderr is not None
         assert client.stderr.read().count(b"\n") == 1
-    assert not processes.wait_gone([hung], 5), "what hung was not ended"
+    assert not processes.wait_gone([hung], 20), "what hung was not ended"
     assert state(patience, "c")["Status"] == "created"
     nothing_runs(patience)
     patience.runtime.obey()
@@ -251,11 +262,11 @@ def test_a_runtime_that_hangs_in_exec_costs_the_session_alone(
     with patience.spawn("exec", "c", "sleep", "1001") as client:
         hung = patience.runtime.reached(step)
         assert client.wait(20) == NO_SESSION
-    assert not processes.wait_gone([hung], 5)
+    assert not processes.wait_gone([hung], 20)
     assert patience.inspect("c")["ExecIDs"] == []
     assert state(patience, "c")["Status"] == "running"
     assert patience.out("exec", "c", "echo", "works") == "works"
-    assert "1001" not in patience.out("exec", "c", "ps")
+    until(lambda: "1001" not in patience.out("exec", "c", "ps"), "it runs all the same")
 
 
 def test_a_runtime_that_hangs_in_pause_leaves_a_container_that_can_be_stopped(

@@ -43,17 +43,25 @@ def test_a_daemon_that_is_killed_tells_of_each_secret_once(engine: Engine) -> No
             time.sleep(0.05 + STEP * number)
             engine.kill()
             client.wait(timeout=30)
-    there = names(engine)
+    # What one that was killed had begun, the next may have to find out.
+    until(lambda: is_told(engine), "it is not told once")
+    there, told = names(engine), {event["ID"] for event in engine.events(type=["secret"])}
+    data = json.loads((Path(str(engine.root)) / "secrets/filedriver/secretsdata.json").read_text())
+    assert set(data) == set(there.values()) <= told
+    assert engine.call("io.pyman.System.Check", {}).get("problems", []) == []
+    engine.cli("secret", "rm", "--all")
+
+
+def is_told(engine: Engine) -> bool:
+    """Of each secret that it was made, and of those that are not there that they were removed."""
+    there = names(engine).values()
     told: dict[str, Counter[str]] = {}
     for event in engine.events(type=["secret"]):
         told.setdefault(event["ID"], Counter())[event["Status"]] += 1
-    assert told
-    for id, statuses in told.items():
-        assert statuses == ({"create": 1} if id in there.values() else {"create": 1, "remove": 1})
-    data = json.loads((Path(str(engine.root)) / "secrets/filedriver/secretsdata.json").read_text())
-    assert set(data) == set(there.values()) <= set(told)
-    assert engine.call("io.pyman.System.Check", {}).get("problems", []) == []
-    engine.cli("secret", "rm", "--all")
+    return bool(told) and all(
+        statuses == ({"create": 1} if id in there else {"create": 1, "remove": 1})
+        for id, statuses in told.items()
+    )
 
 
 def test_a_daemon_that_is_killed_leaves_nothing_of_secrets_of_containers(

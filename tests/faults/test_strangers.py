@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import processes
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,7 +138,7 @@ def test_nothing_of_the_state_can_be_listed_or_read_not_even_by_guessed_names(se
 def test_a_containers_files_are_neither_read_nor_executed_through_its_mount(secretive: Faulty) -> None:
     id = secretive.inspect("vault")["Id"]
     path = f"{secretive.tmpdir}/containers/{id}/rootfs/note"
-    assert Path(path).read_text() == "SECRET-file\n"
+    until(lambda: os.path.exists(path) and Path(path).read_text() == "SECRET-file\n", "it writes no file")
     assert "PermissionError" in as_nobody(lambda: Path(path).read_text())
 
 

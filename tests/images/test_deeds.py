@@ -168,7 +168,7 @@ async def test_a_registry_is_asked_a_bounded_number_of_times(
     statuses: list[str],
 ) -> None:
     monkeypatch.setattr(traces, "PAUSES", (0.01, 0.01, 0.01))
-    monkeypatch.setattr(traces, "LOOK", 1.0)
+    monkeypatch.setattr(traces, "LOOK", 3.0)
     registry.on(ASKED, *answers)
     await pushing.settle()
     assert pushing.statuses == statuses

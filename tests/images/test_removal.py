@@ -150,7 +150,7 @@ def test_what_is_left_of_a_container_that_was_removed_is_waited_for(
                 removal.wait(0.5)
             assert id in {image["id"] for image in listed(engine)}
             work.close()
-            assert removal.wait(10) == 0
+            assert removal.wait(20) == 0
     assert [image["id"] for image in listed(engine)] == others
 
 

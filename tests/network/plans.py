@@ -11,7 +11,7 @@ import pytest
 
 from pyman.errors import NetworkFailed
 from supervisor.network.kernel import firewall, links
-from supervisor.network.plans import Address, Attachment, NetworkPlan, Subnet
+from supervisor.network.plans import Address, Attachment, NetworkPlan, Subnet, label_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,6 +55,7 @@ def attachment(network: NetworkPlan, number: int, interface: str = "eth0") -> At
         driver=network.driver,
         interface=interface,
         host_interface=f"v{network.interface}x{number}" if network.driver == "bridge" else "",
+        label=label_of("tests", str(number), network.id),
         addresses=addresses,
     )
 

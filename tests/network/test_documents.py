@@ -149,7 +149,25 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "nets").mkdir()
     put(tmp_path, "n")
     (tmp_path / "nets/n.json").symlink_to(tmp_path / "n.json")
-    assert "n" in Directory(f"{tmp_path}/nets").read(DEFAULT).by_name
+    there = Directory(f"{tmp_path}/nets")
+    assert "n" in there.read(DEFAULT).by_name
+    (tmp_path / "n.json.0123456789abcdef.new").write_text("of a killed writer")
+    (tmp_path / "m.json.0123456789abcdef.new").write_text("somebody else's")
+    there.write(msgspec.structs.replace(there.read(DEFAULT).by_name["n"], internal=True))
+    assert there.read(DEFAULT).by_name["n"].internal
+    assert (tmp_path / "nets/n.json").is_symlink()
+    assert json.loads((tmp_path / "n.json").read_text())["internal"]
+    assert sorted(os.listdir(tmp_path)) == ["m.json.0123456789abcdef.new", "n.json", "nets"]
+    there.remove("n")
+    assert (os.listdir(tmp_path / "nets"), (tmp_path / "n.json").exists()) == ([], True)
+
+
+def test_a_link_to_nothing_is_no_network_and_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets/n.json").symlink_to(tmp_path / "nowhere")
+    there = Directory(f"{tmp_path}/nets")
+    there.write(WHOLE)
+    assert (there.read(DEFAULT).by_name["n"], os.listdir(tmp_path)) == (WHOLE, ["nets"])
 
 
 def test_networks_are_found_by_names_ids_and_their_beginnings(tmp_path: Path) -> None:

@@ -223,18 +223,46 @@ def test_broadcasts_of_macvlan_can_be_limited(host: Machine, one: Machine) -> No
         assert link_of(one, "eth0")["linkinfo"]["info_data"].get("bclim", 5) == 5
 
 
-def test_interfaces_that_are_there_or_not_are_gone(host: Machine) -> None:
-    host.run("ip", "link", "add", "one", "type", "veth", "peer", "name", "two")
-    for names in ([], ["none"], ["none", "one", "two"]):
-        host.does(partial(links.ensure_gone, names))
-    assert host.links() == ["lo"]
+def test_hosts_ends_that_are_there_or_not_are_gone(host: Machine, one: Machine) -> None:
+    made = [connected(host, one, FIRST, number, interface=f"eth{number}") for number in (2, 3)]
+    none = with_attachment(9)
+    for attachments in ([], [none], [none, *made]):
+        assert len(host.links()) == 4
+        host.does(partial(links.ensure_gone, attachments))
+    assert sorted(host.links()) == ["br1", "lo"]
 
 
-def test_thousands_of_interfaces_are_gone(host: Machine) -> None:
+def test_thousands_of_hosts_ends_are_gone(host: Machine, one: Machine) -> None:
     """The kernel's answers about all of them find no room in a socket."""
-    host.run("ip", "link", "add", "last", "type", "veth", "peer", "name", "other")
-    host.does(partial(links.ensure_gone, [*(f"none{number}" for number in range(5000)), "last"]))
-    assert host.links() == ["lo"]
+    made = [connected(host, one, FIRST, number, interface=f"eth{number}") for number in (2, 3)]
+    none = [with_attachment(9, host_interface=f"none{number}") for number in range(5000)]
+    host.does(partial(links.ensure_gone, [made[0], *none, made[1]]))
+    assert sorted(host.links()) == ["br1", "lo"]
+
+
+def test_another_interface_of_a_hosts_ends_name_is_left_alone_and_named(
+    host: Machine, one: Machine, two: Machine
+) -> None:
+    """A bridge, or another container's."""
+    host.does(lambda: links.ensure_bridge(FIRST))
+    host.run("ip", "link", "add", "mine", "type", "bridge")
+    other = connected(host, two, FIRST, 3)
+    before = host.run("ip", "-o", "link")
+    for name in ("mine", "br1", "lo", other.host_interface):
+        made = with_attachment(2, host_interface=name)
+        for attach in (links.attach, links.mend):
+            with pytest.raises(NetworkFailed, match=f"the host has another interface '{name}'"):
+                host.does(partial(attach, one.netns, FIRST, made))
+        assert not host.does(partial(links.is_attached, one.netns, FIRST, made))
+        host.does(partial(links.detach, made))
+        host.does(partial(links.ensure_gone, [made]))
+    assert host.run("ip", "-o", "link") == before
+    assert one.links() == ["lo"]
+
+
+def test_a_hosts_end_tells_whose_it_is(host: Machine, one: Machine) -> None:
+    made = connected(host, one, FIRST, 2)
+    assert link_of(host, made.host_interface)["ifalias"] == made.label
 
 
 def test_many_containers_at_once(host: Machine, one: Machine) -> None:

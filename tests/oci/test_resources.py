@@ -182,12 +182,11 @@ def test_below_a_parent_there_is_what_the_parent_passes_on(
     change_host: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_host(unified=True, controllers=ALL)
-    monkeypatch.setattr(cgroups, "controllers_below", lambda _path: (frozenset({"pids"}), "/mine"))
-    check(user(), ContainerSpec(cgroup_parent="/mine/x", resource_limits=limits(pids=5)), "", "ID")
-    with pytest.raises(NotSupported, match="controller 'memory' is not available in the cgroup '/mine'"):
-        check(
-            user(), ContainerSpec(cgroup_parent="/mine/x", resource_limits=limits({"limit": MIB})), "", "ID"
-        )
+    monkeypatch.setattr(cgroups, "controllers_below", lambda _path: (frozenset({"pids"}), "/{mine}"))
+    check(user(), ContainerSpec(cgroup_parent="/{mine}/x", resource_limits=limits(pids=5)), "", "ID")
+    spec = ContainerSpec(cgroup_parent="/{mine}/x", resource_limits=limits({"limit": MIB}))
+    with pytest.raises(NotSupported, match=r"controller 'memory' is not available in the cgroup '/\{mine\}'"):
+        check(user(), spec, "", "ID")
 
 
 def test_the_unified_hierarchy_knows_no_swappiness(change_host: Callable[..., None]) -> None:

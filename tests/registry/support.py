@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ACCEPT", "ACCESS", "DATA", "DIGEST", "MANIFEST", "SECRET", "STALL", "Home", "file_of", "name_at"]
 
-STALL = 0.4
+STALL = 1.0
 """Seconds without a byte until a hostile registry is given up."""
 DATA = os.urandom(300_000)
 DIGEST = digest_of(DATA)

@@ -108,7 +108,7 @@ def test_where_conmon_died_too_the_user_namespace_is_joined_and_mounts_are_made_
     conmon = engine.inspect("c")["State"]["ConmonPid"]
     engine.kill_keeper()
     os.kill(conmon, signal.SIGKILL)
-    assert not processes.wait_gone([conmon], 5)
+    assert not processes.wait_gone([conmon], 20)
     engine.start()
     works_on(engine, pid, user, entered=False)
 
@@ -124,8 +124,8 @@ def test_a_killed_pause_process_costs_nothing_while_the_supervisor_lives_and_is_
     paused = int(told(engine).read_text().split()[0])
     assert namespace(paused) == before
     os.kill(paused, signal.SIGKILL)
-    assert not processes.wait_gone([paused], 5)
-    deadline = time.monotonic() + 5
+    assert not processes.wait_gone([paused], 20)
+    deadline = time.monotonic() + 20
     while (another := int(told(engine).read_text().split()[0])) == paused:
         assert time.monotonic() < deadline, "nobody has brought it back"
         time.sleep(0.01)
@@ -203,7 +203,7 @@ def test_those_that_start_at_once_end_up_in_the_same_namespaces(engine: UserEngi
         conmon = engine.inspect("c")["State"]["ConmonPid"]
         engine.kill_keeper()
         os.kill(conmon, signal.SIGKILL)
-        assert not processes.wait_gone([conmon], 5)
+        assert not processes.wait_gone([conmon], 20)
     clients = [
         engine.spawn_other(
             engine.path / f"root{number}", "info", "--format", "{{.supervisor.pid}} {{.supervisor.keeperPid}}"

@@ -11,6 +11,7 @@ import pytest
 
 from tests.rootless.overlays import FUSE, ConfiguredEngine, fuse_usable, overlaid, servers
 from tests.support import processes, sharing
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +95,7 @@ def remains(engine: ConfiguredEngine) -> list[str]:
     pyman = engine.root / "pyman"
     places = (pyman / "containers", engine.tmpdir / "containers", pyman / "trash")
     for place in places:
-        processes.wait_empty(place, 5)
+        processes.wait_empty(place, 20)
     return [str(path) for place in places for path in place.iterdir()]
 
 
@@ -109,7 +110,7 @@ def test_a_container_changes_everything_and_the_directory_nothing(shared_engine:
     assert sorted(path.relative_to(engine.rootfs) for path in engine.rootfs.rglob("*")) == before
     assert (engine.rootfs / "home/worker").is_dir()
     assert remains(engine) == []
-    assert servers(engine) == {}
+    until(lambda: servers(engine) == {}, "a server stays")
 
 
 def test_info_tells_which_way_it_is(engine: ConfiguredEngine, way: str) -> None:
@@ -145,11 +146,12 @@ def test_a_view_outlives_the_daemon(shared_engine: ConfiguredEngine) -> None:
     assert engine.out("exec", "c", "ls", "/before") == "/before"
     assert server(engine) == serving
     engine.cli("stop", "-t", "0", "c")
-    assert servers(engine) == {}, "it ends with its mount, also for a supervisor that has not started it"
+    # It ends with its mount, also for a supervisor that has not started it.
+    until(lambda: servers(engine) == {}, "a server stays")
     engine.cli("start", "c")
     assert server(engine) != serving
     engine.cli("rm", "-f", "-t", "0", "c")
-    assert not processes.wait_gone([serving], 5)
+    assert not processes.wait_gone([serving], 20)
     assert remains(engine) == []
 
 
@@ -167,7 +169,7 @@ def test_a_view_outlives_the_keeper_and_a_polite_end(shared_engine: ConfiguredEn
     engine.start()
     assert engine.out("exec", "c", "echo", "works") == "works"
     engine.cli("rm", "-f", "-t", "0", "c")
-    assert not processes.wait_gone([serving], 5)
+    assert not processes.wait_gone([serving], 20)
     assert remains(engine) == []
 
 
@@ -181,7 +183,7 @@ def test_a_server_is_in_a_session_of_its_own_and_is_reaped(shared_engine: Config
     held = processes.descriptors(serving).values()
     assert not [path for path in held if path.startswith("socket:") or "state.db" in path or ".lock" in path]
     engine.cli("rm", "-f", "-t", "0", "c")
-    assert not os.path.exists(f"/proc/{serving}") or not processes.wait_gone([serving], 5)
+    assert not os.path.exists(f"/proc/{serving}") or not processes.wait_gone([serving], 20)
 
 
 @only_fuse
@@ -192,7 +194,7 @@ def test_a_killed_server_costs_one_run(shared_engine: ConfiguredEngine) -> None:
     run(engine, "d")
     [serving] = set(servers(engine).values()) - other
     os.kill(serving, signal.SIGKILL)
-    assert not processes.wait_gone([serving], 5)
+    assert not processes.wait_gone([serving], 20)
     assert engine.cli("exec", "d", "ls", check=False).returncode != 0
     assert engine.out("ps", "-a", "--format", "{{.Names}}").split() == ["c", "d"]
     engine.cli("restart", "-t", "0", "d")
@@ -212,7 +214,7 @@ def test_the_next_supervisor_copes_with_views_without_servers(
     serving = list(servers(engine).values())
     for pid in serving:
         os.kill(pid, signal.SIGKILL)
-    assert not processes.wait_gone(serving, 5)
+    assert not processes.wait_gone(serving, 20)
     if killed == "daemon":
         engine.kill()
     else:
@@ -236,7 +238,7 @@ def test_a_server_that_does_not_answer_delays_its_container_alone(shared_engine:
     try:
         assert engine.out("exec", "d", "echo", "works") == "works"
         engine.cli("rm", "-f", "-t", "0", "c")
-        assert not processes.wait_gone([serving], 5)
+        assert not processes.wait_gone([serving], 20)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(serving, signal.SIGCONT)
@@ -286,7 +288,7 @@ def test_a_supervisor_that_is_killed_while_it_mounts_leaves_it_to_the_next(
     assert len(servers(engine)) == 1
     engine.cli("rm", "-f", "-t", "0", "c")
     assert remains(engine) == []
-    assert servers(engine) == {}
+    until(lambda: servers(engine) == {}, "a server stays")
 
 
 @only_fuse
@@ -295,7 +297,7 @@ def test_a_reset_leaves_nothing(engine: ConfiguredEngine) -> None:
     serving = server(engine)
     engine.keeper_ends()
     engine.cli("system", "reset", "-f")
-    assert not processes.wait_gone([serving], 5)
+    assert not processes.wait_gone([serving], 20)
     assert not (engine.root / "pyman").exists()
     assert not list((engine.tmpdir / "containers").glob("*"))
     engine.start()
@@ -308,7 +310,7 @@ def test_a_reset_of_what_a_killed_supervisor_has_left_leaves_nothing(engine: Con
     engine.kill_keeper()
     (engine.root / "pyman/state.db").write_bytes(b"no database")
     engine.cli("system", "reset", "-f")
-    assert not processes.wait_gone([serving], 5)
+    assert not processes.wait_gone([serving], 20)
     assert not (engine.root / "pyman").exists()
     engine.start()
 
@@ -406,4 +408,4 @@ def test_a_container_sees_owners_in_its_own_namespace(
     else:
         assert said == ["0:0", "65534:65534", "0:0"]
     assert remains(engine) == []
-    assert servers(engine) == {}
+    until(lambda: servers(engine) == {}, "a server stays")

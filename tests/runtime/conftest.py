@@ -91,7 +91,7 @@ class House:
             found += [item for item in items if isinstance(item, Event)]
         return [event for event in found if entry is None or event.id == entry.container.id]
 
-    async def event(self, entry: Entry, status: str, number: int = 1, seconds: float = 10) -> Event:
+    async def event(self, entry: Entry, status: str, number: int = 1, seconds: float = 20) -> Event:
         """The first such event of a container, or the one of that number, once it has been told."""
         cursor = self.engine.services.journal.cursor(since_seq=0)
         with trio.fail_after(seconds):

@@ -66,7 +66,7 @@ async def test_a_bug_in_the_making_of_a_container_is_an_answer_and_no_silence(
 
     monkeypatch.setattr(Engine, "create", broken)
     async with house.open() as engine:
-        with trio.fail_after(10), pytest.raises(ZeroDivisionError):
+        with trio.fail_after(20), pytest.raises(ZeroDivisionError):
             await ContainerHandlers(engine).run(RunRequest(spec=ContainerSpec()), call())
 
 

@@ -59,7 +59,7 @@ async def opened(house: House) -> AsyncIterator[Engine]:
             await engine.services.settle()
 
 
-async def connected(house: House, *networks: str) -> Entry:
+async def connected(house: House, *networks: str, **more: Any) -> Entry:
     """A container that runs on these networks."""
     known = (await house.engine.services.networks.known()).by_name
     for name, bridge in NETWORKS.items():
@@ -67,7 +67,7 @@ async def connected(house: House, *networks: str) -> Entry:
             wish = CreateNetworkRequest(name, network_interface=bridge, dns_enabled=False)
             await house.engine.services.networks.create(wish, None)
     on = {name: NetworkWish() for name in networks}
-    return await house.run("sleep", "1000", netns=Namespace("bridge"), networks=on)
+    return await house.run("sleep", "1000", netns=Namespace("bridge"), networks=on, **more)
 
 
 def connect(entry: Entry) -> Awaitable[Any]:
@@ -175,6 +175,10 @@ class Failing:
         patches.setattr(Rewiring, step, act)
 
 
+async def nothing(_worker: object) -> None:
+    """As if it had been killed."""
+
+
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("change", [connect, disconnect])
 async def test_the_next_supervisor_takes_back_what_was_begun(
@@ -186,10 +190,6 @@ async def test_the_next_supervisor_takes_back_what_was_begun(
     connects = change is connect
     with monkeypatch.context() as patches:
         Failing(patches, "put_on" if connects else "take_off", late=late)
-
-        async def nothing(_worker: object) -> None:
-            """As if it had been killed."""
-
         patches.setattr(connecting, "take_back", nothing)
         async with house.open(leave=True):
             entry = await connected(house, "one", *([] if connects else ["two"]))
@@ -211,24 +211,105 @@ async def test_one_that_ends_meanwhile_starts_as_was_asked_for(
     async with opened(house):
         entry = await connected(house, "one", *([] if connects else ["two"]))
 
-        async def dies(_rewiring: Rewiring, _name: str, init: ProcessRef) -> None:
-            watched = process.open_pidfd(init)
-            assert watched is not None
-            os.kill(init.pid, signal.SIGKILL)
-            await watched.ends_within(10)
-            watched.close()
-            raise NetworkFailed("cannot do it: its first process has ended")
-
         with monkeypatch.context() as patches:
             patches.setattr(Rewiring, "put_on" if connects else "take_off", dies)
             await change(entry)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await entry.container.wait(frozenset({"exited"}))
         assert list(entry.container.definition.spec.networks) == (["one", "two"] if connects else ["one"])
         await house.engine.services.settle()
         assert not any(map(on_bridge, NETWORKS))
         await entry.worker.ask(rq.Start())
         await (is_on_both if connects else is_on_one_alone)(entry)
+
+
+async def dies(_rewiring: Rewiring, _name: str, init: ProcessRef) -> None:
+    """A step of a change during which the container ends."""
+    await end(init)
+    raise NetworkFailed("cannot do it: its first process has ended")
+
+
+async def end(init: ProcessRef) -> None:
+    watched = process.open_pidfd(init)
+    assert watched is not None
+    with watched:
+        os.kill(init.pid, signal.SIGKILL)
+        assert await watched.ends_within(60)
+
+
+async def runs_again(house: House, entry: Entry) -> None:
+    await house.event(entry, "restart", seconds=60)
+
+
+@pytest.mark.parametrize("change", [connect, disconnect])
+async def test_one_that_ends_meanwhile_is_restarted_as_was_asked_for(
+    house: House, monkeypatch: pytest.MonkeyPatch, change: Callable[[Entry], Awaitable[Any]]
+) -> None:
+    """At once, as far as its networks are the same."""
+    connects = change is connect
+    async with opened(house) as engine:
+        entry = await connected(house, "one", *([] if connects else ["two"]), restart_policy="always")
+        with monkeypatch.context() as patches:
+            patches.setattr(Rewiring, "put_on" if connects else "take_off", dies)
+            await change(entry)
+        await runs_again(house, entry)
+        if connects:
+            await is_on_both(entry)
+        else:
+            await engine.services.settle()
+            await is_on_one_alone(entry)
+            await engine.services.networks.remove("two", None)
+
+
+async def test_one_that_ends_with_its_supervisor_during_a_connection_is_restarted_without_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patches:
+        Failing(patches, "put_on", late=True)
+        patches.setattr(connecting, "take_back", nothing)
+        async with house.open(leave=True):
+            entry = await connected(house, "one", restart_policy="always")
+            with pytest.raises(NetworkFailed):
+                await connect(entry)
+            init = entry.container.observed.init
+    assert init is not None
+    await end(init)
+    async with opened(house) as engine:
+        (entry,) = engine.registry
+        await runs_again(house, entry)
+        await engine.services.settle()
+        await is_on_one_alone(entry)
+        assert not os.path.exists(f"/sys/class/net/{NETWORKS['two']}"), "somebody is on it still"
+
+
+@pytest.mark.parametrize("wish", [NetworkWish(aliases=["also"]), None])
+async def test_networks_of_a_start_that_could_not_be_undone_are_not_those_of_the_next_one(
+    house: House, monkeypatch: pytest.MonkeyPatch, wish: NetworkWish | None
+) -> None:
+    """`wish`: it is put on the second one again, otherwise than it was."""
+    async with opened(house) as engine:
+        entry = await connected(house, "one", "two")
+        await entry.worker.ask(rq.Stop(timeout=0))
+
+        async def fails(*_: object) -> None:
+            raise NetworkFailed("cannot do it: not now")
+
+        with monkeypatch.context() as patches:
+            patches.setattr(Bridged, "connect", fails)
+            patches.setattr(Bridged, "take_down", fails)
+            with pytest.raises(NetworkFailed):
+                await entry.worker.ask(rq.Start())
+        assert len(entry.container.observed.attachments) == 2
+        await disconnect(entry)
+        if wish is not None:
+            await entry.worker.ask(rq.Connect(network="two", wish=wish))
+        await entry.worker.ask(rq.Start())
+        if wish is not None:
+            await is_on_both(entry)
+            assert [each.aliases for each in entry.container.observed.attachments] == [[], ["also"]]
+        else:
+            await engine.services.settle()
+            await is_on_one_alone(entry)
 
 
 async def test_a_network_that_is_removed_meanwhile_gets_no_container(
@@ -267,7 +348,7 @@ async def test_a_taking_back_that_fails_is_done_later(house: House, monkeypatch:
         with pytest.raises(NetworkFailed):
             await connect(entry)
         assert entry.container.observed.rewiring == "two"
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await entry.container.until(lambda: entry.container.observed.rewiring == "" or None)
         await is_on_one_alone(entry)
 

@@ -22,6 +22,7 @@ from supervisor.runtime.life import requests as rq
 from supervisor.runtime.views.sizes import sizes_of
 from supervisor.state.numbering import Numbering
 from tests.runtime.faults import call
+from tests.support.waiting import quickly
 
 if TYPE_CHECKING:
     from supervisor.runtime.registry import Entry
@@ -172,7 +173,7 @@ async def test_a_wait_for_many_containers_misses_none_of_their_states(house: Hou
             await entries[-1].worker.ask(rq.Start())
             for entry in entries[:-1]:
                 await entry.worker.ask(rq.Init())
-            client.cancel_scope.deadline = trio.current_time() + 5
+            client.cancel_scope.deadline = trio.current_time() + 20
         assert len(replies) == 1
 
 
@@ -195,10 +196,15 @@ async def test_a_container_that_vanishes_in_between_was_missing_where_that_is_no
 async def test_a_short_id_is_found_among_a_thousand_without_looking_at_all(house: House) -> None:
     async with house.open() as engine:
         ids = [(await house.create("true")).container.id for _ in range(300)]
-        begun = time.thread_time()  # other tests may have the processors meanwhile
-        found = engine.view().select(Selection(names=[id[:12] for id in ids]))
-        assert [name for name, _ in found] == [id[:12] for id in ids]
-        assert time.thread_time() - begun < 0.02
+
+        def find() -> float:
+            begun = time.thread_time()  # other tests may have the processors meanwhile
+            found = engine.view().select(Selection(names=[id[:12] for id in ids]))
+            taken = time.thread_time() - begun
+            assert [name for name, _ in found] == [id[:12] for id in ids]
+            return taken
+
+        quickly(find, 0.02)
 
 
 async def test_a_container_that_removes_itself_takes_no_restart_policy(house: House) -> None:
@@ -226,7 +232,7 @@ async def test_sizes_that_cannot_be_had_hold_up_no_start(
                 for _ in range(40):
                     clients.start_soon(sizes_of, engine.services, entry.container)
                 await trio.testing.wait_all_tasks_blocked(0.05)
-                with trio.fail_after(5):
+                with trio.fail_after(15):
                     await house.run("true")
                 clients.cancel_scope.cancel()
         finally:

@@ -79,7 +79,7 @@ async def test_a_client_that_does_not_read_holds_up_neither_its_session_nor_the_
         await session.started.get()
         unread = session.take_attachment()
         assert unread is not None
-        with socket.socket(fileno=unread), trio.fail_after(8):
+        with socket.socket(fileno=unread), trio.fail_after(15):
             await entry.worker.ask(rq.Stop(timeout=0))
             assert await session.ended.get() == 137
         assert "wedged" not in await house.statuses(entry)
@@ -93,7 +93,7 @@ async def test_a_session_whose_monitor_is_stopped_does_not_outlive_its_container
         monitor = session.session.observed.monitor
         assert monitor is not None
         os.kill(monitor.pid, signal.SIGSTOP)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await entry.worker.ask(rq.Remove(force=True, timeout=0))
         statuses = await house.statuses(entry)
         assert "exec_died" in statuses
@@ -182,7 +182,7 @@ async def test_a_session_that_had_not_begun_is_cleared_away_by_the_next_supervis
                 await session.run(spec)
     async with house.open() as engine:
         again = engine.view().find("web")
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await again.container.execs_over()
         statuses = await house.statuses(again)
         assert not {"exec", "exec_died"} & set(statuses)

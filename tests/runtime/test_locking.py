@@ -59,16 +59,16 @@ async def test_a_turn_that_does_not_come_is_given_up(files: list[str], locks: Lo
 
     async def use() -> None:
         with pytest.raises(DeadlineExceeded) as caught:
-            async with locks.held(files, 0.05):
+            async with locks.held(files, 0.2):
                 pass
         late.append(caught.value.message)
 
-    async with locks.held(files, 5):
-        with trio.fail_after(5):
+    async with locks.held(files, 20):
+        with trio.fail_after(20):  # half of what they would wait one after the other
             async with trio.open_nursery() as nursery:
                 for _ in range(200):
                     nursery.start_soon(use)
-    assert set(late) == {"cannot use the things: others have used them for 0.05 s"}
+    assert set(late) == {"cannot use the things: others have used them for 0.2 s"}
     async with locks.held(files, 5):
         pass
 

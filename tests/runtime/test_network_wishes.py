@@ -15,6 +15,7 @@ from supervisor.runtime.networks.creation import choosing, publishing, wishes
 
 if TYPE_CHECKING:
     from pyman.errors import PymanError
+    from supervisor.runtime.container import Container
     from supervisor.runtime.services import Services
 
 WEB = Network("web", "a" * 64, network_interface="podman1", subnets=[Subnet("10.89.1.0/24", "10.89.1.1")])
@@ -167,8 +168,42 @@ def test_what_cannot_be_on_a_network_is_refused_by_name(
     name: str, wish: NetworkWish, error: type[PymanError], said: str
 ) -> None:
     with pytest.raises(error) as caught:
-        choosing.settled([(name, wish)], KNOWN)
+        choosing.settled([(name, wish)], KNOWN, taken=choosing.on_host(KNOWN, [], ""))
     assert said in str(caught.value)
+
+
+def container(name: str, *, leaving: bool = False, **named: str) -> Container:
+    """As far as interfaces on the host are concerned."""
+    on = {network: NetworkWish(options={"host_interface_name": end}) for network, end in named.items()}
+    definition = SimpleNamespace(spec=ContainerSpec(networks={"dual": NetworkWish(), **on}))
+    observed = SimpleNamespace(leaving=leaving)
+    return cast("Container", SimpleNamespace(name=name, definition=definition, observed=observed))
+
+
+def test_one_interface_of_the_host_is_one_containers() -> None:
+    containers = [
+        container("a", web="v0"),
+        container("gone", leaving=True, web="v1"),
+        container("me", web="v2"),
+    ]
+    taken = choosing.on_host(KNOWN, containers, "me")
+    assert taken["v0"] == "that of container 'a'"
+    for end, said in (
+        ("v0", "'v0': it is that of container 'a'"),
+        ("podman2", "it is the bridge of network 'dual'"),
+    ):
+        wish = NetworkWish(options={"host_interface_name": end})
+        with pytest.raises(InvalidArgument, match=said):
+            choosing.settled([("web", wish)], KNOWN, taken=taken)
+        with pytest.raises(InvalidArgument, match=said):
+            choosing.further({}, WEB, wish, taken=taken)
+    for end in ("v1", "v2", "v3"):
+        assert choosing.settled(
+            [("web", NetworkWish(options={"host_interface_name": end}))], KNOWN, taken=taken
+        )
+    same = NetworkWish(options={"host_interface_name": "v3"})
+    with pytest.raises(InvalidArgument, match="the interface 'v3' on more than one network"):
+        choosing.settled([("web", same), ("dual", same)], KNOWN, taken=taken)
 
 
 def test_an_ordinary_users_network_has_no_dhcp_server() -> None:

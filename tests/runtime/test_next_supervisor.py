@@ -33,7 +33,7 @@ USERS: dict[str, Any] = {"next_trigger": "user", "again": False, "asked_by": SOM
 async def reached(house: House, entry: Entry, state: State) -> Entry:
     """The container as the present supervisor knows it, once it is in a state."""
     again = house.engine.view().find(entry.container.id)
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         await again.container.wait(frozenset({state.value}))
     return again
 
@@ -143,7 +143,7 @@ async def test_a_stop_with_a_signal_of_its_own_goes_on_with_that(house: House) -
         entry = await house.run("sh", "-c", "trap 'exit 9' USR1; touch /ready; while :; do sleep 0.02; done")
         init = entry.container.observed.init
         assert init is not None
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             while not Path(f"/proc/{init.pid}/root/ready").exists():  # noqa: ASYNC110
                 await trio.sleep(0.01)
         await entry.worker.note(
@@ -151,7 +151,7 @@ async def test_a_stop_with_a_signal_of_its_own_goes_on_with_that(house: House) -
             asked=Asked.STOP,
             wanted=Wanted.STOPPED,
             stop_signal=int(signal.SIGUSR1),
-            stop_deadline=time.time_ns() + 10**10,
+            stop_deadline=time.time_ns() + 4 * 10**10,
         )
     async with house.open():
         again = await reached(house, entry, State.EXITED)

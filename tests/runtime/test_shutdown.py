@@ -53,7 +53,7 @@ async def test_what_is_just_being_restarted_is_not_left_running(
             await entry.worker.ask(rq.Start())
     async with house.open() as engine:
         again = engine.view().find(entry.container.id)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await again.container.wait(frozenset({"running"}))
 
 

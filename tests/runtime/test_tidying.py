@@ -8,13 +8,14 @@ import pytest
 import trio
 import trio.testing
 
-from supervisor.network.plans import NetworkPlan
+from supervisor.network.plans import Attachment, NetworkPlan
 from supervisor.runtime.networks.wired.tidying import Tidying
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WEB = NetworkPlan("web", "a" * 64)
+ON_WEB = Attachment("web", WEB.id, host_interface="veth0")
 
 
 async def test_who_removes_a_network_waits_for_what_is_taken_away_already(
@@ -24,8 +25,8 @@ async def test_who_removes_a_network_waits_for_what_is_taken_away_already(
     told: list[str] = []
     begun, may_end = trio.Event(), trio.Event()
 
-    async def interfaces_gone(names: Sequence[str], netns: int | None) -> None:
-        assert (names, netns) == (["veth0"], None)
+    async def interfaces_gone(attachments: Sequence[Attachment], netns: int | None) -> None:
+        assert (attachments, netns) == ([ON_WEB], None)
         begun.set()
         await may_end.wait()
 
@@ -39,7 +40,7 @@ async def test_who_removes_a_network_waits_for_what_is_taken_away_already(
 
     async with trio.open_nursery() as nursery:
         tidying = Tidying(None, nursery.start_soon, interfaces_gone, bridge_gone)
-        tidying.note(WEB, None, "veth0")
+        tidying.note(WEB, None, ON_WEB)
         await begun.wait()
         nursery.start_soon(removal)
         await trio.testing.wait_all_tasks_blocked()
@@ -55,8 +56,8 @@ async def test_one_that_somebody_is_about_to_be_on_is_looked_at_again(
     del autojump_clock
     looked: list[float] = []
 
-    async def interfaces_gone(names: Sequence[str], netns: int | None) -> None:
-        raise AssertionError((names, netns))
+    async def interfaces_gone(attachments: Sequence[Attachment], netns: int | None) -> None:
+        raise AssertionError((attachments, netns))
 
     async def bridge_gone(network: NetworkPlan, netns: int | None) -> bool:
         assert (network, netns) == (WEB, None)
@@ -71,8 +72,8 @@ async def test_one_that_somebody_is_about_to_be_on_is_looked_at_again(
 
 
 async def test_but_not_by_a_supervisor_that_ends() -> None:
-    async def interfaces_gone(names: Sequence[str], netns: int | None) -> None:
-        raise AssertionError((names, netns))
+    async def interfaces_gone(attachments: Sequence[Attachment], netns: int | None) -> None:
+        raise AssertionError((attachments, netns))
 
     async def bridge_gone(network: NetworkPlan, netns: int | None) -> bool:
         looked.append((network, netns))

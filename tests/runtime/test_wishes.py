@@ -105,7 +105,7 @@ async def test_a_stop_goes_on_when_what_was_frozen_ended_before_it_was_thawed(
         entry = await house.run(*DEAF)
         await entry.worker.ask(rq.Pause())
         monkeypatch.setattr(OciRuntime, "resume", too_late)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             assert await entry.worker.ask(rq.Stop(timeout=1)) is True
         assert entry.container.state is State.EXITED
 
@@ -143,7 +143,7 @@ async def test_who_waits_for_the_run_after_an_init_does_not_get_the_former_ones_
         await entry.container.wait(frozenset({"exited"}))
         await entry.worker.ask(rq.Init())
         started = await entry.worker.ask(rq.Start())
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             assert await entry.container.end_of(started.run) == 3
         assert (await house.statuses(entry)).count("died") == 2
 

@@ -162,7 +162,7 @@ def test_an_end_in_the_future_ends_a_quiet_stream(play: Play) -> None:
     )
     begin = time.monotonic()
     assert play.run("events", "--until", "500ms", "--format", "{{.Seq}}")[:2] == (0, b"8\n9\n")
-    assert 0.4 < time.monotonic() - begin < 10
+    assert 0.4 < time.monotonic() - begin < 20
     final = play.server.asked("Event.Subscribe")[1]
     assert (final["stream"], final["since_seq"]) == (False, 8)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.waiting import until
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -106,7 +108,7 @@ def test_a_container_that_would_remove_itself_goes_with_its_only_reader(
         assert client.stdout.readline() == b"y\n"
         client.stdout.close()
         assert client.wait(20) == 141
-    assert shared_engine.out("ps", "-aq") == ""
+    until(lambda: shared_engine.out("ps", "-aq") == "", "it stays")
 
 
 def test_passthrough_gives_the_container_the_caller_s_own_descriptors(

@@ -172,15 +172,11 @@ class Directory:
         """StorageFailed, DiskFull: what was there before is there still."""
         path = f"{self.path}/{network.name}{_SUFFIX}"
         former = _content(path) if os.path.lexists(path) else None
-        self._clear()
+        _clear(self.path)
+        if former is not None and os.path.islink(path):
+            path = os.path.realpath(path)
+            _clear(os.path.dirname(path), os.path.basename(path))
         files.write_atomic(path, encoded(network, former or b""), _MODE, durable=True)
-
-    def _clear(self) -> None:
-        """What killed writers have left: while the locks are held there is no other."""
-        for name in os.listdir(self.path):
-            if _TEMPORARY.fullmatch(name):
-                with suppress(OSError):
-                    os.unlink(f"{self.path}/{name}")
 
     def remove(self, name: str) -> None:
         """StorageFailed. Can be repeated."""
@@ -192,6 +188,17 @@ class Directory:
             return
         except OSError as error:
             raise files.storage_error(error, "remove", path) from error
+
+
+def _clear(directory: str, begin: str = "") -> None:
+    """What killed writers have left there of a file, or of all: while the locks are held there is no other."""
+    names: list[str] = []
+    with suppress(OSError):
+        names = os.listdir(directory)
+    for name in names:
+        if name.startswith(begin) and _TEMPORARY.fullmatch(name):
+            with suppress(OSError):
+                os.unlink(f"{directory}/{name}")
 
 
 def _stamp(path: str) -> _Stamp | None:

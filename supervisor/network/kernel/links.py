@@ -25,7 +25,7 @@ from supervisor.network.kernel.refusing import told
 from supervisor.network.plans import DEFAULT_METRIC, is_ipv6
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from supervisor.network.kernel.messages import Interface
     from supervisor.network.plans import Attachment, NetworkPlan
@@ -141,13 +141,14 @@ def remove_bridge(network: NetworkPlan) -> None:
     with _wire(f"remove the bridge '{network.interface}' of network '{network.name}'") as wire:
         found = messages.find(wire, network.interface)
         if found is not None and found.kind == "bridge" and not list(messages.ports_of(wire, found.index)):
-            wire.tell(messages.remove(network.interface))
+            wire.tell(messages.remove(found.index))
 
 
-def ensure_gone(interfaces: Sequence[str]) -> None:
-    """Those that the kernel has not taken away by now."""
+def ensure_gone(attachments: Iterable[Attachment]) -> None:
+    """The hosts' ends that the kernel has not taken away by now."""
     with _wire("remove the interfaces of containers that have ended") as wire:
-        wire.tell(*(messages.remove(each) for each in interfaces))
+        found = [own for each in attachments if (own := _own(wire, each)) is not None]
+        wire.tell(*(messages.remove(each.index) for each in found))
 
 
 def attach(netns: int, network: NetworkPlan, attachment: Attachment, *, hairpin: bool = False) -> None:
@@ -204,7 +205,9 @@ def _is_on_bridge(network: NetworkPlan, attachment: Attachment) -> bool:
     """Without asking for all that are on it."""
     with _wire(f"look at the bridge '{network.interface}'") as wire:
         bridge, end = (messages.find(wire, each) for each in (network.interface, attachment.host_interface))
-        return bridge is not None and end is not None and end.master == bridge.index
+        if bridge is None or end is None:
+            return False
+        return end.master == bridge.index and end.alias == attachment.label
 
 
 def _make_pair(
@@ -217,11 +220,17 @@ def _make_pair(
             network
         )  # another engine has found nobody on it, a moment ago; or somebody has broken it
     bridge = _known(wire, network.interface, "bridge")
-    wire.tell(
-        messages.remove(name),  # an earlier attempt's
-        messages.pair(name, network.mtu or bridge.mtu, netns, attachment.interface, attachment.mac),
-        *messages.port(name, bridge.index, hairpin=hairpin),
-    )
+    pair = messages.pair(name, network.mtu or bridge.mtu, netns, attachment.interface, attachment.mac)
+    try:
+        wire.tell(pair)
+    except FileExistsError:
+        there = messages.find(wire, name)
+        if there is None:
+            raise  # its name in the container it is
+        if there.alias != attachment.label:
+            raise OSError(errno.EEXIST, f"the host has another interface '{name}'") from None
+        wire.tell(messages.remove(there.index), pair)  # an earlier attempt's
+    wire.tell(*messages.port(name, bridge.index, attachment.label, hairpin=hairpin))
     if network.vlan:
         wire.tell(*messages.vlan(_known(wire, name).index, network.vlan))
 
@@ -291,10 +300,18 @@ def has_addresses(netns: int, attachment: Attachment) -> bool:
 
 
 def detach(attachment: Attachment) -> None:
-    """Take the host's end away, and the container's with it. It need not be there."""
-    if attachment.host_interface:
-        with _wire(f"disconnect a container from network '{attachment.network}'") as wire:
-            wire.tell(messages.remove(attachment.host_interface))
+    """Take the host's end away, and the container's with it. It need not be there; what else has its name stays."""
+    with _wire(f"disconnect a container from network '{attachment.network}'") as wire:
+        if (found := _own(wire, attachment)) is not None:
+            wire.tell(messages.remove(found.index))
+
+
+def _own(wire: Wire, attachment: Attachment) -> Interface | None:
+    """The host's end of a container's interface, if it is there."""
+    if not attachment.host_interface:
+        return None
+    found = messages.find(wire, attachment.host_interface)
+    return found if found is not None and found.alias == attachment.label else None
 
 
 def detach_inside(netns: int, attachment: Attachment) -> None:
@@ -302,7 +319,8 @@ def detach_inside(netns: int, attachment: Attachment) -> None:
 
     def work() -> None:
         with _wire(f"disconnect a container from network '{attachment.network}'") as wire:
-            wire.tell(messages.remove(attachment.interface))
+            if (found := messages.find(wire, attachment.interface)) is not None:
+                wire.tell(messages.remove(found.index))
 
     inside.joined(netns, "network", work)
 

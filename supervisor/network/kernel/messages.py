@@ -54,7 +54,7 @@ _NEW_LINK, _DELETE_LINK, _GET_LINK, _SET_LINK = 16, 17, 18, 19
 _NEW_ADDRESS, _GET_ADDRESS = 20, 22
 _NEW_ROUTE, _GET_ROUTE = 24, 26
 _UP = 1
-_MAC, _NAME, _MTU, _BELOW, _MASTER = 1, 3, 4, 5, 10
+_MAC, _NAME, _MTU, _BELOW, _MASTER, _ALIAS = 1, 3, 4, 5, 10, 20
 _INFORMATION, _FAMILIES, _NETNS = 18, 26, 28
 _KIND, _DATA, _PORT_KIND, _PORT_DATA = 1, 2, 4, 5
 _PEER = 1
@@ -84,6 +84,7 @@ class Interface(msgspec.Struct, frozen=True):
     mtu: int = 0
     master: int = 0
     is_up: bool = False
+    alias: str = ""
 
 
 # ---------------------------------------------------------------------- interfaces
@@ -131,11 +132,11 @@ def _inside(netns: int, interface: str, mac: str) -> bytes:
     return text(_NAME, interface) + number(_NETNS, netns) + hardware
 
 
-def port(name: str, master: int, *, hairpin: bool) -> list[Message]:
+def port(name: str, master: int, alias: str, *, hairpin: bool) -> list[Message]:
     """Up, on a bridge, where it has no use for an address of IPv6. `hairpin`: what comes from it may go back to it."""
     none = attribute(socket.AF_INET6, attribute(_IPV6_GENERATION, bytes([_GENERATE_NONE])))
     messages = [
-        _set(0, text(_NAME, name), attribute(_FAMILIES, none)),
+        _set(0, text(_NAME, name), text(_ALIAS, alias), attribute(_FAMILIES, none)),
         _set(0, text(_NAME, name), number(_MASTER, master), up=True),
     ]
     if hairpin:
@@ -171,9 +172,9 @@ def settings(index: int, values: dict[int, int]) -> Message:
     return _set(index, attribute(_FAMILIES, attribute(socket.AF_INET, numbers)))
 
 
-def remove(name: str) -> Message:
-    """It need not be there."""
-    return Message(_DELETE_LINK, _LINK.pack(0, 0, 0, 0, 0) + text(_NAME, name), but=(errno.ENODEV,))
+def remove(index: int) -> Message:
+    """It need not be there any more. By its number, which no other one gets: by its name that might be another one by now."""
+    return Message(_DELETE_LINK, _LINK.pack(0, 0, index, 0, 0), but=(errno.ENODEV,))
 
 
 def _new(*parts: bytes, but: tuple[int, ...] = ()) -> Message:
@@ -315,6 +316,7 @@ def _interface(body: bytes) -> Interface:
         mtu=_number(values.get(_MTU)),
         master=_number(values.get(_MASTER)),
         is_up=bool(flags & _UP),
+        alias=_text(values.get(_ALIAS)),
     )
 
 

@@ -35,18 +35,21 @@ async def connect(worker: Worker, request: rq.Connect) -> None:
     """The answer is whether that is a change. InvalidArgument, WrongState, NoSuchNetwork, AddressInUse, NetworkFailed,
     NotSupported: it is not, and nothing is left of it."""
     await _settle(worker)
-    wiring = _wiring(worker, f"connect {{}} to network '{request.network}'")
+    who = _named(worker)
+    wiring = _wiring(worker, f"connect {who} to network '{request.network}'")
     definition, book = worker.container.definition, worker.services.networks
-    network = (await book.known()).find(request.network)
+    known = await book.known()
+    network = known.find(request.network)
     if network.name in definition.spec.networks:
         if _init(worker) is not None:
-            raise _refusal(worker, f"connect {{}} to network '{network.name}'", "it is on it")
+            raise _refusal(worker, f"connect {who} to network '{network.name}'", "it is on it")
         request.answer.give(False)  # as Podman
         return
     settings = worker.services.settings
     as_device, rootless = bool(settings.containers.interface_name), settings.rootless
+    taken = choosing.on_host(known, book.containers(), definition.name) if request.wish.options else {}
     networks = choosing.further(
-        definition.spec.networks, network, request.wish, as_device=as_device, rootless=rootless
+        definition.spec.networks, network, request.wish, as_device=as_device, rootless=rootless, taken=taken
     )
     new, event = _changed(worker, networks), _event(worker, EventStatus.CONNECT, network.name, request)
     init = _init(worker)
@@ -63,7 +66,7 @@ async def connect(worker: Worker, request: rq.Connect) -> None:
             else:
                 await worker.note(rewiring=network.name, **more)
     except PymanError:
-        wiring.give_up(network)
+        wiring.give_up()
         raise
     if init is not None:
         await _carry_out(worker, lambda: wiring.put_on(network.name, init), new, event)
@@ -85,7 +88,7 @@ async def disconnect(worker: Worker, request: rq.Disconnect) -> None:
     """InvalidArgument, WrongState: it is not on it, or cannot be taken off; NoSuchNetwork; NetworkFailed: it is put back on
     it."""
     await _settle(worker)
-    doing = f"disconnect {{}} from network '{request.network}'"
+    doing = f"disconnect {_named(worker)} from network '{request.network}'"
     wiring = _wiring(worker, doing)
     on = worker.container.definition.spec.networks
     name = await _name_of(worker, request)
@@ -116,7 +119,7 @@ async def _name_of(worker: Worker, request: rq.Disconnect) -> str:
 async def reload(worker: Worker, request: rq.ReloadNetworks) -> None:
     """What a running container has on its networks is made again where it is missing. InvalidArgument, WrongState;
     NetworkFailed: something is missing still."""
-    doing = "reload the networks of {}"
+    doing = f"reload the networks of {_named(worker)}"
     wiring = _wiring(worker, doing)
     init = _init(worker)
     if init is None:
@@ -162,19 +165,17 @@ async def take_back(worker: Worker) -> None:
 
 
 async def _settle(worker: Worker) -> None:
-    """Nothing is begun."""
-    name = worker.observed.rewiring
-    if not name:
+    """Nothing is begun. Of a container that has ended, all that is recorded is about to be taken down."""
+    name, init = worker.observed.rewiring, _init(worker)
+    if not name or init is None:
         return
-    wiring, init = _wiring(worker, "settle the networks of {}"), _init(worker)
+    wiring = _wiring(worker, f"settle the networks of {_named(worker)}")
     if name in worker.container.definition.spec.networks:
-        if init is not None:
-            await wiring.put_back(name, init)
+        await wiring.put_back(name, init)
         await worker.note(rewiring="")
     else:
         former = worker.observed
-        if init is not None:
-            await wiring.take_off(name, init)
+        await wiring.take_off(name, init)
         await worker.note(rewiring="", **wiring.without(name))
         wiring.give_back(former)
 
@@ -202,18 +203,18 @@ def _wiring(worker: Worker, doing: str) -> Rewiring:
     spec, name = worker.container.definition.spec, worker.container.name
     mode = f"{spec.netns.nsmode or 'none'}{f':{spec.netns.value}' if spec.netns.value else ''}"
     raise InvalidArgument(
-        f"cannot {_named(worker, doing)}: it was created with --network {mode}",
+        f"cannot {doing}: it was created with --network {mode}",
         subject=name,
         hint="it takes a container that was created on a network",
     )
 
 
 def _refusal(worker: Worker, doing: str, reason: str) -> WrongState:
-    return WrongState(f"cannot {_named(worker, doing)}: {reason}", subject=worker.container.name)
+    return WrongState(f"cannot {doing}: {reason}", subject=worker.container.name)
 
 
-def _named(worker: Worker, doing: str) -> str:
-    return doing.format(f"container '{worker.container.name}'")
+def _named(worker: Worker) -> str:
+    return f"container '{worker.container.name}'"
 
 
 def _init(worker: Worker) -> ProcessRef | None:

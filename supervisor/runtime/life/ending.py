@@ -54,6 +54,7 @@ class Ending:
         if worker.init_fd is None or worker.init_fd.exited():
             await self.ended()
             return
+        await worker.body.wiring.hold(alone=True)
         if worker.observed.monitor_state != "lost":
             worker.container.attachments.shut_all()
             log.warning("conmon has ended before its container", container=worker.container.id)
@@ -282,7 +283,12 @@ class Ending:
         worker, observed = self._worker, self._worker.observed
         due = 0 < observed.restart_at < time.time_ns() + AT_ONCE
         may = observed.state is State.STOPPED and not worker.services.ending
-        return due and may and worker.services.dependencies.unmet(worker.container) is None
+        return (
+            due
+            and may
+            and worker.services.dependencies.unmet(worker.container) is None
+            and worker.body.wiring.stays()
+        )
 
     async def _renew(self) -> None:
         """`settle` and the restart as one."""

@@ -205,13 +205,17 @@ class Starting:
 
     async def _begin_wired(self, wanted: Wanted, **changes: Any) -> None:
         """`_begin`, with what the run has on networks."""
-        wiring = self._worker.body.wiring
+        worker = self._worker
+        wiring = worker.body.wiring
         try:
+            if worker.observed.holds and not wiring.stays():  # of a start that could not be undone
+                await wiring.take_down()
+                await worker.note(**NOT_WIRED)
             changes |= await wiring.plan()
             await self._begin(wanted, **changes)
         except PymanError as error:
             wiring.drop()
-            await self._worker.note(error=error.message)
+            await worker.note(error=error.message)
             raise
 
     async def _begin(self, wanted: Wanted, fact: Fact | None = None, **changes: Any) -> None:

@@ -32,10 +32,11 @@ from supervisor.runtime.views.times import rfc3339
 from supervisor.state.changes import EventDraft
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from pyman.api.event import Actor
     from pyman.api.network import CreateNetworkRequest
+    from supervisor.runtime.container import Container
     from supervisor.runtime.networks.users import User
     from supervisor.settings.layout import Layout
     from supervisor.settings.model import Settings
@@ -79,6 +80,7 @@ class NetworkBook:
         self._born = rfc3339(time.time_ns())
         self.users: Callable[[], Mapping[str, Sequence[User]]] = dict
         """Who is on networks, by the names of these."""
+        self.containers: Callable[[], Iterable[Container]] = list
         self.changed: Callable[[Network], Awaitable[None]] = _nothing
         """Tells whoever serves names on a network whom to ask for others, before it is told to everybody."""
         self.tidy_network: Callable[[Network], Awaitable[None]] = _nothing

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
     from pyman.api.network import Network
     from supervisor.network.definitions.directory import Networks
+    from supervisor.runtime.container import Container
 
-__all__ = ["further", "settled"]
+__all__ = ["further", "on_host", "settled"]
 
 _MOST = 128
 """Networks of a container, and aliases on one."""
 _ALIAS = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 _MAC = re.compile(r"[0-9a-f]{12}")
 _HOST_INTERFACE = "host_interface_name"
+_NONE: Mapping[str, str] = {}
 
 
 def settled(
@@ -33,10 +35,11 @@ def settled(
     *,
     as_device: bool = False,
     rootless: bool = False,
+    taken: Mapping[str, str] = _NONE,
 ) -> dict[str, NetworkWish]:
     """`wishes`: with names, ids, or beginnings of ids. `as_device`: who names no interface gets one that is called as the
-    network's on the host. InvalidArgument, NotSupported, NoSuchNetwork, AmbiguousId,
-    StorageFailed."""
+    network's on the host. `taken`: names of interfaces on the host, and whose they are to be. InvalidArgument, NotSupported,
+    NoSuchNetwork, AmbiguousId, StorageFailed."""
     _refuse_many(len(wishes))
     found: dict[str, NetworkWish] = {}
     for wanted, wish in wishes:
@@ -46,7 +49,7 @@ def settled(
                 f"cannot be on network '{network.name}' more than once", subject=network.name
             )
         check_source(network, rootless=rootless)
-        found[network.name] = _checked(network, wish, as_device=as_device)
+        found[network.name] = _checked(network, wish, taken, as_device=as_device)
     return _with_interfaces(found)
 
 
@@ -57,11 +60,13 @@ def further(
     *,
     as_device: bool = False,
     rootless: bool = False,
+    taken: Mapping[str, str] = _NONE,
 ) -> dict[str, NetworkWish]:
     """Those that a container is on, with one more (`settled`). InvalidArgument, NotSupported."""
     _refuse_many(len(networks) + 1)
     check_source(network, rootless=rootless)
-    return _with_interfaces({**networks, network.name: _checked(network, wish, as_device=as_device)})
+    checked = _checked(network, wish, taken, as_device=as_device)
+    return _with_interfaces({**networks, network.name: checked})
 
 
 def _refuse_many(count: int) -> None:
@@ -69,7 +74,23 @@ def _refuse_many(count: int) -> None:
         raise InvalidArgument(f"cannot be on more than {_MOST} networks")
 
 
-def _checked(network: Network, wish: NetworkWish, *, as_device: bool) -> NetworkWish:
+def on_host(networks: Networks, containers: Iterable[Container], name: str) -> dict[str, str]:
+    """Names of interfaces on the host that networks and containers are to have, whether they are there or not; and whose
+    they are. `name`: of the one container that does not count."""
+    found = {
+        wish.options[_HOST_INTERFACE]: f"that of container '{container.name}'"
+        for container in containers
+        if container.name != name and not container.observed.leaving
+        for wish in container.definition.spec.networks.values()
+        if _HOST_INTERFACE in wish.options
+    }
+    bridges = [each for each in networks.by_name.values() if each.driver == "bridge"]
+    return found | {each.network_interface: f"the bridge of network '{each.name}'" for each in bridges}
+
+
+def _checked(
+    network: Network, wish: NetworkWish, taken: Mapping[str, str], *, as_device: bool
+) -> NetworkWish:
     """With everything in the form in which it is compared."""
     if network.driver not in DRIVERS:
         raise NotSupported(
@@ -95,7 +116,7 @@ def _checked(network: Network, wish: NetworkWish, *, as_device: bool) -> Network
         list(dict.fromkeys(wish.aliases)),
         _mac(network, wish.static_mac) if wish.static_mac else "",
         wish.interface_name or (network.network_interface if as_device else ""),
-        _options(network, wish.options),
+        _options(network, wish.options, taken),
     )
 
 
@@ -152,7 +173,7 @@ def _mac(network: Network, text: str) -> str:
     return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
 
 
-def _options(network: Network, options: Mapping[str, str]) -> dict[str, str]:
+def _options(network: Network, options: Mapping[str, str], taken: Mapping[str, str]) -> dict[str, str]:
     for key, value in options.items():
         if network.driver != "bridge" or key != _HOST_INTERFACE:
             hint = f"it has {_HOST_INTERFACE}" if network.driver == "bridge" else "it has none"
@@ -162,24 +183,17 @@ def _options(network: Network, options: Mapping[str, str]) -> dict[str, str]:
                 hint=hint,
             )
         check_interface_name(value, "interface")
-        if value == network.network_interface:
-            raise InvalidArgument(
-                f"cannot use the interface '{value}': it is the bridge of network '{network.name}'",
-                subject=value,
-            )
+        if value in taken:
+            raise InvalidArgument(f"cannot use the interface '{value}': it is {taken[value]}", subject=value)
     return dict(options)
 
 
 def _with_interfaces(wishes: dict[str, NetworkWish]) -> dict[str, NetworkWish]:
     """eth0 and so on for those that nobody has named."""
-    names: set[str] = set()
+    names, ends = set[str](), set[str]()
     for wish in wishes.values():
-        if wish.interface_name and wish.interface_name in names:
-            raise InvalidArgument(
-                f"cannot use the interface '{wish.interface_name}' on more than one network",
-                subject=wish.interface_name,
-            )
-        names.add(wish.interface_name)
+        _refuse_again(wish.interface_name, names)
+        _refuse_again(wish.options.get(_HOST_INTERFACE, ""), ends)
     free = (name for name in map("eth{}".format, range(len(wishes) + len(names))) if name not in names)
     return {
         network: wish
@@ -187,3 +201,11 @@ def _with_interfaces(wishes: dict[str, NetworkWish]) -> dict[str, NetworkWish]:
         else NetworkWish(wish.static_ips, wish.aliases, wish.static_mac, next(free), wish.options)
         for network, wish in wishes.items()
     }
+
+
+def _refuse_again(interface: str, names: set[str]) -> None:
+    if interface and interface in names:
+        raise InvalidArgument(
+            f"cannot use the interface '{interface}' on more than one network", subject=interface
+        )
+    names.add(interface)

@@ -16,7 +16,7 @@ from pyman.errors import InvalidArgument, NotSupported
 from supervisor.oci.namespaces import JOINED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from pyman.api.spec import ContainerSpec
     from supervisor.runtime.services import Services
@@ -127,9 +127,12 @@ async def _networks(services: Services, spec: ContainerSpec) -> dict[str, Networ
         choosing,  # only now: most are on the default network alone
     )
 
-    return choosing.settled(
-        wishes, await services.networks.known(), as_device=as_device, rootless=settings.rootless
-    )
+    known = await services.networks.known()
+    taken: Mapping[str, str] = {}
+    if any(wish.options for _, wish in wishes):
+        # One of the same name is about to be replaced.
+        taken = choosing.on_host(known, services.networks.containers(), spec.name)
+    return choosing.settled(wishes, known, as_device=as_device, rootless=settings.rootless, taken=taken)
 
 
 def check_user_mode(spec: ContainerSpec, settings: Settings) -> None:

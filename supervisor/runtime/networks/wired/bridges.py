@@ -115,18 +115,24 @@ class Bridges:
         """Nothing is there any more: bridges are in a new network namespace from now on."""
         self._made.clear()
 
-    def leave(self, container: str, network: NetworkPlan, netns: int | None, interface: str = "") -> None:
-        """It need not have been on it. `interface`: on the host, which the kernel is about to take away."""
+    def leave(
+        self,
+        container: str,
+        network: NetworkPlan,
+        netns: int | None,
+        attachment: Attachment | None = None,
+    ) -> None:
+        """It need not have been on it. `attachment`: whose end on the host the kernel is about to take away."""
         users = self._users.setdefault(network.id, set())
         users.discard(container)
         if not users:
             del self._users[network.id]
             self._plans.pop(network.id, None)
         if network.driver == "bridge":
-            self._tidying.note(network, netns, interface)
+            self._tidying.note(network, netns, attachment)
 
-    async def _interfaces_gone(self, names: Sequence[str], netns: int | None) -> None:
-        await self.call(netns, partial(links.ensure_gone, names))
+    async def _interfaces_gone(self, attachments: Sequence[Attachment], netns: int | None) -> None:
+        await self.call(netns, partial(links.ensure_gone, attachments))
 
     async def _bridge_gone(self, network: NetworkPlan, netns: int | None) -> bool:
         async with self._lock:
@@ -156,12 +162,14 @@ class Bridges:
                         raise
                     await self._make_anew(netns)  # somebody has flushed it
 
-    async def unpublish(self, container: str, netns: int | None) -> None:
-        """There need not be any. NetworkFailed."""
+    async def unpublish(
+        self, container: str, netns: int | None, others: frozenset[str] = frozenset()
+    ) -> None:
+        """There need not be any. `others`: addresses that are not the container's any more. NetworkFailed."""
         async with self._lock:
             former = self._published.get(container)
             if former is not None:
-                await self.call(netns, partial(firewall.unpublish, *former))
+                await self.call(netns, partial(firewall.unpublish, *former, others))
                 del self._published[container]
 
     async def rebuild(self, netns: int | None) -> None:

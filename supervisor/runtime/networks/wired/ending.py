@@ -16,7 +16,8 @@ from supervisor.state.database import Database
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.network.plans import NetworkPlan
+    from supervisor.network.plans import Attachment, NetworkPlan
+    from supervisor.runtime.records import Observed
 
 __all__ = ["end_all"]
 
@@ -28,14 +29,14 @@ def end_all(database: str, sockets: str) -> None:
     with Database.open(database) as state:
         loaded = state.load()
     networks: dict[str, NetworkPlan] = {each.id: each for each in noted(loaded.intents)}
-    interfaces: list[str] = []
+    attachments: list[Attachment] = []
     works: list[Callable[[], object]] = []
     for _, observed in records(loaded):
         networks |= {each.id: each for each in observed.networks if each.driver == "bridge"}
-        interfaces += [each.host_interface for each in observed.attachments if each.host_interface]
+        attachments += observed.attachments
         if observed.ports:
-            works.append(partial(firewall.unpublish, observed.ports, observed.attachments))
-    works.append(partial(links.ensure_gone, interfaces))
+            works.append(partial(_unpublish, observed, sockets))
+    works.append(partial(links.ensure_gone, attachments))
     works += [partial(take_away, network, partial(Claims, sockets)) for network in networks.values()]
     failures: list[NetworkFailed] = []
     for work in works:
@@ -45,3 +46,8 @@ def end_all(database: str, sockets: str) -> None:
             failures.append(failure)
     if failures:
         raise failures[0]
+
+
+def _unpublish(observed: Observed, sockets: str) -> None:
+    with Claims(sockets) as claims:
+        firewall.unpublish(observed.ports, observed.attachments, claims.keep(observed))

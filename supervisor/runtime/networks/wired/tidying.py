@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
     from typing import Any
 
+    from supervisor.network.plans import Attachment
     from supervisor.state.database import Database
 
 __all__ = ["Tidying", "identity", "noted"]
@@ -38,8 +39,8 @@ class _Left(NamedTuple):
     network: NetworkPlan
     netns: int | None
     """A descriptor of its own, or None: this process's."""
-    interface: str
-    """On the host, as long as the kernel has not taken it away; or none."""
+    attachment: Attachment | None
+    """Whose end on the host the kernel may not have taken away yet."""
     at: float
 
     @property
@@ -49,14 +50,14 @@ class _Left(NamedTuple):
 
 
 class Tidying:
-    """`interfaces_gone` removes these interfaces from a namespace, if the kernel has not yet. `bridge_gone` removes the bridge
+    """`interfaces_gone` removes the hosts' ends from a namespace, if the kernel has not yet. `bridge_gone` removes the bridge
     of a network that nobody is on; False: not yet, try again."""
 
     def __init__(
         self,
         database: Database | None,
         spawn: Callable[[Callable[[], Awaitable[Any]]], object],
-        interfaces_gone: Callable[[Sequence[str], int | None], Awaitable[None]],
+        interfaces_gone: Callable[[Sequence[Attachment], int | None], Awaitable[None]],
         bridge_gone: Callable[[NetworkPlan, int | None], Awaitable[bool]],
     ) -> None:
         """`database`: None: nothing need be recorded."""
@@ -85,10 +86,10 @@ class Tidying:
             self._expected.add(network.id)
             self.note(network, None)
 
-    def note(self, network: NetworkPlan, netns: int | None, interface: str = "") -> None:
+    def note(self, network: NetworkPlan, netns: int | None, attachment: Attachment | None = None) -> None:
         """Somebody has left it."""
         own = None if netns is None else os.dup(netns)
-        self._left.append(_Left(network, own, interface, trio.current_time()))
+        self._left.append(_Left(network, own, attachment, trio.current_time()))
         if not self._runs:
             self._runs = True
             self._tidied = trio.Event()
@@ -137,8 +138,8 @@ class Tidying:
         """Of one network, in one place."""
         last = left[-1]
         try:
-            if interfaces := [each.interface for each in left if each.interface]:
-                await self._interfaces_gone(interfaces, last.netns)
+            if attachments := [each.attachment for each in left if each.attachment is not None]:
+                await self._interfaces_gone(attachments, last.netns)
             rests = trio.current_time() - last.at < _REST and not idle
             if rests or (not await self._bridge_gone(last.network, last.netns) and not self._hurry.is_set()):
                 self.note(last.network, last.netns)

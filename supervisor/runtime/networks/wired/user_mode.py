@@ -113,6 +113,9 @@ class UserMode(Unwired, ABC):
         if ports:
             await self.in_thread(partial(self._check_ports, ports))
 
+    def stays(self) -> bool:
+        return True
+
     def drop(self) -> None:
         if not self.container.observed.attachments:
             self.services.allocation.give_back(self.container.id)
