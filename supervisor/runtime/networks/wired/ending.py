@@ -36,7 +36,8 @@ def end_all(database: str, sockets: str) -> None:
         if observed.ports:
             works.append(partial(firewall.unpublish, observed.ports, observed.attachments))
     works.append(partial(links.ensure_gone, attachments))
-    works += [partial(take_away, network, partial(Claims, sockets)) for network in networks.values()]
+    claims = partial(Claims, sockets)
+    works += [partial(take_away, network, loaded.journal_id, [], claims) for network in networks.values()]
     failures: list[NetworkFailed] = []
     for work in works:
         try:
