@@ -141,6 +141,18 @@ def test_a_port_leads_to_who_published_it_last(host: Machine) -> None:
 
 
 @pytest.mark.usefixtures("table")
+def test_what_leads_elsewhere_by_now_stays(host: Machine) -> None:
+    ports = [*(Port(number, 80) for number in range(100, 300)), Port(100, 80, host_ip="192.0.2.1")]
+    other = attachment(FIRST, 9)
+    host.does(lambda: firewall.publish(ports, [ON_FIRST]))
+    host.does(lambda: firewall.publish([*ports[50:150], ports[-1]], [other]))
+    host.does(lambda: firewall.unpublish(ports, [ON_FIRST]))
+    assert counts(host) == {"publish4": 100, "publish6": 100, "publish4at": 1, "publish6at": 0}
+    host.does(lambda: firewall.unpublish(ports, [other]))
+    assert not any(counts(host).values())
+
+
+@pytest.mark.usefixtures("table")
 def test_only_bridges_lead_ports_to_containers(host: Machine) -> None:
     wired = Attachment("w", "5" * 64, driver="macvlan", addresses=[Address("192.0.2.9", 24)])
     host.does(lambda: firewall.publish([Port(80, 80)], [wired]))

@@ -461,11 +461,16 @@ def test_a_container_that_its_policy_restarts_asks_anew(net: Net, server: Server
 
 
 def test_a_bridge_of_somebody_elses_may_lead_to_a_server(net: Net, server: Server) -> None:
+    def joined() -> bool:
+        """Not while the kernel has yet to take an interface off the wire whose container has ended."""
+        net.host.run("ip", "link", "set", "wire", "master", "br0", check=False)
+        return " master br0 " in net.host.run("ip", "link", "show", "wire")
+
     net.host.run("ip", "link", "add", "br0", "type", "bridge")
     try:
         # The host goes on at its address, on the bridge that the wire is on.
         net.host.run("ip", "addr", "del", "192.0.2.1/24", "dev", "wire")
-        net.host.run("ip", "link", "set", "wire", "master", "br0")
+        until(joined, "the wire is not on the bridge")
         net.host.run("ip", "addr", "add", "192.0.2.1/24", "dev", "br0")
         net.host.run("ip", "link", "set", "br0", "up")
         options = ("--interface-name", "br0", "--opt", "mode=unmanaged", "--ipam-driver", "dhcp")

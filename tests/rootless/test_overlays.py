@@ -95,7 +95,7 @@ def remains(engine: ConfiguredEngine) -> list[str]:
     pyman = engine.root / "pyman"
     places = (pyman / "containers", engine.tmpdir / "containers", pyman / "trash")
     for place in places:
-        processes.wait_empty(place, 5)
+        processes.wait_empty(place, 20)
     return [str(path) for place in places for path in place.iterdir()]
 
 
@@ -146,7 +146,8 @@ def test_a_view_outlives_the_daemon(shared_engine: ConfiguredEngine) -> None:
     assert engine.out("exec", "c", "ls", "/before") == "/before"
     assert server(engine) == serving
     engine.cli("stop", "-t", "0", "c")
-    assert servers(engine) == {}, "it ends with its mount, also for a supervisor that has not started it"
+    # It ends with its mount, also for a supervisor that has not started it.
+    until(lambda: servers(engine) == {}, "a server stays")
     engine.cli("start", "c")
     assert server(engine) != serving
     engine.cli("rm", "-f", "-t", "0", "c")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +29,10 @@ def root(rootfs: Path) -> tuple[str, str]:
 def go(engine: Engine, name: str) -> None:
     """Lets the container's command go on; it may end, and the exec session with it, before that has answered."""
     engine.cli("exec", name, "touch", "/tmp/go", check=False)
+
+
+def is_another(path: Path, inode: int) -> bool:
+    return path.exists() and path.stat().st_ino != inode
 
 
 def shell(engine: Engine, root: tuple[str, str], program: str, *options: str) -> str:
@@ -106,21 +112,28 @@ def test_two_followed_containers_are_interleaved_by_line(
 def test_a_follower_gets_every_byte_through_rotations(
     shared_engine: Engine, root: tuple[str, str], tmp_path: Path
 ) -> None:
-    lines = 400_000
-    # In parts of more than the size, with time to rotate: a supervisor that comes late rotates once for many.
-    parts = "n=1; while [ $n -lt 400000 ]; do seq $n $((n + 49999)); n=$((n + 50000)); sleep 0.2; done"
-    program = f"while [ ! -e /tmp/go ]; do sleep 0.02; done; {parts}"
+    lines, parts = 400_000, 8
+    # In parts of more than the size, each after a rotation: a supervisor that comes late rotates once for many.
+    waits = "until rm /tmp/go 2>/dev/null; do sleep 0.02; done"
+    program = f"n=1; while [ $n -lt {lines} ]; do {waits}; seq $n $((n + 49999)); n=$((n + 50000)); done"
     options = ("--log-opt", "max-size=2mb", "--log-opt", "max-file=3")
-    shared_engine.cli("run", "-d", "--name", "c", *options, *NET, *root, "sh", "-c", program)
+    id = shared_engine.out("run", "-d", "--name", "c", *options, *NET, *root, "sh", "-c", program)
+    log = shared_engine.root / "pyman/containers" / id / "ctr.log"
     expected = hashlib.sha256(b"".join(b"%d\n" % number for number in range(1, lines + 1))).hexdigest()
     with (
+        ThreadPoolExecutor(1) as reader,
         (tmp_path / "out").open("wb") as out,
         shared_engine.spawn("logs", "-f", "c", stdout=out.fileno()) as follower,
         shared_engine.spawn("logs", "-f", "c") as other,
     ):
-        go(shared_engine, "c")
         assert other.stdout is not None
-        got = hashlib.sha256(other.stdout.read()).hexdigest()
+        read = reader.submit(other.stdout.read)
+        for _ in range(parts - 1):
+            rotated = partial(is_another, log, log.stat().st_ino)
+            go(shared_engine, "c")
+            until(rotated, "it is not rotated")
+        go(shared_engine, "c")
+        got = hashlib.sha256(read.result()).hexdigest()
         assert other.wait(50) == 0
         assert follower.wait(50) == 0
     assert got == expected

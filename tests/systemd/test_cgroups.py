@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.machine import CHECKOUT
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,8 @@ def test_the_oci_runtime_has_a_scope_made(user: Machine, pyman: tuple[str, ...])
     user.user(*pyman, "unpause", "c")
     assert user.out(*pyman, "exec", "c", "echo", "works") == "works"
     user.user(*pyman, "stop", "-t", "0", "c")
-    assert user.manager("is-active", f"pyman-{told[2]}.scope", check=False) == "inactive"
+    scope = f"pyman-{told[2]}.scope"
+    until(lambda: user.manager("is-active", scope, check=False) == "inactive", "its scope stays")
 
 
 @each_runtime
@@ -97,7 +99,7 @@ def test_split_needs_a_delegated_unit_and_divides_it(user: Machine, pyman: tuple
     parent = f"{manager(user)}/app.slice/divided.scope"
     assert cgroups(user, pyman) == (f"{parent}/ctr-ID", f"{parent}/conmon-ID")
     user.user(*pyman, "rm", "-f", "-t", "0", "c")
-    assert user.manager("is-active", "divided.scope", check=False) == "inactive"
+    until(lambda: user.manager("is-active", "divided.scope", check=False) == "inactive", "its scope stays")
 
 
 @each_runtime
@@ -254,7 +256,7 @@ def test_a_removal_ends_all_that_a_container_has_in_a_joined_process_namespace(
     guest = ("sh", "-c", "sleep 1002 & exec sleep 1003")
     options = ("-d", "--name", "guest", "--pid", "container:c", "--rootfs", user.rootfs)
     user.user(*pyman, "run", *options, *guest)
-    assert "sleep 1003" in user.out(*pyman, "exec", "c", "ps")
+    until(lambda: "sleep 1003" in user.out(*pyman, "exec", "c", "ps"), "it does not begin")
     user.user(*pyman, "rm", "-f", "-t", "0", "guest")
     left = user.out(*pyman, "exec", "c", "ps")
     assert "sleep 1000" in left

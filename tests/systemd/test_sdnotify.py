@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.systemd_root import MOUNTS, make_systemd_root
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +72,7 @@ class Service:
 
     def go(self) -> None:
         """What the container waits for."""
-        self.machine.root("timeout", "10", "sh", "-c", "echo go >/run/host/told/go")
+        self.machine.root("timeout", "30", "sh", "-c", "echo go >/run/host/told/go")
 
     def runs(self) -> None:
         """Until the container runs."""
@@ -182,11 +183,13 @@ def test_the_unit_ends_with_the_container(service: Service, root: str) -> None:
     service.begin("-d", "--rootfs", root, *words, properties=properties)
     service.ctl("stop", UNIT)
     assert service.ctl("show", "-P", "Result", UNIT) == "success"
-    events = service.out(
-        *service.pyman, "events", "--stream=false", "--filter", "container=c", "--format", "{{.Status}}"
-    )
-    assert events.split()[-1] == "remove"
-    assert "monitor-lost" not in events.split()
+
+    def events() -> list[str]:
+        words = ("events", "--stream=false", "--filter", "container=c", "--format", "{{.Status}}")
+        return service.out(*service.pyman, *words).split()
+
+    until(lambda: events()[-1] == "remove", "it is not removed")
+    assert "monitor-lost" not in events()
 
 
 def test_of_conmon_systemd_sees_that_it_has_ended_and_not_how(service: Service, root: str) -> None:

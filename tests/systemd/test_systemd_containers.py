@@ -68,7 +68,7 @@ def test_it_boots_with_a_writable_tree_of_its_own(
     pyman("exec", "s", "systemd-run", "--quiet", "--wait", "--unit=said", "echo", "into the journal")
     lines = pyman("exec", "s", "journalctl", "--no-pager", "--output=cat", "--unit=said").stdout.splitlines()
     assert "into the journal" in lines
-    pyman("stop", "s")
+    pyman("stop", "-t", "25", "s")
     assert pyman("inspect", "s", "--format", "{{.State.ExitCode}}").stdout.strip() == "0"
 
 
@@ -78,5 +78,5 @@ def test_it_boots_in_a_user_namespace_of_its_own(pyman: Pyman, root: str, told: 
     pyman("run", *options, "--rootfs", f"{root}:O", "/sbin/init")
     assert await_booted(told) == "running"
     assert pyman("exec", "s", "stat", "-c", "%u", "/sys/fs/cgroup/init.scope").stdout.strip() == "0"
-    pyman("stop", "s")
+    pyman("stop", "-t", "25", "s")
     assert pyman("inspect", "s", "--format", "{{.State.ExitCode}}").stdout.strip() == "0"

@@ -176,12 +176,16 @@ def publish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
         _forget(ports, frozenset(first_addresses(attachments).values()))
 
 
-def unpublish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
-    """The opposite; what is not there is not missed."""
+def unpublish(
+    ports: Iterable[Port], attachments: Sequence[Attachment], others: frozenset[str] = frozenset()
+) -> None:
+    """The opposite; what is not there is not missed, and what leads to another address stays. `others`: addresses that are
+    somebody else's by now."""
     ports = list(ports)
+    going = [each for port in ports for each in _of_port(port, attachments) if each.value[0] not in others]
     with told(_DOING):
-        elements.remove(_TABLE, _SETS, [each for port in ports for each in _of_port(port, attachments)])
-        _forget(ports, frozenset())
+        elements.remove(_TABLE, _SETS, going)
+        _forget(ports, others)
 
 
 def _forget(ports: Iterable[Port], targets: frozenset[str]) -> None:

@@ -171,12 +171,14 @@ class Bridges:
                         raise
                     await self._make_anew(netns)  # somebody has flushed it
 
-    async def unpublish(self, container: str, netns: int | None) -> None:
-        """There need not be any. NetworkFailed."""
+    async def unpublish(
+        self, container: str, netns: int | None, others: frozenset[str] = frozenset()
+    ) -> None:
+        """There need not be any. `others`: addresses that are not the container's any more. NetworkFailed."""
         async with self._lock:
             former = self._published.get(container)
             if former is not None:
-                await self.call(netns, partial(firewall.unpublish, *former))
+                await self.call(netns, partial(firewall.unpublish, *former, others))
                 del self._published[container]
 
     async def rebuild(self, netns: int | None) -> None:
