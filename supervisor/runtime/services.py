@@ -233,7 +233,15 @@ class Services:
             container = self.find(id)
             return container is not None and bool(container.observed.networks)
 
-        return Naming(self.layout, lambda: self.settings, self.helpers, self.spawn, self.disk, is_known)
+        return Naming(
+            self.layout,
+            lambda: self.settings,
+            self.helpers,
+            self.spawn,
+            self.disk,
+            is_known,
+            self.networks.servers_of,
+        )
 
     async def choose_secrets(self, spec: ContainerSpec) -> ChosenSecrets:
         """Those that a container to be asks for."""
