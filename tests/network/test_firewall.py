@@ -183,6 +183,33 @@ def test_a_subnet_that_overlaps_another_ones_is_refused(host: Machine) -> None:
     assert elements_of(host, "bridges") == ["br1"]
 
 
+def sets_of(host: Machine, bridge: str) -> set[str]:
+    """Those that name a bridge."""
+    return {
+        name for name in ("bridges", "internal", "isolated", "strict") if bridge in elements_of(host, name)
+    }
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("anew", [False, True])
+def test_what_another_network_had_on_a_bridge_does_not_hold_for_the_next(
+    host: Machine, *, anew: bool
+) -> None:
+    """One that nobody has taken away."""
+    host.does(lambda: firewall.add_network(with_(FIRST, internal=True, isolate="true")))
+    host.does(lambda: firewall.add_network(SECOND))
+    assert sets_of(host, "br1") == {"bridges", "internal", "isolated"}
+    work = (lambda: firewall.rebuild([FIRST], [])) if anew else (lambda: firewall.add_network(FIRST))
+    host.does(work)
+    assert sets_of(host, "br1") == sets_of(host, "br2") == {"bridges"}
+    beside = with_(SECOND, interface="br1", isolate="strict")
+    host.does(lambda: firewall.add_network(beside))
+    host.does(lambda: firewall.add_network(FIRST, [beside]))
+    assert sets_of(host, "br1") == {"bridges", "strict"}
+    host.does(lambda: firewall.add_network(with_(FIRST, mode="unmanaged")))
+    assert not sets_of(host, "br1")
+
+
 def test_published_ports_reach_networks_that_are_isolated(host: Machine, one: Machine, two: Machine) -> None:
     """As with netavark: to publish is to let everybody in."""
     connected(host, one, with_(FIRST, isolate="true"), 2, [Port(8080, 80)])

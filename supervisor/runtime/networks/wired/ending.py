@@ -37,7 +37,8 @@ def end_all(database: str, sockets: str) -> None:
         if observed.ports:
             works.append(partial(_unpublish, observed, sockets))
     works.append(partial(links.ensure_gone, attachments))
-    works += [partial(take_away, network, partial(Claims, sockets)) for network in networks.values()]
+    claims = partial(Claims, sockets)
+    works += [partial(take_away, network, loaded.journal_id, [], claims) for network in networks.values()]
     failures: list[NetworkFailed] = []
     for work in works:
         try:
