@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.kernel import process
+from supervisor.network.kernel import netfilter
 from supervisor.network.plans import NetworkPlan
 from supervisor.runtime.networks.wired.claims import Claims
+from supervisor.runtime.networks.wired.ending import end_all
 from supervisor.runtime.records import Observed
 from tests.networking.bridges import BRIDGE, expected
 from tests.networking.conftest import CONFIG, HOST, OUTSIDE, TALK, Net, ask
@@ -36,6 +38,7 @@ IDLE = True
 SECOND = "podman1"
 BARE = sorted(OWN)
 WITH = sorted((*OWN, BRIDGE))
+REFUSED = "a container of another engine has it"
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def test_it_follows_those_who_come_on_a_network_and_leave_it(net: Net, other: Ne
     net.engine.cli("network", "connect", "--ip", wanted, "podman", "box")
     other.engine.cli("network", "disconnect", "podman", "box")
     connect = ("network", "connect", "--ip", wanted, "podman", "box")
-    assert "a container of another engine has it" in other.engine.cli(*connect, check=False).stderr
+    assert REFUSED in other.engine.cli(*connect, check=False).stderr
     net.engine.cli("network", "disconnect", "podman", "box")
     other.engine.cli(*connect)
     assert other.address("box") == wanted
@@ -106,7 +109,7 @@ def test_a_restart_by_policy_keeps_it(net: Net, other: Net) -> None:
     net.kill("a")
     until(lambda: net.engine.inspect("a")["State"]["Pid"] not in (0, first), "it is not there again")
     refused = other.engine.cli("run", "--rm", "--ip", "10.88.0.79", *other.root, "true", check=False)
-    assert "a container of another engine has it" in refused.stderr
+    assert REFUSED in refused.stderr
 
 
 def test_nobody_gets_it_while_a_restart_follows_at_once(net: Net, claims: Claims) -> None:
@@ -133,13 +136,34 @@ def test_nobody_gets_it_while_a_restart_follows_at_once(net: Net, claims: Claims
     assert claims.take(plan, "10.88.0.79")
 
 
+def test_a_restart_that_comes_too_late_leaves_the_other_what_he_has(net: Net, other: Net) -> None:
+    again = ("--restart", "always", "--restart-delay", "0")
+    net.run("named", *again, "--ip", "10.88.0.83")
+    net.run("any", *again)
+    given = net.address("any")
+    states = [net.engine.inspect(name)["State"] for name in ("named", "any")]
+    net.engine.kill_keeper()
+    for state in states:
+        os.kill(state["Pid"], signal.SIGKILL)
+    assert not processes.wait_gone([state["ConmonPid"] for state in states], 20)
+    other.run("a", "--ip", "10.88.0.83")
+    other.run("b", "--ip", given)
+    net.engine.start()
+    until(lambda: net.pid("any"), "it is not there again")
+    assert net.address("any") != given
+    until(lambda: REFUSED in net.engine.inspect("named")["State"]["Error"], "it is not refused")
+    other.engine.cli("rm", "--force", "a")
+    net.engine.cli("start", "named")
+    assert net.address("named") == "10.88.0.83"
+
+
 def test_who_began_on_no_network_has_what_he_gets_later(net: Net, other: Net) -> None:
     net.engine.cli("create", "--name", "a", "--stop-timeout", "0", *net.root, "sleep", "1000")
     net.engine.cli("network", "disconnect", "podman", "a")
     net.engine.cli("start", "a")
     net.engine.cli("network", "connect", "--ip", "10.88.0.80", "podman", "a")
     for _ in range(2):
-        assert "a container of another engine has it" in refusal(other, "--ip", "10.88.0.80")
+        assert REFUSED in refusal(other, "--ip", "10.88.0.80")
         net.engine.kill()
 
 
@@ -163,7 +187,7 @@ def test_what_a_killed_supervisor_has_claimed_and_not_recorded_is_free_again(
     for number in (90, 91):
         assert claims.take(plan, f"10.88.0.{number}")
         assert claims.no_one_needs(f"podman{number}")
-    assert "a container of another engine has it" in refusal(other, "--ip", "10.88.0.81")
+    assert REFUSED in refusal(other, "--ip", "10.88.0.81")
     assert not claims.no_one_needs(BRIDGE)
 
 
@@ -189,7 +213,7 @@ def test_without_its_monitor_a_container_has_what_it_had(net: Net, other: Net, s
         net.engine.start()
     net.engine.await_event(lambda event: event["Status"] == "monitor-lost", seq)
     for _ in range(2):
-        assert "a container of another engine has it" in refusal(other, "--ip", "10.88.0.82")
+        assert REFUSED in refusal(other, "--ip", "10.88.0.82")
         for kind in ("tcp", "udp"):
             assert "it is in use on the host" in refusal(other, "-p", f"8080:80/{kind}")
             assert ask(net.outside, HOST, 8080, kind).startswith("a ")
@@ -207,7 +231,7 @@ def test_networks_of_their_own_on_one_bridge_share_its_addresses(net: Net, other
     assert SECOND in net.host.links()
     assert net.asks("a", other.address("b")) == f"b {net.address('a')}"
     wanted = f"own:ip={net.address('a')}"
-    assert "a container of another engine has it" in refusal(other, "--network", wanted)
+    assert REFUSED in refusal(other, "--network", wanted)
     other.engine.cli("rm", "--force", "b")
     other.engine.cli("network", "rm", "own")
     assert net.address("a")
@@ -222,6 +246,9 @@ def test_what_is_taken_away_late_is_not_the_others(net: Net, other: Net) -> None
         os.kill(first, signal.SIGKILL)
         assert not processes.wait_gone([first, monitor], 20)
         other.serve("b", "-p", f"8080:80/{kind}", "-p", f"127.0.0.1:8081:80/{kind}")
+        net.host.does(lambda: end_all(str(net.engine.root / "pyman" / "state.db"), "/run/pyman"))
+        netfilter.close()
+        assert ask(net.outside, HOST, 8080, kind).startswith("b ")
         net.engine.start()
         net.engine.cli("rm", "--force", "a")
         assert ask(net.outside, HOST, 8080, kind).startswith("b ")

@@ -19,7 +19,7 @@ from supervisor.network.kernel.refusing import told
 from supervisor.network.plans import DNS_PORT, EVERYWHERE, first_addresses, is_ipv6
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from supervisor.network.plans import Attachment, NetworkPlan, Port
 
@@ -173,7 +173,8 @@ def publish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
     ports = list(ports)
     with told(_DOING):
         elements.add(_TABLE, _SETS, [each for port in ports for each in _of_port(port, attachments)])
-        _forget(ports, frozenset(first_addresses(attachments).values()))
+        targets = frozenset(first_addresses(attachments).values())
+        _forget(ports, lambda address: address not in targets)
 
 
 def unpublish(
@@ -185,18 +186,18 @@ def unpublish(
     going = [each for port in ports for each in _of_port(port, attachments) if each.value[0] not in others]
     with told(_DOING):
         elements.remove(_TABLE, _SETS, going)
-        _forget(ports, others)
+        _forget(ports, (frozenset(first_addresses(attachments).values()) - others).__contains__)
 
 
-def _forget(ports: Iterable[Port], targets: frozenset[str]) -> None:
-    """Those who send to them, and are led elsewhere."""
+def _forget(ports: Iterable[Port], wrong: Callable[[str], bool]) -> None:
+    """Those who send to them, and are led to an address that is a wrong one."""
     udp = {
-        (port.host_port, "" if port.host_ip in EVERYWHERE else port.host_ip): targets
+        (port.host_port, "" if port.host_ip in EVERYWHERE else port.host_ip)
         for port in ports
         if port.protocol == "udp"
     }
     if udp:
-        connections.forget(udp)
+        connections.forget(udp, wrong)
 
 
 def _of_network(network: NetworkPlan) -> list[Element]:

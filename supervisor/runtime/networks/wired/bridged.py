@@ -92,7 +92,7 @@ class Bridged:
 
     def claims_of_run(self) -> Claims | None:
         """As `claims`; they are closed when that run is taken down."""
-        if self._claims is None:
+        if self._claims is None or not self._claims.held():
             self._claims = self.claims(self.container.observed.monitor)
         return self._claims
 
