@@ -389,6 +389,23 @@ def test_reload_brings_back_an_interface_that_somebody_has_removed(net: Net, ser
     assert not server.is_given("192.0.2.153")
 
 
+def test_a_reload_that_nobody_answers_tells_that_the_address_is_lost(net: Net, server: Server) -> None:
+    net.serve("a", "--network", "lan")
+    net.inside("a", "ip", "address", "flush", "dev", "eth0")
+    server.says("")
+    done = net.engine.cli("network", "reload", "a", check=False)
+    assert done.returncode == 125
+    assert "network 'lan': no DHCP server has given it an address" in done.stderr
+    until(lambda: shown(net, "a") == ("", ""), "the address is said to be there")
+    server.says("192.0.2.155", f"router {OUTSIDE}")
+    until(lambda: shown(net, "a") == ("192.0.2.155", OUTSIDE), "it does not ask any more")
+    assert ask(net.outside, "192.0.2.155", 80) == f"a {OUTSIDE}"
+    assert told(net, "lease-changed", "lease-lost") == [
+        ("lease-lost", ""),
+        ("lease-changed", "192.0.2.155/24"),
+    ]
+
+
 def test_a_supervisor_that_is_killed_while_a_start_waits_is_followed_by_one_that_starts(
     net: Net, server: Server
 ) -> None:
