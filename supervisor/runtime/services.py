@@ -213,9 +213,11 @@ class Services:
         from supervisor.runtime.networks.wired.bridges import Bridges
         from supervisor.runtime.networks.wired.claims import Claims
 
+        engine = self.database.journal_id
         if self.settings.rootless:
-            return Bridges(self.disk, None, self.spawn, publishes=False)
-        return Bridges(self.disk, self.database, self.spawn, claims=partial(Claims, self.layout.sockets))
+            return Bridges(self.disk, engine, None, self.spawn, publishes=False)
+        claims = partial(Claims, self.layout.sockets)
+        return Bridges(self.disk, engine, self.database, self.spawn, claims=claims)
 
     @cached_property
     def helpers(self) -> Helpers:
@@ -231,7 +233,15 @@ class Services:
             container = self.find(id)
             return container is not None and bool(container.observed.networks)
 
-        return Naming(self.layout, lambda: self.settings, self.helpers, self.spawn, self.disk, is_known)
+        return Naming(
+            self.layout,
+            lambda: self.settings,
+            self.helpers,
+            self.spawn,
+            self.disk,
+            is_known,
+            self.networks.servers_of,
+        )
 
     async def choose_secrets(self, spec: ContainerSpec) -> ChosenSecrets:
         """Those that a container to be asks for."""

@@ -122,7 +122,7 @@ def test_what_the_oci_runtime_refuses_leaves_nothing_of_the_network(
     id = create(engine, rootfs)
     engine.runtime.fail(verb, "not today\n")
     done = engine.cli("start", "c", check=False)
-    assert done.returncode in (125, 126)
+    assert done.returncode == 125
     assert "not today" in done.stderr
     assert leftovers(host, engine.path) == []
     engine.runtime.obey()
@@ -142,7 +142,7 @@ def test_a_root_filesystem_that_cannot_be_mounted_undoes_the_network(
     engine.cli("create", "--name", "c", *OPTIONS, "--rootfs", f"{gone}:O", "sleep", "1000")
     gone.rmdir()
     done = engine.cli("start", "c", check=False)
-    assert done.returncode in (125, 126, 127)
+    assert done.returncode == 125
     assert len(done.stderr.splitlines()) == 1
     assert leftovers(host, engine.path) == []
     engine.cli("run", "--rm", *OPTIONS, "--rootfs", f"{rootfs}:O", "true")
@@ -159,7 +159,7 @@ def test_a_network_that_cannot_be_made_undoes_the_root_filesystem(
         done = engine.cli("start", "c", check=False)
     finally:
         host.run("ip", "link", "del", bridge)
-    assert done.returncode in (125, 126)
+    assert done.returncode == 125
     assert f"'{bridge}'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     nothing_left(engine, id)

@@ -113,3 +113,6 @@ def test_others_are_not_forgotten(
     host.does(lambda: firewall.unpublish([Port(5354, 53, "udp")], [made]))
     assert before - known() == {("192.0.2.2", "192.0.2.1", "40000", "5354")}
     assert sender.asks("192.0.2.1") == "one"
+    host.does(lambda: firewall.unpublish(PORTS, [attachment(FIRST, 7)]))  # which had the port before
+    assert ("192.0.2.2", "192.0.2.1", "40000", "5353") in known()
+    assert sender.asks("192.0.2.1") == "one"

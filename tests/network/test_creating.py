@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from pyman.api.network import CreateNetworkRequest, Network, Route, Subnet, SubnetWish
@@ -144,6 +145,26 @@ def test_networks_that_differ_by_their_vlan_share_a_bridge() -> None:
     assert made(there, network_interface="br1", options={"vlan": "7"}).network_interface == "br1"
     with pytest.raises(InvalidArgument, match="it is that of network 'x'"):
         made(there, network_interface="br1")
+
+
+@pytest.mark.parametrize(
+    ("internal", "said"), [(True, "internal, and this"), (False, "not internal, and this")]
+)
+def test_networks_on_one_bridge_are_all_internal_or_none(*, internal: bool, said: str) -> None:
+    """What the packet filter has of an internal bridge would cut off the other network."""
+    there = msgspec.structs.replace(other("x", "br1"), internal=internal)
+    wish: dict[str, Any] = {"network_interface": "br1", "options": {"vlan": "7"}}
+    assert made(there, **wish, internal=internal).internal is internal
+    with pytest.raises(InvalidArgument, match=f"'br1': it is that of network 'x', which is {said} one is"):
+        made(there, **wish, internal=not internal)
+    unmanaged = {"vlan": "7", "mode": "unmanaged"}
+    with pytest.raises(InvalidArgument, match="it is that of network 'x'"):
+        made(there, network_interface="br1", options=unmanaged, internal=not internal)
+    theirs = msgspec.structs.replace(there, options=unmanaged)
+    assert (
+        made(theirs, network_interface="br1", options=unmanaged, internal=not internal).internal
+        is not internal
+    )
 
 
 def test_a_bridge_that_somebody_else_manages_has_the_subnet_already() -> None:

@@ -141,6 +141,18 @@ def test_a_port_leads_to_who_published_it_last(host: Machine) -> None:
 
 
 @pytest.mark.usefixtures("table")
+def test_what_leads_elsewhere_by_now_stays(host: Machine) -> None:
+    ports = [*(Port(number, 80) for number in range(100, 300)), Port(100, 80, host_ip="192.0.2.1")]
+    other = attachment(FIRST, 9)
+    host.does(lambda: firewall.publish(ports, [ON_FIRST]))
+    host.does(lambda: firewall.publish([*ports[50:150], ports[-1]], [other]))
+    host.does(lambda: firewall.unpublish(ports, [ON_FIRST]))
+    assert counts(host) == {"publish4": 100, "publish6": 100, "publish4at": 1, "publish6at": 0}
+    host.does(lambda: firewall.unpublish(ports, [other]))
+    assert not any(counts(host).values())
+
+
+@pytest.mark.usefixtures("table")
 def test_only_bridges_lead_ports_to_containers(host: Machine) -> None:
     wired = Attachment("w", "5" * 64, driver="macvlan", addresses=[Address("192.0.2.9", 24)])
     host.does(lambda: firewall.publish([Port(80, 80)], [wired]))
@@ -169,6 +181,33 @@ def test_a_subnet_that_overlaps_another_ones_is_refused(host: Machine) -> None:
     with pytest.raises(NetworkFailed, match="cannot set up the packet filter: "):
         host.does(lambda: firewall.add_network(other))
     assert elements_of(host, "bridges") == ["br1"]
+
+
+def sets_of(host: Machine, bridge: str) -> set[str]:
+    """Those that name a bridge."""
+    return {
+        name for name in ("bridges", "internal", "isolated", "strict") if bridge in elements_of(host, name)
+    }
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("anew", [False, True])
+def test_what_another_network_had_on_a_bridge_does_not_hold_for_the_next(
+    host: Machine, *, anew: bool
+) -> None:
+    """One that nobody has taken away."""
+    host.does(lambda: firewall.add_network(with_(FIRST, internal=True, isolate="true")))
+    host.does(lambda: firewall.add_network(SECOND))
+    assert sets_of(host, "br1") == {"bridges", "internal", "isolated"}
+    work = (lambda: firewall.rebuild([FIRST], [])) if anew else (lambda: firewall.add_network(FIRST))
+    host.does(work)
+    assert sets_of(host, "br1") == sets_of(host, "br2") == {"bridges"}
+    beside = with_(SECOND, interface="br1", isolate="strict")
+    host.does(lambda: firewall.add_network(beside))
+    host.does(lambda: firewall.add_network(FIRST, [beside]))
+    assert sets_of(host, "br1") == {"bridges", "strict"}
+    host.does(lambda: firewall.add_network(with_(FIRST, mode="unmanaged")))
+    assert not sets_of(host, "br1")
 
 
 def test_published_ports_reach_networks_that_are_isolated(host: Machine, one: Machine, two: Machine) -> None:

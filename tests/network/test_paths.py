@@ -144,7 +144,7 @@ def test_two_networks_two_interfaces_and_routes(host: Machine, one: Machine, two
 
 def test_a_bridge_goes_and_comes_again(host: Machine, one: Machine) -> None:
     made = connected(host, one, with_(FIRST, mtu=1400), 2)
-    assert host.does(lambda: links.parts_of(FIRST)) == [made.host_interface]
+    assert [each.name for each in host.does(lambda: links.cleared(FIRST, "another"))] == [made.host_interface]
     assert "mtu 1400" in host.run("ip", "link", "show", "br1")
     assert "mtu 1400" in one.run("ip", "link", "show", "eth0")
     for _ in range(2):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyman.errors import InvalidArgument, PortInUse
+from pyman.errors import InvalidArgument, NetworkFailed, PortInUse
 from supervisor.network.plans import Port
 from supervisor.network.user_mode import duplicates, slirp4netns
 from tests.network.user_box import UserBox
@@ -16,6 +16,7 @@ from tests.support import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.hosts import Machine
 
@@ -158,6 +159,11 @@ def test_a_port_that_somebody_has_is_named(box: UserBox, host: Machine) -> None:
     begin(box, HANDLER, forwards=True)
     with pytest.raises(PortInUse, match="8000/tcp"):
         slirp4netns.forward(str(box.directory), [Port(8000, 80)])
+
+
+def test_ports_of_one_whose_directory_has_gone_are_no_bug(tmp_path: Path) -> None:
+    with pytest.raises(NetworkFailed, match="cannot ask slirp4netns for a port"):
+        slirp4netns.forward(str(tmp_path / "gone"), [Port(8000, 80)])
 
 
 @needs_slirp4netns

@@ -1,7 +1,8 @@
 """A DHCP server that says what a file says, whatever that is: `key value` lines, looked at for each answer.
 
-`address`, `server`, `mask`, `router`, `dns` are addresses, `lease` seconds, `option NUMBER` bytes in hexadecimal digits; `refuses yes`: requests are. What
-it is asked it prints: `discover`, `request ADDRESS`, `release ADDRESS`, each with the client's hardware address and name.
+`address`, `server`, `mask`, `router`, `dns` are addresses, `lease` seconds, `option NUMBER` bytes in hexadecimal digits;
+`refuses yes`: requests are. What it is asked it prints: `discover`, `request ADDRESS`, `release ADDRESS`, each with the
+client's hardware address and name.
 """
 
 import socket

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,6 +78,15 @@ def test_ports_lead_on_when_their_network_is_left(two: Net) -> None:
     quickly(leave_the_first, LONGEST)
 
 
+def claimed(net: Net, name: str) -> int:
+    """What a container's monitor has claimed: on each network an address, and its bridge."""
+    monitor = Path(f"/proc/{net.engine.inspect(name)['State']['ConmonPid']}")
+    (claims,) = (
+        each for each in (monitor / "fd").iterdir() if each.readlink() == Path("/run/pyman/addresses")
+    )
+    return (monitor / "fdinfo" / claims.name).read_text().count("OFDLCK")
+
+
 def test_a_killed_supervisor_leaves_all_of_a_change_or_nothing(two: Net) -> None:
     net, connected = two, False
     net.serve("web", "--network", "first")
@@ -95,6 +105,8 @@ def test_a_killed_supervisor_leaves_all_of_a_change_or_nothing(two: Net) -> None
         assert [status for status in told if "connect" in status] == ([verb] if connected != former else [])
         links = net.inside("web", "ip", "-br", "link")
         assert ("eth1" in links) == connected
+        if not net.rootless:
+            assert claimed(net, "web") == (4 if connected else 2)
         assert net.asks("first", net.address("web")).startswith("web ")
         if connected:
             assert net.asks("second", net.address("web", "eth1")).startswith("web ")

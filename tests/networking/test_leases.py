@@ -389,6 +389,23 @@ def test_reload_brings_back_an_interface_that_somebody_has_removed(net: Net, ser
     assert not server.is_given("192.0.2.153")
 
 
+def test_a_reload_that_nobody_answers_tells_that_the_address_is_lost(net: Net, server: Server) -> None:
+    net.serve("a", "--network", "lan")
+    net.inside("a", "ip", "address", "flush", "dev", "eth0")
+    server.says("")
+    done = net.engine.cli("network", "reload", "a", check=False)
+    assert done.returncode == 125
+    assert "network 'lan': no DHCP server has given it an address" in done.stderr
+    until(lambda: shown(net, "a") == ("", ""), "the address is said to be there")
+    server.says("192.0.2.155", f"router {OUTSIDE}")
+    until(lambda: shown(net, "a") == ("192.0.2.155", OUTSIDE), "it does not ask any more")
+    assert ask(net.outside, "192.0.2.155", 80) == f"a {OUTSIDE}"
+    assert told(net, "lease-changed", "lease-lost") == [
+        ("lease-lost", ""),
+        ("lease-changed", "192.0.2.155/24"),
+    ]
+
+
 def test_a_supervisor_that_is_killed_while_a_start_waits_is_followed_by_one_that_starts(
     net: Net, server: Server
 ) -> None:
@@ -461,11 +478,16 @@ def test_a_container_that_its_policy_restarts_asks_anew(net: Net, server: Server
 
 
 def test_a_bridge_of_somebody_elses_may_lead_to_a_server(net: Net, server: Server) -> None:
+    def joined() -> bool:
+        """Not while the kernel has yet to take an interface off the wire whose container has ended."""
+        net.host.run("ip", "link", "set", "wire", "master", "br0", check=False)
+        return " master br0 " in net.host.run("ip", "link", "show", "wire")
+
     net.host.run("ip", "link", "add", "br0", "type", "bridge")
     try:
         # The host goes on at its address, on the bridge that the wire is on.
         net.host.run("ip", "addr", "del", "192.0.2.1/24", "dev", "wire")
-        net.host.run("ip", "link", "set", "wire", "master", "br0")
+        until(joined, "the wire is not on the bridge")
         net.host.run("ip", "addr", "add", "192.0.2.1/24", "dev", "br0")
         net.host.run("ip", "link", "set", "br0", "up")
         options = ("--interface-name", "br0", "--opt", "mode=unmanaged", "--ipam-driver", "dhcp")

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.parametrize("module_net", ["root"], indirect=True)
 """Of an ordinary user all of it is in the sandbox: test_sandbox.py."""
 
 OWN = {"lo", "wire"}
+ITS_BRIDGE = "podman1"
+"""Of the first network that is made."""
 SOCKETS = "/run/pyman"
 FINDS, MOST = 3, 20
 """How often the next one has to find the bridge, of so many times."""
@@ -149,17 +151,53 @@ def test_a_bridge_that_another_engine_has_removed_is_made_again(net: Net) -> Non
     assert net.asks("three", net.address("two")) == f"two {net.address('three')}"
 
 
-def test_a_bridge_that_others_have_interfaces_on_stays(net: Net) -> None:
+def test_what_somebody_holds_the_namespace_of_leaves_its_network_with_the_next_supervisor(net: Net) -> None:
     net.run("one")
+    held = os.open(f"/proc/{net.pid('one')}/ns/net", os.O_RDONLY)
+    try:
+        net.engine.cli("rm", "--force", "one")
+        net.engine.kill()
+        is_idle(net)
+        until(lambda: not expected(net), "it is still expected")
+    finally:
+        os.close(held)
+
+
+@pytest.mark.parametrize("occasion", ["left", "removed", "another made", "orderly end", "killed"])
+def test_a_bridge_that_others_have_interfaces_on_stays_until_an_occasion_comes(
+    net: Net, occasion: str
+) -> None:
+    """Of an internal network, so that what the packet filter has of it would cut off the next one on that bridge."""
+    net.engine.cli("network", "create", "--internal", "n")
+    net.engine.cli("network", "create", "other")
+    net.run("one", "--network", "n")
     net.host.run("ip", "link", "add", "others", "type", "veth", "peer", "name", "others2")
-    net.host.run("ip", "link", "set", "others", "master", BRIDGE)
+    net.host.run("ip", "link", "set", "others", "master", ITS_BRIDGE)
     net.engine.cli("rm", "--force", "one")
-    until(lambda: not expected(net), "it is still looked after")
-    assert BRIDGE in net.host.links()
-    assert BRIDGE in net.host.run("nft", "list", "set", "inet", "pyman", "bridges")
-    net.host.run("nft", "delete", "table", "inet", "pyman")
+    # All that has been left is looked at in one go, or one after the other.
+    net.engine.cli("run", "--rm", "--network", "other", *net.root, "true")
+    until(lambda: len(expected(net)) == 1, "the other one is looked after")
+    assert set(net.host.links()) == {*OWN, ITS_BRIDGE, "others", "others2"}
+    assert ITS_BRIDGE in net.host.run("nft", "list", "set", "inet", "pyman", "internal")
     net.host.run("ip", "link", "del", "others")
-    net.host.run("ip", "link", "del", BRIDGE)
+    match occasion:
+        case "left":
+            net.engine.cli("run", "--rm", "--network", "n", *net.root, "true")
+        case "removed":
+            net.engine.cli("network", "rm", "n")
+        case "another made":
+            net.run("two", "--network", "other")
+            assert ITS_BRIDGE not in net.host.links()
+            net.engine.cli("rm", "--force", "two")
+        case "orderly end":
+            net.engine.stop()
+            assert set(net.host.links()) == OWN
+            net.engine.start()
+        case "killed":
+            net.engine.kill()
+    is_idle(net)
+    until(lambda: not expected(net), "it is still expected")
+    assert not elements(net.host)
 
 
 @pytest.mark.parametrize("change", ["flush ruleset", "add rule inet pyman forward drop"])

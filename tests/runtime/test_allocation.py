@@ -67,8 +67,7 @@ def test_what_containers_of_other_engines_have_is_passed_over_and_refused_by_nam
     allocation, on = Allocation(), network(Subnet("10.1.2.0/29", "10.1.2.1"))
     asked: list[str] = []
 
-    def claim(id: str, address: str) -> bool:
-        assert id == on.id
+    def claim(address: str) -> bool:
         asked.append(address)
         return address == "10.1.2.3"
 
@@ -76,14 +75,29 @@ def test_what_containers_of_other_engines_have_is_passed_over_and_refused_by_nam
     assert given.address == "10.1.2.3"
     assert len(set(asked)) == len(asked)
     with pytest.raises(Held, match="every address"):
-        allocation.take("c2", on, ANY, "eth0", lambda *_: False)
+        allocation.take("c2", on, ANY, "eth0", lambda _: False)
     with pytest.raises(
         AddressInUse, match=r"'10\.1\.2\.4' on network 'net': a container of another engine has it"
     ):
-        allocation.take("c2", on, NetworkWish(static_ips=["10.1.2.4"]), "eth0", lambda *_: False)
+        allocation.take("c2", on, NetworkWish(static_ips=["10.1.2.4"]), "eth0", lambda _: False)
     allocation.give_back("c1")
-    (other,) = allocation.take("c1", on, ANY, "eth0", lambda _, address: address != "10.1.2.3").addresses
+    (other,) = allocation.take("c1", on, ANY, "eth0", lambda address: address != "10.1.2.3").addresses
     assert other.address != "10.1.2.3"  # which it had before
+
+
+def test_of_what_cannot_be_had_as_a_whole_no_part_stays_claimed() -> None:
+    allocation = Allocation()
+    on = network(Subnet("10.1.2.0/29", "10.1.2.1"), Subnet("fd00::/64", "fd00::1"))
+    claimed: set[str] = set()
+
+    def claim(address: str) -> bool:
+        claimed.add(address)
+        return address != "fd00::9"
+
+    both = NetworkWish(static_ips=["10.1.2.3", "fd00::9"])
+    with pytest.raises(AddressInUse):
+        allocation.take("c1", on, both, "eth0", claim, claimed.discard)
+    assert claimed == {"fd00::9"}  # which was not to be had
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,7 @@ from supervisor.runtime.creation.creating import Creation
 from supervisor.runtime.life import connecting
 from supervisor.runtime.life import requests as rq
 from supervisor.runtime.life.preparing import Preparing
+from supervisor.runtime.networks.programs.naming import Naming
 from supervisor.runtime.networks.wired.bridged import Bridged
 from supervisor.runtime.networks.wired.rewiring import Rewiring
 from tests.runtime.faults import FullDisk
@@ -338,6 +340,29 @@ async def test_a_network_that_is_removed_meanwhile_gets_no_container(
             with pytest.raises(NoSuchNetwork):
                 await connect(entry)
         await is_on_one_alone(entry)
+
+
+async def test_an_update_while_the_first_container_comes_is_heard_by_the_name_server(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    join, servers = Naming.joined, ["192.0.2.7"]
+
+    async def late(naming: Naming, *words: Any, **more: Any) -> None:
+        await house.engine.services.networks.update("named", servers, [], None)
+        await join(naming, *words, **more)
+
+    async with opened(house) as engine:
+        services = engine.services
+        wish = CreateNetworkRequest("named", network_interface=f"pmcnne{os.getpid()}")
+        network, _ = await services.networks.create(wish, None)
+        monkeypatch.setattr(Naming, "joined", late)
+        await house.run("sleep", "1000", netns=Namespace("bridge"), networks={"named": NetworkWish()})
+        zone = Path(services.layout.names, network.id)
+        assert zone.read_text().splitlines()[0].endswith(f".1 {servers[0]}")
+        FullDisk(monkeypatch, lambda status: status == "update")
+        with pytest.raises(DiskFull):
+            await services.networks.update("named", [], servers, None)
+        assert zone.read_text().splitlines()[0].endswith(f".1 {servers[0]}")
 
 
 async def test_a_taking_back_that_fails_is_done_later(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

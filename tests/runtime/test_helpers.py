@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import ExitStack
 
+    from supervisor.kernel.process import ProcessRef
     from supervisor.runtime.networks.programs.helper_program import Program
 
 pytestmark = pytest.mark.holds_loop(0)
@@ -182,6 +184,39 @@ async def test_one_that_has_nothing_left_to_do_may_end(book: Book, tmp_path: Pat
         os.kill(ref.pid, signal.SIGKILL)
         await comes(lambda: not book.records(), "it is still recorded")
         assert book.events == []
+        await helpers.end(worker.key)
+
+
+class Unlucky(Worker):
+    """Its owner cannot do its part just then, the first time."""
+
+    def __init__(self, path: Path, step: str) -> None:
+        super().__init__(path)
+        self.step = step
+
+    async def begun(self, ref: ProcessRef) -> None:
+        self._fail("begun")
+        await super().begun(ref)
+
+    async def wanted(self) -> bool:
+        self._fail("wanted")
+        return await super().wanted()
+
+    def _fail(self, step: str) -> None:
+        if self.began and self.step == step:
+            self.step = ""
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@pytest.mark.parametrize("step", ["begun", "wanted"])
+async def test_one_comes_back_when_the_host_can_do_it_again(book: Book, tmp_path: Path, step: str) -> None:
+    async with book.open() as helpers:
+        worker = Unlucky(tmp_path, step)
+        first = await helpers.ensure(worker)
+        os.kill(first.pid, signal.SIGKILL)
+        await came(book, "helper-lost", "helper-restarted")
+        assert worker.step == ""
+        assert len(worker.began) == 2
         await helpers.end(worker.key)
 
 

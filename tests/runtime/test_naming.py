@@ -75,6 +75,7 @@ class Names:
                 self.book.spawn,
                 trio.CapacityLimiter(4),
                 lambda id: id not in self.gone,
+                lambda plan: plan.dns_servers,
             )
             yield self.naming
 

@@ -212,12 +212,15 @@ def _bridge(network: Network, wish: CreateNetworkRequest, around: Surroundings) 
         check_interface_name(bridge, "name of a bridge")
         tagged = network.options.get("vlan") not in (None, "", "0")
         for other in around.networks.values():
+            if other.driver != "bridge" or other.network_interface != bridge:
+                continue
             # Networks that differ by their VLAN may share one.
-            if not tagged and other.driver == "bridge" and other.network_interface == bridge:
+            if not tagged:
                 raise InvalidArgument(
                     f"cannot use the name of a bridge '{bridge}': it is that of network '{other.name}'",
                     subject=bridge,
                 )
+            _refuse_other_kind(network, other)
     else:
         bridge = network.name if not wish.name else _free_name(around)
     network = msgspec.structs.replace(network, network_interface=bridge)
@@ -240,6 +243,18 @@ def _bridge(network: Network, wish: CreateNetworkRequest, around: Surroundings) 
             )
         subnets.append(Subnet(str(six)))
     return msgspec.structs.replace(network, subnets=subnets)
+
+
+def _refuse_other_kind(network: Network, other: Network) -> None:
+    """The packet filter knows networks by their bridges: what keeps one of them in would keep the other one in, too."""
+    unmanaged = all(each.options.get("mode") == UNMANAGED for each in (network, other))
+    if network.internal != other.internal and not unmanaged:
+        kinds = "internal, and this one is not" if other.internal else "not internal, and this one is"
+        raise InvalidArgument(
+            f"cannot use the name of a bridge '{other.network_interface}': it is that of network '{other.name}', which is"
+            f" {kinds}",
+            subject=other.network_interface,
+        )
 
 
 def _taken(around: Surroundings, own: str) -> Iterator[tuple[str, Block]]:

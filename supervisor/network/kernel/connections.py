@@ -17,7 +17,7 @@ from supervisor.network.kernel.netfilter import GENERAL
 from supervisor.network.kernel.netlink import ACK, NESTED, Message, Wire, attribute, attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator
 
 __all__ = ["forget"]
 
@@ -41,22 +41,26 @@ class _Way(NamedTuple):
     """Of the destination."""
 
 
-def forget(ports: Mapping[tuple[int, str], frozenset[str]]) -> None:
-    """Those who send to ports of this host, by number and address (empty: any of the host's), and are not led to one of
-    these addresses. OSError."""
+def forget(ports: Collection[tuple[int, str]], wrong: Callable[[str], bool]) -> None:
+    """Those who send to ports of this host, by number and address (empty: any of the host's), and are led to an address
+    that is a wrong one. OSError."""
     with Wire() as wire:
         own = frozenset(address for _, address, _ in messages.addresses(wire))
     with netfilter.wire() as wire:
         going = [
             message
             for family in (socket.AF_INET, socket.AF_INET6)
-            for message in _going(wire, family, ports, own)
+            for message in _going(wire, family, ports, own, wrong)
         ]
         wire.tell(*going)
 
 
 def _going(
-    wire: Wire, family: int, ports: Mapping[tuple[int, str], frozenset[str]], own: frozenset[str]
+    wire: Wire,
+    family: int,
+    ports: Collection[tuple[int, str]],
+    own: frozenset[str],
+    wrong: Callable[[str], bool],
 ) -> Iterator[Message]:
     try:
         found = list(wire.ask_all(_GET, GENERAL.pack(family, 0, 0) + _only_udp()))
@@ -71,13 +75,11 @@ def _going(
             continue
         if asked.destination not in own and not ip_address(asked.destination).is_loopback:
             continue
-        for host_ip in ("", asked.destination):
-            leads_to = ports.get((asked.port, host_ip))
-            if leads_to is not None and answered.source not in leads_to:
-                same = b"".join(attribute(kind, values[kind]) for kind in (_ID, _ZONE) if kind in values)
-                them = GENERAL.pack(family, 0, 0) + attribute(_ASKED | NESTED, values[_ASKED]) + same
-                yield Message(_DELETE, them, ACK, (errno.ENOENT,))
-                break
+        meant = any((asked.port, host_ip) in ports for host_ip in ("", asked.destination))
+        if meant and wrong(answered.source):
+            same = b"".join(attribute(kind, values[kind]) for kind in (_ID, _ZONE) if kind in values)
+            them = GENERAL.pack(family, 0, 0) + attribute(_ASKED | NESTED, values[_ASKED]) + same
+            yield Message(_DELETE, them, ACK, (errno.ENOENT,))
 
 
 def _only_udp() -> bytes:

@@ -30,11 +30,15 @@ if TYPE_CHECKING:
 __all__ = ["Element", "Set", "add", "chain_is_there", "has_other_sets", "remove", "rules"]
 
 _NFTABLES = 10
-_NEW_ELEMENT, _DELETE_ELEMENT, _GET_CHAIN, _GET_RULE, _GET_SET = 12, 14, 4, 7, 10
+_NEW_ELEMENT, _GET_ELEMENT, _DELETE_ELEMENT = 12, 13, 14
+_GET_CHAIN, _GET_RULE, _GET_SET, _GET_GENERATION = 4, 7, 10, 16
 _BEGIN, _END = 0x10, 0x11
 _INET = 1
 _TABLE, _SET, _ELEMENTS = 1, 2, 3
 _CHAIN_NAME = 3
+_GENERATION = 1
+_TRIES = 100
+"""Of a transaction that is for one generation."""
 _ELEMENT, _KEY, _DATA, _FLAGS, _VALUE = 1, 1, 2, 3, 1
 _INTERVAL_END = 1
 _SET_TABLE, _SET_NAME, _SET_FLAGS, _KEY_TYPE, _VALUE_TYPE = 1, 2, 3, 4, 6
@@ -78,10 +82,13 @@ def add(table: str, sets: dict[str, Set], elements: Sequence[Element]) -> None:
 
 
 def remove(table: str, sets: dict[str, Set], elements: Sequence[Element]) -> None:
-    """Those that are not there are not missed. OSError."""
+    """Those that are not there are not missed; one that leads to another address is somebody else's, and stays. OSError.
+
+    A transaction that the kernel takes back costs a hundred times what one costs that is carried out. So what can be asked
+    for is looked at first: that are elements that are no intervals."""
     with netfilter.wire() as wire:
-        for some in portions(elements):
-            going = [each for element in some for each in _messages(_DELETE_ELEMENT, table, sets, element)]
+        for some in portions([each for each in elements if sets[each.set].interval]):
+            going = _leaving(table, sets, some)
             failures = _change(wire, going)
             there = [
                 message
@@ -91,6 +98,55 @@ def remove(table: str, sets: dict[str, Set], elements: Sequence[Element]) -> Non
             if there and len(there) < len(going):
                 failures = _change(wire, there)
             _raise([each for each in failures if each is not None and each.errno != errno.ENOENT])
+        for some in portions([each for each in elements if not sets[each.set].interval]):
+            _remove_own(wire, table, sets, some)
+
+
+def _remove_own(wire: Wire, table: str, sets: dict[str, Set], elements: Sequence[Element]) -> None:
+    """Of no intervals. Nobody changes one between looking at it and removing it: else it is looked at again."""
+    failures: list[OSError | None] = []
+    for _ in range(_TRIES):
+        generation = _generation(wire)
+        going = _leaving(table, sets, _own(wire, table, sets, elements))
+        failures = _change(wire, going, generation) if going else []
+        if all(failure is None or failure.errno != errno.ERESTART for failure in failures):
+            break
+    _raise(failures)
+
+
+def _leaving(table: str, sets: dict[str, Set], elements: Sequence[Element]) -> list[Message]:
+    return [message for each in elements for message in _messages(_DELETE_ELEMENT, table, sets, each)]
+
+
+def _generation(wire: Wire) -> int:
+    """It is another one after every change of the packet filter."""
+    values = dict(attributes(wire.ask(_kind(_GET_GENERATION), _general(socket.AF_UNSPEC))[GENERAL.size :]))
+    return int.from_bytes(values.get(_GENERATION, b""), "big")
+
+
+def _own(wire: Wire, table: str, sets: dict[str, Set], elements: Sequence[Element]) -> list[Element]:
+    """Those that are there, and lead where they are to lead, if anywhere."""
+    asking = [
+        message._replace(flags=0)
+        for each in elements
+        for message in _messages(_GET_ELEMENT, table, sets, each)
+    ]
+    found = []
+    for element, answer in zip(elements, wire.ask_each(asking), strict=True):
+        if isinstance(answer, OSError):
+            if answer.errno != errno.ENOENT:
+                raise answer
+        elif _leads_to(answer, sets[element.set], element):
+            found.append(element)
+    return found
+
+
+def _leads_to(answer: bytes, known: Set, element: Element) -> bool:
+    """By the address; whoever has that has its ports."""
+    found = answer[GENERAL.size :]
+    for kind in (_ELEMENTS, _ELEMENT, _DATA, _VALUE):
+        found = dict(attributes(found)).get(kind, b"")
+    return found.startswith(_packed(known.value[:1], element.value[:1]))
 
 
 def chain_is_there(table: str, name: str) -> bool:
@@ -148,10 +204,11 @@ def _type(parts: tuple[str, ...]) -> int:
 # ---------------------------------------------------------------------- messages
 
 
-def _change(wire: Wire, messages: Sequence[Message]) -> list[OSError | None]:
-    """A transaction: all or none of them. What became of each."""
+def _change(wire: Wire, messages: Sequence[Message], generation: int = 0) -> list[OSError | None]:
+    """A transaction: all or none of them. What became of each. `generation`: unless it is another one by now."""
     around = _general(socket.AF_UNSPEC, _NFTABLES)
-    found = wire.failures([Message(_BEGIN, around, 0), *messages, Message(_END, around, 0)])
+    only = attribute(_GENERATION, generation.to_bytes(4, "big")) if generation else b""
+    found = wire.failures([Message(_BEGIN, around + only, 0), *messages, Message(_END, around, 0)])
     first, *failures, last = found
     if first is not None or last is not None:
         failures[0] = first or last

@@ -19,7 +19,7 @@ from supervisor.network.kernel.refusing import told
 from supervisor.network.plans import DNS_PORT, EVERYWHERE, first_addresses, is_ipv6
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from supervisor.network.plans import Attachment, NetworkPlan, Port
 
@@ -42,6 +42,7 @@ _SETS = {
     "publish4at": Set(("ipv4_addr", *_SERVICE), ("ipv4_addr", "inet_service")),
     "publish6at": Set(("ipv6_addr", *_SERVICE), ("ipv6_addr", "inet_service")),
 }
+_OF_BRIDGES = ("bridges", "internal", "isolated", "strict", "same")
 _CHAINS = {
     # A bridge may send to 127.0.0.0/8 (route_localnet), so that the host reaches published ports there; from the
     # containers' side nobody may.
@@ -128,10 +129,12 @@ def rebuild(networks: Iterable[NetworkPlan], published: Iterable[tuple[Port, Seq
             nft.run("\n".join([_WHOLE, f"flush table {_INET}", _WHOLE]))
         except NetworkFailed:  # somebody may have made other chains of these names
             nft.run(_chains_anew())
+    networks = list(networks)
     found = [each for network in networks for each in _of_network(network)]
-    found += [each for port, attachments in published for each in _of_port(port, attachments)]
+    ports = [each for port, attachments in published for each in _of_port(port, attachments)]
     with told(_DOING):
-        elements.add(_TABLE, _SETS, found)
+        elements.remove(_TABLE, _SETS, _others_of({each.interface for each in networks}, found))
+        elements.add(_TABLE, _SETS, [*found, *ports])
 
 
 def _chains_anew() -> str:
@@ -141,16 +144,27 @@ def _chains_anew() -> str:
     return "\n".join([f"add table {_INET}", *there, f"flush table {_INET}", *gone, _WHOLE])
 
 
-def add_network(network: NetworkPlan) -> None:
-    """A network with a bridge that containers are about to be on."""
+def add_network(network: NetworkPlan, others: Iterable[NetworkPlan] = ()) -> None:
+    """A network with a bridge that containers are about to be on. What another network had on the same bridge does not hold
+    for this one: `others` are those that have."""
+    found = _of_network(network)
+    beside = [each for other in others if other.interface == network.interface for each in _of_network(other)]
     with told(_DOING):
-        elements.add(_TABLE, _SETS, _of_network(network))
+        elements.remove(_TABLE, _SETS, _others_of([network.interface], [*found, *beside]))
+        elements.add(_TABLE, _SETS, found)
 
 
-def remove_network(network: NetworkPlan) -> None:
-    """Its elements; those that are not there are not missed."""
+def remove_network(network: NetworkPlan, others: Iterable[NetworkPlan] = ()) -> None:
+    """Its elements, but not those that `others` have as well; those that are not there are not missed."""
+    kept = {each for other in others for each in _of_network(other)}
     with told(_DOING):
-        elements.remove(_TABLE, _SETS, _of_network(network))
+        elements.remove(_TABLE, _SETS, [each for each in _of_network(network) if each not in kept])
+
+
+def _others_of(bridges: Iterable[str], wanted: Sequence[Element]) -> list[Element]:
+    """All that can be said of bridges, but what is wanted."""
+    known = [Element(name, (bridge,) * len(_SETS[name].key)) for bridge in bridges for name in _OF_BRIDGES]
+    return [each for each in known if each not in wanted]
 
 
 def publish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
@@ -159,26 +173,31 @@ def publish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
     ports = list(ports)
     with told(_DOING):
         elements.add(_TABLE, _SETS, [each for port in ports for each in _of_port(port, attachments)])
-        _forget(ports, frozenset(first_addresses(attachments).values()))
+        targets = frozenset(first_addresses(attachments).values())
+        _forget(ports, lambda address: address not in targets)
 
 
-def unpublish(ports: Iterable[Port], attachments: Sequence[Attachment]) -> None:
-    """The opposite; what is not there is not missed."""
+def unpublish(
+    ports: Iterable[Port], attachments: Sequence[Attachment], others: frozenset[str] = frozenset()
+) -> None:
+    """The opposite; what is not there is not missed, and what leads to another address stays. `others`: addresses that are
+    somebody else's by now."""
     ports = list(ports)
+    going = [each for port in ports for each in _of_port(port, attachments) if each.value[0] not in others]
     with told(_DOING):
-        elements.remove(_TABLE, _SETS, [each for port in ports for each in _of_port(port, attachments)])
-        _forget(ports, frozenset())
+        elements.remove(_TABLE, _SETS, going)
+        _forget(ports, (frozenset(first_addresses(attachments).values()) - others).__contains__)
 
 
-def _forget(ports: Iterable[Port], targets: frozenset[str]) -> None:
-    """Those who send to them, and are led elsewhere."""
+def _forget(ports: Iterable[Port], wrong: Callable[[str], bool]) -> None:
+    """Those who send to them, and are led to an address that is a wrong one."""
     udp = {
-        (port.host_port, "" if port.host_ip in EVERYWHERE else port.host_ip): targets
+        (port.host_port, "" if port.host_ip in EVERYWHERE else port.host_ip)
         for port in ports
         if port.protocol == "udp"
     }
     if udp:
-        connections.forget(udp)
+        connections.forget(udp, wrong)
 
 
 def _of_network(network: NetworkPlan) -> list[Element]:

@@ -22,7 +22,7 @@ from supervisor.logging import log
 from supervisor.network.kernel import messages
 from supervisor.network.kernel.netlink import Wire
 from supervisor.network.kernel.refusing import told
-from supervisor.network.plans import DEFAULT_METRIC, is_ipv6
+from supervisor.network.plans import DEFAULT_METRIC, is_ipv6, labelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "attach",
     "attach_anew",
+    "cleared",
     "detach",
     "detach_inside",
     "ensure_bridge",
@@ -41,7 +42,6 @@ __all__ = [
     "is_attached",
     "is_there",
     "mend",
-    "parts_of",
     "remove_bridge",
 ]
 
@@ -127,11 +127,15 @@ def is_there(network: NetworkPlan) -> bool:
         return found is not None and found.is_up
 
 
-def parts_of(network: NetworkPlan) -> list[str]:
-    """The interfaces that are on a network's bridge."""
+def cleared(network: NetworkPlan, engine: str) -> list[Interface]:
+    """What is on a network's bridge, after those hosts' ends were taken away that the engine has left of this network:
+    none of its containers is on it."""
     with _wire(f"look at the bridge '{network.interface}'") as wire:
         bridge = messages.find(wire, network.interface)
-        return [] if bridge is None else [each.name for each in messages.ports_of(wire, bridge.index)]
+        found = [] if bridge is None else list(messages.ports_of(wire, bridge.index))
+        left = [each for each in found if labelled(each.alias) == (engine, network.id)]
+        wire.tell(*(messages.remove(each.index) for each in left))
+        return [each for each in found if each not in left]
 
 
 def remove_bridge(network: NetworkPlan) -> None:

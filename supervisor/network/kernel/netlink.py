@@ -113,6 +113,17 @@ class Wire:
                 raise failure
         return answer
 
+    def ask_each(self, messages: Sequence[Message]) -> list[bytes | OSError]:
+        """What each is answered, in order, or its failure; they are as many as one of `portions`, and want no other
+        acknowledgement. OSError."""
+        first = self._send(messages)
+        found: list[bytes | OSError] = [b""] * len(messages)
+        for kind, number, body in self._answers():
+            if 0 <= number - first < len(messages):
+                failure = _failure(body) if kind == _ERROR else None
+                found[number - first] = body if failure is None else failure
+        return found
+
     def ask_all(self, kind: int, body: bytes) -> Iterator[bytes]:
         """About all of a kind."""
         number = self._send([Message(kind, body, _DUMP)])

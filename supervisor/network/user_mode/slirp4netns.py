@@ -172,7 +172,10 @@ def arguments(options: Options, netns: int, *, exit_fd: int | None, forwards: bo
 
 def forward(directory: str, ports: Sequence[Port]) -> None:
     """Ask one that is ready for ports. `directory`: where it works. PortInUse, NetworkFailed."""
-    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unasked(error) from error
     try:
         for port in ports:
             request = {
@@ -189,6 +192,10 @@ def forward(directory: str, ports: Sequence[Port]) -> None:
         os.close(place)
 
 
+def _unasked(error: OSError | ValueError) -> NetworkFailed:
+    return NetworkFailed(f"cannot ask slirp4netns for a port: {error}", subject=PROGRAM)
+
+
 def _ask(path: str, request: object) -> dict[str, object]:
     """One question, one answer, on a connection of their own."""
     try:
@@ -199,5 +206,5 @@ def _ask(path: str, request: object) -> dict[str, object]:
             wire.shutdown(socket.SHUT_WR)
             answer = json.loads(wire.recv(_ANSWER))
     except (OSError, ValueError) as error:
-        raise NetworkFailed(f"cannot ask slirp4netns for a port: {error}", subject=PROGRAM) from error
+        raise _unasked(error) from error
     return answer if isinstance(answer, dict) else {"error": answer}

@@ -66,7 +66,7 @@ async def connect(worker: Worker, request: rq.Connect) -> None:
             else:
                 await worker.note(rewiring=network.name, **more)
     except PymanError:
-        wiring.give_up(network)
+        wiring.give_up()
         raise
     if init is not None:
         await _carry_out(worker, lambda: wiring.put_on(network.name, init), new, event)

@@ -54,6 +54,7 @@ class Ending:
         if worker.init_fd is None or worker.init_fd.exited():
             await self.ended()
             return
+        await worker.body.wiring.hold(alone=True)
         if worker.observed.monitor_state != "lost":
             worker.container.attachments.shut_all()
             log.warning("conmon has ended before its container", container=worker.container.id)

@@ -174,6 +174,7 @@ class Worker:
     def _close(self) -> None:
         """Whoever still waits is told; nobody hangs."""
         self.unwatch()
+        self.body.wiring.close()
         self.checking.stop()
         self.stopping.fail_waiting(self._gone())
         try:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from pyman.api.event import Actor
     from pyman.api.network import CreateNetworkRequest
+    from supervisor.network.plans import NetworkPlan
     from supervisor.runtime.container import Container
     from supervisor.runtime.networks.users import User
     from supervisor.settings.layout import Layout
@@ -78,6 +79,8 @@ class NetworkBook:
         self._disk = disk
         self._remove_container = remove_container
         self._born = rfc3339(time.time_ns())
+        self._latest: Mapping[str, Network] = {}
+        """By their names, as the files were when the locks were held last."""
         self.users: Callable[[], Mapping[str, Sequence[User]]] = dict
         """Who is on networks, by the names of these."""
         self.containers: Callable[[], Iterable[Container]] = list
@@ -112,7 +115,14 @@ class NetworkBook:
         return default_network(self._settings().network, self._born)
 
     async def _read(self) -> Networks:
-        return await self._in_thread(partial(self._directory.read, self._default()))
+        known = await self._in_thread(partial(self._directory.read, self._default()))
+        self._latest = known.by_name
+        return known
+
+    def servers_of(self, plan: NetworkPlan) -> Sequence[str]:
+        """Whom a network asks for other names, since its plan was made, as far as is known here."""
+        found = self._latest.get(plan.name)
+        return plan.dns_servers if found is None or found.id != plan.id else found.network_dns_servers
 
     def dangling(self) -> Callable[[Network], bool]:
         """Whether nothing is on a network, as of now. The default one is never so."""
@@ -193,8 +203,12 @@ class NetworkBook:
             await self._intents.tell(key, events)
         except PymanError:
             with trio.CancelScope(shield=True):
-                await self._take_back(key, self._write(former))
+                await self._take_back(key, self._change_back(former))
             raise
+
+    async def _change_back(self, former: Network) -> None:
+        await self._write(former)
+        await self.changed(former)
 
     # ------------------------------------------------------------------ removing
 
@@ -294,6 +308,7 @@ class NetworkBook:
 
     async def _write(self, network: Network) -> None:
         await self._in_thread(partial(self._directory.write, network))
+        self._latest = {**self._latest, network.name: network}
 
     async def _erase(self, network: Network) -> None:
         await self._in_thread(partial(self._directory.remove, network.name))

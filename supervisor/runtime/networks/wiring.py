@@ -39,7 +39,7 @@ class Wiring(Protocol):
         """What was planned and not recorded is nobody's again; a run that is recorded keeps what it has."""
 
     def held(self) -> Sequence[int]:
-        """Descriptors that conmon has to hold as long as the container lives; they are closed by `drop`."""
+        """Descriptors that conmon has to hold as long as the container lives."""
 
     async def ground(self) -> None:
         """What is needed outside of the container. NetworkFailed, NotSupported."""
@@ -51,6 +51,10 @@ class Wiring(Protocol):
         """The network namespace of a container whose command does not run yet; what the record says besides from then on.
         NetworkFailed, NotSupported, StorageFailed, DiskFull, DeadlineExceeded."""
 
+    async def hold(self, *, alone: bool) -> None:
+        """What a container that runs has is nobody else's: for a supervisor that has found it, and when its monitor, which
+        held that, has ended before it. `alone`: it has."""
+
     async def adopt(self, init: ProcessRef) -> None:
         """A container that runs, and was connected by an earlier supervisor."""
 
@@ -59,6 +63,9 @@ class Wiring(Protocol):
 
     async def take_down(self) -> None:
         """All of it, at the end of a run. NetworkFailed: something is left."""
+
+    def close(self) -> None:
+        """The supervisor ends; its descriptors do."""
 
 
 class Unwired:
@@ -86,6 +93,9 @@ class Unwired:
         del init
         return {}
 
+    async def hold(self, *, alone: bool) -> None:
+        pass
+
     async def adopt(self, init: ProcessRef) -> None:
         pass
 
@@ -93,6 +103,9 @@ class Unwired:
         pass
 
     async def take_down(self) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
 

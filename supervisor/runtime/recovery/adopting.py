@@ -59,6 +59,7 @@ class Recovery:
             if starting and observed.init is not None:
                 await worker.starting.note_started(process.begun_ns(observed.init))
             return
+        await worker.body.wiring.hold(alone=worker.monitor_fd is None)
         if observed.attachments:
             await worker.body.wiring.adopt(worker.init_fd.ref)
         log.debug("adopted", container=worker.container.id, state=str(observed.state))

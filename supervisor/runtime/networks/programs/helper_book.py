@@ -359,7 +359,7 @@ class Helpers:
                     if pidfd is not None:
                         with suppress(trio.ClosedResourceError):
                             await pidfd.wait()
-                        if kept.pidfd is pidfd and not await kept.helper.wanted():
+                        if kept.pidfd is pidfd and not await self._is_wanted(kept):
                             if await self._let_go(kept):
                                 return
                             continue
@@ -374,6 +374,13 @@ class Helpers:
             if not kept.tending.cancel_called:  # the engine ends, the helper stays
                 kept.take(None)
 
+    async def _is_wanted(self, kept: _Kept) -> bool:
+        try:
+            return await kept.helper.wanted()
+        except (PymanError, OSError) as error:
+            log.warning("cannot tell whether a helper is wanted", helper=kept.helper.key, error=str(error))
+            return True
+
     async def _let_go(self, kept: _Kept) -> bool:
         """It has ended as it should. False: it was asked for once more, and is there again."""
         with trio.CancelScope(shield=True):
@@ -387,16 +394,19 @@ class Helpers:
         return True
 
     async def _guarded(self, kept: _Kept, work: Callable[[], Awaitable[None]]) -> None:
+        """Whatever the host lacks just now, as descriptors: it is tried again."""
         try:
             async with kept.turn:
                 await work()
-        except PymanError as error:
+        except (PymanError, OSError) as error:
             log.warning("cannot bring back a helper", helper=kept.helper.key, error=str(error))
 
     async def _lost(self, kept: _Kept, pidfd: Pidfd) -> None:
         if kept.pidfd is pidfd:  # else somebody was faster, and has one that is there
-            status = status_of(pidfd, self._reaped)
-            kept.take(None)
+            try:
+                status = status_of(pidfd, self._reaped)
+            finally:
+                kept.take(None)
             await self._note_lost(kept, pidfd.ref, status)
 
     async def _again(self, kept: _Kept) -> None:

@@ -21,6 +21,7 @@ from supervisor.network.user_mode import programs
 from supervisor.runtime.networks.programs.asking import Asking
 from supervisor.runtime.networks.programs.helper_program import Helper, Program
 from supervisor.runtime.networks.programs.rest import Rest
+from supervisor.runtime.records import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -75,13 +76,15 @@ class Naming:
         spawn: Callable[[Callable[[], Awaitable[Any]]], object],
         disk: trio.CapacityLimiter,
         is_known: Callable[[str], bool],
+        servers_of: Callable[[NetworkPlan], Sequence[str]],
     ) -> None:
         """`spawn` begins work that lives as long as the engine. `is_known`: a container is on networks, as far as is
-        recorded."""
+        recorded. `servers_of`: whom a network asks by now, whatever its plan says."""
         self._files = ZoneFiles(layout.names)
         self._settings = settings
         self._helpers = helpers
         self._is_known = is_known
+        self._servers_of = servers_of
         self._disk = disk
         self._server = _Server(self)
         self._netns: int | None = None
@@ -125,10 +128,11 @@ class Naming:
         NetworkFailed, NotSupported, StorageFailed, DiskFull, DeadlineExceeded; the container has no names there then.
         """
         self._servers = servers
-        known = self._where(container, networks, attachments, servers)
-        if not known:
+        where = partial(self._where, container, networks, attachments, servers)
+        if not where():
             return
         await self._read()
+        known = where()  # as of now: who is not there yet is not told of changes
         try:
             for zone, guest in known:
                 self._put(zone, guest)
@@ -196,7 +200,9 @@ class Naming:
         wanted = [*(configured if "none" not in configured else ()), *definition.spec.dns_server]
         found = []
         for attachment in attachments:
-            zone = zone_of(plans[attachment.network_id], servers) if attachment.addresses else None
+            plan = plans[attachment.network_id]
+            plan = replaced(plan, dns_servers=list(self._servers_of(plan)))
+            zone = zone_of(plan, servers) if attachment.addresses else None
             if zone is not None:
                 hostname = definition.spec.hostname
                 found.append((zone, guest_of(container.id, container.name, hostname, attachment, wanted)))

@@ -26,7 +26,7 @@ from supervisor.runtime.networks.sandboxes.ports import FORWARDER, Ports
 from supervisor.runtime.networks.sandboxes.way_out import WayOut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from supervisor.runtime.container import Container
     from supervisor.runtime.services import Services
@@ -124,9 +124,15 @@ class Sandbox:
         """All of it, past what fails; the first error comes at the end."""
         await self._services.bridges.tidy_all()  # of none it is known any more that it is there
         failures: list[PymanError] = []
-        for key in (FORWARDER, self._way_out.key):
+        helpers = self._services.helpers
+        ends: list[Callable[[], Awaitable[None]]] = [
+            self._services.naming.end_unused,  # which rests as well: it would be begun anew in no namespace
+            partial(helpers.end, FORWARDER),
+            partial(helpers.end, self._way_out.key),
+        ]
+        for end in ends:
             try:
-                await self._services.helpers.end(key)
+                await end()
             except PymanError as error:
                 failures.append(error)
         netns, self._netns = self._netns, -1

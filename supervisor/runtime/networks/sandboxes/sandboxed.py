@@ -35,6 +35,9 @@ class Sandboxed(Bridged):
     def claims(self, monitor: ProcessRef | None = None) -> None:
         """The sandbox is the engine's own."""
 
+    async def hold(self, *, alone: bool) -> None:
+        """The forwarder has the monitor's sockets, too."""
+
     async def place(self) -> int:
         return await self.services.sandbox.place(self.id)
 

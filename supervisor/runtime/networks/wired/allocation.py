@@ -49,10 +49,14 @@ class _Range(NamedTuple):
     """Those in it that are nobody's: the gateway's, the subnet's own, its broadcast address."""
 
 
-def _nobody_else(network: str, address: str) -> bool:
+def _nobody_else(address: str) -> bool:
     """Where there is one engine alone."""
-    del network, address
+    del address
     return True
+
+
+def _nobody_told(address: str) -> None:
+    del address
 
 
 class Allocation:
@@ -85,11 +89,12 @@ class Allocation:
         network: Network,
         wish: NetworkWish,
         interface: str,
-        claim: Callable[[str, str], bool] = _nobody_else,
+        claim: Callable[[str], bool] = _nobody_else,
+        release: Callable[[str], None] = _nobody_told,
     ) -> Attachment:
         """Addresses of all of a network's subnets, or none of them. InvalidArgument: one that is wished for lies in no
         subnet, or is not for containers. Held: none is free. Of a network with a DHCP server it has none. `claim`: whether
-        it can have an address there of which the other engines know; by the network's id."""
+        it can have an address there of which the other engines know; `release`: they need not know of it any more."""
         taken: list[Address] = []
         managed = network.ipam_options.get("driver", "host-local") == "host-local"
         self._check_wishes(network, wish.static_ips if managed else [])
@@ -109,6 +114,7 @@ class Allocation:
         except BaseException:
             for each in taken:
                 del self._holders[network.id, each.address]
+                release(each.address)
             raise
         return Attachment(
             network=network.name,
@@ -178,7 +184,7 @@ class Allocation:
                     hint=f"its subnets: {subnets}",
                 )
 
-    def _wished(self, network: Network, subnet: Subnet, text: str, claim: Callable[[str, str], bool]) -> int:
+    def _wished(self, network: Network, subnet: Subnet, text: str, claim: Callable[[str], bool]) -> int:
         """A wish may lie outside of the range that others get theirs from, as with Podman."""
         number = int(ip_address(text))
         if number in _range(subnet).closed:
@@ -191,14 +197,12 @@ class Allocation:
             raise Held(
                 [holder], AddressInUse, f"cannot use the address '{text}' on network '{network.name}'", text
             )
-        if not claim(network.id, str(ip_address(text))):
+        if not claim(str(ip_address(text))):
             message = f"cannot use the address '{text}' on network '{network.name}': a container of another engine has it"
             raise AddressInUse(message, subject=text)
         return number
 
-    def _free(
-        self, container: str, network: Network, subnet: Subnet, claim: Callable[[str, str], bool]
-    ) -> int:
+    def _free(self, container: str, network: Network, subnet: Subnet, claim: Callable[[str], bool]) -> int:
         first, last, closed = _range(subnet)
         block = ip_network(subnet.subnet)
         former = self._former.get(container, {}).get((network.id, subnet.subnet), -1)
@@ -208,7 +212,7 @@ class Allocation:
         def free(number: int) -> bool:
             return number not in closed and (network.id, str(block[number - base])) not in self._holders
 
-        if first <= former <= last and free(former) and claim(network.id, str(block[former - base])):
+        if first <= former <= last and free(former) and claim(str(block[former - base])):
             return former
         begin = self._last.get(key, first + count // 2)
         used = sum(1 for net, _ in self._holders if net == network.id)
@@ -217,7 +221,7 @@ class Allocation:
         while step <= min(count, most):
             number = first + (begin + step - first) % count
             if free(number):
-                if claim(network.id, str(block[number - base])):
+                if claim(str(block[number - base])):
                     self._last[key] = number
                     return number
                 most += 1

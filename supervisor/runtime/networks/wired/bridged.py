@@ -53,20 +53,22 @@ class Bridged:
         self.sockets: list[socket.socket] = []
         """That hold ports of the host, until conmon has them."""
         self._claims: Claims | None = None
-        """Its addresses and bridges, until conmon has them."""
+        """Its addresses and bridges, until what a run has on networks is taken down: from one run that follows at once to the
+        next, and should conmon end before the container does."""
 
     # ------------------------------------------------------------------ before the run
 
     async def plan(self) -> dict[str, Any]:
         observed = self.container.observed
-        self._close()
-        self._claims = self.claims()
+        self._close_sockets()
         try:
             if observed.attachments:  # a restart by policy keeps them
-                self._claim_again(observed.attachments)
+                self.keep()
                 await self._need(observed.networks)
                 await self._claim(observed.ports)
                 return {}
+            self._close_claims()
+            self._claims = self.claims()
             known = await self.services.networks.known()
             networks, attachments = await self._on_networks(known)
             await self._need(networks)
@@ -78,25 +80,26 @@ class Bridged:
         return {"attachments": attachments, "networks": networks, "ports": ports}
 
     def stays(self) -> bool:
-        """It may have been put on a network since, or taken off one."""
+        """It may have been put on a network since, or taken off one; or nobody has held its addresses meanwhile."""
         observed, wishes = self.container.observed, self.container.definition.spec.networks
         if observed.rewiring or [each.network for each in observed.attachments] != list(wishes):
             return False
-        return all(map(_is_as_wished, wishes.values(), observed.attachments))
+        return all(map(_is_as_wished, wishes.values(), observed.attachments)) and not self.keep()
 
     def claims(self, monitor: ProcessRef | None = None) -> Claims | None:
         """For addresses and bridges; `monitor`: of a run that goes on. None: no other engine is where the bridges are."""
         return Claims(self.services.layout.sockets, monitor)
 
-    def _claim_again(self, attachments: Iterable[Attachment]) -> None:
-        """They are kept in any case."""
-        claims = self._claims
-        for each in attachments if claims is not None else ():
-            for on in each.addresses:
-                if claims is not None and not claims.take(each.network_id, on.address):
-                    log.warning(
-                        "another engine's container has an address", container=self.id, address=on.address
-                    )
+    def claims_of_run(self) -> Claims | None:
+        """As `claims`; they are closed when that run is taken down."""
+        if self._claims is None or not self._claims.held():
+            self._claims = self.claims(self.container.observed.monitor)
+        return self._claims
+
+    def keep(self) -> frozenset[str]:
+        """What is recorded is claimed, and nothing else. Addresses of it that another engine's container has."""
+        claims = self.claims_of_run()
+        return frozenset() if claims is None else claims.keep(self.container.observed)
 
     async def _on_networks(self, known: Networks) -> tuple[list[NetworkPlan], list[Attachment]]:
         wishes = self.container.definition.spec.networks
@@ -131,14 +134,21 @@ class Bridged:
             self.sockets = await trio.to_thread.run_sync(claim, limiter=disk)
 
     def drop(self) -> None:
-        self._close()
+        self._close_sockets()
         if not self.container.observed.holds:
+            self._close_claims()
             self.services.allocation.give_back(self.id)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        self._close_sockets()
+        self._close_claims()
+
+    def _close_sockets(self) -> None:
         sockets, self.sockets = self.sockets, []
         for each in sockets:
             each.close()
+
+    def _close_claims(self) -> None:
         if self._claims is not None:
             self._claims.close()
             self._claims = None
@@ -148,6 +158,15 @@ class Bridged:
         return sockets if self._claims is None else [*sockets, *self._claims.held()]
 
     # ------------------------------------------------------------------ the run
+
+    async def hold(self, *, alone: bool) -> None:
+        for address in sorted(self.keep()):
+            log.warning("another engine's container has an address", container=self.id, address=address)
+        if alone and not self.sockets:
+            try:
+                await self._claim(self.container.observed.ports)
+            except PymanError as error:
+                log.warning("cannot hold the ports of a container", container=self.id, error=str(error))
 
     async def place(self) -> int | None:
         """Where the bridges are: a descriptor of a network namespace, or None: this process's own. NetworkFailed."""
@@ -163,8 +182,10 @@ class Bridged:
         await self.services.bridges.publish(self.id, observed.ports, observed.attachments, place)
 
     async def lead_no_more(self) -> None:
-        """They need not lead anywhere. NetworkFailed."""
-        await self.services.bridges.unpublish(self.id, await self.place())
+        """They need not lead anywhere. To an address that is another engine's container's by now they are that one's.
+        NetworkFailed."""
+        if self.container.observed.ports:
+            await self.services.bridges.unpublish(self.id, await self.place(), self.keep())
 
     async def heal(self) -> None:
         """What others have removed, besides what the packet filter has for bridges. NetworkFailed."""
@@ -294,6 +315,7 @@ class Bridged:
     async def take_down(self) -> None:
         observed = self.container.observed
         if not observed.attachments:
+            self._close_claims()
             return
         bridges, place = self.services.bridges, await self.place()
         failures: list[PymanError] = []
@@ -321,6 +343,7 @@ class Bridged:
         if failures:
             raise _together(failures)
         self.left()
+        self._close_claims()
 
 
 def _is_as_wished(wish: NetworkWish, attachment: Attachment) -> bool:

@@ -15,7 +15,8 @@ import trio
 from pyman.errors import NetworkFailed
 from supervisor.network.kernel import firewall, links
 from supervisor.network.kernel.place import in_place
-from supervisor.runtime.networks.wired.tidying import Tidying, identity
+from supervisor.network.plans import labelled
+from supervisor.runtime.networks.wired.tidying import Outcome, Tidying, identity
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -37,15 +38,17 @@ class Bridges:
     def __init__(
         self,
         disk: trio.CapacityLimiter,
+        engine: str,
         database: Database | None,
         spawn: Callable[[Callable[[], Awaitable[Any]]], object],
         *,
         publishes: bool = True,
         claims: Callable[[], Claims] | None = None,
     ) -> None:
-        """`database`: None: what is left ends with the namespace that it is in. `publishes`: the packet filter there leads
+        """`engine`: as labels name it. `database`: None: what is left ends with the namespace that it is in. `publishes`: the packet filter there leads
         ports into containers. `claims`: of bridges; None: no other engine is where they are."""
         self._disk = disk
+        self._engine = engine
         self._claims = claims
         self._publishes = publishes
         self._tidying = Tidying(database, spawn, self._interfaces_gone, self._bridge_gone)
@@ -92,6 +95,8 @@ class Bridges:
     ) -> None:
         """There is the bridge, for as long as the container does not leave it. `anew`: whatever is known of it. NetworkFailed,
         NotSupported."""
+        if network.id not in self._made:
+            await self._tidying.look_again(netns)  # what is in the way of a new one may have gone meanwhile
         async with self._lock:
             self._hold(container, network)
             where = identity(netns)
@@ -108,12 +113,14 @@ class Bridges:
         return not await self.call(netns, partial(links.is_there, network))
 
     async def _make(self, network: NetworkPlan, netns: int | None) -> None:
-        if not await self.call(netns, partial(_make, network)):
+        others = [each for each in self._plans.values() if each.driver == "bridge"]
+        if not await self.call(netns, partial(_make, network, others)):
             await self._make_anew(netns)
 
     def begin_anew(self) -> None:
         """Nothing is there any more: bridges are in a new network namespace from now on."""
         self._made.clear()
+        self._tidying.begin_anew()
 
     def leave(
         self,
@@ -134,15 +141,17 @@ class Bridges:
     async def _interfaces_gone(self, attachments: Sequence[Attachment], netns: int | None) -> None:
         await self.call(netns, partial(links.ensure_gone, attachments))
 
-    async def _bridge_gone(self, network: NetworkPlan, netns: int | None) -> bool:
+    async def _bridge_gone(self, network: NetworkPlan, netns: int | None) -> Outcome:
         async with self._lock:
             if network.id in self._users:
-                return True
+                return Outcome.DONE
             self._made.pop(network.id, None)
-            gone = await self.call(netns, partial(take_away, network, self._claims))
-            if gone:
+            others = [each for each in self._plans.values() if each.driver == "bridge"]
+            work = partial(take_away, network, self._engine, others, self._claims)
+            outcome = await self.call(netns, work)
+            if outcome is Outcome.DONE:
                 await self._tidying.forget(network)
-            return gone
+            return outcome
 
     async def publish(
         self, container: str, ports: Sequence[Port], attachments: Sequence[Attachment], netns: int | None
@@ -162,12 +171,14 @@ class Bridges:
                         raise
                     await self._make_anew(netns)  # somebody has flushed it
 
-    async def unpublish(self, container: str, netns: int | None) -> None:
-        """There need not be any. NetworkFailed."""
+    async def unpublish(
+        self, container: str, netns: int | None, others: frozenset[str] = frozenset()
+    ) -> None:
+        """There need not be any. `others`: addresses that are not the container's any more. NetworkFailed."""
         async with self._lock:
             former = self._published.get(container)
             if former is not None:
-                await self.call(netns, partial(firewall.unpublish, *former))
+                await self.call(netns, partial(firewall.unpublish, *former, others))
                 del self._published[container]
 
     async def rebuild(self, netns: int | None) -> None:
@@ -192,12 +203,12 @@ class Bridges:
         return await trio.to_thread.run_sync(partial(in_place, netns, work), limiter=self._disk)
 
 
-def _make(network: NetworkPlan) -> bool:
+def _make(network: NetworkPlan, others: Sequence[NetworkPlan]) -> bool:
     """False: nobody has made the table yet, or by other rules, or somebody has flushed it."""
     links.ensure_bridge(network)
     if not firewall.is_there():
         return False
-    firewall.add_network(network)
+    firewall.add_network(network, others)
     return True
 
 
@@ -207,14 +218,21 @@ def _rebuild(networks: Sequence[NetworkPlan], published: Sequence[tuple[Port, Se
     firewall.rebuild(networks, published)
 
 
-def take_away(network: NetworkPlan, claims: Callable[[], Claims] | None) -> bool:
-    """What it has on the host, unless another engine's containers are on it, which need it, too. False: another engine
-    claims it without having an interface on it yet, or any more; try again. `claims`: as `Bridges` has them."""
+def take_away(
+    network: NetworkPlan, engine: str, others: Sequence[NetworkPlan], claims: Callable[[], Claims] | None
+) -> Outcome:
+    """What a network has on the host on which no container of the engine is. `others`: networks on which some are. `claims`:
+    as `Bridges` has them."""
     with claims() if claims is not None else nullcontext() as held:
-        if links.parts_of(network):
-            return True
+        strangers = links.cleared(network, engine)
+        if network.is_unmanaged:
+            return Outcome.DONE
+        if any(labelled(each.alias)[1] == network.id for each in strangers):
+            return Outcome.DONE  # another engine's containers are on this network: that takes it away
+        if strangers or any(each.interface == network.interface for each in others):
+            return Outcome.NEEDED
         if held is not None and not held.no_one_needs(network.interface):
-            return False
-        firewall.remove_network(network)
+            return Outcome.LATER  # another engine has no interface on it yet, or not any more
+        firewall.remove_network(network, others)
         links.remove_bridge(network)
-        return True
+        return Outcome.DONE

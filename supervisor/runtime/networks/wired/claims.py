@@ -1,8 +1,9 @@
 """What the engines of a host have to agree on, who tell one another nothing: whose an address is, and who needs a bridge.
 
-Either is one byte of a file beside the engines' sockets, locked by a descriptor that the container's monitor has. So it is
-claimed for as long as the container lives, whatever becomes of the engine, and nobody has to give it back. Of a container
-that runs, claims are changed by that descriptor, taken out of the monitor: locks are the open file's, whoever has it.
+Either is one byte of a file beside the engines' sockets, locked by a descriptor that the container's monitor has, and the
+supervisor as well. Locks are the open file's, whoever has it. So it is claimed for as long as the container lives, whatever
+becomes of either of them; and from one run to the next that follows it at once, since the supervisor has it all the time. A
+new supervisor takes the descriptor out of the monitor.
 
 No other engine gives an address that is claimed to a container of its own. A bridge is needed by many, and taken away by
 an engine that finds nobody who needs it.
@@ -18,10 +19,9 @@ from supervisor.kernel.locks import OfdLock
 from supervisor.logging import log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from supervisor.kernel.process import ProcessRef
-    from supervisor.network.plans import Attachment
+    from supervisor.network.plans import NetworkPlan
+    from supervisor.runtime.records import Observed
 
 __all__ = ["Claims"]
 
@@ -39,7 +39,6 @@ class Claims:
         `monitor`: of one that runs."""
         self._host = 0
         self._lock: OfdLock | None = None
-        self._has_some = False
         try:
             self._host = os.stat(_NETWORK).st_ino
             path = f"{directory}/{_FILE}"
@@ -47,17 +46,42 @@ class Claims:
         except OSError as error:
             log.warning("cannot claim addresses of containers", directory=directory, error=error.strerror)
 
-    def take(self, network: str, address: str) -> bool:
-        """False: another engine's container has it. `network`: its id."""
+    def take(self, network: NetworkPlan, address: str) -> bool:
+        """False: another engine's container has it."""
         if self._lock is None:
             return True
         try:
-            taken = self._lock.try_acquire(self._byte_of(network, address), 1)
+            return self._lock.try_acquire(self._byte_of(_place(network), address), 1)
         except OSError as error:
             log.warning("cannot claim an address of a container", address=address, error=error.strerror)
             return True
-        self._has_some = self._has_some or taken
-        return taken
+
+    def give_back(self, network: NetworkPlan, address: str) -> None:
+        """It need not have been taken."""
+        if self._lock is not None:
+            self._lock.release(self._byte_of(_place(network), address), 1)
+
+    def keep(self, observed: Observed) -> frozenset[str]:
+        """What a container has by its record is claimed, and nothing else is. Those of its addresses that another engine's
+        container has."""
+        if self._lock is None:
+            return frozenset()
+        own, others = [], set()
+        for network, attachment in zip(observed.networks, observed.attachments, strict=True):
+            if network.driver == "bridge":
+                own.append(self._byte_of("bridge", network.interface))
+                self.need(network.interface)
+            for each in () if network.leased else attachment.addresses:
+                own.append(self._byte_of(_place(network), each.address))
+                if not self.take(network, each.address):
+                    others.add(each.address)
+        begin = 0
+        for byte in sorted(set(own)):
+            if byte > begin:
+                self._lock.release(begin, byte - begin)
+            begin = byte + 1
+        self._lock.release(begin)
+        return frozenset(others)
 
     def need(self, bridge: str) -> bool:
         """Nobody takes it away from now on. False: somebody is doing so just now."""
@@ -71,34 +95,19 @@ class Claims:
         if self._lock is None:
             return True
         try:
-            locked = self._lock.try_acquire(self._byte_of("bridge", bridge), 1, shared=shared)
+            return self._lock.try_acquire(self._byte_of("bridge", bridge), 1, shared=shared)
         except OSError as error:
             log.warning("cannot claim a bridge", bridge=bridge, error=error.strerror)
             return True
-        self._has_some = self._has_some or locked
-        return locked
-
-    def give_back(self, attachments: Iterable[Attachment]) -> None:
-        """They need not have been taken."""
-        if self._lock is None:
-            return
-        for each in attachments:
-            for on in each.addresses:
-                self._lock.release(self._byte_of(each.network_id, on.address), 1)
-
-    def need_no_more(self, bridge: str) -> None:
-        """It need not have been."""
-        if self._lock is not None:
-            self._lock.release(self._byte_of("bridge", bridge), 1)
 
     def _byte_of(self, kind: str, name: str) -> int:
-        """`kind`: of an address its network's id. Hosts that are network namespaces share the file."""
+        """Hosts that are network namespaces share the file."""
         words = f"{self._host} {kind} {name}".encode()
         return int.from_bytes(blake2b(words, digest_size=8).digest(), "big") >> (64 - _BITS)
 
     def held(self) -> list[int]:
-        """The descriptor by which they are claimed, if there are any."""
-        return [self._lock.fd] if self._lock is not None and self._has_some else []
+        """The descriptor by which they are claimed, now and later."""
+        return [] if self._lock is None else [self._lock.fd]
 
     def __enter__(self) -> Self:
         return self
@@ -110,6 +119,13 @@ class Claims:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def _place(network: NetworkPlan) -> str:
+    """Where an address is one container's alone. Engines with networks of their own may have the same bridge for them."""
+    if network.driver != "bridge":
+        return network.id
+    return f"on {network.interface}.{network.vlan}"
 
 
 def _of_monitor(monitor: ProcessRef, path: str) -> int:

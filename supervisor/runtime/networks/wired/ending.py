@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from supervisor.network.plans import Attachment, NetworkPlan
+    from supervisor.runtime.records import Observed
 
 __all__ = ["end_all"]
 
@@ -34,9 +35,10 @@ def end_all(database: str, sockets: str) -> None:
         networks |= {each.id: each for each in observed.networks if each.driver == "bridge"}
         attachments += observed.attachments
         if observed.ports:
-            works.append(partial(firewall.unpublish, observed.ports, observed.attachments))
+            works.append(partial(_unpublish, observed, sockets))
     works.append(partial(links.ensure_gone, attachments))
-    works += [partial(take_away, network, partial(Claims, sockets)) for network in networks.values()]
+    claims = partial(Claims, sockets)
+    works += [partial(take_away, network, loaded.journal_id, [], claims) for network in networks.values()]
     failures: list[NetworkFailed] = []
     for work in works:
         try:
@@ -45,3 +47,8 @@ def end_all(database: str, sockets: str) -> None:
             failures.append(failure)
     if failures:
         raise failures[0]
+
+
+def _unpublish(observed: Observed, sockets: str) -> None:
+    with Claims(sockets) as claims:
+        firewall.unpublish(observed.ports, observed.attachments, claims.keep(observed))

@@ -6,7 +6,6 @@ that it is taken off it still is. All of it can be repeated.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -49,37 +48,29 @@ class Rewiring:
     async def allot(self, network: Network, wish: NetworkWish) -> Attachment:
         """What it is to have on one more network. InvalidArgument, AddressInUse, NetworkFailed, NotSupported."""
         await self._wiring.check_source(network)
-        claims = self._wiring.claims(self._container.observed.monitor)
-        taking = self._wiring.taking
-        with claims or nullcontext():
-            attachment = await taking.addresses(network, wish, claims)
-            self._allotted.append(attachment)
-            await taking.bridge(self.plan_of(network), claims)
-            return attachment
+        claims, taking = self._wiring.claims_of_run(), self._wiring.taking
+        attachment = await taking.addresses(network, wish, claims)
+        self._allotted.append(attachment)
+        await taking.bridge(self.plan_of(network), claims)
+        return attachment
 
     def plan_of(self, network: Network) -> NetworkPlan:
         return plan_of(network, self._services.settings.network.dns_bind_port)
 
-    def give_up(self, network: Network) -> None:
-        """What it was to have there."""
-        self._give_back(self._container.observed, self._allotted, [self.plan_of(network)])
+    def give_up(self) -> None:
+        """What it was to have."""
+        if self._allotted:
+            self._give_back(self._allotted)
 
     def give_back(self, former: Observed) -> None:
         """What it had on networks before that it has not now."""
         now = {network.id for network in self._container.observed.networks}
-        attachments = [each for each in former.attachments if each.network_id not in now]
-        self._give_back(former, attachments, [each for each in former.networks if each.id not in now])
+        self._give_back(each for each in former.attachments if each.network_id not in now)
 
-    def _give_back(
-        self, former: Observed, attachments: Iterable[Attachment], networks: Iterable[NetworkPlan]
-    ) -> None:
+    def _give_back(self, attachments: Iterable[Attachment]) -> None:
         for attachment in attachments:
             self._services.allocation.give_back(self._id, attachment.network_id)
-        if (claims := self._wiring.claims(former.monitor)) is not None:
-            with claims:
-                claims.give_back(attachments)
-                for network in networks:
-                    claims.need_no_more(network.interface)
+        self._wiring.keep()
 
     def without(self, name: str) -> dict[str, Any]:
         """What the record says when it is off a network."""

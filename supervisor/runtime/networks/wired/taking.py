@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from pyman.names import State
 from supervisor.logging import log
+from supervisor.network.planning import plan_of
 from supervisor.network.plans import Port, label_of
 from supervisor.runtime.networks.wired.allocation import Held
 from supervisor.runtime.records import Wanted
@@ -47,7 +48,10 @@ class Taking:
     async def addresses(self, network: Network, wish: NetworkWish, claims: Claims | None) -> Attachment:
         """Of one network. InvalidArgument, AddressInUse, NetworkFailed."""
         take = partial(self._services.allocation.take, self._id, network, wish, wish.interface_name)
-        attachment = await self._patiently(take if claims is None else partial(take, claim=claims.take))
+        if claims is not None:
+            plan = plan_of(network)
+            take = partial(take, claim=partial(claims.take, plan), release=partial(claims.give_back, plan))
+        attachment = await self._patiently(take)
         if not attachment.host_interface:
             return attachment
         label = label_of(self._services.database.journal_id, self._id, network.id)
