@@ -52,7 +52,8 @@ def test_a_left_child_process_is_found_and_ended(
     child.returncode = -9  # it was reaped behind this object's back
 
 
-def test_a_left_thread_is_found(tmp_path: Path, whole_host: Host) -> None:
+def test_a_left_thread_is_found(tmp_path: Path, whole_host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaks, "GRACE", 0.1)
     before = Belongings.now()
     leave = threading.Event()
     thread = threading.Thread(target=leave.wait, name="left behind")

@@ -260,6 +260,27 @@ def test_another_interface_of_a_hosts_ends_name_is_left_alone_and_named(
     assert one.links() == ["lo"]
 
 
+def test_the_end_of_an_earlier_run_that_is_just_going_is_not_in_the_way(
+    host: Machine, one: Machine, two: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel takes it away when the container's network namespace has ended."""
+    made = connected(host, one, FIRST, 2)
+    real = messages.find
+
+    def goes(wire: Wire, name: str) -> messages.Interface | None:
+        found = real(wire, name)
+        if name == made.host_interface and found is not None:
+            wire.tell(messages.remove(found.index))
+            return None
+        return found
+
+    with monkeypatch.context() as patches:
+        patches.setattr(messages, "find", goes)
+        host.does(lambda: links.attach(two.netns, FIRST, made))
+    two.answers(80, "two")
+    assert host.asks("10.1.0.2", 80).startswith("two ")
+
+
 def there(machine: Machine) -> list[tuple[str, ...]]:
     """The interfaces, as far as only somebody can change them."""
     found = json.loads(machine.run("ip", "-j", "link"))

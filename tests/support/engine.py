@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "Leftovers", "merged"]
 
 BIN = Path(sys.executable).parent
-START_TIMEOUT = 20.0
+START_TIMEOUT = 40.0
 REMOVAL = 60.0
 """Seconds that the removal of all of a test's containers may take."""
-LEAVING = 10.0
+LEAVING = 30.0
 """Seconds that the remains of a container with --rm may take to go."""
 _CONFIG = """\
 [containers]
@@ -220,7 +220,7 @@ class Engine:
         self.keeper.kill()
         self.keeper.wait()
         self.keeper = None
-        assert not processes.wait_gone([pid], 10), "the daemon outlived its keeper"
+        assert not processes.wait_gone([pid], 30), "the daemon outlived its keeper"
 
     def stop(self, seconds: float = 20.0) -> int:
         """SIGTERM to the keeper, as a service manager does; returns its exit status."""
@@ -449,12 +449,12 @@ class Engine:
                 found.add(self.keeper.pid)
             else:
                 # One that a command started and that could not come up tells its error before it ends.
-                found = set(processes.wait_gone(found, 5))
+                found = set(processes.wait_gone(found, 10))
             complaints += [f"process {processes.describe(pid)}" for pid in sorted(found)]
             stuck = processes.end(found)
             complaints += [f"process {pid} does not end" for pid in stuck]
             if self.keeper is not None:
-                self.keeper.wait(5)
+                self.keeper.wait(20)
                 self.keeper = None
         for path in sorted(self._mounts() - self._mounts_before, key=len, reverse=True):
             complaints.append(f"mount {path}")

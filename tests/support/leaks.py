@@ -41,7 +41,7 @@ __all__ = [
 
 KINDS = frozenset({"process", "descriptor", "thread", "mount", "cgroup", "namespace", "interface"})
 LOCK = "/tmp/pyman-tests.lock"
-GRACE = 2.0
+GRACE = 5.0
 """Seconds that child processes, threads and interfaces have to end once the test is over."""
 
 _CGROUP = re.compile(r"[-/][0-9a-f]{64}(\.scope)?$|/pyman-tests/.")

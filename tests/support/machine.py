@@ -34,8 +34,8 @@ __all__ = ["Machine", "missing"]
 HERE = Path(__file__).resolve()
 CHECKOUT = HERE.parents[2]
 PATH = f"{CHECKOUT}/.venv/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-BOOT = 20.0
-HALT = 10.0
+BOOT = 40.0
+HALT = 30.0
 """Seconds that systemd may take for either; half a second each is usual."""
 _POWER_OFF = signal.SIGRTMIN + 4
 _SYSTEMD = "/lib/systemd/systemd"

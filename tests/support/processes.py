@@ -151,7 +151,7 @@ def wait_gone(wanted: Iterable[int], seconds: float) -> set[int]:
     return left
 
 
-def end(wanted: Iterable[int], seconds: float = 5.0) -> set[int]:
+def end(wanted: Iterable[int], seconds: float = 20.0) -> set[int]:
     """SIGKILL, wait, and reap those that are our children. Returns what would not end."""
     targets = set(wanted)
     for pid in targets:

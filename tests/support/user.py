@@ -177,7 +177,7 @@ class UserEngine(Engine):
                 pause.end(directory)
             inside = {pid for each in found if each for pid in processes.inhabitants(each.user, "user")}
             inside |= {pid for pid, begun in self._paused.items() if processes.begun(pid) == begun}
-            left = processes.wait_gone(inside, 5)
+            left = processes.wait_gone(inside, 10)
             complaints += [f"process {processes.describe(pid)}" for pid in sorted(left)]
             processes.end(left)
         self._paused.clear()

@@ -228,12 +228,11 @@ def _make_pair(
     try:
         wire.tell(pair)
     except FileExistsError:
-        there = messages.find(wire, name)
-        if there is None:
-            raise  # its name in the container it is
-        if there.alias != attachment.label:
+        former = messages.find(wire, name)
+        if former is not None and former.alias != attachment.label:
             raise OSError(errno.EEXIST, f"the host has another interface '{name}'") from None
-        wire.tell(messages.remove(there.index), pair)  # an earlier attempt's
+        # An earlier run's, which the kernel may just be taking away; or its name in the container is taken, which fails again.
+        wire.tell(*([messages.remove(former.index)] if former is not None else []), pair)
     wire.tell(*messages.port(name, bridge.index, attachment.label, hairpin=hairpin))
     if network.vlan:
         wire.tell(*messages.vlan(_known(wire, name).index, network.vlan))
