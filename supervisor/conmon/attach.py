@@ -5,8 +5,8 @@ stderr); what it receives goes to standard input; `shutdown(SHUT_WR)` ends that.
 hands the descriptor to the client and reads nothing itself.
 
 conmon writes to its clients with blocking writes: one that does not read stops it, and with it the news of
-the container's end. The supervisor therefore keeps a duplicate of every descriptor that it handed out and
-can shut the connection down. The duplicate also means that a client's close() is not seen by conmon: `drop`
+the container's end. The supervisor therefore keeps a duplicate of every descriptor that it handed out, sees
+whether all was read, and can shut the connection down. The duplicate also means that a client's close() is not seen by conmon: `drop`
 is what ends an attachment.
 """
 
@@ -81,28 +81,41 @@ class Attachments:
     """Duplicates of the attach connections that were handed to clients."""
 
     def __init__(self) -> None:
-        self._held: dict[int, socket.socket] = {}
+        self._held: dict[int, tuple[socket.socket, int]] = {}
         self._next = 0
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def add(self, fd: int) -> int:
-        """Keep a duplicate of `fd`; the answer is its handle for `drop`."""
+    def add(self, fd: int, client: int = 0) -> int:
+        """Keep a duplicate of `fd`; the answer is its handle for `drop`. `client`: the pid of who has the other one; 0: not
+        known."""
         self._next += 1
-        self._held[self._next] = socket.socket(fileno=os.dup(fd))
+        self._held[self._next] = socket.socket(fileno=os.dup(fd)), client
         return self._next
+
+    def behind(self, handle: int = 0) -> list[int]:
+        """The clients that have not read all that they were sent, by their pids. `handle`: of one attachment; 0: of all."""
+        some = self._held.values() if handle == 0 else filter(None, [self._held.get(handle)])
+        return [client for connection, client in some if _has_data(connection)]
 
     def drop(self, handle: int) -> None:
         """End one attachment, for its client and for conmon. A handle that is gone is not an error."""
         held = self._held.pop(handle, None)
         if held is not None:
-            _end(held)
+            _end(held[0])
 
     def shut_all(self) -> None:
         """End all of them, as when conmon must get on with the container's end."""
         while self._held:
-            _end(self._held.popitem()[1])
+            _end(self._held.popitem()[1][0])
+
+
+def _has_data(connection: socket.socket) -> bool:
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:  # nothing, or not any more
+        return False
 
 
 def _end(connection: socket.socket) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "begun_ns",
     "boot_id",
     "exit_code_of_status",
+    "is_stopped",
     "kill",
     "open_pidfd",
     "ref_of",
@@ -89,6 +90,12 @@ def words_of(pid: int) -> list[str]:
             return os.fsdecode(file.read()).split("\0")[:-1]
     except OSError:
         return []
+
+
+def is_stopped(pid: int) -> bool:
+    """By a signal, as with Ctrl-Z, or by a debugger: it does not go on by itself."""
+    fields = _stat(pid)
+    return fields is not None and fields[_STATE] in ("T", "t")
 
 
 def zombie_status(pid: int) -> int | None:

@@ -288,7 +288,7 @@ class ContainerHandlers(StartHandlers):
         refuse_passthrough(container)
         started = await self._started(entry, request, call) if request.start else None
         if started is None or started.attach is None:
-            started = await self._join(container, request)
+            started = await self._join(container, request, call.caller.pid)
         terminal = container.definition.spec.terminal
         descriptors = [] if started.attach is None else [started.attach]
         with _attached(call, container, started):
@@ -325,7 +325,7 @@ class ContainerHandlers(StartHandlers):
             started: rq.Started = await answer.get()
         return started
 
-    async def _join(self, container: Container, request: api.AttachRequest) -> rq.Started:
+    async def _join(self, container: Container, request: api.AttachRequest, client: int) -> rq.Started:
         if container.state is not State.RUNNING:
             raise WrongState(
                 f"cannot attach to container '{container.name}': it is {container.state}, not running",
@@ -341,7 +341,7 @@ class ContainerHandlers(StartHandlers):
         descriptor = await connect(self._engine.services, container)
         try:
             return rq.Started(
-                False, run, attach=descriptor, attach_handle=container.attachments.add(descriptor)
+                False, run, attach=descriptor, attach_handle=container.attachments.add(descriptor, client)
             )
         except OSError:
             os.close(descriptor)

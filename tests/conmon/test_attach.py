@@ -110,6 +110,33 @@ async def test_a_client_that_does_not_read_is_shut_down_and_the_container_ends(b
 
 
 @only_runc
+async def test_who_has_not_read_all_is_behind(bench: Bench) -> None:
+    script = 'while read x; do [ "$x" = end ] && exit 3; echo one; done'
+    container = bench.container("sh", "-c", script, stdin=True)
+    await container.create()
+    attachments = Attachments()
+    with await attach(container) as connection, await attach(container) as other:
+        first, second = attachments.add(connection.fileno(), 7), attachments.add(other.fileno(), 8)
+        assert attachments.behind() == []
+        await container.start()
+        asked, told = 0, b""
+        with trio.fail_after(PATIENCE):
+            while sorted(attachments.behind()) != [7, 8]:  # conmon accepts them one by one
+                asked += connection.send(b"\n")
+                await trio.sleep(0.05)
+            while told.count(b"one\n") < asked:
+                told += (await trio.to_thread.run_sync(connection.recv, 100))[1:]
+        assert attachments.behind() == attachments.behind(second) == [8]
+        assert attachments.behind(first) == []
+        connection.send(b"end\n")
+        assert (await container.wait()).code == 3
+        assert attachments.behind() == [8]
+        attachments.drop(second)
+        assert attachments.behind() == attachments.behind(second) == []
+    attachments.shut_all()
+
+
+@only_runc
 async def test_dropping_an_attachment_ends_it_for_client_and_container(bench: Bench) -> None:
     container = bench.container("cat", stdin=True)
     await container.create()

@@ -22,14 +22,17 @@ from supervisor.runtime.records import Wanted
 from supervisor.runtime.views.times import rfc3339
 
 if TYPE_CHECKING:
+    from supervisor.kernel.process import ProcessRef
     from supervisor.runtime.life.worker import Worker
     from supervisor.state.database import EventDraft
 
-__all__ = ["Ending"]
+__all__ = ["MONITOR_GRACE", "MONITOR_LAST_GRACE", "MONITOR_PATIENCE", "Ending"]
 
 
 MONITOR_GRACE = 2.0
-"""Seconds between the end of a container and the end of its conmon; then attached clients are cut off."""
+"""Seconds between the end of a container and the end of its conmon; then somebody looks what holds it up."""
+MONITOR_PATIENCE = 20.0
+"""Seconds that conmon gets where nobody holds it up: the disk of the log may be slow, or the machine."""
 MONITOR_LAST_GRACE = 0.5
 """Seconds that conmon gets once nobody it writes to can hold it up any more."""
 
@@ -46,6 +49,8 @@ class Ending:
         self._learnt: tuple[int, tuple[int | None, bool, int]] | None = None
         """Which run, and how it ended: what a descriptor has told is asked for but once, also where it could
         not be recorded at once."""
+        self._late = 0.0
+        """Seconds that conmon has had since the container ended."""
 
     async def monitor_gone(self) -> None:
         worker = self._worker
@@ -68,6 +73,7 @@ class Ending:
         if worker.monitor_fd is None or worker.monitor_fd.exited():
             await self.ended()
         else:
+            self._late = 0.0
             worker.arm(NoticeKind.MONITOR_LATE, MONITOR_GRACE)
 
     async def monitor_late(self) -> None:
@@ -75,6 +81,10 @@ class Ending:
         worker = self._worker
         monitor = worker.observed.monitor
         if worker.observed.state not in STATES_WITH_PROCESS or monitor is None:
+            return
+        self._late += MONITOR_GRACE
+        if self._may_be_late(monitor):
+            worker.arm(NoticeKind.MONITOR_LATE, MONITOR_GRACE)
             return
         worker.container.attachments.shut_all()
         # By a descriptor of its own: the other one is waited on already.
@@ -94,6 +104,19 @@ class Ending:
         event = worker.event(EventStatus.MONITOR_LOST, reason="conmon did not answer and was ended")
         await worker.note(monitor_state="lost", events=[event])
         await self.ended(status)
+
+    def _may_be_late(self, monitor: ProcessRef) -> bool:
+        """It has output that a client is going to read, as who looks at it page by page, and that would be lost; and nobody
+        waits for the end."""
+        worker = self._worker
+        if process.is_stopped(monitor.pid):
+            return False
+        behind = worker.container.attachments.behind()
+        if not behind:
+            return self._late < MONITOR_PATIENCE
+        policy = policy_of(worker.container.definition.spec, worker.services.settings)
+        awaited = worker.observed.asked is not Asked.NOTHING or policy.kind is not RestartPolicy.NO
+        return not awaited and not any(map(process.is_stopped, behind))
 
     async def ended(self, status: int | None = None) -> None:
         """The container has ended. `status`: its wait status, where it is known already."""

@@ -28,8 +28,9 @@ from supervisor.oci import build, errors
 from supervisor.runtime.answers import Answer, with_beside
 from supervisor.runtime.container import ExecSession
 from supervisor.runtime.creation.defining import check_texts, new_id
-from supervisor.runtime.life.ending import MONITOR_GRACE, MONITOR_LAST_GRACE
+from supervisor.runtime.life.ending import MONITOR_GRACE, MONITOR_LAST_GRACE, MONITOR_PATIENCE
 from supervisor.runtime.life.remains import conmon_cgroup
+from supervisor.runtime.life.restart import Asked
 from supervisor.runtime.records import ExecDefinition, ExecObserved, encode, replaced
 from supervisor.runtime.rootfs.looking import look_into
 from supervisor.runtime.specs import build_exec, build_request, placement_of, root_of
@@ -127,9 +128,7 @@ class Exec:
 
     async def _monitored(self) -> int | None:
         """Until conmon has ended. If it does not follow its command, because its client does not read or
-        because it was stopped, it gets no more time: the command's wait status, if that can be learnt.
-
-        A container cannot end before every process in it was waited for by its parent.
+        because it was stopped, it gets no more time than it may have: the command's wait status then, if that can be learnt.
         """
         observed = self.session.observed
         with ExitStack() as stack:
@@ -143,11 +142,31 @@ class Exec:
             for pidfd in (monitor, command):
                 ready.add(pidfd.fd)
             await ready.wait()
-            if await monitor.ends_within(MONITOR_GRACE):
+            late = 0.0
+            while not await monitor.ends_within(MONITOR_GRACE):
+                late += MONITOR_GRACE
+                if not self._may_be_late(monitor.ref, late):
+                    break
+            else:
                 return None
             self._cut_off()
             await monitor.ends_within(MONITOR_LAST_GRACE)
             return command.exit_status()
+
+    def _may_be_late(self, monitor: ProcessRef, late: float) -> bool:
+        """As that of a container (`ending`). But a container cannot end before every process in it was waited for by its
+        parent, so nobody is waited for where it is to end, or its first process is ending by itself."""
+        if process.is_stopped(monitor.pid):
+            return False
+        container = self._container
+        observed = container.observed
+        init = observed.init
+        if observed.asked is not Asked.NOTHING or init is None or not process.words_of(init.pid):
+            return False
+        behind = container.attachments.behind(self._handle) if self._handle else []
+        if not behind:
+            return late < MONITOR_PATIENCE
+        return not any(map(process.is_stopped, behind))
 
     def give_up(self, error: PymanError) -> None:
         """After a bug: nobody waits for it any more, and the next supervisor finds its record."""
@@ -209,7 +228,10 @@ class Exec:
 
     async def _attach(self, monitor: ProcessRef, deadline: float, rows: int, columns: int) -> None:
         self._connection = await execs.attach_exec(self._request, deadline, monitor)
-        self._handle = self._container.attachments.add(self._connection.fileno())
+        actor = self.session.definition.actor
+        self._handle = self._container.attachments.add(
+            self._connection.fileno(), actor.pid if actor is not None else 0
+        )
         if rows and columns:
             control.resize(self._request.bundle, rows, columns)
 

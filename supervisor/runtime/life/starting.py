@@ -106,7 +106,9 @@ class Starting:
         except PymanError as error:
             await self.undo(error, made=True)
             raise
-        started.attach_handle = worker.container.attachments.add(connection.fileno())
+        started.attach_handle = worker.container.attachments.add(
+            connection.fileno(), request.actor.pid if request.actor is not None else 0
+        )
         started.attach = connection.detach()
 
     async def restart_due(self) -> None:
