@@ -344,16 +344,14 @@ def test_what_cannot_be_is_refused_with_the_option_named(
 
 
 @pytest.fixture
-def bare(engine: Engine, rootfs: Path) -> Iterator[str]:
-    """An image with none of the files."""
-    kept = (rootfs / "etc/hostname").read_text()
-    (rootfs / "etc/hostname").unlink()
-    try:
-        if podman(engine, "image", "exists", "bare", check=False).returncode:
-            import_image(engine, rootfs, "bare")
-        yield "bare"
-    finally:
-        (rootfs / "etc/hostname").write_text(kept)
+def bare(engine: Engine, rootfs: Path, tmp_path: Path) -> str:
+    """An image with none of the files, which others may have left in the directory that all share."""
+    if podman(engine, "image", "exists", "bare", check=False).returncode:
+        own = shutil.copytree(rootfs, tmp_path / "bare", symlinks=True)
+        for name in ("hostname", "hosts", "resolv.conf"):
+            (own / "etc" / name).unlink(missing_ok=True)
+        import_image(engine, own, "bare")
+    return "bare"
 
 
 @pytest.mark.oci_runtime(*BY_USER)

@@ -166,7 +166,7 @@ def test_an_ordinary_user_without_a_cgroup_is_refused_limits_by_name(
     )
     assert "cannot use --cgroup-parent '/elsewhere': this user may not make cgroups there" in told.stderr
     assert shared_engine.out("ps", "-a", "-q") == ""
-    assert shared_engine.out("run", "--rm", "--rootfs", str(rootfs), "echo", "works") == "works"
+    assert shared_engine.out("run", "--rm", "--rootfs", f"{rootfs}:O", "echo", "works") == "works"
     start(shared_engine, rootfs)
     inspected = shared_engine.inspect("c")
     assert (inspected["HostConfig"]["PidsLimit"], inspected["State"]["CgroupPath"]) == (0, "")
