@@ -23,7 +23,7 @@ from tests.support.engine import Engine
 from tests.support.leaks import KINDS, Belongings, HostLock
 from tests.support.loopwatch import COMPUTING, run_watched
 from tests.support.registry import RealRegistry
-from tests.support.rootfs import make_rootfs
+from tests.support.rootfs import SHARED, make_rootfs, tidy
 from tests.support.trees import TreePlace
 from tests.support.user import User, UserEngine, UserPlace
 from tests.support.user_programs import programs_for
@@ -102,6 +102,7 @@ def nothing_leaks(
     holders = tuple(place.holder.pid for place in _places if place.holder)
     before = _left_at_the_end.pop() if _left_at_the_end else Belongings.now(holders)
     yield
+    tidy()
     # A test may have made this process adopt orphans; the next one starts as the first did.
     ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     ours = (str(tmp_path_factory.getbasetemp()),)
@@ -136,7 +137,9 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("rootfs")
     directory.chmod(0o755)
     directory.parent.chmod(0o755)
-    return make_rootfs(directory)
+    made = make_rootfs(directory)
+    SHARED.append(made)
+    return made
 
 
 def _runtimes_of(module: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import trio
 from tests.support import leaks, processes
 from tests.support.leaks import Belongings, hierarchies
 from tests.support.loopwatch import run_watched
+from tests.support.rootfs import tidy
 from tests.support.user_programs import copied
 
 if TYPE_CHECKING:
@@ -204,3 +205,10 @@ def test_the_programs_that_are_copied_for_an_ordinary_user_can_start(tmp_path: P
     words = [str(programs / "python"), "-c", "import supervisor.daemon"]
     run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_a_shared_root_file_system_is_as_it_was(rootfs: Path) -> None:
+    before = sorted(os.listdir(rootfs / "etc"))
+    (rootfs / "etc/hosts").touch()
+    tidy()
+    assert sorted(os.listdir(rootfs / "etc")) == before

@@ -13,7 +13,7 @@ import pytest
 from supervisor.kernel import mounts
 from tests.storage.images import busybox
 from tests.support.registry import image_config, tar_layer
-from tests.support.rootfs import make_rootfs
+from tests.support.rootfs import SHARED, make_rootfs
 from tests.support.user import User, UserPlace
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ def rootfs_of_user() -> Iterator[Path]:
     try:
         made = make_rootfs(directory / "rootfs")
         User.of().owns(directory)
+        SHARED.append(made)
         yield made
+        SHARED.remove(made)
     finally:
         shutil.rmtree(directory)
 

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["make_rootfs"]
+__all__ = ["SHARED", "make_rootfs", "tidy"]
+
+SHARED: list[Path] = []
+"""Those that several tests have, one after the other."""
 
 _PASSWD = """\
 root:x:0:0:root:/root:/bin/sh
@@ -47,3 +50,12 @@ def make_rootfs(directory: Path, busybox: str = "/bin/busybox") -> Path:
     (directory / "etc/group").write_text(_GROUP)
     (directory / "etc/hostname").write_text("busybox\n")
     return directory
+
+
+def tidy() -> None:
+    """Those that are shared are as they were: a container on the directory itself leaves empty files, upon which its own
+    files of /etc were mounted."""
+    for directory in SHARED:
+        for entry in os.scandir(directory / "etc"):
+            if entry.is_file(follow_symlinks=False) and not entry.stat().st_size:
+                os.unlink(entry)
