@@ -50,6 +50,7 @@ async def test_a_container_that_was_leaves_nothing_in_the_engine(house: House) -
             while (  # noqa: ASYNC110
                 trio.lowlevel.current_statistics().tasks_living > tasks
                 or len(os.listdir("/proc/self/fd")) > descriptors
+                or engine.services.logs._watches  # until the kernel has told that they are over
             ):
                 await trio.sleep(0.05)
         assert alive(Container, Worker, ExecSession) <= 3
