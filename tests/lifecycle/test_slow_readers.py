@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -23,96 +24,101 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.oci_runtime("runc")
 
-SIZES = range(200_000, 640_000, 40_000)
-"""Of outputs, in bytes. Pipes and sockets take some of them altogether, and others keep their writer from its end; what is in
-between makes conmon wait where the container does not."""
+PIECE = 16384
 PATIENCE = 20.0
+SCRIPT = f"""
+i=1
+while true; do
+    (head -c {PIECE} /dev/zero; echo $i >/out/pieces) &
+    sleep 0.05
+    [ "$(cat /out/pieces)" = $i ] || sleep 2
+    [ "$(cat /out/pieces)" = $i ] || exit 0
+    i=$((i + 1))
+done
+"""
+"""Ends when nobody takes a piece any more: then all pipes and sockets are full, and conmon waits for its client."""
 
 
-def _writes(size: int) -> str:
-    return f"head -c {size} /dev/zero"
-
-
-def _read(program: subprocess.Popen[bytes]) -> int:
-    """How much there is."""
-    assert program.stdout is not None
-    return len(program.stdout.read())
+@pytest.fixture
+def out(shared_engine: Engine) -> Iterator[Path]:
+    """A directory in which containers say how many pieces they have written."""
+    directory = shared_engine.path / "out"
+    directory.mkdir()
+    (directory / "pieces").write_text("0\n")
+    yield directory
+    shutil.rmtree(directory)
 
 
 @contextlib.contextmanager
-def _unread(engine: Engine, rootfs: Path, *options: str) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Containers in the foreground, of whose outputs nobody reads anything; at least one has conmon wait."""
-    with contextlib.ExitStack() as stack:
-        programs = {}
-        for size in SIZES:
-            command = ("--rootfs", f"{rootfs}:O", "sh", "-c", _writes(size))
-            words = ("run", "--name", f"c{size}", *options, *command)
-            program = stack.enter_context(engine.spawn(*words, stdin=subprocess.DEVNULL))
-            stack.callback(program.kill)
-            programs[f"c{size}"] = program
-        until(lambda: _late(engine), "no conmon waits for its client", PATIENCE)
-        yield programs
+def _unread(engine: Engine, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A command of whose output nobody reads anything; it is over when this returns, and has not ended."""
+    with engine.spawn(*words, stdin=subprocess.DEVNULL) as program:
+        try:
+            until(lambda: _is_over(engine), "no conmon waits for its client", 2 * PATIENCE)
+            yield program
+        finally:
+            program.kill()
 
 
-def _late(engine: Engine) -> list[str]:
-    """Containers of which no process is there any more, and which do not end."""
-    first = _over(engine)
-    time.sleep(0.5)
-    return [name for name in _over(engine) if name in first]
+def _run(rootfs: Path, out: Path, *options: str) -> tuple[str, ...]:
+    where = ("--volume", f"{out}:/out", "--rootfs", f"{rootfs}:O")
+    return ("run", "--name", "c", *options, *where, "sh", "-c", SCRIPT)
 
 
-def _over(engine: Engine) -> list[str]:
+def _is_over(engine: Engine) -> bool:
+    """Nothing of the container's first process is there any more, and it has not ended."""
     found = json.loads(engine.out("ps", "--format", "json"))
-    return [each["Names"][0] for each in found if not os.path.exists(f"/proc/{each['Pid']}/root/bin")]
+    return any(not os.path.exists(f"/proc/{each['Pid']}/root/bin") for each in found)
+
+
+def _read(program: subprocess.Popen[bytes], out: Path) -> None:
+    """All that there is; who has not been done with a piece may go on with it as soon as somebody reads."""
+    assert program.stdout is not None
+    pieces = int((out / "pieces").read_text())
+    assert len(program.stdout.read()) >= pieces * PIECE
+    assert program.wait(PATIENCE) == 0
 
 
 def test_what_a_container_has_written_is_read_whenever_its_client_likes(
-    shared_engine: Engine, rootfs: Path
+    shared_engine: Engine, rootfs: Path, out: Path
 ) -> None:
-    with _unread(shared_engine, rootfs) as programs:
+    with _unread(shared_engine, *_run(rootfs, out)) as program:
         time.sleep(2 * MONITOR_GRACE + 0.5)
-        assert _late(shared_engine), "nobody had to wait"
-        assert [_read(each) for each in programs.values()] == list(SIZES)
-        assert [each.wait(PATIENCE) for each in programs.values()] == [0] * len(SIZES)
+        assert _is_over(shared_engine), "its client has been cut off"
+        _read(program, out)
 
 
-def test_but_a_client_that_is_stopped_keeps_no_end_from_anybody(shared_engine: Engine, rootfs: Path) -> None:
-    with _unread(shared_engine, rootfs) as programs:
-        late = _late(shared_engine)
-        for name in late:
-            programs[name].send_signal(signal.SIGSTOP)
-        until(lambda: not set(late) & set(_late(shared_engine)), "its end is not told", PATIENCE)
-        died = {event["Name"] for event in shared_engine.events(event=["died"])}
-        assert set(late) <= died
+def test_but_a_client_that_is_stopped_keeps_no_end_from_anybody(
+    shared_engine: Engine, rootfs: Path, out: Path
+) -> None:
+    with _unread(shared_engine, *_run(rootfs, out)) as program:
+        program.send_signal(signal.SIGSTOP)
+        shared_engine.await_event(lambda event: event["Status"] == "died")
 
 
-def test_nor_does_any_client_from_who_asks_for_it(shared_engine: Engine, rootfs: Path) -> None:
-    with _unread(shared_engine, rootfs):
-        late = _late(shared_engine)
-        assert shared_engine.cli("stop", *late).stdout.split() == late
-        assert not set(late) & set(_late(shared_engine))
+def test_nor_does_any_client_from_who_asks_for_it(shared_engine: Engine, rootfs: Path, out: Path) -> None:
+    with _unread(shared_engine, *_run(rootfs, out)):
+        assert shared_engine.cli("stop", "c").stdout == "c\n"
+        assert shared_engine.inspect("c")["State"]["Status"] == "exited"
 
 
-def test_nor_from_a_restart(shared_engine: Engine, rootfs: Path) -> None:
-    with _unread(shared_engine, rootfs, "--restart", "always", "--restart-delay", "100"):
-        until(lambda: not _late(shared_engine), "nobody is cut off", PATIENCE)
+def test_nor_from_a_restart(shared_engine: Engine, rootfs: Path, out: Path) -> None:
+    with _unread(shared_engine, *_run(rootfs, out, "--restart", "always", "--restart-delay", "100")):
+        shared_engine.await_event(lambda event: event["Status"] == "died")
 
 
 def test_what_a_command_has_written_is_read_whenever_its_client_likes(
-    shared_engine: Engine, rootfs: Path
+    shared_engine: Engine, rootfs: Path, out: Path
 ) -> None:
     engine = shared_engine
-    engine.cli("run", "--detach", "--name", "box", "--rootfs", f"{rootfs}:O", "sleep", "1000")
-    with contextlib.ExitStack() as stack:
-        programs = []
-        for size in SIZES:
-            words = ("exec", "box", "sh", "-c", f"{_writes(size)}; echo >/tmp/{size}")
-            program = stack.enter_context(engine.spawn(*words, stdin=subprocess.DEVNULL))
-            stack.callback(program.kill)
-            programs.append(program)
-        until(lambda: engine.out("exec", "box", "ls", "/tmp"), "no command ends", PATIENCE)
-        time.sleep(2 * MONITOR_GRACE + 0.5)
-        writing = len(SIZES) - len(engine.out("exec", "box", "ls", "/tmp").split())
-        assert len(engine.inspect("box")["ExecIDs"]) > writing, "nobody had to wait"
-        assert [_read(each) for each in programs] == list(SIZES)
-        assert [each.wait(PATIENCE) for each in programs] == [0] * len(SIZES)
+    where = ("--volume", f"{out}:/out", "--rootfs", f"{rootfs}:O")
+    engine.cli("run", "--detach", "--name", "box", *where, "sleep", "1000")
+    script = f"trap 'echo over >/out/state' EXIT\n{SCRIPT}"
+    with engine.spawn("exec", "box", "sh", "-c", script, stdin=subprocess.DEVNULL) as program:
+        try:
+            until((out / "state").exists, "the command does not end", 2 * PATIENCE)
+            time.sleep(2 * MONITOR_GRACE + 0.5)
+            assert engine.inspect("box")["ExecIDs"], "its client has been cut off"
+            _read(program, out)
+        finally:
+            program.kill()
