@@ -36,8 +36,8 @@ async def connect(
 ) -> socket.socket:
     """A new connection to the monitor of a container (or exec session); a blocking socket.
 
-    The attach socket is in the bundle; where that is not known, the link in `socket_dir` leads to it. Raises ConmonFailed if there is no monitor, DeadlineExceeded if it has not accepted for `deadline`
-    seconds and its queue is full.
+    The attach socket is in the bundle; where that is not known, the link in `socket_dir` leads to it. Raises ConmonFailed
+    if there is no monitor, DeadlineExceeded if it has not accepted for `deadline` seconds and its queue is full.
     """
     await trio.lowlevel.checkpoint()
     directory = -1

@@ -193,19 +193,20 @@ def pause(told: list[str]) -> float:
 @contextlib.contextmanager
 def serving(machine: Machine, *words: str) -> Iterator[None]:
     """A program of `talk` that serves until it is ended."""
-    with subprocess.Popen(machine.words(*TALK, *words), stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        try:
-            assert server.stdout.readline() == b"up\n"
-            yield
-        finally:
-            server.kill()
+    with _up(machine.words(*TALK, *words)):
+        yield
 
 
 @contextlib.contextmanager
 def upstream(net: Net) -> Iterator[None]:
     """A name server on another host: it says that every name is that host's."""
-    words = net.outside.words("/usr/bin/python3", "-c", UPSTREAM, OUTSIDE, OUTSIDE)
+    with _up(net.outside.words("/usr/bin/python3", "-c", UPSTREAM, OUTSIDE, OUTSIDE)):
+        yield
+
+
+@contextlib.contextmanager
+def _up(words: list[str]) -> Iterator[None]:
+    """A program that has said so; it is ended."""
     with subprocess.Popen(words, stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         try:

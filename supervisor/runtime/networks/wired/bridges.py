@@ -45,8 +45,8 @@ class Bridges:
         publishes: bool = True,
         claims: Callable[[], Claims] | None = None,
     ) -> None:
-        """`engine`: as labels name it. `database`: None: what is left ends with the namespace that it is in. `publishes`: the packet filter there leads
-        ports into containers. `claims`: of bridges; None: no other engine is where they are."""
+        """`engine`: as labels name it. `database`: None: what is left ends with the namespace that it is in. `publishes`: the
+        packet filter there leads ports into containers. `claims`: of bridges; None: no other engine is where they are."""
         self._disk = disk
         self._engine = engine
         self._claims = claims
